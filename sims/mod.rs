@@ -1,0 +1,53 @@
+//! The experiments, one file each: what to run, top to bottom, on the library's public face.
+
+pub mod copg_toy;
+pub mod rows;
+
+use std::path::Path;
+
+use pistar::bandit::Problem;
+use pistar::loss::Objective;
+
+/// What a user may change of a sim.
+#[derive(Default)]
+pub struct Request {
+    /// Another bandit than the sim's own.
+    pub problem: Option<Problem>,
+    /// Other objectives.
+    pub objectives: Option<Vec<Objective>>,
+    /// Other learning rates, one run each.
+    pub lr: Option<Vec<f64>>,
+    /// Plain SGD instead of Adam.
+    pub sgd: bool,
+    /// Number of seeds.
+    pub seeds: Option<usize>,
+    /// Key of the random streams.
+    pub key: u64,
+    /// Passes over the data.
+    pub epochs: Option<usize>,
+    /// Pairs in each seed's dataset.
+    pub samples: Option<usize>,
+    /// Pairs in a minibatch.
+    pub batch: Option<usize>,
+    /// Drop the last, smaller minibatch.
+    pub drop_last: bool,
+    /// Worker threads.
+    pub threads: usize,
+    /// Replace the rows of another run in the same folder.
+    pub overwrite: bool,
+}
+
+/// An experiment.
+pub struct Sim {
+    /// Its name on the command line; its figure has the same.
+    pub name: &'static str,
+    /// The claim it is about, and where that stands.
+    pub about: &'static str,
+    /// Runs it into a folder.
+    pub run: fn(&Request, &Path) -> anyhow::Result<()>,
+    /// A section of the report, from the folder's rows.
+    pub report: fn(&Path) -> anyhow::Result<String>,
+}
+
+/// Every sim, in the order of the report.
+pub const ALL: &[Sim] = &[copg_toy::SIM];

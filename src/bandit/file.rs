@@ -1,0 +1,232 @@
+//! Problem and logits files, in JSON or TOML.
+
+use serde::{Deserialize, Serialize};
+
+use super::law::PairLaw;
+use super::problem::{Beta, Problem, Prompt, Simplex};
+use crate::error::{Error, Result};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProblemFile {
+    beta: f64,
+    prompts: Vec<PromptFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PromptFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<f64>,
+    reward: Vec<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<Vec<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behavior: Option<Vec<Vec<f64>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pairs: Option<Vec<Vec<f64>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogitsFile {
+    logits: Vec<Vec<f64>>,
+}
+
+const PROBLEM_REMEDY: &str = "`pistar problem new` prints a correct file";
+
+fn json_error(origin: &str, error: &serde_json::Error, remedy: &str) -> Error {
+    let mut message = error.to_string();
+    if error.is_eof() {
+        message = format!("the JSON ends too early: {message}");
+    }
+    Error::Format {
+        origin: origin.into(),
+        message,
+        remedy: remedy.into(),
+    }
+}
+
+impl Problem {
+    /// Reads a problem from JSON.
+    ///
+    /// # Errors
+    /// A syntax error, an unknown or missing field, or a value that is not allowed.
+    pub fn from_json(text: &str) -> Result<Self> {
+        Self::parse(text, "problem")
+    }
+
+    /// Reads a problem from JSON (text that starts with `{`) or TOML, naming `origin` in errors.
+    ///
+    /// # Errors
+    /// A syntax error, an unknown or missing field, or a value that is not allowed.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let file: ProblemFile = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|e| json_error(origin, &e, PROBLEM_REMEDY))?
+        } else {
+            toml::from_str(text).map_err(|e| Error::Format {
+                origin: origin.into(),
+                message: e.to_string().trim_end().into(),
+                remedy: format!("a problem is JSON (starting with {{) or TOML; {PROBLEM_REMEDY}"),
+            })?
+        };
+        file.check().map_err(|e| e.in_file(origin))
+    }
+
+    /// The problem as JSON that [`parse`](Self::parse) reads back to the same problem.
+    pub fn to_json(&self) -> String {
+        let prompts = (self.prompts().iter())
+            .map(|prompt| {
+                let all = |values: &[f64]| prompt.restore(values, 0.0);
+                let (behavior, pairs) = match &prompt.law {
+                    PairLaw::Product { first, second } => {
+                        let mut laws = vec![all(first)];
+                        if first != second {
+                            laws.push(all(second));
+                        }
+                        (Some(laws), None)
+                    }
+                    PairLaw::Joint { entries, .. } => {
+                        let k = prompt.given_arms();
+                        let mut table = vec![vec![0.0; k]; k];
+                        for &(y, z, p) in entries {
+                            let (y, z) = (prompt.kept()[y as usize], prompt.kept()[z as usize]);
+                            table[y][z] = p;
+                        }
+                        (None, Some(table))
+                    }
+                };
+                let reference: Vec<f64> = prompt.log_reference.iter().map(|l| l.exp()).collect();
+                PromptFile {
+                    weight: Some(prompt.weight),
+                    reward: all(&prompt.reward),
+                    reference: Some(all(&reference)),
+                    behavior,
+                    pairs,
+                }
+            })
+            .collect();
+        let file = ProblemFile {
+            beta: self.beta(),
+            prompts,
+        };
+        serde_json::to_string(&file).expect("numbers and lists always serialise")
+    }
+}
+
+impl ProblemFile {
+    fn check(self) -> Result<Problem> {
+        let beta = Beta::new("beta", self.beta)?;
+        let given = self.prompts.iter().filter(|p| p.weight.is_some()).count();
+        if given != 0 && given != self.prompts.len() {
+            return Err(Error::invalid(
+                "prompts",
+                format!("{given} of {} prompts have a weight", self.prompts.len()),
+                "give every prompt a weight, or none (then they weigh the same)",
+            ));
+        }
+        let uniform = 1.0 / self.prompts.len() as f64;
+        let prompts = (self.prompts.into_iter().enumerate())
+            .map(|(i, prompt)| prompt.check(&format!("prompts[{i}]"), uniform))
+            .collect::<Result<_>>()?;
+        Problem::new(beta, prompts)
+    }
+}
+
+impl PromptFile {
+    fn check(self, place: &str, uniform: f64) -> Result<Prompt> {
+        let k = self.reward.len();
+        if k == 0 {
+            return Err(Error::invalid(
+                format!("{place}.reward"),
+                "the prompt has no arm",
+                "give one reward per arm",
+            ));
+        }
+        let reference = match self.reference {
+            Some(p) => Simplex::new(&format!("{place}.reference"), p)?,
+            None => Simplex::uniform(k),
+        };
+        let law = match (self.behavior, self.pairs) {
+            (Some(laws), None) if matches!(laws.len(), 1 | 2) => {
+                let mut laws = (laws.into_iter().enumerate())
+                    .map(|(i, law)| {
+                        let place = format!("{place}.behavior[{i}]");
+                        if law.len() != k {
+                            return Err(Error::invalid(
+                                place,
+                                format!("it has {} arms and reward has {k}", law.len()),
+                                "give every arm one probability",
+                            ));
+                        }
+                        Simplex::new(&place, law)
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                let second = laws.pop().expect("one or two laws");
+                PairLaw::product(laws.pop().unwrap_or_else(|| second.clone()), second)
+            }
+            (Some(laws), None) => {
+                return Err(Error::invalid(
+                    format!("{place}.behavior"),
+                    format!("there are {} laws", laws.len()),
+                    "give one law (of both responses) or two",
+                ));
+            }
+            (None, Some(table)) => PairLaw::joint(&format!("{place}.pairs"), &table)?,
+            (None, None) => {
+                return Err(Error::invalid(
+                    format!("{place}.behavior"),
+                    "it is missing",
+                    "give one or two behaviour laws, or a joint law of pairs as `pairs`",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid(
+                    place,
+                    "both `behavior` and `pairs` are given",
+                    "give one of them",
+                ));
+            }
+        };
+        Prompt::new(
+            place,
+            self.weight.unwrap_or(uniform),
+            &self.reward,
+            &reference,
+            &law,
+        )
+    }
+}
+
+impl Problem {
+    /// Reads `{"logits": [[…]]}` for the arms of the problem; entries of excluded arms are dropped.
+    ///
+    /// # Errors
+    /// A syntax error, or lists that do not fit the problem.
+    pub fn parse_logits(&self, text: &str, origin: &str) -> Result<Vec<Vec<f64>>> {
+        let remedy = "give {\"logits\": [[…]]} with one list per prompt and one number per arm";
+        let file: LogitsFile =
+            serde_json::from_str(text).map_err(|e| json_error(origin, &e, remedy))?;
+        let fail =
+            |place: String, problem: String| Error::invalid(place, problem, remedy).in_file(origin);
+        let (rows, prompts) = (file.logits.len(), self.prompts().len());
+        if rows != prompts {
+            return Err(fail(
+                "logits".into(),
+                format!("there are {rows} lists and the problem has {prompts} prompts"),
+            ));
+        }
+        (file.logits.iter().zip(self.prompts()).enumerate())
+            .map(|(x, (row, prompt))| {
+                let (given, arms) = (row.len(), prompt.given_arms());
+                if given != arms {
+                    return Err(fail(
+                        format!("logits[{x}]"),
+                        format!("it has {given} numbers and the prompt {arms} arms"),
+                    ));
+                }
+                Ok(prompt.kept().iter().map(|&a| row[a]).collect())
+            })
+            .collect()
+    }
+}

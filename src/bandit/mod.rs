@@ -1,0 +1,21 @@
+//! Contextual bandits: problems, laws, policies, datasets drawn from them, and what is exact about
+//! them (J, regret, KL, V*, population losses).
+
+mod dataset;
+mod evidence;
+mod file;
+mod law;
+mod logistic;
+mod policy;
+pub mod population;
+mod problem;
+mod synthetic;
+mod value;
+
+pub use dataset::{Dataset, Record};
+pub use evidence::{Comparisons, Edge, Evidence, PromptEvidence};
+pub use law::PairLaw;
+pub use policy::{Policy, log_sum_exp};
+pub use problem::{Beta, Problem, Prompt, Simplex};
+pub use synthetic::{Shape, random_problem};
+pub use value::{Optimum, kl};

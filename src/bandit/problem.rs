@@ -1,0 +1,256 @@
+//! A validated contextual bandit.
+
+use std::ops::Deref;
+
+use super::law::PairLaw;
+use super::policy::Policy;
+use crate::error::{Error, Result};
+
+/// How far from one a distribution may sum and still be renormalised.
+const SUM_TOLERANCE: f64 = 1e-9;
+
+/// A temperature: positive and finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beta(f64);
+
+impl Beta {
+    /// Checks it.
+    ///
+    /// # Errors
+    /// Zero, negative, infinite or NaN.
+    pub fn new(place: &str, beta: f64) -> Result<Self> {
+        if beta.is_finite() && beta > 0.0 {
+            Ok(Self(beta))
+        } else {
+            Err(Error::invalid(
+                place,
+                format!("the temperature is {beta}"),
+                "give a finite number greater than 0",
+            ))
+        }
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// A probability distribution, renormalised to sum to one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Simplex(Vec<f64>);
+
+impl Simplex {
+    /// Checks and renormalises `p`.
+    ///
+    /// # Errors
+    /// Empty, a negative, infinite or NaN entry, or a sum further than 1e-9 from one.
+    pub fn new(place: &str, mut p: Vec<f64>) -> Result<Self> {
+        if p.is_empty() {
+            return Err(Error::invalid(
+                place,
+                "it is empty",
+                "give at least one number",
+            ));
+        }
+        if let Some(i) = p.iter().position(|&v| !(v.is_finite() && v >= 0.0)) {
+            return Err(Error::invalid(
+                format!("{place}[{i}]"),
+                format!("{} is not a probability", p[i]),
+                "give a number between 0 and 1",
+            ));
+        }
+        let sum: f64 = p.iter().sum();
+        if (sum - 1.0).abs() > SUM_TOLERANCE {
+            return Err(Error::invalid(
+                place,
+                format!("the probabilities sum to {sum}"),
+                "they must sum to 1 within 1e-9",
+            ));
+        }
+        p.iter_mut().for_each(|v| *v /= sum);
+        Ok(Self(p))
+    }
+
+    /// The uniform distribution over `n` outcomes.
+    pub fn uniform(n: usize) -> Self {
+        Self(vec![1.0 / n as f64; n])
+    }
+
+    /// The probabilities.
+    pub fn into_inner(self) -> Vec<f64> {
+        self.0
+    }
+}
+
+impl Deref for Simplex {
+    type Target = [f64];
+    fn deref(&self) -> &[f64] {
+        &self.0
+    }
+}
+
+/// One prompt, without the arms its reference excludes (all vectors run over the arms kept).
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// ρ(x).
+    pub weight: f64,
+    /// R(x, ·).
+    pub reward: Vec<f64>,
+    /// ln π_ref(·|x), all finite.
+    pub log_reference: Vec<f64>,
+    /// Where pairs of responses come from.
+    pub law: PairLaw,
+    kept: Vec<usize>,
+    given: usize,
+}
+
+impl Prompt {
+    /// A prompt from checked parts; `law` and `reward` still run over all arms.
+    ///
+    /// # Errors
+    /// Lengths that differ, a reward that is not finite, or a law with mass where the reference
+    /// has none.
+    pub fn new(
+        place: &str,
+        weight: f64,
+        reward: &[f64],
+        reference: &Simplex,
+        law: &PairLaw,
+    ) -> Result<Self> {
+        let given = reward.len();
+        let arms = |what: &str, n: usize| {
+            if n == given {
+                return Ok(());
+            }
+            Err(Error::invalid(
+                format!("{place}.{what}"),
+                format!("it has {n} arms and reward has {given}"),
+                "give every arm one reward and one probability",
+            ))
+        };
+        arms("reference", reference.len())?;
+        arms("behavior", law.arms())?;
+        if let Some(i) = reward.iter().position(|r| !r.is_finite()) {
+            return Err(Error::invalid(
+                format!("{place}.reward[{i}]"),
+                format!("{} is not a finite number", reward[i]),
+                "give a finite reward",
+            ));
+        }
+        let kept: Vec<usize> = (0..given).filter(|&a| reference[a] > 0.0).collect();
+        let mut position = vec![None; given];
+        for (new, &old) in kept.iter().enumerate() {
+            position[old] = Some(new as u32);
+        }
+        let law = law.restrict(&position).map_err(|arm| {
+            Error::invalid(
+                format!("{place}.behavior"),
+                format!("arm {arm} has mass and its reference probability is 0"),
+                "the log-ratio would be infinite: give the arm a reference probability, or take \
+                 it out of the behaviour law",
+            )
+        })?;
+        Ok(Self {
+            weight,
+            reward: kept.iter().map(|&a| reward[a]).collect(),
+            log_reference: kept.iter().map(|&a| reference[a].ln()).collect(),
+            law,
+            kept,
+            given,
+        })
+    }
+
+    /// Number of arms that the reference allows.
+    pub fn arms(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Number of arms in the file, excluded ones included.
+    pub fn given_arms(&self) -> usize {
+        self.given
+    }
+
+    /// Where arm `given` of the file went, unless the reference excludes it.
+    pub fn position(&self, given: usize) -> Option<usize> {
+        self.kept.binary_search(&given).ok()
+    }
+
+    /// The index in the file of each kept arm.
+    pub fn kept(&self) -> &[usize] {
+        &self.kept
+    }
+
+    /// Numbers per kept arm, with `fill` at the excluded ones.
+    pub fn restore(&self, values: &[f64], fill: f64) -> Vec<f64> {
+        let mut all = vec![fill; self.given];
+        for (&at, &value) in self.kept.iter().zip(values) {
+            all[at] = value;
+        }
+        all
+    }
+}
+
+/// A contextual bandit: prompts with weights, arms with rewards, a reference, behaviour laws, β.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    beta: Beta,
+    prompts: Vec<Prompt>,
+}
+
+impl Problem {
+    /// A problem of checked prompts, whose weights are renormalised.
+    ///
+    /// # Errors
+    /// No prompt, or weights that are not a distribution.
+    pub fn new(beta: Beta, mut prompts: Vec<Prompt>) -> Result<Self> {
+        if prompts.is_empty() {
+            return Err(Error::invalid(
+                "prompts",
+                "it is empty",
+                "give at least one prompt",
+            ));
+        }
+        let weights = prompts.iter().map(|p| p.weight).collect();
+        let weights = Simplex::new("the prompts' weights", weights)?;
+        for (prompt, &weight) in prompts.iter_mut().zip(weights.iter()) {
+            prompt.weight = weight;
+        }
+        Ok(Self { beta, prompts })
+    }
+
+    /// β.
+    pub fn beta(&self) -> f64 {
+        self.beta.get()
+    }
+
+    /// The same problem at another temperature.
+    pub fn at(&self, beta: Beta) -> Self {
+        Self {
+            beta,
+            prompts: self.prompts.clone(),
+        }
+    }
+
+    /// The prompts.
+    pub fn prompts(&self) -> &[Prompt] {
+        &self.prompts
+    }
+
+    /// π_ref.
+    pub fn reference(&self) -> Policy {
+        Policy::from_log(
+            self.prompts
+                .iter()
+                .map(|p| p.log_reference.clone())
+                .collect(),
+        )
+    }
+
+    /// A table over kept arms as one over all arms of the file.
+    pub fn restore(&self, table: &[Vec<f64>], fill: f64) -> Vec<Vec<f64>> {
+        (self.prompts.iter().zip(table))
+            .map(|(prompt, row)| prompt.restore(row, fill))
+            .collect()
+    }
+}

@@ -1,0 +1,53 @@
+//! `pistar figure`
+
+use std::path::{Path, PathBuf};
+
+use super::output;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Name of the figure: that of the sim whose rows it draws (`pistar sim --list`)
+    name: String,
+    /// Folder with the rows [default: out/NAME]
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// Write STEM.svg and STEM.png [default: NAME in the rows' folder]
+    #[arg(long, value_name = "STEM")]
+    out: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let from = args
+        .from
+        .clone()
+        .unwrap_or_else(|| Path::new("out").join(&args.name));
+    let stem = args.out.clone().unwrap_or_else(|| from.join(&args.name));
+    match draw(&args.name, &from, &stem)? {
+        Some(path) => output::print(&format!("figure: {}\n", path.display())),
+        None => anyhow::bail!("figures: this build has none; build with the feature `plot`"),
+    }
+}
+
+/// Draws a figure and returns its SVG's path, or nothing in a build without figures.
+#[cfg(feature = "plot")]
+pub fn draw(name: &str, rows: &Path, stem: &Path) -> anyhow::Result<Option<PathBuf>> {
+    use crate::figures;
+    let Some(figure) = figures::ALL.iter().find(|f| f.name == name) else {
+        let known: Vec<_> = figures::ALL.iter().map(|f| f.name).collect();
+        anyhow::bail!(
+            "figure: there is none called `{name}`; use one of {}",
+            known.join(", ")
+        );
+    };
+    (figure.draw)(rows, stem)?;
+    let mut svg = stem.as_os_str().to_os_string();
+    svg.push(".svg");
+    Ok(Some(svg.into()))
+}
+
+/// Draws a figure and returns its SVG's path, or nothing in a build without figures.
+#[cfg(not(feature = "plot"))]
+#[allow(clippy::unnecessary_wraps)]
+pub fn draw(_: &str, _: &Path, _: &Path) -> anyhow::Result<Option<PathBuf>> {
+    Ok(None)
+}

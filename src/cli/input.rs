@@ -1,0 +1,70 @@
+//! Reading what the user names: files, or `-` for standard input.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, stdin};
+use std::path::Path;
+
+use pistar::bandit::{Dataset, Problem};
+use pistar::loss::Objective;
+use pistar::{Error, Result};
+
+/// How a path is called in messages.
+fn origin(path: &Path) -> String {
+    if path == Path::new("-") {
+        "standard input".into()
+    } else {
+        path.display().to_string()
+    }
+}
+
+fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(BufReader::new(stdin())));
+    }
+    if path.is_dir() {
+        return Err(Error::invalid(
+            origin(path),
+            "it is a directory",
+            "name a file in it",
+        ));
+    }
+    let file = File::open(path).map_err(Error::io(path, "read"))?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+fn text(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(path, "read"))?;
+    String::from_utf8(bytes).map_err(|e| {
+        Error::invalid(
+            origin(path),
+            format!("byte {} is not UTF-8", e.utf8_error().valid_up_to()),
+            "give a text file in UTF-8",
+        )
+    })
+}
+
+/// A problem file, JSON or TOML.
+pub fn problem(path: &Path) -> Result<Problem> {
+    Problem::parse(&text(path)?, &origin(path))
+}
+
+/// A logits file for that problem.
+pub fn logits(path: &Path, problem: &Problem) -> Result<Vec<Vec<f64>>> {
+    problem.parse_logits(&text(path)?, &origin(path))
+}
+
+/// A logged dataset for that problem.
+pub fn dataset(path: &Path, problem: &Problem) -> Result<Dataset> {
+    Dataset::read(open(path)?, &origin(path), problem)
+}
+
+/// Objectives by name, in clap's terms.
+pub fn objective(name: &str) -> std::result::Result<Objective, String> {
+    Objective::from_name(name).map_err(|_| {
+        let known: Vec<_> = Objective::ALL.iter().map(|o| o.name()).collect();
+        format!("use one of {}", known.join(", "))
+    })
+}

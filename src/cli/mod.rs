@@ -1,0 +1,51 @@
+//! The command line: one subcommand a file.
+
+mod figure;
+mod input;
+mod loss;
+mod objectives;
+pub mod output;
+mod problem;
+mod reproduce;
+mod sim;
+mod solve;
+
+use clap::{Parser, Subcommand};
+
+/// What an alignment objective converges to, exactly, on a bandit.
+#[derive(Parser)]
+#[command(name = "pistar", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Optimum and exact fixed point of every objective, on a problem or a logged dataset
+    Solve(solve::Args),
+    /// Population loss and its gradient at given logits
+    Loss(loss::Args),
+    /// The registered objectives: formula, inputs, kind, source
+    Objectives(objectives::Args),
+    /// A problem file to start from, or data drawn from one
+    Problem(problem::Args),
+    /// Train by sampling: run an experiment, or the same on your own problem
+    Sim(sim::Args),
+    /// Draw a figure (SVG and PNG) from the rows of a sim
+    Figure(figure::Args),
+    /// Every sim, every figure, and a report
+    Reproduce(reproduce::Args),
+}
+
+pub fn run() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Solve(args) => solve::run(&args),
+        Command::Loss(args) => loss::run(&args),
+        Command::Objectives(args) => objectives::run(&args),
+        Command::Problem(args) => problem::run(&args),
+        Command::Sim(args) => sim::run(&args),
+        Command::Figure(args) => figure::run(&args),
+        Command::Reproduce(args) => reproduce::run(&args),
+    }
+}

@@ -1,0 +1,75 @@
+//! Printing to standard output, which may be a pipe that closes early.
+
+use std::io::{ErrorKind, Write, stdout};
+
+/// Prints text as it is.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints a JSON value on one line.
+pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print(&format!("{value}\n"))
+}
+
+/// Whether the reader went away, as `head` does: nothing to complain about.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    (error.downcast_ref::<std::io::Error>()).is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Lines up columns, two spaces apart; numbers of columns may differ.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        for (i, cell) in row.iter().enumerate() {
+            let width = cell.chars().count();
+            match widths.get_mut(i) {
+                Some(w) => *w = (*w).max(width),
+                None => widths.push(width),
+            }
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A number for people: four or five digits, exponents where they help.
+pub fn number(x: f64) -> String {
+    let size = x.abs();
+    if x == 0.0 {
+        "0".into()
+    } else if !x.is_finite() {
+        x.to_string()
+    } else if (1e-3..1e5).contains(&size) {
+        let digits = (4 - size.log10().floor() as i32).clamp(0, 6) as usize;
+        format!("{x:.digits$}")
+    } else {
+        format!("{x:.2e}")
+    }
+}
+
+/// Numbers for people, in brackets, the tail of a long list left out.
+pub fn list(values: &[f64], most: usize) -> String {
+    let mut shown: Vec<String> = values.iter().take(most).map(|&v| number(v)).collect();
+    if values.len() > most {
+        shown.push(format!("… {} in all", values.len()));
+    }
+    format!("[{}]", shown.join(", "))
+}
+
+/// A JSON number, or null where JSON has none (infinities and NaN).
+pub fn nullable(x: f64) -> serde_json::Value {
+    serde_json::Number::from_f64(x).map_or(serde_json::Value::Null, serde_json::Value::Number)
+}

@@ -1,0 +1,116 @@
+//! `pistar sim`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use pistar::loss::Objective;
+
+use super::{input, output};
+use crate::sims;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  pistar sim copg-toy --out runs/toy
+  pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 --out runs/mine
+
+Writes rows.csv, limits.csv (the exact limits), manifest.json, and the figure as SVG and PNG. The
+rows depend on the configuration alone: same seed, same bytes, whatever --threads.")]
+pub struct Args {
+    /// Name of the sim
+    #[arg(required_unless_present = "list")]
+    name: Option<String>,
+    /// List the sims
+    #[arg(long)]
+    list: bool,
+    /// Run it on this problem instead of its own
+    #[arg(long, value_name = "FILE")]
+    problem: Option<PathBuf>,
+    /// Train these objectives instead of its own (repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = input::objective)]
+    objective: Vec<Objective>,
+    /// Learning rates, one run each
+    #[arg(long, value_delimiter = ',')]
+    lr: Vec<f64>,
+    /// Plain SGD instead of Adam
+    #[arg(long)]
+    sgd: bool,
+    /// Number of seeds
+    #[arg(long)]
+    seeds: Option<usize>,
+    /// Key of all random streams; another key gives independent runs
+    #[arg(long, default_value_t = 0)]
+    key: u64,
+    /// Passes over the dataset
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Pairs in each seed's dataset
+    #[arg(long)]
+    samples: Option<usize>,
+    /// Pairs in a minibatch
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Drop the last minibatch of an epoch when it is smaller
+    #[arg(long)]
+    drop_last: bool,
+    /// Folder to write to [default: out/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Replace the rows of another run in that folder
+    #[arg(long)]
+    overwrite: bool,
+    /// Do not draw the figure
+    #[arg(long)]
+    no_figure: bool,
+    /// Worker threads [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let Some(name) = args.name.as_deref().filter(|_| !args.list) else {
+        let rows: Vec<_> = sims::ALL
+            .iter()
+            .map(|s| vec![s.name.into(), s.about.into()])
+            .collect();
+        return output::print(&output::columns(&rows));
+    };
+    let Some(sim) = sims::ALL.iter().find(|s| s.name == name) else {
+        let known: Vec<_> = sims::ALL.iter().map(|s| s.name).collect();
+        bail!(
+            "sim: there is none called `{name}`; use one of {}",
+            known.join(", ")
+        );
+    };
+    let some = |list: &[f64]| (!list.is_empty()).then(|| list.to_vec());
+    let request = sims::Request {
+        problem: args.problem.as_deref().map(input::problem).transpose()?,
+        objectives: (!args.objective.is_empty()).then(|| args.objective.clone()),
+        lr: some(&args.lr),
+        sgd: args.sgd,
+        seeds: args.seeds,
+        key: args.key,
+        epochs: args.epochs,
+        samples: args.samples,
+        batch: args.batch,
+        drop_last: args.drop_last,
+        threads: args.threads.unwrap_or_else(all_cores),
+        overwrite: args.overwrite,
+    };
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("out").join(name));
+    (sim.run)(&request, &out)?;
+    let mut made = format!("rows: {}\n", out.join("rows.csv").display());
+    if !args.no_figure {
+        if let Some(figure) = super::figure::draw(name, &out, &out.join(name))? {
+            made += &format!("figure: {}\n", figure.display());
+        }
+    }
+    output::print(&made)
+}
+
+pub fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

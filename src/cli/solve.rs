@@ -1,0 +1,263 @@
+//! `pistar solve`
+
+use std::path::PathBuf;
+
+use pistar::bandit::{Beta, Evidence, Policy, Problem};
+use pistar::loss::Objective;
+use pistar::solve::{FixedPoint, fixed_point};
+use pistar::{Error, Result};
+use serde_json::{Map, Value, json};
+
+use super::{input, output};
+
+/// Prompts and arms shown to people before the rest is left out.
+const SHOWN: usize = 8;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  pistar problem new > toy.json
+  pistar solve toy.json
+  pistar solve toy.json --objective ipo --beta 0.1,0.3,1
+  pistar problem draw toy.json --kind preferences --samples 1000 > data.jsonl
+  pistar solve toy.json --data data.jsonl --json
+
+JSON: one object {\"beta\", \"optimum\", \"fixed_points\"}; with several temperatures, a list of them.
+In log_policy, null stands for minus infinity. A fixed point without a policy has none, or one that
+depends on the path: its notes say which.")]
+pub struct Args {
+    /// Problem file, JSON or TOML (`-` reads standard input)
+    problem: PathBuf,
+    /// Solve for this logged dataset (JSON lines) instead of the population
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Only these objectives (repeatable; `pistar objectives` lists them)
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = input::objective)]
+    objective: Vec<Objective>,
+    /// Temperatures to solve at, instead of the problem's own
+    #[arg(long, value_delimiter = ',')]
+    beta: Vec<f64>,
+    /// Show log-probabilities instead of probabilities (JSON always has both)
+    #[arg(long)]
+    log: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The answers at one temperature.
+struct Answer {
+    problem: Problem,
+    solved: Vec<(Objective, FixedPoint)>,
+    skipped: Vec<(Objective, Error)>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let problem = input::problem(&args.problem)?;
+    let dataset = (args.data.as_ref())
+        .map(|path| input::dataset(path, &problem))
+        .transpose()?;
+    let problems = if args.beta.is_empty() {
+        vec![problem]
+    } else {
+        (args.beta.iter())
+            .map(|&beta| Ok(problem.at(Beta::new("--beta", beta)?)))
+            .collect::<Result<_>>()?
+    };
+    let answers = (problems.into_iter())
+        .map(|problem| {
+            let evidence = match &dataset {
+                Some(data) => Evidence::from_dataset(&problem, data),
+                None => Evidence::population(&problem),
+            };
+            solve(problem, &evidence, &args.objective)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    if args.json {
+        let mut all: Vec<Value> = answers.iter().map(Answer::json).collect();
+        return output::json(&if all.len() == 1 {
+            all.remove(0)
+        } else {
+            Value::Array(all)
+        });
+    }
+    let data = dataset.map(|d| d.records().len());
+    let texts: Vec<String> = answers.iter().map(|a| a.text(args.log, data)).collect();
+    output::print(&texts.join("\n"))
+}
+
+/// Objectives that were asked for must succeed; of all, those that cannot are named and skipped.
+fn solve(problem: Problem, evidence: &Evidence, asked: &[Objective]) -> Result<Answer> {
+    let (mut solved, mut skipped) = (Vec::new(), Vec::new());
+    for &objective in if asked.is_empty() {
+        &Objective::ALL[..]
+    } else {
+        asked
+    } {
+        match fixed_point(objective, &problem, evidence) {
+            Ok(point) => solved.push((objective, point)),
+            Err(error) if asked.is_empty() => skipped.push((objective, error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Answer {
+        problem,
+        solved,
+        skipped,
+    })
+}
+
+impl Answer {
+    fn policies(&self, policy: &Policy) -> (Value, Value) {
+        let restored = |table: &[Vec<f64>], fill| -> Value {
+            let rows = self.problem.restore(table, fill).into_iter();
+            rows.map(|row| row.into_iter().map(output::nullable).collect::<Vec<_>>())
+                .collect()
+        };
+        (
+            restored(&policy.probabilities(), 0.0),
+            restored(policy.log(), f64::NEG_INFINITY),
+        )
+    }
+
+    fn json(&self) -> Value {
+        let optimum = self.problem.optimum();
+        let (policy, log_policy) = self.policies(&optimum.policy);
+        let mut points = Map::new();
+        for (objective, point) in &self.solved {
+            let (policy, log_policy) = match &point.policy {
+                Some(policy) => self.policies(policy),
+                None => (Value::Null, Value::Null),
+            };
+            let entry = json!({
+                "policy": policy,
+                "log_policy": log_policy,
+                "regret": point.regret,
+                "method": point.method,
+                "residual": point.residual,
+                "unique": point.unique,
+                "notes": point.notes,
+            });
+            points.insert(objective.name().into(), entry);
+        }
+        let mut answer = json!({
+            "beta": self.problem.beta(),
+            "optimum": {
+                "policy": policy,
+                "log_policy": log_policy,
+                "value": optimum.value,
+                "objective": optimum.objective,
+            },
+            "fixed_points": points,
+        });
+        if !self.skipped.is_empty() {
+            let reasons = self
+                .skipped
+                .iter()
+                .map(|(o, e)| (o.name().to_string(), json!(e.to_string())));
+            answer["skipped"] = Value::Object(reasons.collect());
+        }
+        answer
+    }
+
+    fn text(&self, log: bool, data: Option<usize>) -> String {
+        let problem = &self.problem;
+        let optimum = problem.optimum();
+        let prompts = problem.prompts();
+        let arms = prompts.iter().map(|p| p.given_arms()).max().unwrap_or(0);
+        let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let mut text = format!(
+            "{}, {}, β = {}; {}\n",
+            plural(prompts.len(), "prompt"),
+            if prompts.len() == 1 {
+                plural(arms, "arm")
+            } else {
+                format!("up to {}", plural(arms, "arm"))
+            },
+            problem.beta(),
+            match data {
+                Some(n) => format!("fixed points on {}", plural(n, "logged example")),
+                None => "fixed points on the population".into(),
+            }
+        );
+        text += &format!(
+            "J* = {}   V* = {}   regret of the reference = {}\n\n",
+            output::number(optimum.objective),
+            output::list(&optimum.value, SHOWN),
+            output::number(problem.regret(&problem.reference())),
+        );
+        let mut rows = vec![
+            ["objective", "regret", "unique", "residual", "method"]
+                .map(String::from)
+                .to_vec(),
+        ];
+        let maybe = |x: Option<f64>| x.map_or("–".into(), output::number);
+        for (objective, point) in &self.solved {
+            rows.push(vec![
+                objective.name().into(),
+                maybe(point.regret),
+                if point.unique { "yes" } else { "no" }.into(),
+                maybe(point.residual),
+                point.method.clone(),
+            ]);
+        }
+        text += &output::columns(&rows);
+        for (x, prompt) in prompts.iter().enumerate().take(SHOWN) {
+            let weight = if prompts.len() == 1 {
+                String::new()
+            } else {
+                format!(" of prompt {x} (weight {})", output::number(prompt.weight))
+            };
+            text += &format!("\n{}{weight}\n", if log { "ln π" } else { "π" });
+            let shown = prompt.given_arms().min(SHOWN);
+            let mut head = vec![String::new()];
+            head.extend((0..shown).map(|a| format!("arm {a}")));
+            if shown < prompt.given_arms() {
+                head.push(format!("… {} in all", prompt.given_arms()));
+            }
+            let line = |name: &str, policy: &Policy| {
+                let values = if log {
+                    policy.log()[x].clone()
+                } else {
+                    policy.probabilities()[x].clone()
+                };
+                let fill = if log { f64::NEG_INFINITY } else { 0.0 };
+                let values = prompt.restore(&values, fill);
+                let cells = values.iter().take(shown).map(|&v| output::number(v));
+                std::iter::once(name.to_string())
+                    .chain(cells)
+                    .collect::<Vec<_>>()
+            };
+            let mut rows = vec![
+                head,
+                line("optimum", &optimum.policy),
+                line("reference", &problem.reference()),
+            ];
+            for (objective, point) in &self.solved {
+                if let Some(policy) = &point.policy {
+                    rows.push(line(objective.name(), policy));
+                }
+            }
+            text += &output::columns(&rows);
+        }
+        if prompts.len() > SHOWN {
+            text += &format!("\n… {} prompts in all; --json has them\n", prompts.len());
+        }
+        let mut notes = Vec::new();
+        for (objective, point) in &self.solved {
+            notes.extend(
+                point
+                    .notes
+                    .iter()
+                    .map(|note| format!("{}: {note}\n", objective.name())),
+            );
+        }
+        for (objective, error) in &self.skipped {
+            notes.push(format!("{} was skipped: {error}\n", objective.name()));
+        }
+        if !notes.is_empty() {
+            text += &format!("\n{}", notes.concat());
+        }
+        text
+    }
+}

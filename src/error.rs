@@ -1,0 +1,129 @@
+//! The library's one error type.
+
+use std::path::PathBuf;
+
+/// Everything that can go wrong, with the place, the value and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value that a user gave is not allowed.
+    #[error("{place}: {problem}; {remedy}")]
+    Invalid {
+        /// Where: a field path such as `prompts[0].behavior[1]`, a flag, or `FILE:LINE`.
+        place: String,
+        /// What was found there.
+        problem: String,
+        /// What would be right.
+        remedy: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// `read`, `create`, `write to`, …
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is not in the format it should be in.
+    #[error("{origin}: {message}; {remedy}")]
+    Format {
+        /// The file, or `standard input`.
+        origin: String,
+        /// What the parser said, with line and column.
+        message: String,
+        /// What would be right.
+        remedy: String,
+    },
+    /// Arrays whose lengths do not fit each other.
+    #[error("{operation}: lengths {left} and {right} differ")]
+    Shape {
+        /// The operation.
+        operation: &'static str,
+        /// Length of the left operand.
+        left: usize,
+        /// Length of the right operand.
+        right: usize,
+    },
+    /// An objective was given numbers of the wrong kind.
+    #[error("objective {objective} takes {expected}, not {found}")]
+    Inputs {
+        /// Registered name of the objective.
+        objective: &'static str,
+        /// Kind of input it takes.
+        expected: &'static str,
+        /// Kind of input it was given.
+        found: &'static str,
+    },
+    /// The problem is larger than a solver's stated cap.
+    #[error(
+        "{what} is limited to {cap} arms and prompt {prompt} has {arms}; \
+         leave it out with --objective, or use a smaller problem"
+    )]
+    TooLarge {
+        /// What is limited.
+        what: &'static str,
+        /// Its cap.
+        cap: usize,
+        /// The prompt's index.
+        prompt: usize,
+        /// How many arms that prompt has.
+        arms: usize,
+    },
+    /// A backend failed (out of memory, a device error, …).
+    #[error("{backend} backend: {message}")]
+    Backend {
+        /// `nd` or `candle`.
+        backend: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// `std::result::Result` with [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An [`Error::Invalid`].
+    pub fn invalid(
+        place: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Invalid {
+            place: place.into(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// An [`Error::Io`], for `map_err`.
+    pub fn io(
+        path: impl Into<PathBuf>,
+        action: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            path,
+            action,
+            source,
+        }
+    }
+
+    /// The same error with the file it was found in before the place.
+    #[must_use]
+    pub fn in_file(self, origin: &str) -> Self {
+        match self {
+            Self::Invalid {
+                place,
+                problem,
+                remedy,
+            } => Self::Invalid {
+                place: format!("{origin}: {place}"),
+                problem,
+                remedy,
+            },
+            other => other,
+        }
+    }
+}

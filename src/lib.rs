@@ -1,0 +1,32 @@
+//! **pistar** (π\*) tells what an alignment objective converges to, exactly, on bandits small
+//! enough to solve, and runs the same loss code on tensors.
+//!
+//! ```
+//! use pistar::bandit::{Evidence, Problem};
+//! use pistar::loss::Objective;
+//!
+//! let problem = Problem::from_json(
+//!     r#"{"beta": 0.5, "prompts": [{"reward": [2.5, 2.0, 1.0],
+//!         "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]}]}"#,
+//! )?;
+//! let population = Evidence::population(&problem);
+//! let ipo = pistar::solve::fixed_point(Objective::Ipo, &problem, &population)?;
+//! assert!((ipo.regret.unwrap() - 0.152530660343).abs() < 1e-12);
+//! # Ok::<(), pistar::Error>(())
+//! ```
+//!
+//! The rooms, each importing only those after it: [`verify`] certifies losses, [`sim`] trains by
+//! sampling, [`solve`] finds fixed points, [`bandit`] holds problems, laws, policies and datasets,
+//! [`loss`] the objectives, [`backend`] the arrays they are written on.
+#![warn(missing_docs)]
+
+pub mod backend;
+pub mod bandit;
+pub mod error;
+pub mod loss;
+pub mod random;
+pub mod sim;
+pub mod solve;
+pub mod verify;
+
+pub use error::{Error, Result};

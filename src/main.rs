@@ -1,0 +1,21 @@
+//! The `pistar` command.
+
+mod cli;
+#[cfg(feature = "plot")]
+#[path = "../figures/mod.rs"]
+mod figures;
+#[path = "../sims/mod.rs"]
+mod sims;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if cli::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The folder of a run: `rows.csv`, `limits.csv` and `manifest.json`.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// What a run was and how it ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Name of the sim.
+    pub sim: String,
+    /// Version of pistar.
+    pub version: String,
+    /// `running` (or interrupted), or `complete`.
+    pub status: String,
+    /// Everything the rows depend on.
+    pub config: Value,
+    /// Worker threads; the rows do not depend on it.
+    pub threads: usize,
+    /// Seconds of training.
+    pub train_s: f64,
+    /// Seconds in all.
+    pub wall_s: f64,
+}
+
+/// A run's folder, open for writing.
+pub struct Folder {
+    dir: PathBuf,
+    manifest: Manifest,
+    rows: BufWriter<File>,
+    started: Instant,
+}
+
+impl Folder {
+    /// Starts a run in `dir`. Rows of an earlier run of the very same configuration are replaced;
+    /// rows of any other are kept safe unless `overwrite`.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, or that holds another run.
+    pub fn create(
+        dir: &Path,
+        sim: &str,
+        config: Value,
+        threads: usize,
+        header: &str,
+        overwrite: bool,
+    ) -> Result<Self> {
+        fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+        let version = env!("CARGO_PKG_VERSION").to_string();
+        let rows_path = dir.join("rows.csv");
+        let same = || {
+            Manifest::read(dir)
+                .is_ok_and(|m| m.sim == sim && m.version == version && m.config == config)
+        };
+        if rows_path.exists() && !overwrite && !same() {
+            return Err(Error::invalid(
+                rows_path.display().to_string(),
+                "it holds the rows of another run",
+                "choose another --out, or pass --overwrite to replace them",
+            ));
+        }
+        let manifest = Manifest {
+            sim: sim.into(),
+            version,
+            status: "running".into(),
+            config,
+            threads,
+            train_s: 0.0,
+            wall_s: 0.0,
+        };
+        manifest.write(dir)?;
+        let rows = File::create(&rows_path).map_err(Error::io(&rows_path, "create"))?;
+        let mut folder = Self {
+            dir: dir.into(),
+            manifest,
+            rows: BufWriter::new(rows),
+            started: Instant::now(),
+        };
+        folder.append(&[header.to_string()])?;
+        Ok(folder)
+    }
+
+    /// Adds whole lines to `rows.csv`, which reach the disk before this returns.
+    ///
+    /// # Errors
+    /// If the disk is full or gone.
+    pub fn append(&mut self, lines: &[String]) -> Result<()> {
+        let mut text = lines.join("\n");
+        text.push('\n');
+        (self.rows.write_all(text.as_bytes()))
+            .and_then(|()| self.rows.flush())
+            .map_err(Error::io(self.dir.join("rows.csv"), "write to"))
+    }
+
+    /// Writes another file of the run whole.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, contents: &str) -> Result<()> {
+        write_whole(&self.dir.join(name), contents.as_bytes())
+    }
+
+    /// Closes the run.
+    ///
+    /// # Errors
+    /// If the manifest cannot be written.
+    pub fn finish(mut self, train_s: f64) -> Result<()> {
+        self.manifest.status = "complete".into();
+        self.manifest.train_s = train_s;
+        self.manifest.wall_s = self.started.elapsed().as_secs_f64();
+        self.manifest.write(&self.dir)
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of a run's folder.
+    ///
+    /// # Errors
+    /// If it is missing or broken.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("manifest.json");
+        let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+        serde_json::from_str(&text).map_err(|e| Error::Format {
+            origin: path.display().to_string(),
+            message: e.to_string(),
+            remedy: "run the sim again".into(),
+        })
+    }
+
+    fn write(&self, dir: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Format {
+            origin: "manifest.json".into(),
+            message: e.to_string(),
+            remedy: "use finite numbers".into(),
+        })?;
+        write_whole(&dir.join("manifest.json"), (text + "\n").as_bytes())
+    }
+}
+
+/// Writes a file beside its place and moves it there, so that nobody ever sees half of it.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = fs::write(&part, contents).and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        // The error that matters is the first one.
+        let _ = fs::remove_file(&part);
+    }
+    written.map_err(Error::io(path, "write to"))
+}

@@ -1,0 +1,201 @@
+//! Sampled training on bandits: datasets, minibatches, SGD and Adam, many seeds at once.
+//!
+//! Two ideas make it fast while the losses stay generic. A minibatch on a bandit is a multiset, so
+//! the distinct (x, y, y′, label) tuples are evaluated once and weighted by their counts. And seeds
+//! are rows: one tape evaluates the tuples of a whole block of seeds.
+
+mod batches;
+pub mod folder;
+mod learner;
+mod optimizer;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+pub use optimizer::Optimizer;
+
+use crate::bandit::Problem;
+use crate::error::{Error, Result};
+use crate::loss::Objective;
+use batches::{Data, Tuples};
+use learner::Learner;
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Objectives, all trained on the same data in the same order.
+    pub objectives: Vec<Objective>,
+    /// Number of seeds.
+    pub seeds: usize,
+    /// Key of all random streams; runs of another key are independent.
+    pub key: u64,
+    /// Pairs in each seed's dataset.
+    pub samples: usize,
+    /// Pairs in a minibatch.
+    pub batch: usize,
+    /// Passes over the dataset.
+    pub epochs: usize,
+    /// Whether a last, smaller minibatch is dropped.
+    pub drop_last: bool,
+    /// How steps are taken.
+    pub optimizer: Optimizer,
+    /// Worker threads; the rows do not depend on it.
+    pub threads: usize,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Objective trained.
+    pub objective: Objective,
+    /// Seed, from 0.
+    pub seed: usize,
+    /// Epochs done; 0 is the untrained policy.
+    pub epoch: usize,
+    /// `J(π*) − J(π)`.
+    pub regret: f64,
+}
+
+/// Most seeds that share a tape: beyond it the arrays fall out of the fastest cache.
+const BLOCK: usize = 32;
+
+impl Config {
+    /// Steps of each training run.
+    pub fn steps(&self) -> usize {
+        self.epochs * self.steps_per_epoch()
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        if self.drop_last {
+            self.samples / self.batch
+        } else {
+            self.samples.div_ceil(self.batch)
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let positive = [
+            ("seeds", self.seeds),
+            ("samples", self.samples),
+            ("batch", self.batch),
+            ("threads", self.threads),
+            ("objectives", self.objectives.len()),
+        ];
+        if let Some((name, _)) = positive.into_iter().find(|(_, n)| *n == 0) {
+            return Err(Error::invalid(name, "it is 0", "ask for at least one"));
+        }
+        if self.steps_per_epoch() == 0 {
+            return Err(Error::invalid(
+                "batch",
+                format!(
+                    "{} is more than the {} samples and the last batch is dropped",
+                    self.batch, self.samples
+                ),
+                "use a smaller batch, or keep the last one",
+            ));
+        }
+        self.optimizer.check()
+    }
+}
+
+/// Trains every objective on every seed. `rows` gets the measurements block by block, always in
+/// the order of seed, objective, epoch; `progress` is told the epochs done so far (of
+/// `seeds × epochs`), from any thread.
+///
+/// # Errors
+/// A configuration that makes no sense, or an error of `rows`, which also stops the training.
+pub fn run(
+    problem: &Problem,
+    config: &Config,
+    mut rows: impl FnMut(&[Row]) -> Result<()>,
+    progress: impl Fn(usize) + Sync,
+) -> Result<()> {
+    config.check()?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(config.threads)
+        .build()
+        .map_err(|e| Error::invalid("threads", e.to_string(), "use fewer threads"))?;
+    let size = config.seeds.div_ceil(config.threads).min(BLOCK);
+    let (done, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let tell = |seeds: usize| progress(done.fetch_add(seeds, Ordering::Relaxed) + seeds);
+    let (sender, receiver) = mpsc::channel();
+    let (tell, stop) = (&tell, &stop);
+    pool.in_place_scope(|scope| {
+        for (index, start) in (0..config.seeds).step_by(size).enumerate() {
+            let sender = sender.clone();
+            let seeds = start..(start + size).min(config.seeds);
+            scope.spawn(move |_| {
+                let result = train_block(problem, config, seeds, tell, stop);
+                // The receiver is gone only after an error, when nobody wants the rows.
+                let _ = sender.send((index, result));
+            });
+        }
+        drop(sender);
+        // Blocks end in any order and are handed on in theirs.
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        for (index, result) in receiver {
+            waiting.insert(index, result);
+            while let Some(result) = waiting.remove(&next) {
+                next += 1;
+                if let Err(error) = result.and_then(|block| rows(&block)) {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn train_block(
+    problem: &Problem,
+    config: &Config,
+    seeds: std::ops::Range<usize>,
+    tell: &impl Fn(usize),
+    stop: &AtomicBool,
+) -> Result<Vec<Row>> {
+    let tuples = Tuples::new(problem, config.batch);
+    let mut data: Vec<Data> = (seeds.clone())
+        .map(|seed| Data::draw(problem, &tuples, config, seed as u64))
+        .collect();
+    let mut learners = (config.objectives.iter())
+        .map(|&objective| Learner::new(problem, objective, &tuples, seeds.len(), config))
+        .collect::<Result<Vec<_>>>()?;
+    let mut regrets: Vec<Vec<Vec<f64>>> = learners.iter().map(|l| vec![l.regrets()]).collect();
+    for _ in 0..config.epochs {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        data.iter_mut().for_each(Data::shuffle);
+        for step in 0..config.steps_per_epoch() {
+            let start = step * config.batch;
+            let end = (start + config.batch).min(config.samples);
+            for d in &mut data {
+                d.count(start..end);
+            }
+            for learner in &mut learners {
+                learner.step(&tuples, &data, start..end)?;
+            }
+        }
+        for (regrets, learner) in regrets.iter_mut().zip(&learners) {
+            regrets.push(learner.regrets());
+        }
+        tell(seeds.len());
+    }
+    let mut rows = Vec::with_capacity(seeds.len() * learners.len() * (config.epochs + 1));
+    for (at, seed) in seeds.enumerate() {
+        for (&objective, regrets) in config.objectives.iter().zip(&regrets) {
+            for (epoch, regrets) in regrets.iter().enumerate() {
+                rows.push(Row {
+                    objective,
+                    seed,
+                    epoch,
+                    regret: regrets[at],
+                });
+            }
+        }
+    }
+    Ok(rows)
+}

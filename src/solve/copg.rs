@@ -1,0 +1,116 @@
+//! CoPG and off-policy RLOO: π* wherever the comparison graph connects the arms.
+//!
+//! In logits the expected update of −ℓ_CoPG is linear, `θ̇ = L_w (R − βu)` with L_w the Laplacian
+//! of the comparison graph (the softmax normaliser cancels), so its whole trajectory is known.
+
+use nalgebra::{DMatrix, DVector};
+
+use super::graph::{components, describe};
+use super::{CUBIC_CAP, Part, largest, tilt};
+use crate::bandit::{Comparisons, Evidence, Policy, Problem, Prompt, PromptEvidence};
+use crate::error::{Error, Result};
+
+/// CoPG's fixed point: `π ∝ π_ref e^{(R − mean_K R)/β}` on each component K of the comparison
+/// graph, which is π* when there is one. `unit` scales the residual to the form of the loss.
+///
+/// # Errors
+/// If no pairs were logged.
+pub fn fixed_point(prompt: &Prompt, share: &PromptEvidence, beta: f64, unit: f64) -> Result<Part> {
+    Ok(limit(prompt, share.compared()?, &share.reward, beta, unit))
+}
+
+/// RLOO's fixed point for i.i.d. responses from the mean law μ̄ = (μ₁ + μ₂)/2: CoPG's under μ̄ × μ̄.
+///
+/// # Errors
+/// None; the result is for the dispatch.
+pub fn rloo(prompt: &Prompt, share: &PromptEvidence, beta: f64) -> Result<Part> {
+    let mean = share.mean_law();
+    let pairs = Comparisons::Product {
+        first: mean.clone(),
+        second: mean,
+    };
+    Ok(limit(prompt, &pairs, &share.reward, beta, 0.5))
+}
+
+fn limit(prompt: &Prompt, pairs: &Comparisons, reward: &[f64], beta: f64, unit: f64) -> Part {
+    let parts = components(pairs, prompt.arms());
+    let centred = centre(reward, &parts);
+    let u: Vec<f64> = centred.iter().map(|r| r / beta).collect();
+    let log_policy = tilt(prompt, u.iter().copied());
+    // R − βu with u from the answer itself; a constant per prompt does not matter.
+    let regularised: Vec<f64> = (reward.iter().zip(&log_policy).zip(&prompt.log_reference))
+        .map(|((r, l), reference)| r - beta * (l - reference))
+        .collect();
+    Part {
+        residual: unit * largest(pairs.laplacian(&regularised)),
+        log_policy: Some(log_policy),
+        method: "closed form",
+        unique: parts.len() == 1,
+        note: (parts.len() > 1).then(|| describe(&parts, prompt.kept())),
+    }
+}
+
+/// Rewards less a constant per component: their largest if there is one component (which keeps
+/// the digits that matter), their mean otherwise (which is what gradient flow conserves).
+pub(super) fn centre(reward: &[f64], parts: &[Vec<usize>]) -> Vec<f64> {
+    let mut centred = vec![0.0; reward.len()];
+    for part in parts {
+        let values = part.iter().map(|&a| reward[a]);
+        let shift = if parts.len() == 1 {
+            values.fold(f64::NEG_INFINITY, f64::max)
+        } else {
+            values.sum::<f64>() / part.len() as f64
+        };
+        for &a in part {
+            centred[a] = reward[a] - shift;
+        }
+    }
+    centred
+}
+
+/// CoPG's trajectory: gradient flow `θ̇ = ∇L`, L the paper's objective (eq. 6), from the reference,
+/// at the given times (in units of 1/learning rate).
+///
+/// With the spectral decomposition of each prompt's `ρ L_w = Σ λ e eᵀ`, `u(t)` is
+/// `Σ (1 − e^{−βλt})/β · ⟨e, R⟩ e` up to a shift.
+///
+/// # Errors
+/// More than 2,000 arms, or evidence without pairs.
+pub fn trajectory(problem: &Problem, evidence: &Evidence, times: &[f64]) -> Result<Vec<Policy>> {
+    let beta = problem.beta();
+    let mut rows = vec![Vec::new(); times.len()];
+    for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
+        let k = prompt.arms();
+        if k > CUBIC_CAP {
+            return Err(Error::TooLarge {
+                what: "CoPG's trajectory",
+                cap: CUBIC_CAP,
+                prompt: x,
+                arms: k,
+            });
+        }
+        let pairs = share.compared()?;
+        let mut laplacian = DMatrix::zeros(k, k);
+        for e in pairs.edges(&share.reward).iter().filter(|e| e.a != e.b) {
+            let (a, b, w) = (e.a as usize, e.b as usize, share.mass * e.weight());
+            laplacian[(a, a)] += w;
+            laplacian[(b, b)] += w;
+            laplacian[(a, b)] -= w;
+            laplacian[(b, a)] -= w;
+        }
+        let spectrum = laplacian.symmetric_eigen();
+        let reward = DVector::from_vec(share.reward.clone());
+        let along = spectrum.eigenvectors.tr_mul(&reward);
+        for (rows, &t) in rows.iter_mut().zip(times) {
+            // −expm1 keeps the digits of slow modes; rounding may make a zero mode slightly negative.
+            let moved = DVector::from_iterator(
+                k,
+                (along.iter().zip(spectrum.eigenvalues.iter()))
+                    .map(|(c, lambda)| -(-beta * lambda.max(0.0) * t).exp_m1() / beta * c),
+            );
+            let u = &spectrum.eigenvectors * moved;
+            rows.push(tilt(prompt, u.iter().copied()));
+        }
+    }
+    Ok(rows.into_iter().map(Policy::from_log).collect())
+}

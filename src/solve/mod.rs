@@ -1,0 +1,197 @@
+//! Exact fixed points: where the expected update of an objective vanishes.
+//!
+//! Every answer carries how it was found, its residual (the largest entry of the expected update
+//! there, in the units of the objective's gradient with respect to the logits) and whether it is
+//! the only one. Where it is not, the answer is the limit of gradient flow from the reference, and
+//! the notes say what stays free.
+
+pub mod copg;
+pub mod graph;
+pub mod ipo;
+mod laplacian;
+mod min_cut;
+pub mod minimise;
+pub mod policy_gradient;
+pub mod preference;
+pub mod slic;
+
+use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
+use crate::error::{Error, Result};
+use crate::loss::{Baseline, Objective};
+
+/// Most arms for solvers whose time grows with the square of the number of arms.
+pub const QUADRATIC_CAP: usize = 20_000;
+
+/// Most arms for solvers whose time grows with its cube.
+pub const CUBIC_CAP: usize = 2_000;
+
+/// Where an objective converges.
+#[derive(Debug, Clone)]
+pub struct FixedPoint {
+    /// The limit; absent where there is none, or where it depends on the path.
+    pub policy: Option<Policy>,
+    /// `J(π*) − J` at the limit.
+    pub regret: Option<f64>,
+    /// How it was found.
+    pub method: String,
+    /// Largest entry of the expected update there.
+    pub residual: Option<f64>,
+    /// Whether no other point is a limit.
+    pub unique: bool,
+    /// What stays free, what diverges, what was assumed.
+    pub notes: Vec<String>,
+}
+
+/// The answer for one prompt.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// ln π over the kept arms.
+    pub log_policy: Option<Vec<f64>>,
+    /// How it was found.
+    pub method: &'static str,
+    /// Largest entry of this prompt's expected update, per unit of its mass.
+    pub residual: f64,
+    /// Whether no other point is a limit.
+    pub unique: bool,
+    /// What to know about it.
+    pub note: Option<String>,
+}
+
+/// The fixed point of a registered objective on the population or on a dataset.
+///
+/// # Errors
+/// More arms than the solver's cap, or evidence of the wrong kind.
+pub fn fixed_point(
+    objective: Objective,
+    problem: &Problem,
+    evidence: &Evidence,
+) -> Result<FixedPoint> {
+    match objective.baseline() {
+        Some(baseline) => policy_gradient(problem, evidence, &baseline),
+        None => assemble(problem, evidence, |x, prompt, share| {
+            solve_prompt(objective, x, prompt, share, problem.beta())
+        }),
+    }
+}
+
+/// The limit of the policy-gradient field with any baseline.
+///
+/// # Errors
+/// A baseline law that does not fit the problem.
+pub fn policy_gradient(
+    problem: &Problem,
+    evidence: &Evidence,
+    baseline: &Baseline,
+) -> Result<FixedPoint> {
+    assemble(problem, evidence, |x, prompt, share| {
+        policy_gradient::limit(x, prompt, share, problem.beta(), baseline)
+    })
+}
+
+fn solve_prompt(
+    objective: Objective,
+    x: usize,
+    prompt: &Prompt,
+    share: &PromptEvidence,
+    beta: f64,
+) -> Result<Part> {
+    use Objective as O;
+    let cap = |what, cap| {
+        if prompt.arms() <= cap {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            what,
+            cap,
+            prompt: x,
+            arms: prompt.arms(),
+        })
+    };
+    match objective {
+        O::Copg | O::CopgCompleted => copg::fixed_point(prompt, share, beta, 1.0),
+        O::CopgSquared => copg::fixed_point(prompt, share, beta, 2.0 * beta),
+        O::Rloo => copg::rloo(prompt, share, beta),
+        O::Ipo | O::IpoCopg | O::IpoGpo => {
+            cap("IPO", QUADRATIC_CAP)?;
+            let scaling = match objective {
+                O::Ipo => ipo::Scaling::Azar,
+                O::IpoCopg => ipo::Scaling::Copg,
+                _ => ipo::Scaling::Gpo,
+            };
+            ipo::fixed_point(x, prompt, share, beta, scaling)
+        }
+        O::Dpo | O::RewardModel => {
+            cap("a fit of the Bradley–Terry model", QUADRATIC_CAP)?;
+            let unit = if objective == O::Dpo { beta } else { 1.0 };
+            preference::fixed_point(x, prompt, share, beta, unit)
+        }
+        O::Slic => {
+            cap("SLiC's linear program", slic::CAP)?;
+            slic::fixed_point(prompt, share, beta)
+        }
+        O::PgZero | O::PgValue | O::PgSoftValue => {
+            let baseline = objective.baseline().unwrap_or(Baseline::Given(0.0));
+            policy_gradient::limit(x, prompt, share, beta, &baseline)
+        }
+    }
+}
+
+/// Solves prompt by prompt and joins the answers.
+fn assemble(
+    problem: &Problem,
+    evidence: &Evidence,
+    mut solve: impl FnMut(usize, &Prompt, &PromptEvidence) -> Result<Part>,
+) -> Result<FixedPoint> {
+    let mut rows = Some(Vec::with_capacity(problem.prompts().len()));
+    let mut methods: Vec<&'static str> = Vec::new();
+    let (mut residual, mut unique, mut notes) = (0.0f64, true, Vec::new());
+    for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
+        let part = if share.mass > 0.0 {
+            solve(x, prompt, share)?
+        } else {
+            Part {
+                log_policy: Some(prompt.log_reference.clone()),
+                method: "untouched",
+                residual: 0.0,
+                unique: false,
+                note: Some("no example has it, so it stays at the reference".into()),
+            }
+        };
+        if !methods.contains(&part.method) {
+            methods.push(part.method);
+        }
+        residual = residual.max(share.mass * part.residual);
+        unique &= part.unique;
+        notes.extend(part.note.map(|note| format!("prompt {x}: {note}")));
+        match (&mut rows, part.log_policy) {
+            (Some(rows), Some(row)) => rows.push(row),
+            (rows, _) => *rows = None,
+        }
+    }
+    let policy = rows.map(Policy::from_log);
+    Ok(FixedPoint {
+        regret: policy.as_ref().map(|p| problem.regret(p)),
+        residual: policy.as_ref().map(|_| residual),
+        policy,
+        method: methods.join("; "),
+        unique,
+        notes,
+    })
+}
+
+/// Normalises `ln π_ref + u`.
+fn tilt(prompt: &Prompt, u: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut log: Vec<f64> = prompt
+        .log_reference
+        .iter()
+        .zip(u)
+        .map(|(l, u)| l + u)
+        .collect();
+    let normaliser = crate::bandit::log_sum_exp(&log);
+    log.iter_mut().for_each(|l| *l -= normaliser);
+    log
+}
+
+fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().map(f64::abs).fold(0.0, f64::max)
+}

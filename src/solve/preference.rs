@@ -1,0 +1,183 @@
+//! DPO and the Bradley–Terry reward model: the scores `r = βu` that explain the labels best.
+//!
+//! Under Bradley–Terry labels of the true rewards that is R itself, up to a constant per component
+//! of the comparison graph, so the policy is π*. On a finite dataset it is the Bradley–Terry
+//! estimate, which is finite exactly when within every component each arm beats its way to each
+//! other; otherwise some margin grows without bound.
+
+use super::copg::centre;
+use super::graph::{components, describe, dominant};
+use super::laplacian::solve_listed;
+use super::{Part, largest, tilt};
+use crate::backend::nd::{sigmoid, softplus};
+use crate::bandit::{Comparisons, Edge, Prompt, PromptEvidence};
+use crate::error::Result;
+
+const CLOSED_FORM: &str = "closed form";
+const ESTIMATE: &str = "Bradley–Terry estimate, Newton";
+
+/// The fixed point; `unit` is β for DPO and 1 for the reward model, and scales the residual.
+///
+/// # Errors
+/// No pairs, or listed pairs over more than 2,000 arms.
+pub fn fixed_point(
+    x: usize,
+    prompt: &Prompt,
+    share: &PromptEvidence,
+    beta: f64,
+    unit: f64,
+) -> Result<Part> {
+    let pairs = share.compared()?;
+    let parts = components(pairs, prompt.arms());
+    let disconnected = (parts.len() > 1).then(|| describe(&parts, prompt.kept()));
+    let (scores, method) = match pairs {
+        Comparisons::Listed {
+            edges,
+            bradley_terry: false,
+        } => {
+            let mut scores = vec![0.0; prompt.arms()];
+            for part in &parts {
+                match dominant(edges, part, prompt.arms()) {
+                    Some(top) if top.len() == part.len() => {
+                        let fitted = estimate(edges, part, x)?;
+                        part.iter().zip(fitted).for_each(|(&a, s)| scores[a] = s);
+                    }
+                    Some(top) if parts.len() == 1 => {
+                        return separable(x, prompt, edges, &top, beta, unit);
+                    }
+                    _ => return Ok(path_dependent()),
+                }
+            }
+            (scores, ESTIMATE)
+        }
+        _ => (centre(&share.reward, &parts), CLOSED_FORM),
+    };
+    let log_policy = tilt(prompt, scores.iter().map(|s| s / beta));
+    let implied: Vec<f64> = (log_policy.iter().zip(&prompt.log_reference))
+        .map(|(l, reference)| beta * (l - reference))
+        .collect();
+    let gap = (pairs.logistic_pull(&implied).into_iter()).zip(pairs.pull(&share.reward));
+    Ok(Part {
+        residual: unit * largest(gap.map(|(a, b)| a - b)),
+        log_policy: Some(log_policy),
+        method,
+        unique: parts.len() == 1,
+        note: disconnected,
+    })
+}
+
+/// Every arm outside `top` only ever loses to it: the margins towards them grow for ever, all mass
+/// ends on `top`, and within it the policy is the estimate of its own comparisons.
+fn separable(
+    x: usize,
+    prompt: &Prompt,
+    edges: &[Edge],
+    top: &[usize],
+    beta: f64,
+    unit: f64,
+) -> Result<Part> {
+    let fitted = estimate(edges, top, x)?;
+    let mut scores = vec![f64::NEG_INFINITY; prompt.arms()];
+    top.iter().zip(&fitted).for_each(|(&a, &s)| scores[a] = s);
+    let gradient = gradient(edges, &scores, &inside(top, prompt.arms()));
+    let arms: Vec<usize> = top.iter().map(|&a| prompt.kept()[a]).collect();
+    Ok(Part {
+        residual: unit * largest(gradient),
+        log_policy: Some(tilt(prompt, scores.iter().map(|s| s / beta))),
+        method: "limit of gradient flow, no finite minimiser",
+        unique: false,
+        note: Some(format!(
+            "the labels are separable: no other arm ever beats {arms:?}, so the margin grows without bound"
+        )),
+    })
+}
+
+fn path_dependent() -> Part {
+    Part {
+        log_policy: None,
+        method: "none: no finite minimiser, and the limit depends on the path",
+        residual: f64::NAN,
+        unique: false,
+        note: Some(
+            "the labels are separable in several ways: no arm beats its way to every other, so \
+             margins grow without bound at rates that depend on the optimiser"
+                .into(),
+        ),
+    }
+}
+
+fn inside(arms: &[usize], total: usize) -> Vec<bool> {
+    let mut inside = vec![false; total];
+    arms.iter().for_each(|&a| inside[a] = true);
+    inside
+}
+
+/// `∂/∂s Σ [wins·softplus(s_b − s_a) + losses·softplus(s_a − s_b)]` over the comparisons inside.
+fn gradient(edges: &[Edge], scores: &[f64], inside: &[bool]) -> Vec<f64> {
+    let mut gradient = vec![0.0; scores.len()];
+    for e in edges {
+        let (a, b) = (e.a as usize, e.b as usize);
+        if a != b && inside[a] && inside[b] {
+            let d = scores[a] - scores[b];
+            let g = e.losses * sigmoid(d) - e.wins * sigmoid(-d);
+            gradient[a] += g;
+            gradient[b] -= g;
+        }
+    }
+    gradient
+}
+
+/// The Bradley–Terry estimate over strongly connected `arms`, summing to zero: damped Newton, each
+/// step a Laplacian system.
+fn estimate(edges: &[Edge], arms: &[usize], x: usize) -> Result<Vec<f64>> {
+    let total = arms.last().map_or(0, |a| a + 1);
+    let inside = inside(arms, total);
+    let edges: Vec<Edge> = (edges.iter().copied())
+        .filter(|e| {
+            e.a != e.b && (e.b as usize) < total && inside[e.a as usize] && inside[e.b as usize]
+        })
+        .collect();
+    let mut scores = vec![0.0; total];
+    let gap = |s: &[f64], e: &Edge| s[e.a as usize] - s[e.b as usize];
+    let loss = |s: &[f64]| -> f64 {
+        (edges.iter())
+            .map(|e| e.wins * softplus(-gap(s, e)) + e.losses * softplus(gap(s, e)))
+            .sum()
+    };
+    let mut value = loss(&scores);
+    for _ in 0..200 {
+        let g = gradient(&edges, &scores, &inside);
+        let curvature = |e: &Edge| {
+            let s = sigmoid(gap(&scores, e));
+            e.weight() * s * (1.0 - s)
+        };
+        let downhill: Vec<f64> = g.iter().map(|g| -g).collect();
+        let step = solve_listed(&edges, curvature, arms, &downhill, x)?;
+        let mean = step.iter().sum::<f64>() / step.len() as f64;
+        let size = largest(step.iter().map(|s| s - mean));
+        let decrease: f64 = arms
+            .iter()
+            .zip(&step)
+            .map(|(&a, s)| g[a] * (s - mean))
+            .sum();
+        // Halve until the loss falls enough; at rounding level take the full Newton step and stop.
+        let last = size < 1e-9 * (1.0 + largest(scores.iter().copied()));
+        let mut length = 1.0;
+        loop {
+            let mut moved = scores.clone();
+            arms.iter()
+                .zip(&step)
+                .for_each(|(&a, s)| moved[a] += length * (s - mean));
+            let new = loss(&moved);
+            if last || new <= value + 1e-4 * length * decrease || length < 1e-12 {
+                (scores, value) = (moved, new);
+                break;
+            }
+            length /= 2.0;
+        }
+        if last {
+            break;
+        }
+    }
+    Ok(arms.iter().map(|&a| scores[a]).collect())
+}

@@ -1,0 +1,259 @@
+//! Reference numbers to 18 digits, computed independently of this crate in 50-digit arithmetic.
+
+use pistar::bandit::population::evaluate;
+use pistar::bandit::{Evidence, Policy, Problem};
+use pistar::loss::{InputKind, Inputs, Objective, Response};
+use pistar::solve::fixed_point;
+use serde_json::Value;
+
+use crate::common::distance;
+
+const LIMIT: f64 = 1e-9;
+const GRADIENT: f64 = 1e-10;
+
+fn number(v: &Value) -> f64 {
+    match v {
+        Value::String(s) if s.contains('/') => {
+            let (n, d) = s.split_once('/').unwrap();
+            n.parse::<f64>().unwrap() / d.parse::<f64>().unwrap()
+        }
+        Value::String(s) => s.parse().unwrap(),
+        other => other.as_f64().unwrap(),
+    }
+}
+
+fn row(v: &Value) -> Vec<f64> {
+    v.as_array().unwrap().iter().map(number).collect()
+}
+
+fn table(v: &Value) -> Vec<Vec<f64>> {
+    v.as_array().unwrap().iter().map(row).collect()
+}
+
+fn instances() -> Vec<(String, Value, Problem)> {
+    let golden: Value = serde_json::from_str(include_str!("fixtures/golden.json")).unwrap();
+    let instances = golden["instances"].as_object().unwrap().clone();
+    assert_eq!(instances.len(), 3);
+    (instances.into_iter())
+        .map(|(name, instance)| {
+            let inputs = &instance["inputs"];
+            let prompts: Vec<Value> = (0..row(&inputs["rho"]).len())
+                .map(|x| {
+                    serde_json::json!({
+                        "weight": number(&inputs["rho"][x]),
+                        "reward": row(&inputs["R"][x]),
+                        "reference": row(&inputs["ref"][x]),
+                        "behavior": [row(&inputs["mu1"][x]), row(&inputs["mu2"][x])],
+                    })
+                })
+                .collect();
+            let file = serde_json::json!({ "beta": number(&inputs["beta"]), "prompts": prompts });
+            let problem = Problem::from_json(&file.to_string()).unwrap();
+            (name, instance, problem)
+        })
+        .collect()
+}
+
+#[test]
+fn optimum() {
+    for (name, instance, problem) in instances() {
+        let want = &instance["optimum"];
+        let got = problem.optimum();
+        assert!(
+            distance(&got.policy.probabilities(), &table(&want["pi_star"])) < 1e-14,
+            "{name}"
+        );
+        assert!(
+            (got.objective - number(&want["J_star"])).abs() < 1e-14,
+            "{name}"
+        );
+        assert!(
+            distance(&[got.value], &[row(&want["V_star"])]) < 1e-14,
+            "{name}"
+        );
+        let reference = problem.reference();
+        assert!(
+            (problem.objective(&reference) - number(&want["J_ref"])).abs() < 1e-14,
+            "{name}"
+        );
+        assert!(
+            (problem.regret(&reference) - number(&want["regret_ref"])).abs() < 1e-14,
+            "{name}"
+        );
+        let test = &instance["at_test_point"]["test_policy"];
+        let policy = Policy::softmax(&table(&instance["inputs"]["th"]));
+        assert!(
+            distance(&policy.probabilities(), &table(&test["pi"])) < 1e-14,
+            "{name}"
+        );
+        assert!(
+            (problem.objective(&policy) - number(&test["J"])).abs() < 1e-14,
+            "{name}"
+        );
+        assert!(
+            (problem.regret(&policy) - number(&test["regret"])).abs() < 1e-14,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn losses_at_the_test_point() {
+    use Objective as O;
+    // Where the reference has the quantity to be maximised, ours is its negation.
+    let names = [
+        (O::Copg, "CoPG", -1.0),
+        (O::CopgCompleted, "CoPG", -1.0),
+        (O::CopgSquared, "CoPG_sq_Algorithm1", 1.0),
+        (O::Ipo, "IPO_azar_(d-1/(2b))^2", 1.0),
+        (O::IpoCopg, "IPO_copg_(1/2-b*d)^2", 1.0),
+        (O::IpoGpo, "IPO_gpo_(b*d-1)^2", 1.0),
+        (O::Dpo, "DPO", 1.0),
+        (O::Slic, "SLiC", 1.0),
+        (O::RewardModel, "BT_RM", 1.0),
+        (O::PgZero, "PG_b0", -1.0),
+        (O::PgValue, "PG_bER", -1.0),
+        (O::PgSoftValue, "PG_bERbeta", -1.0),
+    ];
+    for (name, instance, problem) in instances() {
+        let population = Evidence::population(&problem);
+        for (objective, key, sign) in names {
+            let want = &instance["at_test_point"][key];
+            let at = if objective == O::RewardModel {
+                "r"
+            } else {
+                "th"
+            };
+            let got = evaluate(
+                &problem,
+                &population,
+                objective,
+                &table(&instance["inputs"][at]),
+            )
+            .unwrap();
+            let gradient = if want["grad"].is_null() {
+                &want["field"]
+            } else {
+                &want["grad"]
+            };
+            let signed: Vec<Vec<f64>> = (table(gradient).iter())
+                .map(|row| row.iter().map(|g| sign * g).collect())
+                .collect();
+            assert!(distance(&got.gradient, &signed) < GRADIENT, "{name} {key}");
+            if !want["value"].is_null() {
+                let value = sign * number(&want["value"]);
+                assert!(
+                    (got.value - value).abs() < LIMIT,
+                    "{name} {key} {}",
+                    got.value
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn rloo_on_the_listed_samples() {
+    use pistar::backend::nd::Tape;
+    use std::rc::Rc;
+    for (name, instance, problem) in instances() {
+        let policy = Policy::softmax(&table(&instance["inputs"]["th"]));
+        for (key, k) in [
+            ("RLOO_k4_on_samples", 4),
+            ("RLOO_k2_on_first_two_samples", 2),
+        ] {
+            let want = table(&instance["at_test_point"][key]["grad"]);
+            for (x, prompt) in problem.prompts().iter().enumerate() {
+                let samples: Vec<usize> = (row(&instance["inputs"]["samples"][x]).iter())
+                    .take(k)
+                    .map(|&a| a as usize)
+                    .collect();
+                let tape = Tape::new();
+                let pick =
+                    |table: &[f64]| -> Vec<f64> { samples.iter().map(|&a| table[a]).collect() };
+                let leaf = tape.leaf(pick(&policy.log()[x]));
+                let responses = Response {
+                    log_policy: leaf.clone(),
+                    log_reference: tape.constant(pick(&prompt.log_reference)),
+                    reward: tape.constant(pick(&prompt.reward)),
+                };
+                let groups = Rc::new(pistar::backend::Segments::new(&[k]).unwrap());
+                let inputs = Inputs::Group { responses, groups };
+                assert_eq!(Objective::Rloo.spec().inputs, InputKind::Groups);
+                let loss = Objective::Rloo.loss(&inputs, problem.beta()).unwrap();
+                let g = &tape.backward(&loss, &[1.0], &[&leaf]).unwrap()[0];
+                let mut gradient = vec![0.0; prompt.arms()];
+                for (&a, g) in samples.iter().zip(g) {
+                    gradient[a] += g;
+                }
+                let sum: f64 = gradient.iter().sum();
+                for (g, l) in gradient.iter_mut().zip(&policy.log()[x]) {
+                    // Ours is the negated mean over the k, theirs the sum.
+                    *g = -(k as f64) * (*g - sum * l.exp());
+                }
+                assert!(
+                    distance(&[gradient], &[want[x].clone()]) < GRADIENT,
+                    "{name} {key} {x}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn limits() {
+    use Objective as O;
+    let names = [
+        (O::Copg, "CoPG"),
+        (O::CopgCompleted, "CoPG"),
+        (O::CopgSquared, "CoPG"),
+        (O::Rloo, "CoPG"),
+        (O::Dpo, "DPO_BT"),
+        (O::RewardModel, "BT_RM_then_RL"),
+        (O::Ipo, "IPO"),
+        (O::IpoCopg, "IPO"),
+        (O::IpoGpo, "IPO_gpo_scaling"),
+        (O::Slic, "SLiC"),
+        (O::PgZero, "PG_b0"),
+        (O::PgValue, "PG_bER"),
+        (O::PgSoftValue, "PG_bERbeta"),
+    ];
+    for (name, instance, problem) in instances() {
+        let population = Evidence::population(&problem);
+        for (objective, key) in names {
+            let want = &instance["limits"][key];
+            let got = fixed_point(objective, &problem, &population).unwrap();
+            let policy = got.policy.as_ref().unwrap().probabilities();
+            assert!(
+                distance(&policy, &table(&want["pi"])) < LIMIT,
+                "{name} {key}"
+            );
+            assert!(
+                (got.regret.unwrap() - number(&want["regret"])).abs() < LIMIT,
+                "{name} {key}"
+            );
+            assert!(got.residual.unwrap() < 1e-12, "{name} {key} {got:?}");
+            assert!(got.unique, "{name} {key}: {:?}", got.notes);
+        }
+        // What the paper says IPO optimises is IPO under μ₂ × μ₂.
+        let prompts = (problem.prompts().iter())
+            .map(|prompt| {
+                let second = prompt.law.marginals().1;
+                let mut prompt = prompt.clone();
+                prompt.law = pistar::bandit::PairLaw::Product {
+                    first: second.clone(),
+                    second,
+                };
+                prompt
+            })
+            .collect();
+        let beta = pistar::bandit::Beta::new("beta", problem.beta()).unwrap();
+        let claimed = Problem::new(beta, prompts).unwrap();
+        let got = fixed_point(O::Ipo, &claimed, &Evidence::population(&claimed)).unwrap();
+        let want = &instance["limits"]["IPO_paper_claim_mu2"];
+        assert!(
+            distance(&got.policy.unwrap().probabilities(), &table(&want["pi"])) < LIMIT,
+            "{name}"
+        );
+    }
+}
