@@ -3,7 +3,7 @@
 //! A loss's certificates are worth what they catch. [`Mutant`] runs the loss's own code with its
 //! n-th operation spoiled; whatever it spoils, some certificate must fail.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::{Backend, Segments};
@@ -30,7 +30,8 @@ impl Fault {
 /// Counts a loss's operations and spoils one of them.
 #[derive(Debug, Default)]
 pub struct Saboteur {
-    seen: Cell<usize>,
+    /// Of each operation so far, whether it was a detach.
+    seen: RefCell<Vec<bool>>,
     plan: Option<(usize, Fault)>,
 }
 
@@ -43,23 +44,25 @@ impl Saboteur {
     /// Spoils the `n`-th operation (from 0).
     pub fn new(n: usize, fault: Fault) -> Rc<Self> {
         Rc::new(Self {
-            seen: Cell::new(0),
+            seen: RefCell::default(),
             plan: Some((n, fault)),
         })
     }
 
-    /// How many operations went by.
-    pub fn seen(&self) -> usize {
-        self.seen.get()
+    /// The operations that went by: of each, whether it was a detach.
+    pub fn seen(&self) -> Vec<bool> {
+        self.seen.borrow().clone()
     }
 
     /// Starts counting from 0 again: one evaluation of the loss is over.
     pub fn restart(&self) {
-        self.seen.set(0);
+        self.seen.borrow_mut().clear();
     }
 
-    fn strike(&self) -> Option<Fault> {
-        let n = self.seen.replace(self.seen.get() + 1);
+    fn strike(&self, detach: bool) -> Option<Fault> {
+        let mut seen = self.seen.borrow_mut();
+        let n = seen.len();
+        seen.push(detach);
         self.plan.and_then(|(at, fault)| (at == n).then_some(fault))
     }
 }
@@ -86,7 +89,7 @@ impl<X: Backend> Mutant<X> {
     }
 
     fn pass(&self, result: X) -> Result<Self> {
-        let inner = match self.saboteur.strike() {
+        let inner = match self.saboteur.strike(false) {
             Some(Fault::Negate) => result.neg()?,
             Some(Fault::Double) => result.affine(2.0, 0.0)?,
             Some(Fault::Detach) => result.detach()?,
@@ -141,7 +144,7 @@ impl<X: Backend> Backend for Mutant<X> {
     }
 
     fn detach(&self) -> Result<Self> {
-        let inner = match self.saboteur.strike() {
+        let inner = match self.saboteur.strike(true) {
             Some(Fault::KeepGradient) => self.inner.clone(),
             Some(Fault::Negate) => self.inner.detach()?.neg()?,
             Some(Fault::Double) => self.inner.detach()?.affine(2.0, 0.0)?,

@@ -6,48 +6,41 @@
 use nalgebra::{DMatrix, DVector};
 
 use super::graph::{components, describe};
+use super::update::{gradient, mean_pairs};
 use super::{CUBIC_CAP, Part, largest, tilt};
-use crate::bandit::{Comparisons, Evidence, Policy, Problem, Prompt, PromptEvidence};
+use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
+use crate::loss::Objective;
 
 /// CoPG's fixed point: `π ∝ π_ref e^{(R − mean_K R)/β}` on each component K of the comparison
-/// graph, which is π* when there is one. `unit` scales the residual to the form of the loss.
+/// graph, which is π* when there is one. RLOO's, for i.i.d. responses from the mean law μ̄, is that
+/// of CoPG under μ̄ × μ̄.
 ///
 /// # Errors
-/// If no pairs were logged.
-pub fn fixed_point(prompt: &Prompt, share: &PromptEvidence, beta: f64, unit: f64) -> Result<Part> {
-    Ok(limit(prompt, share.compared()?, &share.reward, beta, unit))
-}
-
-/// RLOO's fixed point for i.i.d. responses from the mean law μ̄ = (μ₁ + μ₂)/2: CoPG's under μ̄ × μ̄.
-///
-/// # Errors
-/// None; the result is for the dispatch.
-pub fn rloo(prompt: &Prompt, share: &PromptEvidence, beta: f64) -> Result<Part> {
-    let mean = share.mean_law();
-    let pairs = Comparisons::Product {
-        first: mean.clone(),
-        second: mean,
+/// If CoPG is asked for and no pairs were logged.
+pub fn fixed_point(
+    objective: Objective,
+    x: usize,
+    prompt: &Prompt,
+    share: &PromptEvidence,
+    beta: f64,
+) -> Result<Part> {
+    let parts = if objective == Objective::Rloo {
+        components(&mean_pairs(share), prompt.arms())
+    } else {
+        components(share.compared()?, prompt.arms())
     };
-    Ok(limit(prompt, &pairs, &share.reward, beta, 0.5))
-}
-
-fn limit(prompt: &Prompt, pairs: &Comparisons, reward: &[f64], beta: f64, unit: f64) -> Part {
-    let parts = components(pairs, prompt.arms());
-    let centred = centre(reward, &parts);
-    let u: Vec<f64> = centred.iter().map(|r| r / beta).collect();
-    let log_policy = tilt(prompt, u.iter().copied());
-    // R − βu with u from the answer itself; a constant per prompt does not matter.
-    let regularised: Vec<f64> = (reward.iter().zip(&log_policy).zip(&prompt.log_reference))
-        .map(|((r, l), reference)| r - beta * (l - reference))
-        .collect();
-    Part {
-        residual: unit * largest(pairs.laplacian(&regularised)),
+    let log_policy = tilt(
+        prompt,
+        centre(&share.reward, &parts).iter().map(|r| r / beta),
+    );
+    Ok(Part {
+        residual: largest(gradient(objective, x, prompt, share, beta, &log_policy)?),
         log_policy: Some(log_policy),
         method: "closed form",
         unique: parts.len() == 1,
         note: (parts.len() > 1).then(|| describe(&parts, prompt.kept())),
-    }
+    })
 }
 
 /// Rewards less a constant per component: their largest if there is one component (which keeps

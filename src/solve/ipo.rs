@@ -6,50 +6,33 @@
 
 use super::graph::{components, describe};
 use super::laplacian::{solve_listed, solve_product};
+use super::update::gradient;
 use super::{Part, largest, tilt};
 use crate::bandit::{Comparisons, Edge, Prompt, PromptEvidence};
 use crate::error::Result;
+use crate::loss::Objective;
 
-/// The published scalings of the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scaling {
-    /// `(d − 1/2β)²`
-    Azar,
-    /// `(½ − βd)²`
-    Copg,
-    /// `(βd − 1)²`
-    Gpo,
-}
-
-/// IPO's fixed point.
+/// IPO's fixed point, in the scaling of `objective`.
 ///
 /// # Errors
 /// No pairs, or listed pairs over more than 2,000 arms.
 pub fn fixed_point(
+    objective: Objective,
     x: usize,
     prompt: &Prompt,
     share: &PromptEvidence,
     beta: f64,
-    scaling: Scaling,
 ) -> Result<Part> {
     let pairs = share.compared()?;
-    let (v, pull, parts) = least_squares(x, prompt, share, pairs)?;
-    // `gradient = scale · (L_w u − target · r/β)`
-    let (scale, target) = match scaling {
-        Scaling::Azar => (2.0, 1.0),
-        Scaling::Copg => (2.0 * beta * beta, 1.0),
-        Scaling::Gpo => (2.0 * beta * beta, 2.0),
+    let (v, parts) = least_squares(x, prompt, share, pairs)?;
+    let target = if objective == Objective::IpoGpo {
+        2.0
+    } else {
+        1.0
     };
     let log_policy = tilt(prompt, v.iter().map(|v| target * v / beta));
-    let u: Vec<f64> = log_policy
-        .iter()
-        .zip(&prompt.log_reference)
-        .map(|(l, r)| l - r)
-        .collect();
-    let gradient = (pairs.laplacian(&u).into_iter().zip(&pull))
-        .map(|(lu, r)| scale * (lu - target * r / beta));
     Ok(Part {
-        residual: largest(gradient),
+        residual: largest(gradient(objective, x, prompt, share, beta, &log_policy)?),
         log_policy: Some(log_policy),
         method: match pairs {
             Comparisons::Product { .. } => "least squares, diagonal plus rank two",
@@ -60,14 +43,14 @@ pub fn fixed_point(
     })
 }
 
-/// `(v, r, components)` with v summing to zero over each component, as gradient flow from the
+/// `(v, components)` with v summing to zero over each component, as gradient flow from the
 /// reference leaves it.
 fn least_squares(
     x: usize,
     prompt: &Prompt,
     share: &PromptEvidence,
     pairs: &Comparisons,
-) -> Result<(Vec<f64>, Vec<f64>, Vec<Vec<usize>>)> {
+) -> Result<(Vec<f64>, Vec<Vec<usize>>)> {
     let parts = components(pairs, prompt.arms());
     let pull = pairs.pull(&share.reward);
     let mut v = match pairs {
@@ -85,5 +68,5 @@ fn least_squares(
         let mean = part.iter().map(|&a| v[a]).sum::<f64>() / part.len() as f64;
         part.iter().for_each(|&a| v[a] -= mean);
     }
-    Ok((v, pull, parts))
+    Ok((v, parts))
 }

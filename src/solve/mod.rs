@@ -14,6 +14,7 @@ pub mod minimise;
 pub mod policy_gradient;
 pub mod preference;
 pub mod slic;
+pub mod update;
 
 use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
@@ -108,22 +109,16 @@ fn solve_prompt(
         })
     };
     match objective {
-        O::Copg | O::CopgCompleted => copg::fixed_point(prompt, share, beta, 1.0),
-        O::CopgSquared => copg::fixed_point(prompt, share, beta, 2.0 * beta),
-        O::Rloo => copg::rloo(prompt, share, beta),
+        O::Copg | O::CopgCompleted | O::CopgSquared | O::Rloo => {
+            copg::fixed_point(objective, x, prompt, share, beta)
+        }
         O::Ipo | O::IpoCopg | O::IpoGpo => {
             cap("IPO", QUADRATIC_CAP)?;
-            let scaling = match objective {
-                O::Ipo => ipo::Scaling::Azar,
-                O::IpoCopg => ipo::Scaling::Copg,
-                _ => ipo::Scaling::Gpo,
-            };
-            ipo::fixed_point(x, prompt, share, beta, scaling)
+            ipo::fixed_point(objective, x, prompt, share, beta)
         }
         O::Dpo | O::RewardModel => {
             cap("a fit of the Bradley–Terry model", QUADRATIC_CAP)?;
-            let unit = if objective == O::Dpo { beta } else { 1.0 };
-            preference::fixed_point(x, prompt, share, beta, unit)
+            preference::fixed_point(objective, x, prompt, share, beta)
         }
         O::Slic => {
             cap("SLiC's linear program", slic::CAP)?;

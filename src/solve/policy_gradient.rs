@@ -97,6 +97,27 @@ pub fn limit(
     }
 }
 
+/// `F`, the expected update of one prompt's logits at a normalised `ln π`.
+///
+/// # Errors
+/// A baseline law that does not fit the problem.
+pub fn update(
+    x: usize,
+    prompt: &Prompt,
+    share: &PromptEvidence,
+    beta: f64,
+    baseline: &Baseline,
+    log_policy: &[f64],
+) -> Result<Vec<f64>> {
+    let field = Field {
+        prompt,
+        share,
+        beta,
+        baseline: PromptBaseline::of(baseline, x, prompt)?,
+    };
+    Ok(field.update(log_policy))
+}
+
 /// The baseline of one prompt.
 enum PromptBaseline {
     Given(f64),

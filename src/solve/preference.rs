@@ -8,24 +8,26 @@
 use super::copg::centre;
 use super::graph::{components, describe, dominant};
 use super::laplacian::solve_listed;
+use super::update::{gradient, inner_preference_gradient};
 use super::{Part, largest, tilt};
 use crate::backend::nd::{sigmoid, softplus};
 use crate::bandit::{Comparisons, Edge, Prompt, PromptEvidence};
 use crate::error::Result;
+use crate::loss::Objective;
 
 const CLOSED_FORM: &str = "closed form";
 const ESTIMATE: &str = "Bradley–Terry estimate, Newton";
 
-/// The fixed point; `unit` is β for DPO and 1 for the reward model, and scales the residual.
+/// The fixed point of DPO or of the reward model.
 ///
 /// # Errors
 /// No pairs, or listed pairs over more than 2,000 arms.
 pub fn fixed_point(
+    objective: Objective,
     x: usize,
     prompt: &Prompt,
     share: &PromptEvidence,
     beta: f64,
-    unit: f64,
 ) -> Result<Part> {
     let pairs = share.compared()?;
     let parts = components(pairs, prompt.arms());
@@ -43,7 +45,7 @@ pub fn fixed_point(
                         part.iter().zip(fitted).for_each(|(&a, s)| scores[a] = s);
                     }
                     Some(top) if parts.len() == 1 => {
-                        return separable(x, prompt, edges, &top, beta, unit);
+                        return separable(x, prompt, edges, &top, beta);
                     }
                     _ => return Ok(path_dependent()),
                 }
@@ -53,12 +55,13 @@ pub fn fixed_point(
         _ => (centre(&share.reward, &parts), CLOSED_FORM),
     };
     let log_policy = tilt(prompt, scores.iter().map(|s| s / beta));
-    let implied: Vec<f64> = (log_policy.iter().zip(&prompt.log_reference))
-        .map(|(l, reference)| beta * (l - reference))
-        .collect();
-    let gap = (pairs.logistic_pull(&implied).into_iter()).zip(pairs.pull(&share.reward));
+    let table = if objective.trains_scores() {
+        &scores
+    } else {
+        &log_policy
+    };
     Ok(Part {
-        residual: unit * largest(gap.map(|(a, b)| a - b)),
+        residual: largest(gradient(objective, x, prompt, share, beta, table)?),
         log_policy: Some(log_policy),
         method,
         unique: parts.len() == 1,
@@ -68,21 +71,14 @@ pub fn fixed_point(
 
 /// Every arm outside `top` only ever loses to it: the margins towards them grow for ever, all mass
 /// ends on `top`, and within it the policy is the estimate of its own comparisons.
-fn separable(
-    x: usize,
-    prompt: &Prompt,
-    edges: &[Edge],
-    top: &[usize],
-    beta: f64,
-    unit: f64,
-) -> Result<Part> {
+fn separable(x: usize, prompt: &Prompt, edges: &[Edge], top: &[usize], beta: f64) -> Result<Part> {
     let fitted = estimate(edges, top, x)?;
     let mut scores = vec![f64::NEG_INFINITY; prompt.arms()];
     top.iter().zip(&fitted).for_each(|(&a, &s)| scores[a] = s);
-    let gradient = gradient(edges, &scores, &inside(top, prompt.arms()));
+    let gradient = inner_preference_gradient(edges, &scores, &inside(top, prompt.arms()));
     let arms: Vec<usize> = top.iter().map(|&a| prompt.kept()[a]).collect();
     Ok(Part {
-        residual: unit * largest(gradient),
+        residual: largest(gradient),
         log_policy: Some(tilt(prompt, scores.iter().map(|s| s / beta))),
         method: "limit of gradient flow, no finite minimiser",
         unique: false,
@@ -112,21 +108,6 @@ fn inside(arms: &[usize], total: usize) -> Vec<bool> {
     inside
 }
 
-/// `∂/∂s Σ [wins·softplus(s_b − s_a) + losses·softplus(s_a − s_b)]` over the comparisons inside.
-fn gradient(edges: &[Edge], scores: &[f64], inside: &[bool]) -> Vec<f64> {
-    let mut gradient = vec![0.0; scores.len()];
-    for e in edges {
-        let (a, b) = (e.a as usize, e.b as usize);
-        if a != b && inside[a] && inside[b] {
-            let d = scores[a] - scores[b];
-            let g = e.losses * sigmoid(d) - e.wins * sigmoid(-d);
-            gradient[a] += g;
-            gradient[b] -= g;
-        }
-    }
-    gradient
-}
-
 /// The Bradley–Terry estimate over strongly connected `arms`, summing to zero: damped Newton, each
 /// step a Laplacian system.
 fn estimate(edges: &[Edge], arms: &[usize], x: usize) -> Result<Vec<f64>> {
@@ -146,7 +127,7 @@ fn estimate(edges: &[Edge], arms: &[usize], x: usize) -> Result<Vec<f64>> {
     };
     let mut value = loss(&scores);
     for _ in 0..200 {
-        let g = gradient(&edges, &scores, &inside);
+        let g = inner_preference_gradient(&edges, &scores, &inside);
         let curvature = |e: &Edge| {
             let s = sigmoid(gap(&scores, e));
             e.weight() * s * (1.0 - s)

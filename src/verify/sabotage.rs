@@ -1,0 +1,128 @@
+//! Are the certificates worth anything? Spoils every operation of a loss in every way and counts
+//! what they catch.
+
+use super::{Certificate, certify_with, problems};
+use crate::backend::mutant::{Fault, Mutant, Saboteur};
+use crate::backend::nd::{Tape, Var};
+use crate::bandit::population::{Batch, Cotangents, Evaluation, Feed, evaluate_with};
+use crate::bandit::{Evidence, Problem};
+use crate::error::Result;
+use crate::loss::{Kind, Objective};
+use crate::random::{Purpose, Stream};
+use std::rc::Rc;
+
+/// What became of the spoiled forms of a loss.
+#[derive(Debug, Clone)]
+pub struct Sabotage {
+    /// The loss.
+    pub objective: Objective,
+    /// Operations it makes.
+    pub operations: usize,
+    /// Spoiled forms of which some certificate failed.
+    pub caught: usize,
+    /// Forms that are the same function: equal value and gradient wherever tried, such as a sign
+    /// under a square or a detach of a constant.
+    pub equivalent: Vec<(usize, Fault)>,
+    /// Forms that are another function and that every certificate let through.
+    pub missed: Vec<(usize, Fault)>,
+}
+
+/// Spoils each operation of an objective in each way.
+///
+/// # Errors
+/// If the loss or a solver fails.
+pub fn sabotage(objective: Objective) -> Result<Sabotage> {
+    let idle = Saboteur::idle();
+    let honest = probe(objective, &idle)?;
+    let operations = idle.seen();
+    let mut result = Sabotage {
+        objective,
+        operations: operations.len(),
+        caught: 0,
+        equivalent: Vec::new(),
+        missed: Vec::new(),
+    };
+    for (n, &detach) in operations.iter().enumerate() {
+        // A detach can be dropped; everything else can gain one.
+        let unfit = if detach {
+            Fault::Detach
+        } else {
+            Fault::KeepGradient
+        };
+        for fault in Fault::ALL.into_iter().filter(|&f| f != unfit) {
+            let saboteur = Saboteur::new(n, fault);
+            if same(objective, &honest, &probe(objective, &saboteur)?) {
+                result.equivalent.push((n, fault));
+                continue;
+            }
+            let certificates = certify_with(objective, |problem, batch| {
+                spoiled(objective, problem, batch, &saboteur)
+            })?;
+            if certificates.iter().all(Certificate::holds) {
+                result.missed.push((n, fault));
+            } else {
+                result.caught += 1;
+            }
+        }
+    }
+    Ok(result)
+}
+
+/// Runs the loss with one operation spoiled.
+fn spoiled(
+    objective: Objective,
+    problem: &Problem,
+    batch: &Batch,
+    saboteur: &Rc<Saboteur>,
+) -> Result<Cotangents> {
+    saboteur.restart();
+    let tape = Tape::new();
+    let (inputs, leaves) = batch.inputs(
+        objective.spec().inputs,
+        |v| Ok(Mutant::new(tape.leaf(v.to_vec()), saboteur)),
+        |v| Ok(Mutant::new(tape.constant(v.to_vec()), saboteur)),
+    )?;
+    let each = objective.loss(&inputs, problem.beta())?;
+    let leaves: Vec<&Var> = leaves.iter().map(Mutant::inner).collect();
+    let gradient = tape.backward(each.inner(), &batch.weight, &leaves)?;
+    let value = each
+        .inner()
+        .with(|v| v.iter().zip(&batch.weight).map(|(v, w)| v * w).sum());
+    Ok(Cotangents {
+        value,
+        gradient: gradient.into_iter().map(|g| g.to_vec()).collect(),
+    })
+}
+
+/// Value and gradient at points in general position.
+fn probe(objective: Objective, saboteur: &Rc<Saboteur>) -> Result<Vec<Evaluation>> {
+    let feed = Feed::of(objective);
+    let mut all = Vec::new();
+    for (index, problem) in problems()?.into_iter().enumerate() {
+        let evidence = Evidence::population(&problem);
+        let mut stream = Stream::new(index as u64, Purpose::Start, 2);
+        let row = |arms: usize, stream: &mut Stream| {
+            (0..arms).map(|_| 4.0 * stream.uniform() - 2.0).collect()
+        };
+        for _ in 0..3 {
+            let at: Vec<Vec<f64>> = problem
+                .prompts()
+                .iter()
+                .map(|p| row(p.arms(), &mut stream))
+                .collect();
+            all.push(evaluate_with(&problem, &evidence, &feed, &at, |batch| {
+                spoiled(objective, &problem, batch, saboteur)
+            })?);
+        }
+    }
+    Ok(all)
+}
+
+fn same(objective: Objective, a: &[Evaluation], b: &[Evaluation]) -> bool {
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-13 * (1.0 + a.abs());
+    (a.iter().zip(b)).all(|(a, b)| {
+        let value = objective.spec().kind == Kind::Field || close(a.value, b.value);
+        let gradients = a.gradient.iter().flatten().zip(b.gradient.iter().flatten());
+        value && gradients.into_iter().all(|(a, b)| close(*a, *b))
+    })
+}
