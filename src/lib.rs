@@ -30,3 +30,10 @@ pub mod solve;
 pub mod verify;
 
 pub use error::{Error, Result};
+
+// Mutation testing builds one target only, so the integration tests join the unit tests there.
+#[cfg(all(test, mutants))]
+extern crate self as pistar;
+#[cfg(all(test, mutants))]
+#[path = "../tests/main.rs"]
+mod integration;

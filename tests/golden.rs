@@ -6,7 +6,7 @@ use pistar::loss::{InputKind, Inputs, Objective, Response};
 use pistar::solve::fixed_point;
 use serde_json::Value;
 
-use crate::common::distance;
+use super::common::distance;
 
 const LIMIT: f64 = 1e-9;
 const GRADIENT: f64 = 1e-10;

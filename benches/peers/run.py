@@ -137,6 +137,7 @@ def main():
     runners = {
         "pistar": lambda: run_pistar(o),
         "jax": lambda: run_twin(o, "toy_jax.py", []),
+        "jax-sort": lambda: run_twin(o, "toy_jax.py", ["--shuffle", "sort"]),
         "torch": lambda: run_twin(o, "toy_torch.py", torch_extra),
     }
     runs = {name: [] for name in runners}

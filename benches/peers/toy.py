@@ -26,7 +26,7 @@ def dataset(seed):
     return y1, y2, y1_wins
 
 
-def options(description):
+def options(description, add=lambda parser: None):
     p = argparse.ArgumentParser(description=description)
     p.add_argument("--seeds", type=int, default=20)
     p.add_argument("--epochs", type=int, default=100)
@@ -35,6 +35,7 @@ def options(description):
     p.add_argument("--extrapolate-from", type=int, metavar="K",
                    help="train only K seeds and scale the seconds by SEEDS / K; the output says so")
     p.add_argument("--json", metavar="OUT", help="write the results here")
+    add(p)
     o = p.parse_args()
     o.measured_seeds = o.extrapolate_from or o.seeds
     if not 1 <= o.measured_seeds <= o.seeds:

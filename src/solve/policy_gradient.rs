@@ -6,13 +6,20 @@
 use nalgebra::{DMatrix, DVector};
 
 use super::{Part, largest};
+use crate::backend::nd::sigmoid;
 use crate::bandit::{Prompt, PromptEvidence, log_sum_exp};
 use crate::error::{Error, Result};
 use crate::loss::Baseline;
 use crate::random::{Purpose, Stream};
 
-/// Random starts, besides the reference, from which a second limit is looked for.
-const STARTS: u64 = 12;
+/// Random starts, besides the reference, from which a second limit is looked for; fewer where
+/// each takes long.
+fn starts(arms: usize) -> u64 {
+    if arms <= 1_000 { 12 } else { 3 }
+}
+
+/// Most arms for which gradient flow is followed.
+pub const FLOW_CAP: usize = 20_000;
 
 /// The flow's limit for one prompt.
 ///
@@ -23,7 +30,7 @@ const STARTS: u64 = 12;
 ///   whether it is the only limit.
 ///
 /// # Errors
-/// A baseline law that does not fit the problem.
+/// A baseline law that does not fit the problem, or flow over more than 20,000 arms.
 pub fn limit(
     x: usize,
     prompt: &Prompt,
@@ -69,6 +76,12 @@ pub fn limit(
                 },
             })
         }
+        _ if prompt.arms() > FLOW_CAP => Err(Error::TooLarge {
+            what: "gradient flow",
+            cap: FLOW_CAP,
+            prompt: x,
+            arms: prompt.arms(),
+        }),
         _ => {
             let end = field.flow(prompt.log_reference.clone());
             let log_policy = normalised(&end);
@@ -361,7 +374,7 @@ impl Field<'_> {
 
     /// Whether flow from some random start ends elsewhere than at `log_policy`.
     fn another_limit(&self, log_policy: &[f64]) -> bool {
-        (0..STARTS).any(|i| {
+        (0..starts(log_policy.len())).any(|i| {
             let mut stream = Stream::new(0, Purpose::Start, i);
             // From near the reference to near the corners of the simplex.
             let spread = 1.0 + 2.0 * i as f64;
@@ -426,44 +439,44 @@ fn frozen(field: &Field, b: f64) -> Vec<f64> {
             )
         })
         .collect();
-    // Where S is tiny, ω ≈ its argument's exponential, and π is the tilted reference itself.
-    let log_policy = |s: f64| -> Vec<f64> {
-        (arms.iter())
-            .map(|&(mass, tilted)| match mass {
-                f64::NEG_INFINITY => f64::NEG_INFINITY,
-                _ => {
-                    let log_omega = log_wright_omega(s + tilted - mass);
-                    if log_omega < 0.0 {
-                        tilted - log_omega.exp()
-                    } else {
-                        mass - s + log_omega
-                    }
+    // ln π_a and −∂ ln π_a/∂s = ω/(1 + ω). Where S is tiny, ω is too, and π is the tilted reference.
+    let at = |s: f64| -> (Vec<f64>, f64, f64) {
+        let mut slopes = Vec::with_capacity(arms.len());
+        let log_policy: Vec<f64> = (arms.iter())
+            .map(|&(mass, tilted)| {
+                if mass == f64::NEG_INFINITY {
+                    slopes.push(0.0);
+                    return mass;
                 }
+                let log_omega = log_wright_omega(s + tilted - mass);
+                slopes.push(sigmoid(log_omega));
+                if log_omega < 0.0 { tilted - log_omega.exp() } else { mass - s + log_omega }
             })
-            .collect()
+            .collect();
+        let excess = log_sum_exp(&log_policy);
+        let slope = (log_policy.iter().zip(&slopes)).map(|(l, s)| (l - excess).exp() * s).sum();
+        (log_policy, excess, slope)
     };
-    let excess = |s: f64| log_sum_exp(&log_policy(s));
-    // ln Σπ falls in s, from (V* − b)/β ≥ 0 at −∞.
+    // ln Σπ falls in s, from (V* − b)/β ≥ 0 at −∞: Newton inside a bracket, halved when it leaves.
     let (mut low, mut high) = (-800.0, 0.0);
-    if excess(low) <= 0.0 {
-        return normalised(&log_policy(low));
+    if at(low).1 <= 0.0 {
+        return normalised(&at(low).0);
     }
-    while excess(high) > 0.0 {
+    while at(high).1 > 0.0 {
         (low, high) = (high, 2.0 * high + 1.0);
     }
-    // Bisection to the last bit: the bracket halves, so a hundred steps are plenty.
+    let mut s = high;
     for _ in 0..200 {
-        let middle = 0.5 * (low + high);
-        if middle <= low || middle >= high {
-            break;
+        let (log_policy, excess, slope) = at(s);
+        if excess > 0.0 { low = s } else { high = s }
+        let newton = s + excess / slope;
+        let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
+        if (next - s).abs() <= 2e-16 * s.abs().max(1.0) {
+            return normalised(&log_policy);
         }
-        if excess(middle) > 0.0 {
-            low = middle
-        } else {
-            high = middle
-        }
+        s = next;
     }
-    normalised(&log_policy(0.5 * (low + high)))
+    normalised(&at(s).0)
 }
 
 /// `ln ω(z)`, where ω is Wright's: `ω + ln ω = z`, so `ω(ln x)` is Lambert's `W(x)`.

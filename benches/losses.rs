@@ -1,0 +1,77 @@
+//! Loss × backend × size: value and gradient of a batch through the generic code.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pistar::backend::nd::{Tape, Var};
+use pistar::bandit::population::Batch;
+use pistar::loss::{InputKind, Objective};
+use pistar::random::{Purpose, Stream};
+
+const SIZES: [usize; 3] = [64, 4_096, 65_536];
+
+fn batch(kind: InputKind, n: usize) -> Batch {
+    let mut stream = Stream::new(0, Purpose::Problem, 0);
+    let mut draw = |n: usize| -> Vec<f64> { (0..n).map(|_| stream.uniform() - 0.5).collect() };
+    let second = if kind == InputKind::Singles { 0 } else { n };
+    Batch {
+        log_policy: [draw(n), draw(second)],
+        log_reference: [draw(n), draw(second)],
+        reward: [draw(n), draw(second)],
+        baseline: draw(n),
+        weight: vec![1.0 / n as f64; n],
+    }
+}
+
+fn nd(objective: Objective, batch: &Batch) -> f64 {
+    let tape = Tape::new();
+    let (inputs, leaves) = batch
+        .inputs(
+            objective.spec().inputs,
+            |v| Ok(tape.leaf(v.to_vec())),
+            |v| Ok(tape.constant(v.to_vec())),
+        )
+        .expect("a batch of the right kind");
+    let loss = objective.loss(&inputs, 0.5).expect("a loss");
+    let leaves: Vec<&Var> = leaves.iter().collect();
+    tape.backward(&loss, &batch.weight, &leaves)
+        .expect("a gradient")[0][0]
+}
+
+#[cfg(feature = "llm")]
+fn candle(objective: Objective, batch: &Batch) -> f64 {
+    use candle_core::{DType, Device};
+    use pistar::backend::candle::{backward, constant, leaf};
+    let (inputs, leaves) = batch
+        .inputs(
+            objective.spec().inputs,
+            |v| leaf(v, DType::F64, &Device::Cpu),
+            |v| constant(v, DType::F64, &Device::Cpu),
+        )
+        .expect("a batch of the right kind");
+    let loss = objective.loss(&inputs, 0.5).expect("a loss");
+    let leaves: Vec<_> = leaves.iter().collect();
+    backward(&loss, &batch.weight, &leaves).expect("a gradient")[0][0]
+}
+
+fn losses(c: &mut Criterion) {
+    for objective in Objective::ALL {
+        let mut group = c.benchmark_group(format!("loss/{}", objective.name()));
+        for n in SIZES {
+            let batch = batch(objective.spec().inputs, n);
+            group.throughput(Throughput::Elements(n as u64));
+            group.bench_function(BenchmarkId::new("nd", n), |b| {
+                b.iter(|| nd(objective, &batch))
+            });
+            #[cfg(feature = "llm")]
+            group.bench_function(BenchmarkId::new("candle", n), |b| {
+                b.iter(|| candle(objective, &batch))
+            });
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20).measurement_time(std::time::Duration::from_secs(1)).warm_up_time(std::time::Duration::from_millis(300));
+    targets = losses
+}
+criterion_main!(benches);

@@ -1,0 +1,223 @@
+//! DPO and the Bradley–Terry reward model: π* on the population, the Bradley–Terry estimate on a
+//! dataset, and what separable labels do.
+
+use std::io::Cursor;
+
+use pistar::bandit::population::{Feed, policy_of};
+use pistar::bandit::{Dataset, Evidence, Policy, Problem, Record};
+use pistar::loss::Objective;
+use pistar::solve::{FixedPoint, fixed_point};
+use proptest::prelude::*;
+
+use crate::common::strategies::{self as any_, connected, flow, settings};
+use crate::common::{apart, distance, gradient_size};
+
+const REGRESSIONS: &str = "tests/regressions/preference.txt";
+
+/// Scores over β reach some hundreds, and log-probabilities carry their rounding.
+const EXACT: f64 = 1e-11;
+
+fn solve(objective: Objective, problem: &Problem, evidence: &Evidence) -> FixedPoint {
+    fixed_point(objective, problem, evidence).unwrap()
+}
+
+/// The scores whose optimal policy this is.
+fn scores(problem: &Problem, policy: &Policy) -> Vec<Vec<f64>> {
+    (policy.log().iter().zip(problem.prompts()))
+        .map(|(log, prompt)| {
+            let u = log.iter().zip(&prompt.log_reference).map(|(l, r)| l - r);
+            u.map(|u| problem.beta() * u).collect()
+        })
+        .collect()
+}
+
+/// A long gradient flow from the reference approaches what the solver says of separable labels:
+/// 0 and 1 beat each other 3 : 1 and both always beat 2.
+#[test]
+fn separable_labels_drive_the_losers_out() {
+    let file = r#"{"beta": 0.5, "prompts": [{"reward": [0, 0, 0], "reference": [0.2, 0.3, 0.5],
+                   "behavior": [[0.3, 0.3, 0.4]]}]}"#;
+    let problem = Problem::from_json(file).unwrap();
+    let wins = [vec![0, 3, 2], vec![1, 0, 2], vec![0, 0, 0]];
+    let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+    let found = solve(Objective::Dpo, &problem, &evidence);
+    assert!(!found.unique);
+    assert!(
+        found.notes[0].contains("no other arm ever beats [0, 1]"),
+        "{:?}",
+        found.notes
+    );
+    let limit = found.policy.unwrap();
+    // Odds .2 : .3 of the reference, times 3^{1/β} = 9.
+    let odds = 9.0 * 0.2 / 0.3;
+    let want = [odds / (1.0 + odds), 1.0 / (1.0 + odds), 0.0];
+    assert!(distance(&limit.probabilities(), &[want.to_vec()]) < 1e-12);
+    // The margin grows like ln t, so the loser's pull on the others fades like 1/t: 1e-4 here.
+    let start = problem.reference();
+    let end = flow(
+        &problem,
+        &evidence,
+        Objective::Dpo,
+        start.log(),
+        (2.0, 0.0, 5_000),
+    );
+    let off = apart(&Policy::softmax(&end), &limit);
+    assert!(off < 5e-4, "{off}");
+}
+
+proptest! {
+    #![proptest_config(settings(REGRESSIONS, 64))]
+
+    /// Population: no gradient at the answer, which is π* iff every graph is connected.
+    #[test]
+    fn the_population_optimum(problem in any_::any_kind()) {
+        let population = Evidence::population(&problem);
+        let found = solve(Objective::Dpo, &problem, &population);
+        let policy = found.policy.unwrap();
+        let size = gradient_size(&problem, &population, Objective::Dpo, policy.log());
+        prop_assert!(size < EXACT, "{size}");
+        prop_assert_eq!(found.unique, connected(&problem));
+        if found.unique {
+            prop_assert!(apart(&policy, &problem.optimum().policy) < EXACT);
+        }
+        let rewards: Vec<Vec<f64>> = problem.prompts().iter().map(|p| p.reward.clone()).collect();
+        let size = gradient_size(&problem, &population, Objective::RewardModel, &rewards);
+        prop_assert!(size < 1e-14, "the true rewards are a reward model's optimum: {size}");
+        let trained = policy_of(&problem, &Feed::of(Objective::RewardModel), &rewards);
+        prop_assert!(apart(&trained, &problem.optimum().policy) < EXACT);
+    }
+
+    /// The reward model's optimal policy is DPO's, on the population and on a dataset.
+    #[test]
+    fn a_reward_model_is_dpo(problem in any_::mild(), clashes in any_::clashes(3)) {
+        let wins = any_::returned(&clashes, problem.prompts()[0].arms());
+        let data = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+        for evidence in [Evidence::population(&problem), data] {
+            let dpo = solve(Objective::Dpo, &problem, &evidence).policy.unwrap();
+            let model = solve(Objective::RewardModel, &problem, &evidence).policy.unwrap();
+            prop_assert!(apart(&dpo, &model) < EXACT);
+            let table = scores(&problem, &model);
+            let size = gradient_size(&problem, &evidence, Objective::RewardModel, &table);
+            prop_assert!(size < 1e-10, "{size}");
+        }
+    }
+
+    /// A dataset where every arm beats its way to every other: stationary, unique, and where a
+    /// minimiser that knows nothing of the algebra ends (to half the digits).
+    #[test]
+    fn the_estimate_is_the_minimiser(problem in any_::mild(), clashes in any_::clashes(3)) {
+        let wins = any_::returned(&clashes, problem.prompts()[0].arms());
+        let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+        let found = solve(Objective::Dpo, &problem, &evidence);
+        prop_assert!(found.unique);
+        let policy = found.policy.unwrap();
+        let size = gradient_size(&problem, &evidence, Objective::Dpo, policy.log());
+        prop_assert!(size < 1e-10, "{size}");
+        // Over scores, where the curvature does not depend on β.
+        let start = [vec![0.0; problem.prompts()[0].arms()]];
+        let (_, table) = any_::minimiser(&problem, &evidence, Objective::RewardModel, &start);
+        let want = scores(&problem, &policy);
+        for (a, b) in table[0].iter().zip(&want[0]) {
+            prop_assert!(((a - table[0][0]) - (b - want[0][0])).abs() < 1e-5);
+        }
+    }
+
+    /// Where some arms are never beaten by the rest, the rest ends at exactly 0, and the others
+    /// stand as in their own comparisons.
+    #[test]
+    fn the_dominant_arms_share_all_mass(problem in any_::mild(), clashes in any_::clashes(3)) {
+        let k = problem.prompts()[0].arms();
+        let top = k.div_ceil(2);
+        let wins = any_::returned(&clashes, k);
+        let own: Vec<Vec<u32>> = (0..k)
+            .map(|a| (0..k).map(|b| if a < top && b < top { wins[a][b] } else { 0 }).collect())
+            .collect();
+        // The losers' own comparisons say nothing, as long as they never beat the top.
+        let all: Vec<Vec<u32>> = (0..k)
+            .map(|a| (0..k).map(|b| if a < top || b >= top { wins[a][b] } else { 0 }).collect())
+            .collect();
+        let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &all));
+        let found = solve(Objective::Dpo, &problem, &evidence);
+        let limit = found.policy.unwrap();
+        prop_assert!(!found.unique);
+        prop_assert!(limit.probabilities()[0][top..].iter().all(|&p| p == 0.0));
+        prop_assert!(found.regret.unwrap().is_finite());
+        if top > 1 {
+            let own = Evidence::from_dataset(&problem, &any_::labelled(&problem, &own));
+            let alone = solve(Objective::Dpo, &problem, &own).policy.unwrap();
+            for a in 1..top {
+                let gap = |p: &Policy| p.log()[0][a] - p.log()[0][0];
+                prop_assert!((gap(&limit) - gap(&alone)).abs() < 1e-9);
+            }
+        }
+    }
+
+    /// Which response is written first says nothing: swap the pair and flip its label.
+    #[test]
+    fn order_in_a_pair_is_immaterial(problem in any_::full(), seed in any::<u64>()) {
+        let data = Dataset::preferences(&problem, 40, seed, 0);
+        let mut swapped = String::new();
+        for record in data.records() {
+            let Record::Pair { prompt, first, second, label: Some(label) } = record else {
+                panic!("a labelled pair: {record:?}");
+            };
+            let flipped = 1.0 - label;
+            swapped += &format!(
+                "{{\"prompt\": {prompt}, \"first\": {second}, \"second\": {first}, \"label\": {flipped}}}\n"
+            );
+        }
+        let swapped = Dataset::read(Cursor::new(swapped), "swapped", &problem).unwrap();
+        same_answers(&problem, &data, &swapped)?;
+    }
+
+    /// Examples are weights: a dataset twice over is the dataset.
+    #[test]
+    fn duplicates_are_weights(problem in any_::full(), seed in any::<u64>()) {
+        let data = Dataset::preferences(&problem, 40, seed, 0);
+        let mut once = Vec::new();
+        data.write(&mut once, &problem).unwrap();
+        let twice = Dataset::read(Cursor::new([once.clone(), once].concat()), "twice", &problem).unwrap();
+        prop_assert_eq!(twice.records().len(), 80);
+        same_answers(&problem, &data, &twice)?;
+    }
+
+    /// A label of ¾ is three wins and a loss.
+    #[test]
+    fn a_soft_label_is_a_share_of_wins(problem in any_::mild(), n in 1..4usize) {
+        let k = problem.prompts()[0].arms();
+        let (mut soft, mut hard) = (String::new(), String::new());
+        for a in 1..k {
+            let pair = |label: &str| {
+                format!("{{\"prompt\": 0, \"first\": {a}, \"second\": {}, \"label\": {label}}}\n", a - 1)
+            };
+            soft += &pair("0.75").repeat(4 * n);
+            hard += &(pair("true").repeat(3 * n) + &pair("false").repeat(n));
+        }
+        let [soft, hard] =
+            [soft, hard].map(|text| Dataset::read(Cursor::new(text), "labels", &problem).unwrap());
+        same_answers(&problem, &soft, &hard)?;
+    }
+}
+
+/// Every objective on labelled pairs says the same of both datasets.
+fn same_answers(problem: &Problem, a: &Dataset, b: &Dataset) -> Result<(), TestCaseError> {
+    for objective in [
+        Objective::Dpo,
+        Objective::RewardModel,
+        Objective::Ipo,
+        Objective::Slic,
+    ] {
+        let [a, b] =
+            [a, b].map(|data| solve(objective, problem, &Evidence::from_dataset(problem, data)));
+        prop_assert_eq!(a.unique, b.unique, "{}", objective.name());
+        prop_assert_eq!(&a.notes, &b.notes);
+        match (a.policy, b.policy) {
+            (Some(a), Some(b)) => {
+                let off = apart(&a, &b);
+                prop_assert!(off < 1e-9, "{}: {off}", objective.name());
+            }
+            (a, b) => prop_assert_eq!(a.is_none(), b.is_none()),
+        }
+    }
+    Ok(())
+}
