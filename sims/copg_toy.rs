@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use pistar::bandit::{Evidence, Problem};
 use pistar::loss::Objective;
@@ -65,6 +65,13 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         threads: request.threads,
     };
 
+    for (i, &lr) in rates.iter().enumerate() {
+        config(lr).check()?;
+        ensure!(
+            !rates[..i].contains(&lr),
+            "--lr: {lr} is given twice; give each once"
+        );
+    }
     let shared = config(rates[0]);
     let names: Vec<_> = objectives.iter().map(|o| o.name()).collect();
     let record = json!({
@@ -80,16 +87,6 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         "steps": shared.steps(),
         "drop_last": shared.drop_last,
     });
-    let header = "lr,objective,seed,epoch,regret";
-    let mut folder = Folder::create(
-        dir,
-        SIM.name,
-        record,
-        request.threads,
-        header,
-        request.overwrite,
-    )?;
-
     // The exact limits, from the solver.
     let population = Evidence::population(&problem);
     let mut limits = "objective,regret\n".to_string();
@@ -101,6 +98,15 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
             limit.map_or(String::new(), |r| r.to_string())
         );
     }
+    let header = "lr,objective,seed,epoch,regret";
+    let mut folder = Folder::create(
+        dir,
+        SIM.name,
+        record,
+        request.threads,
+        header,
+        request.overwrite,
+    )?;
     folder.write("limits.csv", &limits)?;
 
     // The sampled runs.

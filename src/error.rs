@@ -1,6 +1,6 @@
 //! The library's one error type.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Everything that can go wrong, with the place, the value and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -16,14 +16,14 @@ pub enum Error {
         remedy: String,
     },
     /// A file that cannot be read or written.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{place}: cannot {action}: {reason}")]
     Io {
-        /// The file or folder.
-        path: PathBuf,
+        /// The file or folder, `standard input` or `standard output`.
+        place: String,
         /// `read`, `create`, `write to`, …
         action: &'static str,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said (part of the message, so not also its source).
+        reason: std::io::Error,
     },
     /// A file that is not in the format it should be in.
     #[error("{origin}: {message}; {remedy}")]
@@ -98,15 +98,12 @@ impl Error {
     }
 
     /// An [`Error::Io`], for `map_err`.
-    pub fn io(
-        path: impl Into<PathBuf>,
-        action: &'static str,
-    ) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io {
-            path,
+    pub fn io(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let place = path.as_ref().display().to_string();
+        move |reason| Self::Io {
+            place,
             action,
-            source,
+            reason,
         }
     }
 

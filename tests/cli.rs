@@ -879,7 +879,7 @@ fn bad_problems_are_refused() {
         ),
         (
             r#"{"weight": 0.5, "reward": [1, 2], "behavior": [[0.5, 0.5]]}"#,
-            &["weights", "0.5", "sum to 1"],
+            &["prompts[].weight", "0.5", "sum to 1"],
         ),
         (
             r#"{"reward": [1], "behavior": [[1]]}, {"weight": 1, "reward": [1], "behavior": [[1]]}"#,
@@ -934,7 +934,7 @@ fn bad_problems_are_refused() {
             format!(r#"{{"beta": 1, {law}}}}}"#),
             &["trailing characters"],
         ),
-        (String::new(), &["missing field `beta`", "problem new"]),
+        (String::new(), &["it is empty", "problem new"]),
         ("[]".into(), &["JSON (starting with {) or TOML"]),
         ("hello".into(), &["JSON (starting with {) or TOML"]),
     ];
@@ -1339,7 +1339,7 @@ fn what_is_too_large_is_skipped_with_a_note() {
     let why = answer["skipped"]["slic"].as_str().unwrap();
     assert!(why.contains("limited to 300 arms"), "{why}");
     let shown = place.ok(&["solve", "some.json"]);
-    assert!(shown.contains("\nslic was skipped: "), "{shown}");
+    assert!(shown.contains("\nslic: skipped: "), "{shown}");
     assert!(shown.contains("… 301 in all"), "{shown}");
 }
 

@@ -8,6 +8,7 @@ use pistar::solve::{self, FixedPoint, minimise::smooth};
 use proptest::prelude::*;
 
 use crate::common::apart;
+use crate::common::numeric::flow;
 use crate::common::strategies::{self as any_, fit, settings, table};
 
 const REGRESSIONS: &str = "tests/regressions/policy_gradient.txt";
@@ -148,7 +149,7 @@ proptest! {
         prop_assert!(off < 1e-6, "{off}");
     }
 
-    /// Below its baseline (V* < b) the answer is found by flow, and is still stationary.
+    /// Below its baseline (V* < b) the answer is found by and is still stationary.
     #[test]
     fn below_the_baseline_the_flow(problem in any_::mild(), value in 0.01..5.0f64) {
         let problem = valued(&problem, -value);
@@ -201,7 +202,7 @@ proptest! {
             // Slopes of the field are at most about 2β + m|R|.
             let top = problem.prompts()[0].reward.iter().fold(0.0f64, |t, r| t.max(r.abs()));
             let pace = (0.5 / (2.0 * problem.beta() + 2.0 * top + 0.1), 1e-9, 20_000);
-            let end = any_::flow(&problem, &population, objective, &start, pace);
+            let end = flow(&problem, &population, objective, &start, pace);
             let back = apart(&Policy::softmax(&end), &limit);
             prop_assert!(back < 1e-6, "{}: {back}", objective.name());
         }

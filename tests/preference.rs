@@ -9,7 +9,8 @@ use pistar::loss::Objective;
 use pistar::solve::{FixedPoint, fixed_point};
 use proptest::prelude::*;
 
-use crate::common::strategies::{self as any_, connected, flow, settings};
+use crate::common::numeric::{flow, minimiser};
+use crate::common::strategies::{self as any_, connected, settings};
 use crate::common::{apart, distance, gradient_size};
 
 const REGRESSIONS: &str = "tests/regressions/preference.txt";
@@ -29,6 +30,26 @@ fn scores(problem: &Problem, policy: &Policy) -> Vec<Vec<f64>> {
             u.map(|u| problem.beta() * u).collect()
         })
         .collect()
+}
+
+/// The estimate is exact to rounding. (Its Newton steps must not end when the loss, rather than
+/// the gradient, stops changing: that is half the digits.)
+#[test]
+#[ignore = "the line search stalls at a gradient of 2e-10"]
+fn the_estimate_is_exact_to_rounding() {
+    let file = r#"{"beta": 1, "prompts": [{"reward": [0, 0, 0, 0, 0],
+                   "behavior": [[0.2, 0.2, 0.2, 0.2, 0.2]]}]}"#;
+    let problem = Problem::from_json(file).unwrap();
+    let wins = [
+        vec![0, 2, 1, 1, 0],
+        vec![2, 0, 4, 3, 0],
+        vec![2, 1, 0, 4, 0],
+        vec![0, 0, 0, 0, 3],
+        vec![0, 0, 0, 3, 0],
+    ];
+    let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+    let residual = solve(Objective::Dpo, &problem, &evidence).residual.unwrap();
+    assert!(residual < 1e-15, "{residual}");
 }
 
 /// A long gradient flow from the reference approaches what the solver says of separable labels:
@@ -115,7 +136,7 @@ proptest! {
         prop_assert!(size < 1e-10, "{size}");
         // Over scores, where the curvature does not depend on β.
         let start = [vec![0.0; problem.prompts()[0].arms()]];
-        let (_, table) = any_::minimiser(&problem, &evidence, Objective::RewardModel, &start);
+        let table = minimiser(&problem, &evidence, Objective::RewardModel, &start);
         let want = scores(&problem, &policy);
         for (a, b) in table[0].iter().zip(&want[0]) {
             prop_assert!(((a - table[0][0]) - (b - want[0][0])).abs() < 1e-5);

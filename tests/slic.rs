@@ -154,7 +154,7 @@ proptest! {
 proptest! {
     #![proptest_config(settings(REGRESSIONS, 12))]
 
-    /// A simplex search (Nelder–Mead) finds no smaller loss, and gets as far. It works from values
+    /// A simplex search (Nelder–Mead) finds no smaller loss, and with few arms gets as far. It works from values
     /// alone, so kinks cost it half the digits.
     #[test]
     fn a_simplex_search_agrees(problem in any_::mild()) {
@@ -162,7 +162,11 @@ proptest! {
         let found = fixed_point(Objective::Slic, &problem, &Evidence::population(&problem)).unwrap();
         let least = loss(&wins, &z_of(&problem, &found.policy.unwrap()));
         let free = |z: &[f64]| loss(&wins, &[&[0.0], z].concat());
-        let searched = kinked(free, &vec![0.3; wins.len() - 1], 1.0).unwrap();
-        prop_assert!(searched.value > least - TIE && searched.value < least + 1e-6, "{} {least}", searched.value);
+        let searched = kinked(free, &vec![0.3; wins.len() - 1], 1.0).unwrap().value;
+        prop_assert!(searched > least - TIE, "{searched} {least}");
+        // In more than two dimensions a simplex now and then collapses onto a kink.
+        if wins.len() <= 3 {
+            prop_assert!(searched < least + 1e-6, "{searched} {least}");
+        }
     }
 }

@@ -72,7 +72,10 @@ struct Line {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "label must be true, false, or the probability that `first` is preferred"
+)]
 enum Label {
     Preferred(bool),
     Probability(f64),
@@ -191,7 +194,8 @@ impl Dataset {
             }
             let parsed: Line = serde_json::from_str(&line).map_err(|e| Error::Format {
                 origin: place.clone(),
-                message: e.to_string(),
+                // The parser's own position is always on its line 1.
+                message: e.to_string().replace(" at line 1 column ", " at column "),
                 remedy: SHAPES.into(),
             })?;
             records.push(parsed.check(&place, problem)?);

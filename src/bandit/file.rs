@@ -35,16 +35,32 @@ struct LogitsFile {
 
 const PROBLEM_REMEDY: &str = "`pistar problem new` prints a correct file";
 
-fn json_error(origin: &str, error: &serde_json::Error, remedy: &str) -> Error {
-    let mut message = error.to_string();
-    if error.is_eof() {
-        message = format!("the JSON ends too early: {message}");
-    }
-    Error::Format {
-        origin: origin.into(),
-        message,
-        remedy: remedy.into(),
-    }
+/// Reads JSON; an error names the field.
+fn from_json<'a, T: Deserialize<'a>>(text: &'a str, origin: &str, remedy: &str) -> Result<T> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let fail = |field: String, error: &serde_json::Error| {
+        let at = if field == "." {
+            String::new()
+        } else {
+            format!("{field}: ")
+        };
+        let early = if error.is_eof() {
+            "the JSON ends too early: "
+        } else {
+            ""
+        };
+        // Names of Rust's types mean nothing in a data file.
+        let message = format!("{at}{early}{error}").replace("expected f64", "expected a number");
+        Error::Format {
+            origin: origin.into(),
+            message,
+            remedy: remedy.into(),
+        }
+    };
+    let value = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|e| fail(e.path().to_string(), e.inner()))?;
+    reader.end().map_err(|e| fail(".".into(), &e))?;
+    Ok(value)
 }
 
 impl Problem {
@@ -61,8 +77,12 @@ impl Problem {
     /// # Errors
     /// A syntax error, an unknown or missing field, or a value that is not allowed.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let text = text.trim_start_matches('\u{feff}');
+        if text.trim().is_empty() {
+            return Err(Error::invalid(origin, "it is empty", PROBLEM_REMEDY));
+        }
         let file: ProblemFile = if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|e| json_error(origin, &e, PROBLEM_REMEDY))?
+            from_json(text, origin, PROBLEM_REMEDY)?
         } else {
             toml::from_str(text).map_err(|e| Error::Format {
                 origin: origin.into(),
@@ -205,8 +225,7 @@ impl Problem {
     /// A syntax error, or lists that do not fit the problem.
     pub fn parse_logits(&self, text: &str, origin: &str) -> Result<Vec<Vec<f64>>> {
         let remedy = "give {\"logits\": [[…]]} with one list per prompt and one number per arm";
-        let file: LogitsFile =
-            serde_json::from_str(text).map_err(|e| json_error(origin, &e, remedy))?;
+        let file: LogitsFile = from_json(text, origin, remedy)?;
         let fail =
             |place: String, problem: String| Error::invalid(place, problem, remedy).in_file(origin);
         let (rows, prompts) = (file.logits.len(), self.prompts().len());

@@ -55,6 +55,14 @@ impl PairLaw {
         Ok(Self::Joint { arms, entries })
     }
 
+    /// The field of a problem file that gives it.
+    pub(super) fn field(&self) -> &'static str {
+        match self {
+            Self::Product { .. } => "behavior",
+            Self::Joint { .. } => "pairs",
+        }
+    }
+
     /// Number of arms.
     pub fn arms(&self) -> usize {
         match self {

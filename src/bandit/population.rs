@@ -252,6 +252,13 @@ pub fn evaluate_with(
                 *g -= sum * l.exp();
             }
         }
+        if !gradient.iter().all(|g| g.is_finite()) || !total.value.is_finite() {
+            return Err(Error::invalid(
+                format!("logits[{x}]"),
+                "the loss or its gradient overflows there",
+                "give logits nearer to each other",
+            ));
+        }
         total.gradient.push(gradient);
     }
     Ok(total)

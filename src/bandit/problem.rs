@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 /// How far from one a distribution may sum and still be renormalised.
 const SUM_TOLERANCE: f64 = 1e-9;
 
+/// Largest reward, and largest and (inverted) smallest temperature: their quotients and squares
+/// are still numbers.
+const MAGNITUDE: f64 = 1e100;
+
 /// A temperature: positive and finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Beta(f64);
@@ -19,13 +23,13 @@ impl Beta {
     /// # Errors
     /// Zero, negative, infinite or NaN.
     pub fn new(place: &str, beta: f64) -> Result<Self> {
-        if beta.is_finite() && beta > 0.0 {
+        if (1.0 / MAGNITUDE..=MAGNITUDE).contains(&beta) {
             Ok(Self(beta))
         } else {
             Err(Error::invalid(
                 place,
                 format!("the temperature is {beta}"),
-                "give a finite number greater than 0",
+                "give a number greater than 0 (from 1e-100 to 1e100)",
             ))
         }
     }
@@ -130,12 +134,13 @@ impl Prompt {
             ))
         };
         arms("reference", reference.len())?;
-        arms("behavior", law.arms())?;
-        if let Some(i) = reward.iter().position(|r| !r.is_finite()) {
+        arms(law.field(), law.arms())?;
+        // Written so that NaN is refused too.
+        if let Some(i) = reward.iter().position(|r| !(r.abs() <= MAGNITUDE)) {
             return Err(Error::invalid(
                 format!("{place}.reward[{i}]"),
-                format!("{} is not a finite number", reward[i]),
-                "give a finite reward",
+                format!("{} is not a finite number below 1e100 in size", reward[i]),
+                "give a reward in that range",
             ));
         }
         let kept: Vec<usize> = (0..given).filter(|&a| reference[a] > 0.0).collect();
@@ -143,9 +148,10 @@ impl Prompt {
         for (new, &old) in kept.iter().enumerate() {
             position[old] = Some(new as u32);
         }
+        let field = law.field();
         let law = law.restrict(&position).map_err(|arm| {
             Error::invalid(
-                format!("{place}.behavior"),
+                format!("{place}.{field}"),
                 format!("arm {arm} has mass and its reference probability is 0"),
                 "the log-ratio would be infinite: give the arm a reference probability, or take \
                  it out of the behaviour law",
@@ -212,7 +218,7 @@ impl Problem {
             ));
         }
         let weights = prompts.iter().map(|p| p.weight).collect();
-        let weights = Simplex::new("the prompts' weights", weights)?;
+        let weights = Simplex::new("prompts[].weight", weights)?;
         for (prompt, &weight) in prompts.iter_mut().zip(weights.iter()) {
             prompt.weight = weight;
         }

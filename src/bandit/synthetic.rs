@@ -9,6 +9,9 @@ use super::problem::{Beta, Problem, Prompt, Simplex};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 
+/// Most arms of all prompts together.
+const MOST_ARMS: usize = 10_000_000;
+
 /// Size and scale of a random problem.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
@@ -41,7 +44,22 @@ pub fn random_problem(shape: Shape, seed: u64) -> Result<Problem> {
         ));
     }
     let beta = Beta::new("beta", beta)?;
-    let scale = Beta::new("reward scale", reward_scale)?.get();
+    let scale = reward_scale;
+    if !(scale.is_finite() && scale > 0.0) {
+        let problem = format!("it is {scale}");
+        return Err(Error::invalid(
+            "reward scale",
+            problem,
+            "give a finite number greater than 0",
+        ));
+    }
+    if prompts.saturating_mul(arms) > MOST_ARMS {
+        return Err(Error::invalid(
+            "random problem",
+            format!("{prompts} prompts of {arms} arms"),
+            format!("ask for at most {MOST_ARMS} arms in all"),
+        ));
+    }
     let mut stream = Stream::new(seed, Purpose::Problem, 0);
     // Normalised exponentials are uniform on the simplex.
     let mut simplex = |n: usize| {

@@ -17,6 +17,18 @@ fn origin(path: &Path) -> String {
     }
 }
 
+/// Refuses to read two things from standard input.
+pub fn only_one_stdin(first: &Path, second: Option<&Path>) -> Result<()> {
+    if first == Path::new("-") && second == Some(first) {
+        return Err(Error::invalid(
+            "-",
+            "two inputs would come from standard input",
+            "name a file for one of them",
+        ));
+    }
+    Ok(())
+}
+
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     if path == Path::new("-") {
         return Ok(Box::new(BufReader::new(stdin())));
@@ -28,7 +40,7 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
             "name a file in it",
         ));
     }
-    let file = File::open(path).map_err(Error::io(path, "read"))?;
+    let file = File::open(path).map_err(Error::io(origin(path), "read"))?;
     Ok(Box::new(BufReader::new(file)))
 }
 
@@ -36,7 +48,7 @@ fn text(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     open(path)?
         .read_to_end(&mut bytes)
-        .map_err(Error::io(path, "read"))?;
+        .map_err(Error::io(origin(path), "read"))?;
     String::from_utf8(bytes).map_err(|e| {
         Error::invalid(
             origin(path),

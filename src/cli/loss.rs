@@ -32,6 +32,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    input::only_one_stdin(&args.problem, Some(&args.logits))?;
     let problem = input::problem(&args.problem)?;
     let logits = input::logits(&args.logits, &problem)?;
     let evidence = Evidence::population(&problem);

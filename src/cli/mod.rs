@@ -12,9 +12,13 @@ mod solve;
 
 use clap::{Parser, Subcommand};
 
-/// What an alignment objective converges to, exactly, on a bandit.
 #[derive(Parser)]
-#[command(name = "pistar", version, about, max_term_width = 100)]
+#[command(
+    name = "pistar",
+    version,
+    about = "What an alignment objective converges to, exactly, on a bandit",
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

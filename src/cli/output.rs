@@ -2,12 +2,14 @@
 
 use std::io::{ErrorKind, Write, stdout};
 
+use anyhow::Context;
+
 /// Prints text as it is.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    (out.write_all(text.as_bytes()))
+        .and_then(|()| out.flush())
+        .context("standard output: cannot write")
 }
 
 /// Prints a JSON value on one line.
@@ -17,7 +19,10 @@ pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
 
 /// Whether the reader went away, as `head` does: nothing to complain about.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    (error.downcast_ref::<std::io::Error>()).is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    let closed = |e: &std::io::Error| e.kind() == ErrorKind::BrokenPipe;
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref().is_some_and(closed))
 }
 
 /// Lines up columns, two spaces apart; numbers of columns may differ.

@@ -30,10 +30,10 @@ enum Command {
         #[arg(long, default_value_t = 4)]
         arms: usize,
         /// Temperature
-        #[arg(long, default_value_t = 0.5)]
+        #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
         beta: f64,
         /// Standard deviation of the rewards
-        #[arg(long, default_value_t = 1.0)]
+        #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
         reward_scale: f64,
         /// Seed; the same seed prints the same problem
         #[arg(long, default_value_t = 0)]
@@ -47,11 +47,11 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Sample::Preferences)]
         kind: Sample,
         /// Number of examples
-        #[arg(long, default_value_t = 1000)]
-        samples: usize,
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+        samples: u32,
         /// Most arms in a ranking
-        #[arg(long, default_value_t = 4)]
-        length: usize,
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..))]
+        length: u32,
         /// Seed; the same seed prints the same data
         #[arg(long, default_value_t = 0)]
         seed: u64,
@@ -123,11 +123,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             seed,
         } => {
             let problem = input::problem(problem)?;
+            let (samples, length) = (*samples as usize, *length as usize);
             let data = match kind {
-                Sample::Pairs => Dataset::pairs(&problem, *samples, *seed, 0),
-                Sample::Preferences => Dataset::preferences(&problem, *samples, *seed, 0),
-                Sample::Singles => Dataset::singles(&problem, *samples, *seed, 0),
-                Sample::Rankings => Dataset::rankings(&problem, *samples, *length, *seed, 0),
+                Sample::Pairs => Dataset::pairs(&problem, samples, *seed, 0),
+                Sample::Preferences => Dataset::preferences(&problem, samples, *seed, 0),
+                Sample::Singles => Dataset::singles(&problem, samples, *seed, 0),
+                Sample::Rankings => Dataset::rankings(&problem, samples, length, *seed, 0),
             };
             let mut text = Vec::new();
             data.write(&mut text, &problem)?;

@@ -8,6 +8,9 @@ use pistar::loss::Objective;
 use super::{input, output};
 use crate::sims;
 
+/// Panels that a figure holds, one per learning rate.
+const MOST_PANELS: usize = 30;
+
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -15,7 +18,8 @@ Examples:
   pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 --out runs/mine
 
 Writes rows.csv, limits.csv (the exact limits), manifest.json, and the figure as SVG and PNG. The
-rows depend on the configuration alone: same seed, same bytes, whatever --threads.")]
+rows depend on the configuration alone: same key, same bytes, whatever --threads. They are written
+as blocks of up to 32 seeds finish.")]
 pub struct Args {
     /// Name of the sim
     #[arg(required_unless_present = "list")]
@@ -29,25 +33,25 @@ pub struct Args {
     /// Train these objectives instead of its own (repeatable)
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = input::objective)]
     objective: Vec<Objective>,
-    /// Learning rates, one run each
-    #[arg(long, value_delimiter = ',')]
+    /// Learning rates, one run each (separated by commas) [default: 1e-3,1e-2]
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     lr: Vec<f64>,
     /// Plain SGD instead of Adam
     #[arg(long)]
     sgd: bool,
-    /// Number of seeds
+    /// Number of seeds [default: 40]
     #[arg(long)]
     seeds: Option<usize>,
     /// Key of all random streams; another key gives independent runs
     #[arg(long, default_value_t = 0)]
     key: u64,
-    /// Passes over the dataset
+    /// Passes over the dataset [default: 100]
     #[arg(long)]
     epochs: Option<usize>,
-    /// Pairs in each seed's dataset
+    /// Pairs in each seed's dataset [default: 10000]
     #[arg(long)]
     samples: Option<usize>,
-    /// Pairs in a minibatch
+    /// Pairs in a minibatch [default: 512]
     #[arg(long)]
     batch: Option<usize>,
     /// Drop the last minibatch of an epoch when it is smaller
@@ -75,6 +79,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             .collect();
         return output::print(&output::columns(&rows));
     };
+    if args.lr.len() > MOST_PANELS && !args.no_figure {
+        bail!(
+            "--lr: {} learning rates are more than the {MOST_PANELS} panels of a figure; give fewer, or pass --no-figure",
+            args.lr.len()
+        );
+    }
     let Some(sim) = sims::ALL.iter().find(|s| s.name == name) else {
         let known: Vec<_> = sims::ALL.iter().map(|s| s.name).collect();
         bail!(

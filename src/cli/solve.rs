@@ -24,7 +24,7 @@ Examples:
 
 JSON: one object {\"beta\", \"optimum\", \"fixed_points\"}; with several temperatures, a list of them.
 In log_policy, null stands for minus infinity. A fixed point without a policy has none, or one that
-depends on the path: its notes say which.")]
+depends on the path: its notes say which. \"skipped\" names objectives beyond a solver's cap.")]
 pub struct Args {
     /// Problem file, JSON or TOML (`-` reads standard input)
     problem: PathBuf,
@@ -34,8 +34,8 @@ pub struct Args {
     /// Only these objectives (repeatable; `pistar objectives` lists them)
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = input::objective)]
     objective: Vec<Objective>,
-    /// Temperatures to solve at, instead of the problem's own
-    #[arg(long, value_delimiter = ',')]
+    /// Temperatures to solve at, instead of the problem's own (separated by commas)
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     beta: Vec<f64>,
     /// Show log-probabilities instead of probabilities (JSON always has both)
     #[arg(long)]
@@ -53,6 +53,7 @@ struct Answer {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    input::only_one_stdin(&args.problem, args.data.as_deref())?;
     let problem = input::problem(&args.problem)?;
     let dataset = (args.data.as_ref())
         .map(|path| input::dataset(path, &problem))
@@ -89,11 +90,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// Objectives that were asked for must succeed; of all, those that cannot are named and skipped.
 fn solve(problem: Problem, evidence: &Evidence, asked: &[Objective]) -> Result<Answer> {
     let (mut solved, mut skipped) = (Vec::new(), Vec::new());
-    for &objective in if asked.is_empty() {
+    let mut seen = std::collections::BTreeSet::new();
+    let objectives = if asked.is_empty() {
         &Objective::ALL[..]
     } else {
         asked
-    } {
+    };
+    for &objective in objectives.iter().filter(|&&o| seen.insert(o)) {
         match fixed_point(objective, &problem, evidence) {
             Ok(point) => solved.push((objective, point)),
             Err(error) if asked.is_empty() => skipped.push((objective, error)),
@@ -174,7 +177,11 @@ impl Answer {
             } else {
                 format!("up to {}", plural(arms, "arm"))
             },
-            problem.beta(),
+            if (1e-4..1e7).contains(&problem.beta()) {
+                problem.beta().to_string()
+            } else {
+                format!("{:e}", problem.beta())
+            },
             match data {
                 Some(n) => format!("fixed points on {}", plural(n, "logged example")),
                 None => "fixed points on the population".into(),
@@ -243,20 +250,23 @@ impl Answer {
         if prompts.len() > SHOWN {
             text += &format!("\n… {} prompts in all; --json has them\n", prompts.len());
         }
-        let mut notes = Vec::new();
-        for (objective, point) in &self.solved {
-            notes.extend(
-                point
-                    .notes
+        // The same note of several objectives is printed once.
+        let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
+        let said = (self.solved.iter())
+            .flat_map(|(o, point)| point.notes.iter().map(|note| (o.name(), note.clone())))
+            .chain(
+                self.skipped
                     .iter()
-                    .map(|note| format!("{}: {note}\n", objective.name())),
+                    .map(|(o, e)| (o.name(), format!("skipped: {e}"))),
             );
+        for (name, note) in said {
+            match notes.iter_mut().find(|(text, _)| *text == note) {
+                Some((_, names)) => names.push(name),
+                None => notes.push((note, vec![name])),
+            }
         }
-        for (objective, error) in &self.skipped {
-            notes.push(format!("{} was skipped: {error}\n", objective.name()));
-        }
-        if !notes.is_empty() {
-            text += &format!("\n{}", notes.concat());
+        for (note, names) in notes {
+            text += &format!("\n{}: {note}\n", names.join(", "));
         }
         text
     }

@@ -74,7 +74,11 @@ impl Config {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    /// What does not, and what would.
+    pub fn check(&self) -> Result<()> {
         let positive = [
             ("seeds", self.seeds),
             ("samples", self.samples),
@@ -84,6 +88,21 @@ impl Config {
         ];
         if let Some((name, _)) = positive.into_iter().find(|(_, n)| *n == 0) {
             return Err(Error::invalid(name, "it is 0", "ask for at least one"));
+        }
+        let most = [
+            ("seeds", self.seeds, 1_000_000),
+            ("samples", self.samples, 100_000_000),
+            ("epochs", self.epochs, 1_000_000_000),
+            ("threads", self.threads, 1024),
+        ];
+        if let Some((name, n, most)) = most.into_iter().find(|(_, n, most)| n > most) {
+            let problem = format!("{n} is more than can be run");
+            return Err(Error::invalid(name, problem, format!("use at most {most}")));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = self.objectives.iter().find(|&&o| !seen.insert(o)) {
+            let problem = format!("{} is named twice", twice.name());
+            return Err(Error::invalid("objective", problem, "name each once"));
         }
         if self.steps_per_epoch() == 0 {
             return Err(Error::invalid(
@@ -139,7 +158,11 @@ pub fn run(
             waiting.insert(index, result);
             while let Some(result) = waiting.remove(&next) {
                 next += 1;
-                if let Err(error) = result.and_then(|block| rows(&block)) {
+                let handed_on = result.and_then(|block| {
+                    rows(&block)?;
+                    finite(&block, config)
+                });
+                if let Err(error) = handed_on {
                     stop.store(true, Ordering::Relaxed);
                     return Err(error);
                 }
@@ -147,6 +170,25 @@ pub fn run(
         }
         Ok(())
     })
+}
+
+/// A run that left the numbers is stopped where it was, with what it did on disk.
+fn finite(rows: &[Row], config: &Config) -> Result<()> {
+    match rows.iter().find(|row| !row.regret.is_finite()) {
+        None => Ok(()),
+        Some(row) => Err(Error::invalid(
+            "learning rate",
+            format!(
+                "{} diverged at {:e} (regret {} after epoch {} of seed {})",
+                row.objective.name(),
+                config.optimizer.lr(),
+                row.regret,
+                row.epoch,
+                row.seed
+            ),
+            "use a smaller one",
+        )),
+    }
 }
 
 fn train_block(

@@ -83,14 +83,24 @@ pub fn limit(
             arms: prompt.arms(),
         }),
         _ => {
-            let end = field.flow(prompt.log_reference.clone());
-            let log_policy = normalised(&end);
+            let log_policy = normalised(&field.flow(prompt.log_reference.clone()));
+            let residual = largest(field.update(&log_policy));
+            let start = largest(field.update(&prompt.log_reference));
+            if residual > 1e-6 * (start + beta) {
+                return Ok(Part {
+                    log_policy: Some(log_policy),
+                    method: "gradient flow from the reference, not converged",
+                    residual,
+                    unique: false,
+                    note: Some("gradient flow came to no rest; shown is where it stood".into()),
+                });
+            }
             let mut unique = uncovered.is_empty();
             let mut note = if uncovered.is_empty() {
                 None
             } else {
                 covered_note(
-                    "the limit depends on the path; shown is gradient flow from the reference",
+                    "the limit may depend on the path; shown is gradient flow from the reference",
                 )
             };
             if unique && field.another_limit(&log_policy) {
@@ -100,7 +110,7 @@ pub fn limit(
                 );
             }
             Ok(Part {
-                residual: largest(field.update(&log_policy)),
+                residual,
                 log_policy: Some(log_policy),
                 method: "gradient flow from the reference, Newton polish",
                 unique,
@@ -450,11 +460,17 @@ fn frozen(field: &Field, b: f64) -> Vec<f64> {
                 }
                 let log_omega = log_wright_omega(s + tilted - mass);
                 slopes.push(sigmoid(log_omega));
-                if log_omega < 0.0 { tilted - log_omega.exp() } else { mass - s + log_omega }
+                if log_omega < 0.0 {
+                    tilted - log_omega.exp()
+                } else {
+                    mass - s + log_omega
+                }
             })
             .collect();
         let excess = log_sum_exp(&log_policy);
-        let slope = (log_policy.iter().zip(&slopes)).map(|(l, s)| (l - excess).exp() * s).sum();
+        let slope = (log_policy.iter().zip(&slopes))
+            .map(|(l, s)| (l - excess).exp() * s)
+            .sum();
         (log_policy, excess, slope)
     };
     // ln Σπ falls in s, from (V* − b)/β ≥ 0 at −∞: Newton inside a bracket, halved when it leaves.
@@ -468,9 +484,17 @@ fn frozen(field: &Field, b: f64) -> Vec<f64> {
     let mut s = high;
     for _ in 0..200 {
         let (log_policy, excess, slope) = at(s);
-        if excess > 0.0 { low = s } else { high = s }
+        if excess > 0.0 {
+            low = s
+        } else {
+            high = s
+        }
         let newton = s + excess / slope;
-        let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
+        let next = if newton > low && newton < high {
+            newton
+        } else {
+            0.5 * (low + high)
+        };
         if (next - s).abs() <= 2e-16 * s.abs().max(1.0) {
             return normalised(&log_policy);
         }

@@ -1,12 +1,8 @@
-//! Named strategies of random problems, and the few plain numerics that properties are stated
-//! with. Everything shrinks towards one prompt of two equal arms at β = 1.
+//! Named strategies of random problems. Everything shrinks towards one prompt of two equal arms at β = 1.
 
 use std::io::Cursor;
 
-use pistar::bandit::population::evaluate;
-use pistar::bandit::{Beta, Dataset, Evidence, PairLaw, Problem, Prompt, Simplex};
-use pistar::loss::Objective;
-use pistar::solve::minimise::{Minimum, smooth};
+use pistar::bandit::{Beta, Dataset, PairLaw, Problem, Prompt, Simplex};
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -316,60 +312,4 @@ pub fn returned(clashes: &[Vec<u32>], arms: usize) -> Vec<Vec<u32>> {
         square[a - 1][a] += 1;
     }
     square
-}
-
-/// Gradient flow `θ̇ = −∇L` by explicit Euler steps of `step` until no entry of the update exceeds
-/// `rest`, or `most` steps were taken.
-pub fn flow(
-    problem: &Problem,
-    evidence: &Evidence,
-    objective: Objective,
-    start: &[Vec<f64>],
-    (step, rest, most): (f64, f64, usize),
-) -> Vec<Vec<f64>> {
-    let mut theta = start.to_vec();
-    for _ in 0..most {
-        let gradient = evaluate(problem, evidence, objective, &theta)
-            .unwrap()
-            .gradient;
-        let mut size = 0.0f64;
-        for (t, g) in theta.iter_mut().flatten().zip(gradient.iter().flatten()) {
-            *t -= step * g;
-            size = size.max(g.abs());
-        }
-        if size <= rest {
-            break;
-        }
-    }
-    theta
-}
-
-/// The numeric minimiser of a population loss over logits (for a reward model: scores).
-pub fn minimiser(
-    problem: &Problem,
-    evidence: &Evidence,
-    objective: Objective,
-    start: &[Vec<f64>],
-) -> (Minimum, Vec<Vec<f64>>) {
-    let unflatten = |flat: &[f64]| -> Vec<Vec<f64>> {
-        let mut rest = flat;
-        (start.iter())
-            .map(|row| {
-                let (head, tail) = rest.split_at(row.len());
-                rest = tail;
-                head.to_vec()
-            })
-            .collect()
-    };
-    let loss = |flat: &[f64]| {
-        // Where nothing is left to gain the minimiser may try a point that is no number, and would
-        // go on for ever there; a zero gradient ends its run.
-        match evaluate(problem, evidence, objective, &unflatten(flat)) {
-            Ok(at) => (at.value, at.gradient.concat()),
-            Err(_) => (f64::MAX, vec![0.0; flat.len()]),
-        }
-    };
-    let found = smooth(loss, &start.concat()).unwrap();
-    let table = unflatten(&found.point);
-    (found, table)
 }
