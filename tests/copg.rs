@@ -9,9 +9,9 @@ use pistar::loss::Objective;
 use pistar::solve::{copg::trajectory, fixed_point};
 use proptest::prelude::*;
 
-use crate::common::numeric::{flow, minimiser};
-use crate::common::strategies::{self as any_, connected, fit, islands, settings, table, weight};
-use crate::common::{apart, distance, gradient_size};
+use super::common::numeric::{flow, minimiser};
+use super::common::strategies::{self as any_, connected, fit, islands, settings, table, weight};
+use super::common::{apart, distance, gradient_size};
 
 const REGRESSIONS: &str = "tests/regressions/copg.txt";
 

@@ -6,8 +6,8 @@ use std::io::Cursor;
 use pistar::bandit::{Dataset, Problem, Record};
 use proptest::prelude::*;
 
-use crate::common::strategies::{self as any_, settings};
-use crate::common::toy;
+use super::common::strategies::{self as any_, settings};
+use super::common::toy;
 
 const REGRESSIONS: &str = "tests/regressions/dataset.txt";
 

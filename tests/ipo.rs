@@ -8,9 +8,9 @@ use pistar::loss::Objective;
 use pistar::solve::fixed_point;
 use proptest::prelude::*;
 
-use crate::common::numeric::minimiser;
-use crate::common::strategies::{self as any_, connected, fit, settings, table, weight};
-use crate::common::{apart, distance, gradient_size, toy};
+use super::common::numeric::minimiser;
+use super::common::strategies::{self as any_, connected, fit, settings, table, weight};
+use super::common::{apart, distance, gradient_size, toy};
 
 const REGRESSIONS: &str = "tests/regressions/ipo.txt";
 const SCALINGS: [Objective; 3] = [Objective::Ipo, Objective::IpoCopg, Objective::IpoGpo];

@@ -1,9 +1,17 @@
 //! All integration tests, in one crate so that they link once.
 
+mod bandit;
 mod certificates;
 #[cfg(not(mutants))]
 mod cli;
 mod common;
+mod copg;
+mod dataset;
 mod golden;
+mod ipo;
 #[cfg(feature = "llm")]
 mod parity;
+mod policy_gradient;
+mod preference;
+mod rloo;
+mod slic;

@@ -7,9 +7,9 @@ use pistar::loss::{Baseline, InputKind, Objective};
 use pistar::solve::{self, FixedPoint, minimise::smooth};
 use proptest::prelude::*;
 
-use crate::common::apart;
-use crate::common::numeric::flow;
-use crate::common::strategies::{self as any_, fit, settings, table};
+use super::common::apart;
+use super::common::numeric::flow;
+use super::common::strategies::{self as any_, fit, settings, table};
 
 const REGRESSIONS: &str = "tests/regressions/policy_gradient.txt";
 

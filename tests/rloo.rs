@@ -10,8 +10,8 @@ use pistar::bandit::{Evidence, PairLaw, Policy, Prompt};
 use pistar::loss::{Inputs, Objective, Response};
 use proptest::prelude::*;
 
-use crate::common::distance;
-use crate::common::strategies::{self as any_, fit, settings, table};
+use super::common::distance;
+use super::common::strategies::{self as any_, fit, settings, table};
 
 const REGRESSIONS: &str = "tests/regressions/rloo.txt";
 

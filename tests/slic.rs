@@ -8,7 +8,7 @@ use pistar::loss::Objective;
 use pistar::solve::{FixedPoint, fixed_point, minimise::kinked};
 use proptest::prelude::*;
 
-use crate::common::strategies::{self as any_, fit, settings, table, weight};
+use super::common::strategies::{self as any_, fit, settings, table, weight};
 
 const REGRESSIONS: &str = "tests/regressions/slic.txt";
 

@@ -319,7 +319,7 @@ impl Rows<'_> {
             InputKind::Groups => {
                 // By linearity any k has the expectation of k = 2.
                 let law = self.evidence.mean_law();
-                pairs(&law, &law, |a, b, w| push(a, b, w))?;
+                pairs(&law, &law, &mut push)?;
             }
             InputKind::ScoredPairs => match self.evidence.compared()? {
                 Comparisons::Product { first, second } => pairs(first, second, push)?,

@@ -135,8 +135,7 @@ impl Prompt {
         };
         arms("reference", reference.len())?;
         arms(law.field(), law.arms())?;
-        // Written so that NaN is refused too.
-        if let Some(i) = reward.iter().position(|r| !(r.abs() <= MAGNITUDE)) {
+        if let Some(i) = (reward.iter()).position(|r| !(-MAGNITUDE..=MAGNITUDE).contains(r)) {
             return Err(Error::invalid(
                 format!("{place}.reward[{i}]"),
                 format!("{} is not a finite number below 1e100 in size", reward[i]),

@@ -113,10 +113,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .unwrap_or_else(|| Path::new("out").join(name));
     (sim.run)(&request, &out)?;
     let mut made = format!("rows: {}\n", out.join("rows.csv").display());
-    if !args.no_figure {
-        if let Some(figure) = super::figure::draw(name, &out, &out.join(name))? {
-            made += &format!("figure: {}\n", figure.display());
-        }
+    if !args.no_figure
+        && let Some(figure) = super::figure::draw(name, &out, &out.join(name))?
+    {
+        made += &format!("figure: {}\n", figure.display());
     }
     output::print(&made)
 }

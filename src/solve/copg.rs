@@ -93,13 +93,17 @@ pub fn trajectory(problem: &Problem, evidence: &Evidence, times: &[f64]) -> Resu
         }
         let spectrum = laplacian.symmetric_eigen();
         let reward = DVector::from_vec(share.reward.clone());
+        // An eigenvalue that rounding made of zero must not move anything, however long the flow.
+        let zero = 1e-14 * spectrum.eigenvalues.max();
         let along = spectrum.eigenvectors.tr_mul(&reward);
         for (rows, &t) in rows.iter_mut().zip(times) {
-            // −expm1 keeps the digits of slow modes; rounding may make a zero mode slightly negative.
+            // −expm1 keeps the digits of slow modes.
             let moved = DVector::from_iterator(
                 k,
-                (along.iter().zip(spectrum.eigenvalues.iter()))
-                    .map(|(c, lambda)| -(-beta * lambda.max(0.0) * t).exp_m1() / beta * c),
+                (along.iter().zip(spectrum.eigenvalues.iter())).map(|(c, lambda)| {
+                    let rate = if *lambda <= zero { 0.0 } else { beta * lambda };
+                    -(-rate * t).exp_m1() / beta * c
+                }),
             );
             let u = &spectrum.eigenvectors * moved;
             rows.push(tilt(prompt, u.iter().copied()));

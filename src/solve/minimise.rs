@@ -20,19 +20,34 @@ pub struct Minimum {
 
 struct Function<F>(F);
 
+impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> Function<F> {
+    /// The function, or a wall where it or the point is not a number: line searches ask for such
+    /// points when rounding has used up their interval, and would never come back from a NaN.
+    fn at(&self, point: &[f64]) -> (f64, Vec<f64>) {
+        let finite = |v: &f64| v.is_finite();
+        if point.iter().all(finite) {
+            let (value, gradient) = (self.0)(point);
+            if value.is_finite() && gradient.iter().all(finite) {
+                return (value, gradient);
+            }
+        }
+        (f64::MAX, vec![0.0; point.len()])
+    }
+}
+
 impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> CostFunction for Function<F> {
     type Param = Vec<f64>;
     type Output = f64;
-    fn cost(&self, at: &Vec<f64>) -> std::result::Result<f64, ArgminError> {
-        Ok((self.0)(at).0)
+    fn cost(&self, point: &Vec<f64>) -> std::result::Result<f64, ArgminError> {
+        Ok(self.at(point).0)
     }
 }
 
 impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> Gradient for Function<F> {
     type Param = Vec<f64>;
     type Gradient = Vec<f64>;
-    fn gradient(&self, at: &Vec<f64>) -> std::result::Result<Vec<f64>, ArgminError> {
-        Ok((self.0)(at).1)
+    fn gradient(&self, point: &Vec<f64>) -> std::result::Result<Vec<f64>, ArgminError> {
+        Ok(self.at(point).1)
     }
 }
 

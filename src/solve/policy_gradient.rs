@@ -333,7 +333,8 @@ impl Field<'_> {
     fn flow(&self, start: Vec<f64>) -> Vec<f64> {
         /// Error allowed in a logit per step: enough to stay in the basin of attraction.
         const TOLERANCE: f64 = 1e-4;
-        let mut theta = normalised(&start);
+        let start = normalised(&start);
+        let mut theta = start.clone();
         let mut at = self.local(&theta);
         let scale = largest(at.update.iter().copied()).max(f64::MIN_POSITIVE);
         let mut h = 0.01 / (scale + 2.0 * self.beta);
@@ -348,10 +349,12 @@ impl Field<'_> {
                 let middle = normalised(&add(&theta, &half));
                 let rest = self.step(&self.local(&middle), h / 2.0)?;
                 let fine = add(&half, &rest);
-                let mut error = 0.0f64;
                 let spread = (fine.iter().zip(&whole)).map(|(f, w)| f - w);
                 let mean = spread.clone().sum::<f64>() / fine.len() as f64;
-                spread.for_each(|d| error = error.max((d - mean).abs()));
+                // Relative to how far a logit has come, which at low temperatures is R/β.
+                let error = (spread.zip(&theta).zip(&start))
+                    .map(|((d, t), s)| (d - mean).abs() / (1.0 + 10.0 * (t - s).abs()))
+                    .fold(0.0, f64::max);
                 let moved: Vec<f64> = fine.iter().zip(&whole).map(|(f, w)| 2.0 * f - w).collect();
                 Some((normalised(&add(&theta, &moved)), error))
             };

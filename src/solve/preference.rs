@@ -150,7 +150,9 @@ fn estimate(edges: &[Edge], arms: &[usize], x: usize) -> Result<Vec<f64>> {
                 .zip(&step)
                 .for_each(|(&a, s)| moved[a] += length * (s - mean));
             let new = loss(&moved);
-            if last || new <= value + 1e-4 * length * decrease || length < 1e-12 {
+            // Below the loss's rounding its fall cannot be seen, and the step is Newton's own.
+            let unseen = -decrease <= 1e-12 * value;
+            if last || unseen || new <= value + 1e-4 * length * decrease || length < 1e-12 {
                 (scores, value) = (moved, new);
                 break;
             }

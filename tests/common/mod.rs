@@ -1,5 +1,8 @@
 //! What several test files need.
 
+pub mod numeric;
+pub mod strategies;
+
 use pistar::bandit::{Evidence, Policy, Problem};
 use pistar::loss::Objective;
 
