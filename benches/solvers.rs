@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use pistar::bandit::{Evidence, Problem, Shape, random_problem};
 use pistar::loss::Objective;
-use pistar::solve::{fixed_point, slic};
+use pistar::solve::{fixed_point, policy_gradient, slic};
 
 const ARMS: [usize; 6] = [10, 100, 1_000, 10_000, 100_000, 1_000_000];
 
@@ -22,6 +22,7 @@ fn most_arms(objective: Objective) -> usize {
     match objective {
         O::Dpo | O::RewardModel | O::Ipo | O::IpoCopg | O::IpoGpo => 10_000,
         O::Slic => slic::CAP,
+        O::PgValue => policy_gradient::FLOW_CAP,
         _ => usize::MAX,
     }
 }

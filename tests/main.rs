@@ -14,4 +14,6 @@ mod parity;
 mod policy_gradient;
 mod preference;
 mod rloo;
+#[cfg(not(mutants))]
+mod simulator;
 mod slic;

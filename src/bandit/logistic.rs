@@ -30,6 +30,7 @@ pub(crate) fn half_logistic_sums(v: &[f64], p: &[f64], q: &[f64]) -> Vec<(f64, f
     let total = (below_p[v.len()], below_q[v.len()]);
     let sums: Vec<(f64, f64)> = (0..v.len())
         .into_par_iter()
+        .with_min_len(256)
         .map(|i| {
             let mine = bucket[i];
             let near = bucket.partition_point(|&b| b < mine - 1.0);
