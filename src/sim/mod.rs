@@ -8,6 +8,8 @@ mod batches;
 pub mod folder;
 mod learner;
 mod optimizer;
+mod plan;
+mod recording;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -218,7 +220,7 @@ fn train_block(
                 d.count(start..end);
             }
             for learner in &mut learners {
-                learner.step(&tuples, &data, start..end)?;
+                learner.step(&data, start..end)?;
             }
         }
         for (regrets, learner) in regrets.iter_mut().zip(&learners) {
