@@ -1,0 +1,198 @@
+//! What a dataset comes to, number by number, and that every expected update derived on paper is
+//! the gradient of the loss, on any evidence.
+
+use std::io::Cursor;
+
+use pistar::bandit::population::evaluate;
+use pistar::bandit::{Comparisons, Dataset, Edge, Evidence, Problem};
+use pistar::loss::{InputKind, Objective};
+use pistar::solve::update;
+use proptest::prelude::*;
+
+use super::common::distance;
+use super::common::strategies::{any_kind, fit, settings, table};
+
+fn problem() -> Problem {
+    Problem::from_json(
+        r#"{"beta": 1.0, "prompts": [
+            {"weight": 0.5, "reward": [1.0, 2.0, 3.0, 9.0], "reference": [0.2, 0.3, 0.5, 0.0],
+             "behavior": [[0.2, 0.3, 0.5, 0.0]]},
+            {"weight": 0.25, "reward": [0.0, 0.5], "behavior": [[0.5, 0.5]]},
+            {"weight": 0.25, "reward": [0.0, 0.5], "behavior": [[0.5, 0.5]]}]}"#,
+    )
+    .unwrap()
+}
+
+fn read(lines: &str) -> Evidence {
+    let problem = problem();
+    Evidence::from_dataset(
+        &problem,
+        &Dataset::read(Cursor::new(lines), "log", &problem).unwrap(),
+    )
+}
+
+fn edges(evidence: &Evidence, prompt: usize) -> (Vec<Edge>, bool) {
+    match &evidence.prompts[prompt].comparisons {
+        Some(Comparisons::Listed {
+            edges,
+            bradley_terry,
+        }) => (edges.clone(), *bradley_terry),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn close(a: f64, b: f64) {
+    assert!((a - b).abs() < 1e-15, "{a} {b}");
+}
+
+/// Pairs count once each, in either order; an unlabelled one is split by Bradley–Terry.
+#[test]
+fn pairs_are_counted() {
+    let evidence = read(
+        "{\"prompt\": 0, \"first\": 2, \"second\": 0, \"label\": true}\n\
+         {\"prompt\": 0, \"first\": 0, \"second\": 2, \"label\": true}\n\
+         {\"prompt\": 0, \"first\": 0, \"second\": 2, \"label\": 0.25}\n\
+         {\"prompt\": 0, \"first\": 1, \"second\": 1}\n\
+         {\"prompt\": 1, \"first\": 1, \"second\": 0}\n",
+    );
+    let (found, bradley_terry) = edges(&evidence, 0);
+    assert!(!bradley_terry);
+    assert_eq!(
+        found.iter().map(|e| (e.a, e.b)).collect::<Vec<_>>(),
+        [(0, 2), (1, 1)]
+    );
+    close(found[0].wins, (1.0 + 0.25) / 4.0);
+    close(found[0].losses, (1.0 + 0.75) / 4.0);
+    close(found[0].weight(), 0.75);
+    close(found[1].weight(), 0.25);
+    let share = &evidence.prompts[0];
+    close(share.mass, 4.0 / 5.0);
+    // Of 8 responses 3 show arm 0, 2 arm 1 and 3 arm 2; the mass is 2.
+    assert_eq!(share.responses, [0.75, 0.5, 0.75]);
+    assert_eq!(share.mean_law(), [0.375, 0.25, 0.375]);
+    assert_eq!(share.reward, [1.0, 2.0, 3.0]);
+    let (found, bradley_terry) = edges(&evidence, 1);
+    assert!(bradley_terry);
+    close(found[0].losses, 1.0 / (1.0 + (-0.5f64).exp()));
+    close(evidence.prompts[1].mass, 0.2);
+    // A prompt that was never logged has no mass and no comparisons.
+    let nothing = &evidence.prompts[2];
+    assert_eq!(nothing.mass, 0.0);
+    assert!(nothing.comparisons.is_none());
+    assert_eq!(nothing.responses, [0.0, 0.0]);
+}
+
+/// Single responses carry their rewards, whose mean is what is seen of an arm.
+#[test]
+fn single_responses_are_averaged() {
+    let evidence = read(
+        "{\"prompt\": 0, \"arm\": 0, \"reward\": 5.0}\n\
+         {\"prompt\": 0, \"arm\": 0, \"reward\": 2.0}\n\
+         {\"prompt\": 0, \"arm\": 0, \"reward\": 2.0}\n\
+         {\"prompt\": 0, \"arm\": 2, \"reward\": -1.0}\n",
+    );
+    let share = &evidence.prompts[0];
+    assert_eq!(share.reward, [3.0, 2.0, -1.0]);
+    assert_eq!(share.responses, [1.5, 0.0, 0.5]);
+    assert_eq!(share.mass, 1.0);
+    let error = share.compared().unwrap_err().to_string();
+    assert!(error.contains("single responses only"), "{error}");
+}
+
+/// A ranking of three counts as its three pairs, the later arm winning.
+#[test]
+fn rankings_count_as_their_pairs() {
+    let evidence = read("{\"prompt\": 0, \"ranking\": [1, 2, 0]}\n");
+    let (found, bradley_terry) = edges(&evidence, 0);
+    assert!(!bradley_terry);
+    let wins: Vec<_> = found.iter().map(|e| (e.a, e.b, e.wins, e.losses)).collect();
+    let third = 1.0 / 3.0;
+    assert_eq!(
+        wins,
+        [(0, 1, third, 0.0), (0, 2, third, 0.0), (1, 2, 0.0, third)]
+    );
+    assert_eq!(evidence.prompts[0].responses, [2.0 / 3.0; 3]);
+    assert_eq!(evidence.prompts[0].mass, 1.0);
+}
+
+#[test]
+fn logits_must_fit_the_problem() {
+    let problem = problem();
+    let read = |text: &str| {
+        problem
+            .parse_logits(text, "logits.json")
+            .map_err(|e| e.to_string())
+    };
+    // The number of the excluded arm is dropped.
+    let good = read(r#"{"logits": [[1, 2, 3, 4], [5, 6], [7, 8]]}"#).unwrap();
+    assert_eq!(good, [vec![1.0, 2.0, 3.0], vec![5.0, 6.0], vec![7.0, 8.0]]);
+    let few = read(r#"{"logits": [[1, 2, 3, 4], [5, 6]]}"#).unwrap_err();
+    assert!(
+        few.contains("logits.json: logits: there are 2 lists and the problem has 3"),
+        "{few}"
+    );
+    let short = read(r#"{"logits": [[1, 2, 3, 4], [5], [7, 8]]}"#).unwrap_err();
+    assert!(
+        short.contains("logits[1]: it has 1 numbers and the prompt 2 arms"),
+        "{short}"
+    );
+}
+
+/// The update in closed form is the gradient of the loss, wherever it is evaluated.
+fn updates_agree(problem: &Problem, evidence: &Evidence, logits: &[Vec<f64>]) {
+    for objective in Objective::ALL {
+        let pairs = evidence
+            .prompts
+            .iter()
+            .all(|p| p.comparisons.is_some() || p.mass == 0.0);
+        if !pairs
+            && matches!(
+                objective.spec().inputs,
+                InputKind::ScoredPairs | InputKind::LabelledPairs
+            )
+        {
+            continue;
+        }
+        let got = evaluate(problem, evidence, objective, logits).unwrap();
+        let mut derived = Vec::new();
+        for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
+            let row = if share.mass > 0.0 {
+                update::gradient(objective, x, prompt, share, problem.beta(), &logits[x]).unwrap()
+            } else {
+                vec![0.0; prompt.arms()]
+            };
+            derived.push(
+                row.into_iter()
+                    .map(|g| share.mass * g)
+                    .collect::<Vec<f64>>(),
+            );
+        }
+        let scale = 1.0
+            + derived
+                .iter()
+                .flatten()
+                .fold(0.0, |m: f64, g| m.max(g.abs()));
+        assert!(
+            distance(&got.gradient, &derived) < 1e-12 * scale,
+            "{objective:?}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(settings("tests/regressions/evidence.txt", 48))]
+
+    #[test]
+    fn updates_are_the_gradients_of_the_losses(problem in any_kind(), logits in table(3.0), seed in 0u64..1000) {
+        let logits = fit(&problem, &logits);
+        updates_agree(&problem, &Evidence::population(&problem), &logits);
+        for data in [
+            Dataset::preferences(&problem, 12, seed, 0),
+            Dataset::pairs(&problem, 12, seed, 0),
+            Dataset::singles(&problem, 12, seed, 0),
+            Dataset::rankings(&problem, 6, 3, seed, 0),
+        ] {
+            updates_agree(&problem, &Evidence::from_dataset(&problem, &data), &logits);
+        }
+    }
+}
