@@ -1,4 +1,4 @@
-//! The regret of each policy-gradient objective along training on CoPG's bandit, one panel per
+//! The regret of each policy-gradient objective along training on a bandit (CoPG's by default), one panel per
 //! learning rate, with the exact limit each one heads for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use super::legend::{Legend, Look, Marker};
 use super::paper::{Align, Paper};
 use crate::sims::rows::{Sweep, read_limits, read_rows};
 
-const TITLE: &str = "CoPG's bandit: regret along training";
+const TITLE: &str = "Regret along training on sampled pairs";
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = 24.0;

@@ -202,3 +202,18 @@ fn an_answer_that_has_not_arrived_says_so() {
         "{found:?}"
     );
 }
+
+/// Excluded arms come back in their place.
+#[test]
+fn tables_are_restored_to_the_files_arms() {
+    let problem = Problem::from_json(
+        r#"{"beta": 1, "prompts": [{"reward": [9, 1, 2], "reference": [0, 0.5, 0.5],
+            "behavior": [[0, 0.5, 0.5]]}]}"#,
+    )
+    .unwrap();
+    let restored = problem.restore(&[vec![3.0, 4.0]], -1.0);
+    assert_eq!(restored, [vec![-1.0, 3.0, 4.0]]);
+    assert_eq!(problem.prompts()[0].kept(), [1, 2]);
+    assert_eq!(problem.prompts()[0].position(0), None);
+    assert_eq!(problem.prompts()[0].position(2), Some(1));
+}

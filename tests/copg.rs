@@ -278,3 +278,21 @@ proptest! {
         }
     }
 }
+
+/// A mode a billion times slower than another still moves, at its own rate.
+#[test]
+fn slow_modes_are_not_lost() {
+    // A path 0 – 1 – 2 whose second link is weak: w₀₁ = 1e-3, w₁₂ = 1e-12, the rest on self pairs.
+    let problem = Problem::from_json(
+        r#"{"beta": 1.0, "prompts": [{"reward": [0.0, 0.0, 1.0], "pairs": [
+            [0.998999999999, 0.001, 0.0], [0.0, 0.0, 1e-12], [0.0, 0.0, 0.0]]}]}"#,
+    )
+    .unwrap();
+    let population = Evidence::population(&problem);
+    // The weak link joins {0, 1} and 2: its rate is w (1/2 + 1) = 1.5e-12.
+    let time = 1.0 / 1.5e-12;
+    let policy = &trajectory(&problem, &population, &[time]).unwrap()[0];
+    let gap = policy.log()[0][2] - policy.log()[0][1];
+    let want = 1.0 - (-1.0f64).exp();
+    assert!((gap - want).abs() < 1e-3, "{gap} {want}");
+}

@@ -329,3 +329,23 @@ fn bad_files_are_refused_by_place() {
         .to_string();
     assert!(message.contains("log: it holds no example"), "{message}");
 }
+
+/// An error of the whole file names no field, one of a field names it.
+#[test]
+fn json_errors_name_the_field() {
+    let error = |text: &str| Problem::parse(text, "p.json").unwrap_err().to_string();
+    let inner =
+        error(r#"{"beta": 1, "prompts": [{"reward": [1, "x"], "behavior": [[0.5, 0.5]]}]}"#);
+    assert!(
+        inner.starts_with("p.json: prompts[0].reward[1]: invalid type"),
+        "{inner}"
+    );
+    assert!(inner.contains("expected a number"), "{inner}");
+    let outer = error(r#"{"beta": 1}"#);
+    assert!(
+        outer.starts_with("p.json: missing field `prompts`"),
+        "{outer}"
+    );
+    let cut = error(r#"{"beta": 1, "prompts": [{"reward": [1"#);
+    assert!(cut.contains("the JSON ends too early"), "{cut}");
+}
