@@ -1,4 +1,4 @@
-//! The regret of each policy-gradient objective along training on a bandit (CoPG's by default), one panel per
+//! The regret of each objective along training on a bandit (CoPG's by default), one panel per
 //! learning rate, with the exact limit each one heads for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,7 @@ use super::bands::{Point, points, seeds};
 use super::canvas::{Draw, render};
 use super::legend::{Legend, Look, Marker};
 use super::paper::{Align, Paper};
+use crate::sims::MOST_RATES;
 use crate::sims::rows::{Sweep, read_limits, read_rows};
 
 const TITLE: &str = "Regret along training on sampled pairs";
@@ -22,7 +23,6 @@ const GAP: f64 = 60.0;
 /// Height of a row of panels, and what of it stands above and below a panel.
 const ROW: (f64, f64, f64) = (428.0, 40.0, 52.0);
 const COLUMNS: usize = 3;
-const MOST_PANELS: usize = 30;
 const MARKERS: usize = 4;
 /// A dash of a limit, and the stretch it stands in.
 const DASH: (f64, f64) = (8.0, 13.0);
@@ -92,8 +92,8 @@ struct Toy {
 impl Toy {
     fn new(sweeps: &[Sweep], limits: BTreeMap<String, f64>) -> Result<Self> {
         ensure!(
-            sweeps.len() <= MOST_PANELS,
-            "{} learning rates are more than the {MOST_PANELS} panels a figure holds",
+            sweeps.len() <= MOST_RATES,
+            "{} learning rates are more than the {MOST_RATES} panels a figure holds",
             sweeps.len()
         );
         let names = order(sweeps.iter().flat_map(|s| s.curves.keys()));

@@ -20,6 +20,7 @@ use pistar::sim::{Config, Optimizer, Row, run};
 use pistar::solve::fixed_point;
 use serde_json::json;
 
+use super::rows::{LIMITS, ROWS};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -89,22 +90,28 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     });
     // The exact limits, from the solver.
     let population = Evidence::population(&problem);
-    let mut limits = "objective,regret\n".to_string();
+    let mut limits = format!("{LIMITS}\n");
     for &objective in &objectives {
-        let limit = fixed_point(objective, &problem, &population)?.regret;
+        // Sampled RLOO takes the two responses of a pair, so it is CoPG's gradient, halved (CoPG,
+        // Property 2); only for independent responses of one law is it the solver's RLOO.
+        let solved = if objective == Objective::Rloo {
+            Objective::Copg
+        } else {
+            objective
+        };
+        let limit = fixed_point(solved, &problem, &population)?.regret;
         limits += &format!(
             "{},{}\n",
             objective.name(),
             limit.map_or(String::new(), |r| r.to_string())
         );
     }
-    let header = "lr,objective,seed,epoch,regret";
     let mut folder = Folder::create(
         dir,
         SIM.name,
         record,
         request.threads,
-        header,
+        ROWS,
         request.overwrite,
     )?;
     folder.write("limits.csv", &limits)?;

@@ -37,6 +37,9 @@ pub struct Request {
     pub overwrite: bool,
 }
 
+/// Learning rates that one run may have: a figure has a panel for each.
+pub const MOST_RATES: usize = 30;
+
 /// An experiment.
 pub struct Sim {
     /// Its name on the command line; its figure has the same.

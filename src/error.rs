@@ -73,7 +73,7 @@ pub enum Error {
     /// A backend failed (out of memory, a device error, …).
     #[error("{backend} backend: {message}")]
     Backend {
-        /// `nd` or `candle`.
+        /// `candle` or `argmin`.
         backend: &'static str,
         /// What it said.
         message: String,

@@ -217,3 +217,24 @@ fn tables_are_restored_to_the_files_arms() {
     assert_eq!(problem.prompts()[0].position(0), None);
     assert_eq!(problem.prompts()[0].position(2), Some(1));
 }
+
+/// Whatever is not unique says why, and what is unique has nothing to add.
+#[test]
+fn notes_go_with_uniqueness() {
+    let problem = |behavior: &str| {
+        let file = format!(
+            r#"{{"beta": 1, "prompts": [{{"reward": [1, 0, 2], "behavior": [{behavior}]}}]}}"#
+        );
+        Problem::from_json(&file).unwrap()
+    };
+    for (behavior, connected) in [("[0.2, 0.3, 0.5]", true), ("[0.5, 0.5, 0]", false)] {
+        let problem = problem(behavior);
+        for objective in Objective::ALL {
+            let found = fixed_point(objective, &problem, &Evidence::population(&problem)).unwrap();
+            // Without a baseline an arm that is never shown goes to 0, whatever the path.
+            let unique = connected || objective == Objective::PgZero;
+            assert_eq!(found.unique, unique, "{objective:?} {found:?}");
+            assert_eq!(found.notes.is_empty(), connected, "{objective:?} {found:?}");
+        }
+    }
+}

@@ -157,7 +157,10 @@ fn drawn_rankings_follow_plackett_luce() {
         [2, 1, 0],
     ];
     let mut counts = [0.0; 6];
-    for record in Dataset::rankings(&problem, DRAWS, 3, 3, 0).records() {
+    for record in Dataset::rankings(&problem, DRAWS, 3, 3, 0)
+        .unwrap()
+        .records()
+    {
         let Record::Ranking { ranking, .. } = record else {
             panic!("a ranking")
         };

@@ -208,3 +208,43 @@ proptest! {
         }
     }
 }
+
+/// A bandit with two limits: each attracts, the reference flows to the one that is shown, and the
+/// answer says that it is not the only one.
+#[test]
+fn a_second_limit_is_found() {
+    let problem = Problem::from_json(
+        r#"{"beta": 1.0, "prompts": [{"reward": [-4.4, -0.5, -4.3], "behavior": [[0.26, 0.72, 0.02]]}]}"#,
+    )
+    .unwrap();
+    let population = Evidence::population(&problem);
+    let found = solve::fixed_point(Objective::PgValue, &problem, &population).unwrap();
+    assert!(
+        !found.unique && found.notes[0].contains("ends elsewhere"),
+        "{found:?}"
+    );
+    let shown = found.policy.unwrap();
+    let ends = |start: &[Vec<f64>]| {
+        let end = flow(
+            &problem,
+            &population,
+            Objective::PgValue,
+            start,
+            (0.1, 1e-11, 200_000),
+        );
+        Policy::softmax(&end)
+    };
+    assert!(apart(&ends(problem.reference().log()), &shown) < 1e-6);
+    // Some other start rests elsewhere.
+    let starts = [
+        [0.0, 0.0, 9.0],
+        [9.0, 0.0, 0.0],
+        [0.0, 9.0, 0.0],
+        [0.0, -9.0, 0.0],
+    ];
+    assert!(
+        starts
+            .iter()
+            .any(|s| apart(&ends(&[s.to_vec()]), &shown) > 1e-3)
+    );
+}

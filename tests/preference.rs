@@ -62,8 +62,9 @@ fn separable_labels_drive_the_losers_out() {
     let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
     let found = solve(Objective::Dpo, &problem, &evidence);
     assert!(!found.unique);
+    assert!(found.residual.unwrap() < 1e-14, "{found:?}");
     assert!(
-        found.notes[0].contains("no other arm ever beats [0, 1]"),
+        found.notes[0].contains("no other arm ever beats one of {0, 1}"),
         "{:?}",
         found.notes
     );
@@ -240,4 +241,39 @@ fn same_answers(problem: &Problem, a: &Dataset, b: &Dataset) -> Result<(), TestC
         }
     }
     Ok(())
+}
+
+/// One component whose labels are separable takes all mass, whatever else was never compared.
+#[test]
+fn an_unseen_arm_does_not_hide_the_limit() {
+    let problem = super::common::toy();
+    let lines = "{\"prompt\": 0, \"first\": 0, \"second\": 1, \"label\": true}\n";
+    let data = Dataset::read(std::io::Cursor::new(lines), "log", &problem).unwrap();
+    let found = fixed_point(
+        Objective::Dpo,
+        &problem,
+        &Evidence::from_dataset(&problem, &data),
+    )
+    .unwrap();
+    assert_eq!(found.policy.unwrap().probabilities()[0], [1.0, 0.0, 0.0]);
+    assert!(
+        !found.unique && found.notes[0].contains("{0}"),
+        "{:?}",
+        found.notes
+    );
+    // Two such components race each other.
+    let problem = Problem::from_json(
+        r#"{"beta": 1, "prompts": [{"reward": [0, 0, 0, 0], "behavior": [[0.25, 0.25, 0.25, 0.25]]}]}"#,
+    )
+    .unwrap();
+    let lines = "{\"prompt\": 0, \"first\": 0, \"second\": 1, \"label\": true}\n\
+                 {\"prompt\": 0, \"first\": 2, \"second\": 3, \"label\": true}\n";
+    let data = Dataset::read(std::io::Cursor::new(lines), "log", &problem).unwrap();
+    let found = fixed_point(
+        Objective::Dpo,
+        &problem,
+        &Evidence::from_dataset(&problem, &data),
+    )
+    .unwrap();
+    assert!(found.policy.is_none() && found.residual.is_none() && found.method.starts_with("none"));
 }

@@ -170,3 +170,53 @@ proptest! {
         }
     }
 }
+
+/// A pair however rare is a pair: its sign still decides.
+#[test]
+fn rare_pairs_count() {
+    let problem = Problem::from_json(
+        r#"{"beta": 1, "prompts": [{"reward": [5, 0, 3], "behavior": [[0.5, 0.5, 1e-20]]}]}"#,
+    )
+    .unwrap();
+    let found = fixed_point(Objective::Slic, &problem, &Evidence::population(&problem)).unwrap();
+    assert!(found.unique, "{found:?}");
+    let log = found.policy.unwrap().log()[0].clone();
+    assert!(
+        (log[0] - log[1] - 1.0).abs() < 1e-14 && (log[0] - log[2]).abs() < 1e-14,
+        "{log:?}"
+    );
+}
+
+/// Disconnected arms are free to shift, and a tie within a component is a face: both are said.
+#[test]
+fn disconnected_ties_are_told() {
+    let problem = Problem::from_json(
+        r#"{"beta": 1, "prompts": [{"reward": [1, 1, 3, 0], "pairs": [
+            [0, 0.5, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0, 0]]}]}"#,
+    )
+    .unwrap();
+    let found = fixed_point(Objective::Slic, &problem, &Evidence::population(&problem)).unwrap();
+    assert!(!found.unique);
+    let notes = found.notes.join(" ");
+    assert!(
+        notes.contains("{0, 1} {2, 3}") && notes.contains("face"),
+        "{notes}"
+    );
+    let strict = problem_with_reward([2.0, 1.0, 3.0, 0.0]);
+    let found = fixed_point(Objective::Slic, &strict, &Evidence::population(&strict)).unwrap();
+    assert!(
+        !found.unique && !found.notes.join(" ").contains("face"),
+        "{found:?}"
+    );
+}
+
+fn problem_with_reward(reward: [f64; 4]) -> Problem {
+    let table = [
+        [0.0, 0.5, 0.0, 0.0],
+        [0.0; 4],
+        [0.0, 0.0, 0.0, 0.5],
+        [0.0; 4],
+    ];
+    let file = serde_json::json!({"beta": 1, "prompts": [{"reward": reward, "pairs": table}]});
+    Problem::from_json(&file.to_string()).unwrap()
+}

@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::problem::Problem;
+use super::problem::{MAGNITUDE, Problem};
 use crate::backend::nd::sigmoid;
 use crate::error::{Error, Result};
 use crate::random::{Categorical, Purpose, Stream};
@@ -142,8 +142,26 @@ impl Dataset {
 
     /// `n` ranked lists of up to `length` distinct arms drawn from (μ₁ + μ₂)/2 without
     /// replacement, ordered by the Plackett–Luce model of the rewards.
-    pub fn rankings(problem: &Problem, n: usize, length: usize, seed: u64, index: u64) -> Self {
+    ///
+    /// # Errors
+    /// A prompt whose laws show fewer than two arms, which cannot be ranked.
+    pub fn rankings(
+        problem: &Problem,
+        n: usize,
+        length: usize,
+        seed: u64,
+        index: u64,
+    ) -> Result<Self> {
         let laws = SingleSampler::new(problem);
+        for (x, (prompt, law)) in problem.prompts().iter().zip(&laws.laws).enumerate() {
+            if prompt.weight > 0.0 && law.iter().filter(|&&p| p > 0.0).count() < 2 {
+                return Err(Error::invalid(
+                    format!("prompts[{x}]"),
+                    "its laws show fewer than two arms, which cannot be ranked",
+                    "give the laws two or more arms, or draw another kind of data",
+                ));
+            }
+        }
         let mut responses = Stream::new(seed, Purpose::Responses, index);
         let mut labels = Stream::new(seed, Purpose::Labels, index);
         let records = (0..n)
@@ -169,7 +187,7 @@ impl Dataset {
                 Record::Ranking { prompt, ranking }
             })
             .collect();
-        Self { records }
+        Ok(Self { records })
     }
 
     /// Reads JSON lines: `{"prompt": 0, "first": 2, "second": 0, "label": true}` (label optional:
@@ -313,11 +331,20 @@ impl Line {
                 arm: Some(index),
                 reward: Some(reward),
                 ranking: None,
-            } => Ok(Record::Single {
-                prompt,
-                arm: arm("arm", index)?,
-                reward,
-            }),
+            } => {
+                if !(-MAGNITUDE..=MAGNITUDE).contains(&reward) {
+                    return Err(Error::invalid(
+                        format!("{place}: reward"),
+                        format!("{reward} is not below 1e100 in size"),
+                        "give a reward in that range",
+                    ));
+                }
+                Ok(Record::Single {
+                    prompt,
+                    arm: arm("arm", index)?,
+                    reward,
+                })
+            }
             Self {
                 prompt,
                 first: None,
@@ -331,12 +358,14 @@ impl Line {
                     .map(|&a| arm("ranking", a))
                     .collect::<Result<Vec<_>>>()?;
                 let distinct: std::collections::BTreeSet<_> = ranking.iter().collect();
-                if distinct.len() != ranking.len() || ranking.len() < 2 {
-                    return Err(Error::invalid(
-                        format!("{place}: ranking"),
-                        "it repeats an arm, or has fewer than two",
-                        "list two or more distinct arms, the worst first",
-                    ));
+                let wrong = match ranking.len() {
+                    0 | 1 => Some("it has fewer than two arms"),
+                    n if n > distinct.len() => Some("it repeats an arm"),
+                    _ => None,
+                };
+                if let Some(wrong) = wrong {
+                    let remedy = "list two or more distinct arms, the worst first";
+                    return Err(Error::invalid(format!("{place}: ranking"), wrong, remedy));
                 }
                 Ok(Record::Ranking { prompt, ranking })
             }

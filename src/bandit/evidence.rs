@@ -50,6 +50,8 @@ pub enum Comparisons {
 /// One prompt's share of the evidence.
 #[derive(Debug, Clone)]
 pub struct PromptEvidence {
+    /// Index of the prompt.
+    pub prompt: usize,
     /// The prompt's share of all examples.
     pub mass: f64,
     /// Pairs, normalised within the prompt; absent where only single responses were logged.
@@ -224,8 +226,8 @@ impl PromptEvidence {
     pub fn compared(&self) -> Result<&Comparisons> {
         self.comparisons.as_ref().ok_or_else(|| {
             Error::invalid(
-                "the dataset",
-                "it holds single responses only, and this objective compares responses",
+                format!("the dataset's examples of prompt {}", self.prompt),
+                "they are single responses only, and this objective compares responses",
                 "log pairs (`first`, `second`), or choose rloo or a pg-* objective",
             )
         })
@@ -241,10 +243,11 @@ impl Evidence {
     /// The exact expectation over the problem's prompts and behaviour laws, with Bradley–Terry
     /// labels.
     pub fn population(problem: &Problem) -> Self {
-        let prompts = (problem.prompts().iter())
-            .map(|prompt| {
+        let prompts = (problem.prompts().iter().enumerate())
+            .map(|(x, prompt)| {
                 let (first, second) = prompt.law.marginals();
                 PromptEvidence {
+                    prompt: x,
                     mass: prompt.weight,
                     comparisons: Some(Comparisons::from_law(&prompt.law, &prompt.reward)),
                     responses: first.iter().zip(&second).map(|(p, q)| p + q).collect(),
@@ -311,8 +314,8 @@ impl Evidence {
             }
         }
         let total: f64 = logs.iter().map(|log| log.examples).sum();
-        let prompts = (logs.into_iter().zip(problem.prompts()))
-            .map(|(log, prompt)| {
+        let prompts = (logs.into_iter().zip(problem.prompts()).enumerate())
+            .map(|(x, (log, prompt))| {
                 let pairs = log.edges.len() as f64;
                 let mut edges = merge(log.edges.into_iter());
                 for e in &mut edges {
@@ -321,6 +324,7 @@ impl Evidence {
                 }
                 let seen: f64 = log.responses.iter().sum();
                 PromptEvidence {
+                    prompt: x,
                     mass: log.examples / total,
                     comparisons: (pairs > 0.0).then_some(Comparisons::Listed {
                         edges,

@@ -93,7 +93,8 @@ impl Problem {
         file.check().map_err(|e| e.in_file(origin))
     }
 
-    /// The problem as JSON that [`parse`](Self::parse) reads back to the same problem.
+    /// The problem as JSON that [`parse`](Self::parse) reads back, laws and references to rounding;
+    /// the rewards of excluded arms are lost.
     pub fn to_json(&self) -> String {
         let prompts = (self.prompts().iter())
             .map(|prompt| {

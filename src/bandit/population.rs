@@ -183,12 +183,34 @@ pub fn evaluate_with(
     logits: &[Vec<f64>],
     mut engine: impl FnMut(&Batch) -> Result<Cotangents>,
 ) -> Result<Evaluation> {
+    let shape = |table: &str, rows: usize| {
+        let prompts = problem.prompts().len();
+        if rows == prompts {
+            return Ok(());
+        }
+        let (what, remedy) = (
+            format!("it has {rows} rows"),
+            format!("give {prompts}, one per prompt"),
+        );
+        Err(Error::invalid(table, what, remedy))
+    };
+    shape("logits", logits.len())?;
+    shape("evidence", evidence.prompts.len())?;
     let mut total = Evaluation {
         value: 0.0,
         gradient: Vec::with_capacity(logits.len()),
     };
     for (x, (prompt, evidence)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
         let logits = &logits[x];
+        let (given, arms) = (logits.len(), prompt.arms());
+        if given != arms {
+            let what = format!("it has {given} numbers and the prompt {arms} arms");
+            return Err(Error::invalid(
+                format!("logits[{x}]"),
+                what,
+                "give one number per kept arm",
+            ));
+        }
         if let Some(a) = logits.iter().position(|l| !l.is_finite()) {
             return Err(Error::invalid(
                 format!("logits[{x}]"),
@@ -355,34 +377,17 @@ impl Rows<'_> {
     }
 
     fn baseline(&self) -> Result<f64> {
-        let regularised = |a: usize| {
-            self.evidence.reward[a]
-                - self.beta * (self.log_policy[a] - self.prompt.log_reference[a])
+        let Some(baseline) = &self.feed.baseline else {
+            return Ok(0.0);
         };
-        let arms = 0..self.log_policy.len();
-        Ok(match &self.feed.baseline {
-            None => 0.0,
-            Some(Baseline::Given(b)) => *b,
-            Some(Baseline::Value) => arms
-                .map(|a| self.log_policy[a].exp() * self.evidence.reward[a])
-                .sum(),
-            Some(Baseline::SoftValue) => arms
-                .map(|a| self.log_policy[a].exp() * regularised(a))
-                .sum(),
-            Some(Baseline::SoftValueUnder(laws)) => {
-                let law = laws
-                    .get(self.x)
-                    .filter(|law| law.len() == self.prompt.arms());
-                let law = law.ok_or_else(|| {
-                    Error::invalid(
-                        format!("baseline law of prompt {}", self.x),
-                        "it is missing or has another number of arms",
-                        "give one probability per kept arm of every prompt",
-                    )
-                })?;
-                arms.map(|a| law[a] * regularised(a)).sum()
-            }
-        })
+        let reference = &self.prompt.log_reference;
+        baseline.at(
+            self.x,
+            self.log_policy,
+            reference,
+            &self.evidence.reward,
+            self.beta,
+        )
     }
 }
 

@@ -11,7 +11,7 @@ const SUM_TOLERANCE: f64 = 1e-9;
 
 /// Largest reward, and largest and (inverted) smallest temperature: their quotients and squares
 /// are still numbers.
-const MAGNITUDE: f64 = 1e100;
+pub(super) const MAGNITUDE: f64 = 1e100;
 
 /// A temperature: positive and finite.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -73,10 +73,7 @@ pub fn dataset(path: &Path, problem: &Problem) -> Result<Dataset> {
     Dataset::read(open(path)?, &origin(path), problem)
 }
 
-/// Objectives by name, in clap's terms.
-pub fn objective(name: &str) -> std::result::Result<Objective, String> {
-    Objective::from_name(name).map_err(|_| {
-        let known: Vec<_> = Objective::ALL.iter().map(|o| o.name()).collect();
-        format!("use one of {}", known.join(", "))
-    })
+/// Objectives by name.
+pub fn objective(name: &str) -> Result<Objective> {
+    Objective::from_name(name)
 }

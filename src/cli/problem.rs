@@ -21,7 +21,7 @@ enum Command {
         #[arg(long)]
         toml: bool,
     },
-    /// Print a random problem: normal rewards, uniform references and laws
+    /// Print a random problem: normal rewards; weights, references and laws uniform on the simplex
     Random {
         /// Number of prompts
         #[arg(long, default_value_t = 3)]
@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 Sample::Pairs => Dataset::pairs(&problem, samples, *seed, 0),
                 Sample::Preferences => Dataset::preferences(&problem, samples, *seed, 0),
                 Sample::Singles => Dataset::singles(&problem, samples, *seed, 0),
-                Sample::Rankings => Dataset::rankings(&problem, samples, length, *seed, 0),
+                Sample::Rankings => Dataset::rankings(&problem, samples, length, *seed, 0)?,
             };
             let mut text = Vec::new();
             data.write(&mut text, &problem)?;

@@ -13,6 +13,9 @@ pub struct Args {
     /// Folder to write to
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
+    /// Replace the rows of other runs in that folder
+    #[arg(long)]
+    overwrite: bool,
     /// Worker threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
@@ -28,6 +31,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let dir = args.out.join(sim.name);
         let request = sims::Request {
             threads: args.threads.unwrap_or_else(sim::all_cores),
+            overwrite: args.overwrite,
             ..sims::Request::default()
         };
         (sim.run)(&request, &dir)?;

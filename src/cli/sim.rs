@@ -6,10 +6,7 @@ use anyhow::bail;
 use pistar::loss::Objective;
 
 use super::{input, output};
-use crate::sims;
-
-/// Panels that a figure holds, one per learning rate.
-const MOST_PANELS: usize = 30;
+use crate::sims::{self, MOST_RATES};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -79,9 +76,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             .collect();
         return output::print(&output::columns(&rows));
     };
-    if args.lr.len() > MOST_PANELS && !args.no_figure {
+    if args.lr.len() > MOST_RATES && !args.no_figure {
         bail!(
-            "--lr: {} learning rates are more than the {MOST_PANELS} panels of a figure; give fewer, or pass --no-figure",
+            "--lr: {} learning rates are more than the {MOST_RATES} panels of a figure; give fewer, or pass --no-figure",
             args.lr.len()
         );
     }

@@ -11,8 +11,8 @@ use crate::error::Result;
 /// * Shapes: `[B]` each, returns `[B]`. Its value means nothing; its gradient is the field.
 /// * Detached: the whole weight, the baseline included.
 /// * Source: CoPG, section 5 (∇ℓ_PG sums this over both responses of a pair).
-/// * Fixed point: depends on the baseline. π* for `b = E_ν[R_β]` under any law ν with full
-///   coverage; elsewhere for `b = 0` and for `b = E_π[R]`:
+/// * Fixed point: depends on the baseline. π* for `b = E_ν[R_β]` under any law ν, π included,
+///   when μ₁ + μ₂ covers π_ref; elsewhere for `b = 0` and for `b = E_π[R]`:
 ///   [`solve::policy_gradient`](mod@crate::solve::policy_gradient).
 pub fn policy_gradient<X: Backend>(response: &Response<X>, baseline: &X, beta: f64) -> Result<X> {
     let regularised = response

@@ -99,8 +99,8 @@ impl<'a> Learner<'a> {
         }
         self.recording.load_policy(slots, &self.log_policy)?;
         if let Some(baseline) = &self.feed.baseline {
-            self.recording
-                .load_baseline(slots, &self.baselines(baseline))?;
+            let baselines = self.baselines(baseline)?;
+            self.recording.load_baseline(slots, &baselines)?;
         }
         let (objective, beta) = (self.objective, self.problem.beta());
         let gradients = self
@@ -136,29 +136,16 @@ impl<'a> Learner<'a> {
     }
 
     /// The baseline of every (seed, arm)'s prompt.
-    fn baselines(&self, baseline: &Baseline) -> Vec<f64> {
+    fn baselines(&self, baseline: &Baseline) -> Result<Vec<f64>> {
         let (beta, arms) = (self.problem.beta(), self.reward.len());
         let mut result = vec![0.0; self.policy.len()];
         for (x, row) in self.rows.iter() {
-            let first = row.start;
-            let regularised = |i: usize| {
-                self.reward[i % arms] - beta * (self.log_policy[i] - self.log_reference[i % arms])
-            };
-            let b = match baseline {
-                Baseline::Given(b) => *b,
-                Baseline::Value => row
-                    .clone()
-                    .map(|i| self.policy[i] * self.reward[i % arms])
-                    .sum(),
-                Baseline::SoftValue => row.clone().map(|i| self.policy[i] * regularised(i)).sum(),
-                Baseline::SoftValueUnder(laws) => row
-                    .clone()
-                    .map(|i| laws[*x][i - first] * regularised(i))
-                    .sum(),
-            };
+            let of_arms = row.start % arms..row.start % arms + row.len();
+            let (reference, reward) = (&self.log_reference[of_arms.clone()], &self.reward[of_arms]);
+            let b = baseline.at(*x, &self.log_policy[row.clone()], reference, reward, beta)?;
             result[row.clone()].fill(b);
         }
-        result
+        Ok(result)
     }
 
     /// `∂/∂θ = g − π Σ g` per prompt.

@@ -133,6 +133,11 @@ pub fn run(
     progress: impl Fn(usize) + Sync,
 ) -> Result<()> {
     config.check()?;
+    // A batch beyond the dataset is the dataset.
+    let config = &Config {
+        batch: config.batch.min(config.samples),
+        ..config.clone()
+    };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.threads)
         .build()

@@ -3,7 +3,7 @@
 //! In logits the expected update of −ℓ_CoPG is linear, `θ̇ = L_w (R − βu)` with L_w the Laplacian
 //! of the comparison graph (the softmax normaliser cancels), so its whole trajectory is known.
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use super::graph::{components, describe};
 use super::update::{gradient, mean_pairs};
@@ -68,9 +68,16 @@ pub(super) fn centre(reward: &[f64], parts: &[Vec<usize>]) -> Vec<f64> {
 /// `Σ (1 − e^{−βλt})/β · ⟨e, R⟩ e` up to a shift.
 ///
 /// # Errors
-/// More than 2,000 arms, or evidence without pairs.
+/// More than 2,000 arms, evidence without pairs, or a negative or infinite time.
 pub fn trajectory(problem: &Problem, evidence: &Evidence, times: &[f64]) -> Result<Vec<Policy>> {
     let beta = problem.beta();
+    if let Some(t) = times.iter().find(|t| !(0.0..=f64::MAX).contains(*t)) {
+        return Err(Error::invalid(
+            "times",
+            format!("{t} is no time"),
+            "give finite times from 0 on",
+        ));
+    }
     let mut rows = vec![Vec::new(); times.len()];
     for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
         let k = prompt.arms();
@@ -82,8 +89,13 @@ pub fn trajectory(problem: &Problem, evidence: &Evidence, times: &[f64]) -> Resu
                 arms: k,
             });
         }
+        if share.mass == 0.0 {
+            rows.iter_mut()
+                .for_each(|rows| rows.push(prompt.log_reference.clone()));
+            continue;
+        }
         let pairs = share.compared()?;
-        let mut laplacian = DMatrix::zeros(k, k);
+        let mut laplacian = DMatrix::<f64>::zeros(k, k);
         for e in pairs.edges(&share.reward).iter().filter(|e| e.a != e.b) {
             let (a, b, w) = (e.a as usize, e.b as usize, share.mass * e.weight());
             laplacian[(a, a)] += w;
@@ -91,19 +103,20 @@ pub fn trajectory(problem: &Problem, evidence: &Evidence, times: &[f64]) -> Resu
             laplacian[(a, b)] -= w;
             laplacian[(b, a)] -= w;
         }
-        let spectrum = laplacian.symmetric_eigen();
+        let spectrum = SymmetricEigen::new(laplacian);
         let reward = DVector::from_vec(share.reward.clone());
-        // An eigenvalue that rounding made of zero must not move anything, however long the flow.
-        let zero = 1e-14 * spectrum.eigenvalues.max();
+        // One mode per component does not move; rounding must not make it, however long the flow.
+        let mut order: Vec<usize> = (0..k).collect();
+        order.sort_by(|&a, &b| spectrum.eigenvalues[a].total_cmp(&spectrum.eigenvalues[b]));
+        let still = &order[..components(pairs, k).len()];
+        let mut rates = spectrum.eigenvalues.map(|lambda| beta * lambda.max(0.0));
+        still.iter().for_each(|&mode| rates[mode] = 0.0);
         let along = spectrum.eigenvectors.tr_mul(&reward);
         for (rows, &t) in rows.iter_mut().zip(times) {
             // −expm1 keeps the digits of slow modes.
             let moved = DVector::from_iterator(
                 k,
-                (along.iter().zip(spectrum.eigenvalues.iter())).map(|(c, lambda)| {
-                    let rate = if *lambda <= zero { 0.0 } else { beta * lambda };
-                    -(-rate * t).exp_m1() / beta * c
-                }),
+                (along.iter().zip(rates.iter())).map(|(c, rate)| -(-rate * t).exp_m1() / beta * c),
             );
             let u = &spectrum.eigenvectors * moved;
             rows.push(tilt(prompt, u.iter().copied()));

@@ -46,27 +46,42 @@ pub fn components(comparisons: &Comparisons, arms: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Says in words how a disconnected graph falls apart; `names` are the arms' indices in the file.
-pub fn describe(components: &[Vec<usize>], names: &[usize]) -> String {
-    const SHOWN: usize = 8;
-    let one = |group: &Vec<usize>| {
-        let mut arms: Vec<String> = (group.iter().take(SHOWN))
-            .map(|&a| names[a].to_string())
-            .collect();
-        if group.len() > SHOWN {
-            arms.push(format!("… {} arms", group.len()));
-        }
-        format!("{{{}}}", arms.join(", "))
-    };
-    let mut groups: Vec<String> = components.iter().take(SHOWN).map(one).collect();
+/// Groups and arms that a message names before the rest is counted.
+const SHOWN: usize = 8;
+
+/// `{0, 2, 5}`, at most [`SHOWN`] arms; `names` are the arms' indices in the file.
+pub(super) fn arm_list(arms: &[usize], names: &[usize]) -> String {
+    let mut shown: Vec<String> = arms
+        .iter()
+        .take(SHOWN)
+        .map(|&a| names[a].to_string())
+        .collect();
+    if arms.len() > SHOWN {
+        shown.push(format!("… {} arms", arms.len()));
+    }
+    format!("{{{}}}", shown.join(", "))
+}
+
+/// `{0, 2} {1}`, at most [`SHOWN`] components.
+pub(super) fn listing(components: &[Vec<usize>], names: &[usize]) -> String {
+    let mut groups: Vec<String> = components
+        .iter()
+        .take(SHOWN)
+        .map(|g| arm_list(g, names))
+        .collect();
     if components.len() > SHOWN {
         groups.push(format!("… {} components", components.len()));
     }
+    groups.join(" ")
+}
+
+/// Says in words how a disconnected graph falls apart.
+pub fn describe(components: &[Vec<usize>], names: &[usize]) -> String {
     format!(
         "the comparison graph is not connected: components {}; the policy within each is \
          determined, how much mass each gets is not; shown is the limit of gradient flow from the \
          reference, which conserves the sum of the logits of each",
-        groups.join(" ")
+        listing(components, names)
     )
 }
 

@@ -1,9 +1,14 @@
 //! Minimum cuts of dense graphs (Dinic's algorithm), for SLiC's linear program.
 
+/// Residual capacities below this share of what an edge was made from are rounding.
+const ROUNDING: f64 = 1e-14;
+
 /// A network on `n` nodes with residual capacities in a dense table.
 pub(super) struct Network {
     n: usize,
     residual: Vec<f64>,
+    /// What counts as no capacity, edge by edge, so that edges of any size keep their meaning.
+    floor: Vec<f64>,
 }
 
 impl Network {
@@ -11,32 +16,46 @@ impl Network {
         Self {
             n,
             residual: vec![0.0; n * n],
+            floor: vec![0.0; n * n],
         }
     }
 
-    pub(super) fn add(&mut self, from: usize, to: usize, capacity: f64) {
+    /// Adds an edge whose capacity was computed from numbers of size `scale`.
+    pub(super) fn add(&mut self, from: usize, to: usize, capacity: f64, scale: f64) {
         self.residual[from * self.n + to] += capacity;
+        for edge in [from * self.n + to, to * self.n + from] {
+            self.floor[edge] += ROUNDING * scale;
+        }
     }
 
-    /// Pushes a maximum flow from `source` to `sink` and returns its value. Capacities of at most
-    /// `floor` count as none, so that rounding cannot open a path.
-    pub(super) fn maximum_flow(&mut self, source: usize, sink: usize, floor: f64) -> f64 {
+    /// What can still be pushed along an edge, 0 if it is only rounding.
+    pub(super) fn capacity(&self, from: usize, to: usize) -> f64 {
+        let edge = from * self.n + to;
+        if self.residual[edge] > self.floor[edge] {
+            self.residual[edge]
+        } else {
+            0.0
+        }
+    }
+
+    /// Pushes a maximum flow from `source` to `sink` and returns its value.
+    pub(super) fn maximum_flow(&mut self, source: usize, sink: usize) -> f64 {
         let mut value = 0.0;
         loop {
-            let level = self.levels(source, floor);
+            let level = self.levels(source);
             if level[sink] == usize::MAX {
                 return value;
             }
             let mut next = vec![0; self.n];
-            while let Some(pushed) = self.augment(source, sink, &level, &mut next, floor) {
+            while let Some(pushed) = self.augment(source, sink, &level, &mut next) {
                 value += pushed;
             }
         }
     }
 
     /// The nodes that can still be reached from `from`.
-    pub(super) fn reachable(&self, from: usize, floor: f64) -> Vec<bool> {
-        self.levels(from, floor)
+    pub(super) fn reachable(&self, from: usize) -> Vec<bool> {
+        self.levels(from)
             .into_iter()
             .map(|l| l != usize::MAX)
             .collect()
@@ -51,13 +70,13 @@ impl Network {
         }
     }
 
-    fn levels(&self, from: usize, floor: f64) -> Vec<usize> {
+    fn levels(&self, from: usize) -> Vec<usize> {
         let mut level = vec![usize::MAX; self.n];
         level[from] = 0;
         let mut queue = std::collections::VecDeque::from([from]);
         while let Some(a) = queue.pop_front() {
             for b in 0..self.n {
-                if level[b] == usize::MAX && self.residual[a * self.n + b] > floor {
+                if level[b] == usize::MAX && self.capacity(a, b) > 0.0 {
                     level[b] = level[a] + 1;
                     queue.push_back(b);
                 }
@@ -73,7 +92,6 @@ impl Network {
         sink: usize,
         level: &[usize],
         next: &mut [usize],
-        floor: f64,
     ) -> Option<f64> {
         let mut path = vec![source];
         while let Some(&a) = path.last() {
@@ -89,9 +107,7 @@ impl Network {
                 return Some(pushed);
             }
             let open = (next[a]..self.n).find(|&b| {
-                level[b] != usize::MAX
-                    && level[b] == level[a] + 1
-                    && self.residual[a * self.n + b] > floor
+                level[b] != usize::MAX && level[b] == level[a] + 1 && self.capacity(a, b) > 0.0
             });
             match open {
                 Some(b) => {
@@ -127,7 +143,7 @@ mod tests {
                 for j in 0..n {
                     if i != j && stream.uniform() < 0.6 {
                         capacity[i * n + j] = stream.uniform();
-                        network.add(i, j, capacity[i * n + j]);
+                        network.add(i, j, capacity[i * n + j], 1.0);
                     }
                 }
             }
@@ -143,9 +159,9 @@ mod tests {
                 .filter(|s| s & 1 == 1 && s >> 5 & 1 == 0)
                 .map(cut)
                 .fold(f64::INFINITY, f64::min);
-            let flow = network.maximum_flow(0, 5, 1e-15);
+            let flow = network.maximum_flow(0, 5);
             assert!((flow - best).abs() < 1e-12, "seed {seed}: {flow} {best}");
-            let set: usize = (network.reachable(0, 1e-15).iter().enumerate())
+            let set: usize = (network.reachable(0).iter().enumerate())
                 .map(|(i, &r)| usize::from(r) << i)
                 .sum();
             assert!(

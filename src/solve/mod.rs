@@ -2,8 +2,8 @@
 //!
 //! Every answer carries how it was found, its residual (the largest entry of the expected update
 //! there, in the units of the objective's gradient with respect to the logits) and whether it is
-//! the only one. Where it is not, the answer is the limit of gradient flow from the reference, and
-//! the notes say what stays free.
+//! the only one. Where it is not, the answer is the limit of gradient flow from the reference (for
+//! SLiC, the vertex reached from it by unit steps), and the notes say what stays free.
 
 pub mod copg;
 pub mod graph;
@@ -37,7 +37,8 @@ pub struct FixedPoint {
     pub method: String,
     /// Largest entry of the expected update there.
     pub residual: Option<f64>,
-    /// Whether no other point is a limit.
+    /// Whether no other point is a limit. For limits of gradient flow that have no closed form this
+    /// was tried from other starts, not proved.
     pub unique: bool,
     /// What stays free, what diverges, what was assumed.
     pub notes: Vec<String>,
@@ -67,12 +68,9 @@ pub fn fixed_point(
     problem: &Problem,
     evidence: &Evidence,
 ) -> Result<FixedPoint> {
-    match objective.baseline() {
-        Some(baseline) => policy_gradient(problem, evidence, &baseline),
-        None => assemble(problem, evidence, |x, prompt, share| {
-            solve_prompt(objective, x, prompt, share, problem.beta())
-        }),
-    }
+    assemble(problem, evidence, |x, prompt, share| {
+        solve_prompt(objective, x, prompt, share, problem.beta())
+    })
 }
 
 /// The limit of the policy-gradient field with any baseline.
@@ -97,6 +95,9 @@ fn solve_prompt(
     beta: f64,
 ) -> Result<Part> {
     use Objective as O;
+    if let Some(baseline) = objective.baseline() {
+        return policy_gradient::limit(x, prompt, share, beta, &baseline);
+    }
     let cap = |what, cap| {
         if prompt.arms() <= cap {
             return Ok(());
@@ -124,10 +125,7 @@ fn solve_prompt(
             cap("SLiC's linear program", slic::CAP)?;
             slic::fixed_point(prompt, share, beta)
         }
-        O::PgZero | O::PgValue | O::PgSoftValue => {
-            let baseline = objective.baseline().unwrap_or(Baseline::Given(0.0));
-            policy_gradient::limit(x, prompt, share, beta, &baseline)
-        }
+        O::PgZero | O::PgValue | O::PgSoftValue => unreachable!("a baseline was found above"),
     }
 }
 
@@ -188,5 +186,6 @@ fn tilt(prompt: &Prompt, u: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().map(f64::abs).fold(0.0, f64::max)
+    // Not f64::max, which would hide a NaN.
+    (values.into_iter().map(f64::abs)).fold(0.0, |m: f64, v| if v <= m { m } else { v })
 }

@@ -6,7 +6,7 @@
 //! other; otherwise some margin grows without bound.
 
 use super::copg::centre;
-use super::graph::{components, describe, dominant};
+use super::graph::{arm_list, components, describe, dominant};
 use super::laplacian::solve_listed;
 use super::update::{gradient, inner_preference_gradient};
 use super::{Part, largest, tilt};
@@ -37,22 +37,34 @@ pub fn fixed_point(
             edges,
             bradley_terry: false,
         } => {
+            let tops: Vec<Option<Vec<usize>>> = parts
+                .iter()
+                .map(|part| dominant(edges, part, prompt.arms()))
+                .collect();
+            let diverges = |i: &usize| {
+                tops[*i]
+                    .as_ref()
+                    .is_none_or(|top| top.len() < parts[*i].len())
+            };
+            let diverging: Vec<usize> = (0..parts.len()).filter(diverges).collect();
+            match diverging.as_slice() {
+                [] => {}
+                // Only one component's margins grow, so its top takes all mass from the others too.
+                &[only] => match &tops[only] {
+                    Some(top) => return separable(x, prompt, edges, top, beta),
+                    None => return Ok(path_dependent()),
+                },
+                _ => return Ok(path_dependent()),
+            }
             let mut scores = vec![0.0; prompt.arms()];
             for part in &parts {
-                match dominant(edges, part, prompt.arms()) {
-                    Some(top) if top.len() == part.len() => {
-                        let fitted = estimate(edges, part, x)?;
-                        part.iter().zip(fitted).for_each(|(&a, s)| scores[a] = s);
-                    }
-                    Some(top) if parts.len() == 1 => {
-                        return separable(x, prompt, edges, &top, beta);
-                    }
-                    _ => return Ok(path_dependent()),
-                }
+                let fitted = estimate(edges, part, x)?;
+                part.iter().zip(fitted).for_each(|(&a, s)| scores[a] = s);
             }
             (scores, ESTIMATE)
         }
-        _ => (centre(&share.reward, &parts), CLOSED_FORM),
+        // The labels are those of the problem's rewards, whatever rewards were logged besides.
+        _ => (centre(&prompt.reward, &parts), CLOSED_FORM),
     };
     let log_policy = tilt(prompt, scores.iter().map(|s| s / beta));
     let table = if objective.trains_scores() {
@@ -76,14 +88,15 @@ fn separable(x: usize, prompt: &Prompt, edges: &[Edge], top: &[usize], beta: f64
     let mut scores = vec![f64::NEG_INFINITY; prompt.arms()];
     top.iter().zip(&fitted).for_each(|(&a, &s)| scores[a] = s);
     let gradient = inner_preference_gradient(edges, &scores, &inside(top, prompt.arms()));
-    let arms: Vec<usize> = top.iter().map(|&a| prompt.kept()[a]).collect();
     Ok(Part {
         residual: largest(gradient),
         log_policy: Some(tilt(prompt, scores.iter().map(|s| s / beta))),
         method: "limit of gradient flow, no finite minimiser",
         unique: false,
         note: Some(format!(
-            "the labels are separable: no other arm ever beats {arms:?}, so the margin grows without bound"
+            "the labels are separable: no other arm ever beats one of {}, so the margin grows without \
+             bound and they share all mass",
+            arm_list(top, prompt.kept())
         )),
     })
 }
@@ -95,7 +108,7 @@ fn path_dependent() -> Part {
         residual: f64::NAN,
         unique: false,
         note: Some(
-            "the labels are separable in several ways: no arm beats its way to every other, so \
+            "the labels are separable in several ways: no arm beats its way to all others, so several \
              margins grow without bound at rates that depend on the optimiser"
                 .into(),
         ),

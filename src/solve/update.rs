@@ -5,7 +5,7 @@
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Comparisons, Prompt, PromptEvidence, log_sum_exp};
 use crate::error::Result;
-use crate::loss::{Baseline, Objective};
+use crate::loss::Objective;
 
 use super::policy_gradient;
 
@@ -53,6 +53,12 @@ pub fn gradient(
     };
     let scaled =
         |by: f64, values: Vec<f64>| -> Vec<f64> { values.into_iter().map(|v| by * v).collect() };
+    if let Some(baseline) = objective.baseline() {
+        let normaliser = log_sum_exp(table);
+        let log_policy: Vec<f64> = table.iter().map(|t| t - normaliser).collect();
+        let update = policy_gradient::update(x, prompt, share, beta, &baseline, &log_policy)?;
+        return Ok(scaled(-1.0, update));
+    }
     Ok(match objective {
         O::Copg | O::CopgCompleted => scaled(-1.0, share.compared()?.laplacian(&regularised())),
         O::CopgSquared => scaled(-2.0 * beta, share.compared()?.laplacian(&regularised())),
@@ -63,15 +69,7 @@ pub fn gradient(
         O::IpoCopg => least_squares_gap(share, &u(), 2.0 * beta * beta, 1.0 / beta)?,
         O::IpoGpo => least_squares_gap(share, &u(), 2.0 * beta * beta, 2.0 / beta)?,
         O::Slic => hinge(share, &u(), beta)?,
-        O::PgZero | O::PgValue | O::PgSoftValue => {
-            let baseline = objective.baseline().unwrap_or(Baseline::Given(0.0));
-            let normaliser = log_sum_exp(table);
-            let log_policy: Vec<f64> = table.iter().map(|t| t - normaliser).collect();
-            scaled(
-                -1.0,
-                policy_gradient::update(x, prompt, share, beta, &baseline, &log_policy)?,
-            )
-        }
+        O::PgZero | O::PgValue | O::PgSoftValue => unreachable!("a baseline was found above"),
     })
 }
 
