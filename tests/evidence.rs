@@ -239,3 +239,103 @@ fn tables_of_another_shape_are_refused() {
     let shares = ask(&none, &[vec![0.0; 3], vec![0.0; 2], vec![0.0; 2]]);
     assert!(shares.starts_with("evidence: it has 0 rows"), "{shares}");
 }
+
+/// Visiting all pairs stops at its cap, not before and not for listed pairs.
+#[test]
+fn pairs_are_visited_up_to_the_cap() {
+    use pistar::bandit::population::{Batch, Feed, PAIR_CAP, evaluate_with};
+    use pistar::bandit::{Shape, random_problem};
+    let reached = |arms: usize, evidence: &dyn Fn(&Problem) -> Evidence, objective| -> String {
+        let shape = Shape {
+            prompts: 1,
+            arms,
+            beta: 1.0,
+            reward_scale: 1.0,
+        };
+        let problem = random_problem(shape, 0).unwrap();
+        let evidence = evidence(&problem);
+        // The engine refuses its first batch, so nothing is really visited.
+        let refuse = |batch: &Batch| {
+            assert!(!batch.is_empty() && batch.len() <= 4096);
+            Err(pistar::Error::invalid("engine", "reached", "stop"))
+        };
+        let logits = [vec![0.0; arms]];
+        evaluate_with(&problem, &evidence, &Feed::of(objective), &logits, refuse)
+            .unwrap_err()
+            .to_string()
+    };
+    let population = Evidence::population;
+    let few = |problem: &Problem| {
+        Evidence::from_dataset(problem, &Dataset::preferences(problem, 9, 0, 0))
+    };
+    assert!(Batch::default().is_empty());
+    for objective in [Objective::Dpo, Objective::Copg, Objective::Rloo] {
+        assert!(reached(PAIR_CAP, &population, objective).starts_with("engine: reached"));
+        let refused = reached(PAIR_CAP + 1, &population, objective);
+        assert!(
+            refused.contains("limited to 20000 arms and prompt 0 has 20001"),
+            "{refused}"
+        );
+    }
+    assert!(reached(PAIR_CAP + 1, &few, Objective::Dpo).starts_with("engine: reached"));
+    assert!(reached(PAIR_CAP + 1, &few, Objective::Rloo).contains("limited to"));
+    assert!(reached(PAIR_CAP + 1, &population, Objective::PgZero).starts_with("engine: reached"));
+}
+
+#[test]
+fn random_problems_refuse_nonsense() {
+    use pistar::bandit::{Shape, random_problem};
+    let good = Shape {
+        prompts: 2,
+        arms: 3,
+        beta: 1.0,
+        reward_scale: 1.0,
+    };
+    assert_eq!(random_problem(good, 1).unwrap().prompts().len(), 2);
+    for bad in [
+        Shape { prompts: 0, ..good },
+        Shape { arms: 0, ..good },
+        Shape {
+            arms: usize::MAX,
+            ..good
+        },
+        Shape { beta: 0.0, ..good },
+        Shape {
+            reward_scale: 0.0,
+            ..good
+        },
+        Shape {
+            reward_scale: -1.0,
+            ..good
+        },
+        Shape {
+            reward_scale: f64::INFINITY,
+            ..good
+        },
+        Shape {
+            reward_scale: f64::NAN,
+            ..good
+        },
+    ] {
+        assert!(random_problem(bad, 1).is_err(), "{bad:?}");
+    }
+}
+
+/// A prompt that is never drawn may be unrankable.
+#[test]
+fn rankings_need_two_arms_where_they_are_drawn() {
+    let problem = |weights: [f64; 2]| {
+        let file = serde_json::json!({"beta": 1.0, "prompts": [
+            {"weight": weights[0], "reward": [1, 0], "behavior": [[0.5, 0.5]]},
+            {"weight": weights[1], "reward": [1, 0], "behavior": [[1.0, 0.0]]}]});
+        Problem::from_json(&file.to_string()).unwrap()
+    };
+    assert!(Dataset::rankings(&problem([1.0, 0.0]), 5, 2, 0, 0).is_ok());
+    let error = Dataset::rankings(&problem([0.5, 0.5]), 5, 2, 0, 0)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("prompts[1]: its laws show fewer than two arms"),
+        "{error}"
+    );
+}
