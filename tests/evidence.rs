@@ -339,3 +339,22 @@ fn rankings_need_two_arms_where_they_are_drawn() {
         "{error}"
     );
 }
+
+/// A ranking has as many arms as asked for, or all that the laws show.
+#[test]
+fn rankings_are_as_long_as_asked() {
+    let file =
+        r#"{"beta": 1, "prompts": [{"reward": [1, 0, 2, 3], "behavior": [[0.3, 0.3, 0.4, 0]]}]}"#;
+    let problem = Problem::from_json(file).unwrap();
+    for (length, want) in [(2, 2), (3, 3), (4, 3)] {
+        for record in Dataset::rankings(&problem, 20, length, 0, 0)
+            .unwrap()
+            .records()
+        {
+            match record {
+                pistar::bandit::Record::Ranking { ranking, .. } => assert_eq!(ranking.len(), want),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -277,3 +277,25 @@ fn an_unseen_arm_does_not_hide_the_limit() {
     .unwrap();
     assert!(found.policy.is_none() && found.residual.is_none() && found.method.starts_with("none"));
 }
+
+/// Comparisons among the losers say nothing about where the winners rest.
+#[test]
+fn losers_among_themselves_do_not_count() {
+    let file = r#"{"beta": 0.5, "prompts": [{"reward": [0, 0, 0, 0],
+                   "behavior": [[0.25, 0.25, 0.25, 0.25]]}]}"#;
+    let problem = Problem::from_json(file).unwrap();
+    let wins = [
+        vec![0, 3, 2, 1],
+        vec![1, 0, 0, 1],
+        vec![0, 0, 0, 5],
+        vec![0, 0, 2, 0],
+    ];
+    let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+    let found = solve(Objective::Dpo, &problem, &evidence);
+    assert!(found.residual.unwrap() < 1e-14, "{found:?}");
+    let policy = found.policy.unwrap();
+    // Of the winners, three to one: a gap of ln 3 / β.
+    let gap = policy.log()[0][0] - policy.log()[0][1];
+    assert!((gap - 3f64.ln() / 0.5).abs() < 1e-12, "{gap}");
+    assert_eq!(policy.probabilities()[0][2..], [0.0, 0.0]);
+}
