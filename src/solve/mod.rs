@@ -153,7 +153,7 @@ fn assemble(
         if !methods.contains(&part.method) {
             methods.push(part.method);
         }
-        residual = residual.max(share.mass * part.residual);
+        residual = worse(residual, share.mass * part.residual);
         unique &= part.unique;
         notes.extend(part.note.map(|note| format!("prompt {x}: {note}")));
         match (&mut rows, part.log_policy) {
@@ -186,6 +186,10 @@ fn tilt(prompt: &Prompt, u: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    // Not f64::max, which would hide a NaN.
-    (values.into_iter().map(f64::abs)).fold(0.0, |m: f64, v| if v <= m { m } else { v })
+    values.into_iter().map(f64::abs).fold(0.0, worse)
+}
+
+/// The larger of two residuals; unlike `f64::max` it does not hide a NaN.
+fn worse(a: f64, b: f64) -> f64 {
+    if b <= a || a.is_nan() { a } else { b }
 }

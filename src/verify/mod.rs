@@ -239,10 +239,13 @@ fn potential_error(
 
 fn size(table: &[Vec<f64>]) -> f64 {
     // Not f64::max, which would hide a NaN.
-    table
-        .iter()
-        .flatten()
-        .fold(0.0, |m, v| if v.abs() <= m { m } else { v.abs() })
+    table.iter().flatten().fold(0.0, |m, v| {
+        if v.abs() <= m || m.is_nan() {
+            m
+        } else {
+            v.abs()
+        }
+    })
 }
 
 fn distance(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
