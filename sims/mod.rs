@@ -37,6 +37,44 @@ pub struct Request {
     pub overwrite: bool,
 }
 
+impl Request {
+    /// Refuses options that a sim would ignore; `takes` names those it has, without dashes.
+    ///
+    /// # Errors
+    /// An option was given that the sim has no use for.
+    pub fn takes(&self, sim: &str, takes: &[&str]) -> anyhow::Result<()> {
+        let given = [
+            ("problem", self.problem.is_some()),
+            ("objective", self.objectives.is_some()),
+            ("lr", self.lr.is_some()),
+            ("sgd", self.sgd),
+            ("seeds", self.seeds.is_some()),
+            ("epochs", self.epochs.is_some()),
+            ("samples", self.samples.is_some()),
+            ("batch", self.batch.is_some()),
+            ("drop-last", self.drop_last),
+        ];
+        match given
+            .iter()
+            .find(|(name, set)| *set && !takes.contains(name))
+        {
+            None => Ok(()),
+            Some((name, _)) => anyhow::bail!(
+                "--{name}: the sim {sim} has no such option; it takes {}",
+                if takes.is_empty() {
+                    "only --key, --out, --overwrite, --no-figure and --threads".into()
+                } else {
+                    takes
+                        .iter()
+                        .map(|t| format!("--{t}"))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                }
+            ),
+        }
+    }
+}
+
 /// Learning rates that one run may have: a figure has a panel for each.
 pub const MOST_RATES: usize = 30;
 

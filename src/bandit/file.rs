@@ -3,13 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::law::PairLaw;
-use super::problem::{Beta, Problem, Prompt, Simplex};
+use super::problem::{Beta, MAGNITUDE, Problem, Prompt, Simplex};
 use crate::error::{Error, Result};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProblemFile {
     beta: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    margin: Option<f64>,
     prompts: Vec<PromptFile>,
 }
 
@@ -25,6 +27,12 @@ struct PromptFile {
     behavior: Option<Vec<Vec<f64>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pairs: Option<Vec<Vec<f64>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranking: Option<Vec<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<Vec<f64>>,
 }
 
 #[derive(Deserialize)]
@@ -124,11 +132,16 @@ impl Problem {
                     reference: Some(all(&reference)),
                     behavior,
                     pairs,
+                    value: prompt.value,
+                    ranking: (prompt.ranking.as_ref())
+                        .map(|r| r.iter().map(|&a| prompt.kept()[a as usize]).collect()),
+                    policy: prompt.centre.as_ref().map(|p| all(p)),
                 }
             })
             .collect();
         let file = ProblemFile {
             beta: self.beta(),
+            margin: self.margin(),
             prompts,
         };
         serde_json::to_string(&file).expect("numbers and lists always serialise")
@@ -150,7 +163,11 @@ impl ProblemFile {
         let prompts = (self.prompts.into_iter().enumerate())
             .map(|(i, prompt)| prompt.check(&format!("prompts[{i}]"), uniform))
             .collect::<Result<_>>()?;
-        Problem::new(beta, prompts)
+        let problem = Problem::new(beta, prompts)?;
+        match self.margin {
+            Some(margin) => problem.with_margin(margin),
+            None => Ok(problem),
+        }
     }
 }
 
@@ -209,14 +226,80 @@ impl PromptFile {
                 ));
             }
         };
-        Prompt::new(
-            place,
-            self.weight.unwrap_or(uniform),
-            &self.reward,
-            &reference,
-            &law,
-        )
+        let weight = self.weight.unwrap_or(uniform);
+        let mut prompt = Prompt::new(place, weight, &self.reward, &reference, &law)?;
+        if let Some(v) = self.value
+            && !(-MAGNITUDE..=MAGNITUDE).contains(&v)
+        {
+            return Err(Error::invalid(
+                format!("{place}.value"),
+                format!("{v} is not a finite number below 1e100 in size"),
+                "give the value V(x) of the prompt",
+            ));
+        }
+        prompt.value = self.value;
+        prompt.ranking = (self.ranking)
+            .map(|ranking| ranked(&prompt, &format!("{place}.ranking"), &ranking))
+            .transpose()?;
+        prompt.centre = (self.policy)
+            .map(|policy| centre(&prompt, &format!("{place}.policy"), policy))
+            .transpose()?;
+        Ok(prompt)
     }
+}
+
+/// The kept arms that a ranking names.
+fn ranked(prompt: &Prompt, place: &str, ranking: &[usize]) -> Result<Vec<u32>> {
+    let fail = |problem: String| {
+        let remedy = "list distinct arms that the reference allows, from worst to best";
+        Err(Error::invalid(place, problem, remedy))
+    };
+    if ranking.is_empty() {
+        return fail("it is empty".into());
+    }
+    let mut arms = Vec::with_capacity(ranking.len());
+    for (i, &a) in ranking.iter().enumerate() {
+        if ranking[..i].contains(&a) {
+            return fail(format!("arm {a} is there twice"));
+        }
+        match prompt.position(a) {
+            Some(kept) => arms.push(kept as u32),
+            None if a < prompt.given_arms() => {
+                return fail(format!("arm {a} has reference probability 0"));
+            }
+            None => {
+                return fail(format!(
+                    "arm {a} does not exist (0 to {})",
+                    prompt.given_arms() - 1
+                ));
+            }
+        }
+    }
+    Ok(arms)
+}
+
+/// The kept arms' part of a given policy.
+fn centre(prompt: &Prompt, place: &str, policy: Vec<f64>) -> Result<Vec<f64>> {
+    let k = prompt.given_arms();
+    if policy.len() != k {
+        let problem = format!("it has {} arms and reward has {k}", policy.len());
+        return Err(Error::invalid(
+            place,
+            problem,
+            "give every arm one probability",
+        ));
+    }
+    let policy = Simplex::new(place, policy)?;
+    let kept: Vec<f64> = prompt.kept().iter().map(|&a| policy[a]).collect();
+    if (kept.iter().sum::<f64>() - 1.0).abs() > 1e-9 {
+        let problem = "it has mass where the reference has none";
+        return Err(Error::invalid(
+            place,
+            problem,
+            "give those arms probability 0",
+        ));
+    }
+    Ok(kept)
 }
 
 impl Problem {

@@ -105,6 +105,12 @@ pub struct Prompt {
     pub log_reference: Vec<f64>,
     /// Where pairs of responses come from.
     pub law: PairLaw,
+    /// The given V(x), for DRO with a fixed value.
+    pub value: Option<f64>,
+    /// The given ranking for COPR: kept arms from worst to best, not necessarily all.
+    pub ranking: Option<Vec<u32>>,
+    /// The given π_φ(·|x) under which an advantage has mean zero; the reference where none is.
+    pub centre: Option<Vec<f64>>,
     kept: Vec<usize>,
     given: usize,
 }
@@ -161,9 +167,18 @@ impl Prompt {
             reward: kept.iter().map(|&a| reward[a]).collect(),
             log_reference: kept.iter().map(|&a| reference[a].ln()).collect(),
             law,
+            value: None,
+            ranking: None,
+            centre: None,
             kept,
             given,
         })
+    }
+
+    /// The law under which an advantage has mean zero.
+    pub fn centre(&self) -> Vec<f64> {
+        (self.centre.clone())
+            .unwrap_or_else(|| self.log_reference.iter().map(|l| l.exp()).collect())
     }
 
     /// Number of arms that the reference allows.
@@ -200,6 +215,8 @@ impl Prompt {
 #[derive(Debug, Clone)]
 pub struct Problem {
     beta: Beta,
+    /// The margin m of the Advantage Model, greater than 0.
+    margin: Option<f64>,
     prompts: Vec<Prompt>,
 }
 
@@ -221,7 +238,11 @@ impl Problem {
         for (prompt, &weight) in prompts.iter_mut().zip(weights.iter()) {
             prompt.weight = weight;
         }
-        Ok(Self { beta, prompts })
+        Ok(Self {
+            beta,
+            margin: None,
+            prompts,
+        })
     }
 
     /// β.
@@ -229,17 +250,50 @@ impl Problem {
         self.beta.get()
     }
 
+    /// The Advantage Model's margin m, if the problem has one.
+    pub fn margin(&self) -> Option<f64> {
+        self.margin
+    }
+
     /// The same problem at another temperature.
     pub fn at(&self, beta: Beta) -> Self {
         Self {
             beta,
-            prompts: self.prompts.clone(),
+            ..self.clone()
         }
+    }
+
+    /// The same problem with a margin for the Advantage Model.
+    ///
+    /// # Errors
+    /// A margin that is not positive and finite.
+    pub fn with_margin(&self, margin: f64) -> Result<Self> {
+        if !(margin > 0.0 && margin <= MAGNITUDE) {
+            return Err(Error::invalid(
+                "margin",
+                format!("it is {margin}"),
+                "give a number greater than 0",
+            ));
+        }
+        Ok(Self {
+            margin: Some(margin),
+            ..self.clone()
+        })
     }
 
     /// The prompts.
     pub fn prompts(&self) -> &[Prompt] {
         &self.prompts
+    }
+
+    /// The same problem with prompts changed one by one; their weights and arms must stay.
+    #[must_use]
+    pub fn map_prompts(&self, mut change: impl FnMut(usize, &mut Prompt)) -> Self {
+        let mut problem = self.clone();
+        for (x, prompt) in problem.prompts.iter_mut().enumerate() {
+            change(x, prompt);
+        }
+        problem
     }
 
     /// π_ref.

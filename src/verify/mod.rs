@@ -4,6 +4,7 @@
 //! derived on paper ([`solve`](crate::solve)): the fixed point, the expected update in closed form,
 //! the value at the reference. [`sabotage`] tests the checks themselves.
 
+pub mod claims;
 mod sabotage;
 
 pub use sabotage::{Sabotage, sabotage};
