@@ -42,6 +42,10 @@ pub struct FixedPoint {
     pub unique: bool,
     /// What stays free, what diverges, what was assumed.
     pub notes: Vec<String>,
+    /// The value V(x) found beside the policy, for objectives that have one (DRO).
+    pub value: Option<Vec<f64>>,
+    /// The scores found, for objectives that train a table of them and not a policy.
+    pub table: Option<Vec<Vec<f64>>>,
 }
 
 /// The answer for one prompt.
@@ -169,6 +173,8 @@ fn assemble(
         method: methods.join("; "),
         unique,
         notes,
+        value: None,
+        table: None,
     })
 }
 
