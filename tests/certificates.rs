@@ -97,7 +97,9 @@ fn gradients_equal_forward_mode_derivatives() {
         let mut batches = 0;
         evaluate_with(&problem, &population, &feed, &logits, |batch: &Batch| {
             batches += 1;
-            let reverse = on_tape(kind, batch, |inputs| objective.loss(inputs, problem.beta()))?;
+            let reverse = on_tape(kind, batch, |inputs| {
+                objective.loss(inputs, problem.parameters())
+            })?;
             // One random direction of every trained number of the batch.
             let directions: Vec<Vec<f64>> = (reverse.gradient.iter())
                 .map(|g| g.iter().map(|_| 2.0 * stream.uniform() - 1.0).collect())
@@ -114,7 +116,7 @@ fn gradients_equal_forward_mode_derivatives() {
                 },
                 |v| Dual::still(tape.constant(v.to_vec())),
             )?;
-            let forward = objective.loss(&inputs, problem.beta())?;
+            let forward = objective.loss(&inputs, problem.parameters())?;
             let along: f64 = (forward.tangent.to_vec()?.iter().zip(&batch.weight))
                 .map(|(t, w)| t * w)
                 .sum();

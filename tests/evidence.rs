@@ -157,7 +157,12 @@ fn updates_agree(problem: &Problem, evidence: &Evidence, logits: &[Vec<f64>]) {
         let mut derived = Vec::new();
         for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
             let row = if share.mass > 0.0 {
-                update::gradient(objective, x, prompt, share, problem.beta(), &logits[x]).unwrap()
+                update::gradient(
+                    objective,
+                    update::Place::new(x, prompt, share, problem.beta()),
+                    &logits[x],
+                )
+                .unwrap()
             } else {
                 vec![0.0; prompt.arms()]
             };

@@ -67,7 +67,7 @@ fn both(
 ) -> pistar::Result<(Evaluation, Evaluation)> {
     let feed = Feed::of(objective);
     let evidence = Evidence::population(problem);
-    let beta = problem.beta();
+    let beta = problem.parameters();
     let nd = evaluate_with(problem, &evidence, &feed, logits, |batch| {
         let mut batch = batch.clone();
         change(objective, &mut batch);

@@ -16,9 +16,8 @@ const REGRESSIONS: &str = "tests/regressions/policy_gradient.txt";
 /// The negated expected update at logits.
 fn field(problem: &Problem, baseline: &Baseline, logits: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let feed = Feed {
-        inputs: InputKind::Singles,
         baseline: Some(baseline.clone()),
-        scores: false,
+        ..Feed::of(Objective::PgZero)
     };
     let population = Evidence::population(problem);
     let at = evaluate_with(problem, &population, &feed, logits, |batch| {

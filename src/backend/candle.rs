@@ -117,6 +117,14 @@ impl Backend for Array {
         wrap(softplus(&self.0))
     }
 
+    fn exp(&self) -> Result<Self> {
+        wrap(self.0.exp())
+    }
+
+    fn ln(&self) -> Result<Self> {
+        wrap(self.0.log())
+    }
+
     fn sigmoid(&self) -> Result<Self> {
         wrap(sigmoid(&self.0))
     }

@@ -83,6 +83,18 @@ impl<X: Backend> Backend for Dual<X> {
         })
     }
 
+    fn exp(&self) -> Result<Self> {
+        let value = self.value.exp()?;
+        let tangent = value.mul(&self.tangent)?;
+        Ok(Self { value, tangent })
+    }
+
+    fn ln(&self) -> Result<Self> {
+        let value = self.value.ln()?;
+        let tangent = value.neg()?.exp()?.mul(&self.tangent)?;
+        Ok(Self { value, tangent })
+    }
+
     fn sigmoid(&self) -> Result<Self> {
         let value = self.value.sigmoid()?;
         let slope = value.mul(&value.affine(-1.0, 1.0)?)?;

@@ -35,6 +35,10 @@ pub trait Backend: Clone + Sized {
     fn affine(&self, scale: f64, shift: f64) -> Result<Self>;
     /// `ln(1 + eˣ)`, finite for every finite x.
     fn softplus(&self) -> Result<Self>;
+    /// `eˣ`
+    fn exp(&self) -> Result<Self>;
+    /// `ln x`
+    fn ln(&self) -> Result<Self>;
     /// `1 / (1 + e⁻ˣ)`
     fn sigmoid(&self) -> Result<Self>;
     /// `max(x, 0)`
@@ -55,6 +59,24 @@ pub trait Backend: Clone + Sized {
     /// `x²`
     fn square(&self) -> Result<Self> {
         self.mul(self)
+    }
+    /// `x − ln Σ eˣ` over each segment, finite for every finite x.
+    fn log_softmax(&self, segments: &Rc<Segments>) -> Result<Self> {
+        let x = self.to_vec()?;
+        same_length("log_softmax", x.len(), segments.members())?;
+        let top: Vec<f64> = (0..segments.groups())
+            .map(|g| {
+                x[segments.range(g)]
+                    .iter()
+                    .copied()
+                    .fold(f64::NEG_INFINITY, f64::max)
+            })
+            .collect();
+        // The largest member cancels, so it may be taken for a constant.
+        let top: Vec<f64> = segments.owner().iter().map(|&g| top[g as usize]).collect();
+        let x = self.sub(&self.constant(&top)?)?;
+        let normaliser = x.exp()?.segment_sum(segments)?.ln()?;
+        x.sub(&normaliser.spread(segments)?)
     }
 }
 

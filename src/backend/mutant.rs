@@ -131,6 +131,14 @@ impl<X: Backend> Backend for Mutant<X> {
         self.pass(self.inner.softplus()?)
     }
 
+    fn exp(&self) -> Result<Self> {
+        self.pass(self.inner.exp()?)
+    }
+
+    fn ln(&self) -> Result<Self> {
+        self.pass(self.inner.ln()?)
+    }
+
     fn sigmoid(&self) -> Result<Self> {
         self.pass(self.inner.sigmoid()?)
     }

@@ -19,6 +19,8 @@ enum Op {
     Mul(usize, usize),
     Affine(usize, f64),
     Softplus(usize),
+    Exp(usize),
+    Ln(usize),
     Sigmoid(usize),
     Relu(usize),
     SegmentSum(usize, Rc<Segments>),
@@ -141,6 +143,8 @@ impl Tape {
                         .for_each(|g, &x| *g *= sigmoid(x));
                     send(a, g);
                 }
+                &Op::Exp(a) => send(a, g * &node.value),
+                &Op::Ln(a) => send(a, g / value(a)),
                 &Op::Sigmoid(a) => {
                     let mut g = g;
                     Zip::from(&mut g)
@@ -252,6 +256,14 @@ impl Backend for Var {
 
     fn softplus(&self) -> Result<Self> {
         Ok(self.unary(Op::Softplus(self.id), |a| a.mapv(softplus)))
+    }
+
+    fn exp(&self) -> Result<Self> {
+        Ok(self.unary(Op::Exp(self.id), |a| a.mapv(f64::exp)))
+    }
+
+    fn ln(&self) -> Result<Self> {
+        Ok(self.unary(Op::Ln(self.id), |a| a.mapv(f64::ln)))
     }
 
     fn sigmoid(&self) -> Result<Self> {

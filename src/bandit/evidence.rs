@@ -237,6 +237,13 @@ impl PromptEvidence {
     pub fn mean_law(&self) -> Vec<f64> {
         self.responses.iter().map(|m| m / 2.0).collect()
     }
+
+    /// The mean reward of single responses, `E_μ̄[R]`.
+    pub fn mean_reward(&self) -> f64 {
+        (self.mean_law().iter().zip(&self.reward))
+            .map(|(m, r)| m * r)
+            .sum()
+    }
 }
 
 impl Evidence {

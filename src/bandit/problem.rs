@@ -5,6 +5,7 @@ use std::ops::Deref;
 use super::law::PairLaw;
 use super::policy::Policy;
 use crate::error::{Error, Result};
+use crate::loss::Parameters;
 
 /// How far from one a distribution may sum and still be renormalised.
 const SUM_TOLERANCE: f64 = 1e-9;
@@ -253,6 +254,14 @@ impl Problem {
     /// The Advantage Model's margin m, if the problem has one.
     pub fn margin(&self) -> Option<f64> {
         self.margin
+    }
+
+    /// The numbers a loss takes besides its inputs.
+    pub fn parameters(&self) -> Parameters {
+        Parameters {
+            beta: self.beta(),
+            margin: self.margin,
+        }
     }
 
     /// The same problem at another temperature.

@@ -25,7 +25,8 @@ pub struct Shape {
     pub reward_scale: f64,
 }
 
-/// Normal rewards; weights, references and both laws uniform on their simplices.
+/// Normal rewards; weights, references and both laws uniform on their simplices. A value up to one
+/// `reward_scale` below V*, a random ranking of some arms, and a margin of 2.5 `reward_scale`.
 ///
 /// # Errors
 /// No prompt, no arm, or a temperature or scale that is not positive and finite.
@@ -84,5 +85,14 @@ pub fn random_problem(shape: Shape, seed: u64) -> Result<Problem> {
             Prompt::new(&format!("prompts[{x}]"), weight, &reward, reference, law)
         })
         .collect::<Result<Vec<_>>>()?;
-    Problem::new(beta, prompts)
+    let mut stream = Stream::new(seed, Purpose::Problem, 2);
+    let problem = Problem::new(beta, prompts)?.with_margin(2.5 * scale)?;
+    Ok(problem.map_prompts(|_, prompt| {
+        let (best, _) = prompt.optimum(beta.get());
+        prompt.value = Some(best - scale * stream.uniform());
+        let mut ranking: Vec<u32> = (0..arms as u32).collect();
+        stream.shuffle(&mut ranking);
+        ranking.truncate(1 + stream.below(arms as u32) as usize);
+        prompt.ranking = Some(ranking);
+    }))
 }

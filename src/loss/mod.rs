@@ -4,9 +4,14 @@
 //! Notation: `u = ln π(y|x) − ln π_ref(y|x)` is the log-ratio of a response, `d = u(y) − u(y′)`
 //! the margin of a pair (the preferred response first where there are labels), `R_β = R − βu`.
 
+pub mod advantage;
+mod baseline;
 pub mod copg;
+pub mod copr;
 pub mod dpo;
+pub mod dro;
 pub mod ipo;
+pub mod kto;
 pub mod policy_gradient;
 pub mod registry;
 pub mod reward_model;
@@ -15,10 +20,28 @@ pub mod slic;
 
 use std::rc::Rc;
 
-pub use registry::{Baseline, InputKind, Kind, Objective, Spec};
+pub use baseline::{Baseline, Value};
+pub use registry::{InputKind, Kind, Objective, Spec, Table};
 
 use crate::backend::{Backend, Segments};
 use crate::error::Result;
+
+/// The numbers an objective has besides its inputs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Parameters {
+    /// β, the temperature (DRO's τ).
+    pub beta: f64,
+    /// m, the Advantage Model's margin.
+    pub margin: Option<f64>,
+}
+
+impl From<f64> for Parameters {
+    /// A temperature and nothing else.
+    fn from(beta: f64) -> Self {
+        let margin = None;
+        Self { beta, margin }
+    }
+}
 
 /// What a loss knows of one response in every example, each `[B]`.
 #[derive(Clone)]
@@ -48,14 +71,24 @@ pub enum Inputs<X> {
         /// y′ (or the rejected response).
         second: Response<X>,
     },
-    /// One response and the baseline of its prompt, `[B]`.
+    /// One response and a number of its prompt, `[B]`.
     Single {
         /// y.
         response: Response<X>,
-        /// b(x), no gradient flows through it.
+        /// The baseline b(x) of a policy gradient, or DRO's V(x).
         baseline: X,
     },
-    /// Several responses to one prompt: `[N]` numbers in B groups.
+    /// One response, rated.
+    Rated {
+        /// y.
+        response: Response<X>,
+        /// 1 for a desirable response, 0 for an undesirable one, `[B]`.
+        desirable: X,
+        /// z₀, KTO's estimate of KL(π‖π_ref), `[B]`.
+        anchor: X,
+    },
+    /// Several responses to one prompt: `[N]` numbers in B groups. In a ranked list they run from
+    /// worst to best, and the reward is the advantage in the list.
     Group {
         /// The responses of all groups, in order.
         responses: Response<X>,
@@ -70,7 +103,8 @@ impl<X> Inputs<X> {
         match self {
             Self::Pair { .. } => "pairs",
             Self::Single { .. } => "single responses",
-            Self::Group { .. } => "groups of responses",
+            Self::Rated { .. } => "rated responses",
+            Self::Group { .. } => "groups or lists of responses",
         }
     }
 }

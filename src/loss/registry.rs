@@ -1,75 +1,12 @@
 //! The one list of objectives: it drives the command line, the solvers, the certificates, the
 //! tests and the docs.
 
-use super::{Inputs, copg, dpo, ipo, margin, policy_gradient, reward_model, rloo, slic};
+use super::{
+    Baseline, Inputs, Parameters, Value, advantage, copg, copr, dpo, dro, ipo, kto, margin,
+    policy_gradient, reward_model, rloo, slic,
+};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-
-/// The baseline of a policy gradient.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Baseline {
-    /// A given number, the same for every prompt.
-    Given(f64),
-    /// E_π\[R\].
-    Value,
-    /// E_π\[R_β\], which is J.
-    SoftValue,
-    /// E_ν\[R_β\] for a given law ν, one per prompt.
-    SoftValueUnder(Vec<Vec<f64>>),
-}
-
-impl Baseline {
-    /// The baseline of prompt `x` at a policy, from one number per arm.
-    ///
-    /// # Errors
-    /// A given law that is missing, has another number of arms, or is no distribution.
-    pub fn at(
-        &self,
-        x: usize,
-        log_policy: &[f64],
-        log_reference: &[f64],
-        reward: &[f64],
-        beta: f64,
-    ) -> Result<f64> {
-        let arms = 0..log_policy.len();
-        // An arm without probability counts nothing, however large its log-ratio.
-        let mean = |law: &dyn Fn(usize) -> f64, of: &dyn Fn(usize) -> f64| -> f64 {
-            arms.clone()
-                .map(|a| (law(a), a))
-                .filter(|(p, _)| *p > 0.0)
-                .map(|(p, a)| p * of(a))
-                .sum()
-        };
-        let policy = |a: usize| log_policy[a].exp();
-        let regularised = |a: usize| reward[a] - beta * (log_policy[a] - log_reference[a]);
-        Ok(match self {
-            Self::Given(b) => *b,
-            Self::Value => mean(&policy, &|a| reward[a]),
-            Self::SoftValue => mean(&policy, &regularised),
-            Self::SoftValueUnder(laws) => {
-                let law = Self::law(laws, x, log_policy.len())?;
-                mean(&|a| law[a], &regularised)
-            }
-        })
-    }
-
-    /// The given law of prompt `x`, checked.
-    pub(crate) fn law(laws: &[Vec<f64>], x: usize, arms: usize) -> Result<&[f64]> {
-        let law = laws.get(x).map_or(&[][..], Vec::as_slice);
-        let sum: f64 = law.iter().sum();
-        if law.len() == arms && law.iter().all(|p| *p >= 0.0) && (sum - 1.0).abs() <= 1e-9 {
-            return Ok(law);
-        }
-        Err(Error::invalid(
-            format!("baseline law of prompt {x}"),
-            format!(
-                "it has {} arms and sums to {sum}, the prompt has {arms} arms",
-                law.len()
-            ),
-            "give one probability per kept arm of every prompt",
-        ))
-    }
-}
 
 /// A registered objective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +37,40 @@ pub enum Objective {
     PgValue,
     /// [`policy_gradient::policy_gradient`] with b = E_π\[R_β\]
     PgSoftValue,
+    /// [`dro::dro_v`]
+    DroV,
+    /// [`dro::dro_v_eliminated`]
+    DroVEliminated,
+    /// [`dro::dro_v`] with V given and detached
+    DroFixed,
+    /// [`dro::dro_v`] with one V for all prompts
+    DroConstant,
+    /// [`dro::dro_algorithm_1`] as printed, c = 1
+    DroAlgorithm1,
+    /// [`dro::dro_algorithm_1`] with c = β
+    DroAlgorithm1Corrected,
+    /// [`kto::kto`] with one threshold for all prompts
+    Kto,
+    /// [`kto::kto`] with a threshold per prompt
+    KtoPerPrompt,
+    /// [`kto::kto`] with z₀ = 0
+    KtoNoKl,
+    /// [`copr::copr`]
+    Copr,
+    /// [`copr::copr_forward`], summed
+    CoprForward,
+    /// [`copr::copr_forward`], the mean
+    CoprForwardMean,
+    /// [`copr::copr_sft`]
+    CoprSft,
+    /// [`copr::sft`]
+    Sft,
+    /// [`advantage::advantage_model`]
+    AdvantageModel,
+    /// [`advantage::advantage_model`] without pairs of a response with itself
+    AdvantageModelDistinct,
+    /// [`advantage::advantage_model`] of scores with mean zero under a given policy
+    AdvantageModelCentred,
 }
 
 /// What an objective is fed.
@@ -113,6 +84,21 @@ pub enum InputKind {
     Singles,
     /// Groups of responses with rewards.
     Groups,
+    /// Single responses that are desirable or not.
+    Rated,
+    /// Ranked lists of responses.
+    Lists,
+}
+
+/// What a table of numbers per arm stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Logits of a policy.
+    Logits,
+    /// Scores (a reward model).
+    Scores,
+    /// Scores of which the mean under a given policy is subtracted (an advantage).
+    CentredScores,
 }
 
 impl InputKind {
@@ -123,6 +109,8 @@ impl InputKind {
             Self::LabelledPairs => "labelled pairs",
             Self::Singles => "single responses",
             Self::Groups => "groups of responses",
+            Self::Rated => "rated responses",
+            Self::Lists => "ranked lists",
         }
     }
 }
@@ -136,6 +124,8 @@ pub enum Kind {
     Kinked,
     /// An update field; the loss value means nothing.
     Field,
+    /// A batch-coupled loss whose optimum lies on the boundary of the simplex.
+    Boundary,
 }
 
 impl Kind {
@@ -145,6 +135,7 @@ impl Kind {
             Self::Smooth => "smooth",
             Self::Kinked => "kinked",
             Self::Field => "field",
+            Self::Boundary => "boundary",
         }
     }
 }
@@ -168,7 +159,7 @@ pub struct Spec {
 
 impl Objective {
     /// Every objective, in the order of tables.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 30] = [
         Self::Copg,
         Self::CopgCompleted,
         Self::CopgSquared,
@@ -182,12 +173,29 @@ impl Objective {
         Self::PgZero,
         Self::PgValue,
         Self::PgSoftValue,
+        Self::DroV,
+        Self::DroVEliminated,
+        Self::DroFixed,
+        Self::DroConstant,
+        Self::DroAlgorithm1,
+        Self::DroAlgorithm1Corrected,
+        Self::Kto,
+        Self::KtoPerPrompt,
+        Self::KtoNoKl,
+        Self::Copr,
+        Self::CoprForward,
+        Self::CoprForwardMean,
+        Self::CoprSft,
+        Self::Sft,
+        Self::AdvantageModel,
+        Self::AdvantageModelDistinct,
+        Self::AdvantageModelCentred,
     ];
 
     /// Its entry.
     pub fn spec(self) -> Spec {
-        use InputKind::{Groups, LabelledPairs, ScoredPairs, Singles};
-        use Kind::{Field, Kinked, Smooth};
+        use InputKind::{Groups, LabelledPairs, Lists, Rated, ScoredPairs, Singles};
+        use Kind::{Boundary, Field, Kinked, Smooth};
         let spec = |name, formula, inputs, kind, source, fixed_point| Spec {
             name,
             formula,
@@ -303,6 +311,142 @@ impl Objective {
                 "CoPG, section 2",
                 "π* if the laws cover the reference",
             ),
+            Self::DroV => spec(
+                "dro-v",
+                "½(R − V − βu)²",
+                Singles,
+                Smooth,
+                "DRO, eq. 4",
+                "π* and V* if the laws cover the reference",
+            ),
+            Self::DroVEliminated => spec(
+                "dro-v-eliminated",
+                "½ variance of R_β over a group",
+                Groups,
+                Smooth,
+                "DRO, section 3.2",
+                "π* if the laws cover the reference",
+            ),
+            Self::DroFixed => spec(
+                "dro-fixed",
+                "½(R − ⟦V⟧ − βu)²",
+                Singles,
+                Smooth,
+                "DRO, eq. 5",
+                "pg with b = V: π* only if V = V*",
+            ),
+            Self::DroConstant => spec(
+                "dro-constant",
+                "½(R − c − βu)², one c",
+                Singles,
+                Smooth,
+                "DRO, section 3.2",
+                "π* if V* is the same for all prompts",
+            ),
+            Self::DroAlgorithm1 => spec(
+                "dro-algorithm-1",
+                "−⟦R − V⟧ ln π + ½u² + ½(⟦R_β⟧ − V)²",
+                Singles,
+                Field,
+                "DRO, Algorithm 1 as printed",
+                "π* only if β = 1; none attracting in general for β > 1",
+            ),
+            Self::DroAlgorithm1Corrected => spec(
+                "dro-algorithm-1-corrected",
+                "−⟦R − V⟧ ln π + ½βu² + ½(⟦R_β⟧ − V)²",
+                Singles,
+                Field,
+                "DRO, eq. 7 and 8",
+                "π* and V* if the laws cover the reference",
+            ),
+            Self::Kto => spec(
+                "kto",
+                "λ_D(1 − σ(β(u − z₀))) or λ_U σ(β(u − z₀))",
+                Rated,
+                Boundary,
+                "Ethayarajh et al. 2024; DRO, section 4.1",
+                "undesirable arms at 0, blind to the size of rewards",
+            ),
+            Self::KtoPerPrompt => spec(
+                "kto-per-prompt",
+                "kto, desirable above the mean reward of the prompt",
+                Rated,
+                Boundary,
+                "DRO, section 4.1 (variant)",
+                "as kto",
+            ),
+            Self::KtoNoKl => spec(
+                "kto-no-kl",
+                "kto with z₀ = 0",
+                Rated,
+                Boundary,
+                "DRO, section 4.1 (variant)",
+                "as kto",
+            ),
+            Self::Copr => spec(
+                "copr",
+                "KL(P_θ‖P*) on the list",
+                Lists,
+                Smooth,
+                "COPR, eq. 7",
+                "π_ref e^{A/β} on the list, from the reference",
+            ),
+            Self::CoprForward => spec(
+                "copr-forward",
+                "KL(P*‖P_θ) on the list",
+                Lists,
+                Smooth,
+                "COPR, section 3.2.1 (code), summed",
+                "that of copr",
+            ),
+            Self::CoprForwardMean => spec(
+                "copr-forward-mean",
+                "KL(P*‖P_θ)/J on the list",
+                Lists,
+                Smooth,
+                "COPR, section 3.2.1 (code), PyTorch's mean",
+                "that of copr",
+            ),
+            Self::CoprSft => spec(
+                "copr-sft",
+                "KL(P_θ‖P*) − ln π(best)",
+                Lists,
+                Smooth,
+                "COPR, eq. 7 and appendix A.2",
+                "more than P* on the best arm, none off the list",
+            ),
+            Self::Sft => spec(
+                "sft",
+                "−ln π(best)",
+                Lists,
+                Smooth,
+                "COPR, appendix A.2",
+                "the best arm",
+            ),
+            Self::AdvantageModel => spec(
+                "advantage-model",
+                "−ln σ(a⁺ − a⁻) − ln σ(m − a⁺) − ln σ(m + a⁻)",
+                LabelledPairs,
+                Smooth,
+                "Advantage Model, eq. 6",
+                "unique, |a| < m, gaps shrunk",
+            ),
+            Self::AdvantageModelDistinct => spec(
+                "advantage-model-distinct",
+                "advantage-model without self pairs",
+                LabelledPairs,
+                Smooth,
+                "Advantage Model, eq. 6",
+                "unique, |a| < m, gaps shrunk",
+            ),
+            Self::AdvantageModelCentred => spec(
+                "advantage-model-centred",
+                "advantage-model of a − E_φ[a]",
+                LabelledPairs,
+                Smooth,
+                "Advantage Model, eq. 5 and 6",
+                "unique; |a| < m can fail",
+            ),
         }
     }
 
@@ -339,16 +483,43 @@ impl Objective {
         }
     }
 
+    /// Which V it takes, if it is a form of DRO that has one.
+    pub fn value(self) -> Option<Value> {
+        match self {
+            Self::DroV | Self::DroAlgorithm1 | Self::DroAlgorithm1Corrected => Some(Value::Own),
+            Self::DroFixed => Some(Value::Given),
+            Self::DroConstant => Some(Value::Constant),
+            _ => None,
+        }
+    }
+
+    /// What the numbers it trains stand for.
+    pub fn table(self) -> Table {
+        match self {
+            Self::RewardModel | Self::AdvantageModel | Self::AdvantageModelDistinct => {
+                Table::Scores
+            }
+            Self::AdvantageModelCentred => Table::CentredScores,
+            _ => Table::Logits,
+        }
+    }
+
     /// Whether what it trains is a table of scores rather than a policy.
     pub fn trains_scores(self) -> bool {
-        self == Self::RewardModel
+        self.table() != Table::Logits
     }
 
     /// The per-example loss, `[B]`.
     ///
     /// # Errors
-    /// Inputs of another kind than [`Spec::inputs`], or arrays of different lengths.
-    pub fn loss<X: Backend>(self, inputs: &Inputs<X>, beta: f64) -> Result<X> {
+    /// Inputs of another kind than [`Spec::inputs`], arrays of different lengths, or a missing
+    /// parameter.
+    pub fn loss<X: Backend>(
+        self,
+        inputs: &Inputs<X>,
+        parameters: impl Into<Parameters>,
+    ) -> Result<X> {
+        let Parameters { beta, margin: m } = parameters.into();
         match (self, inputs) {
             (Self::Copg, Inputs::Pair { first, second }) => copg::copg(first, second, beta),
             (Self::CopgCompleted, Inputs::Pair { first, second }) => {
@@ -378,6 +549,52 @@ impl Objective {
                 Self::PgZero | Self::PgValue | Self::PgSoftValue,
                 Inputs::Single { response, baseline },
             ) => policy_gradient::policy_gradient(response, baseline, beta),
+            (Self::DroV | Self::DroConstant, Inputs::Single { response, baseline }) => {
+                dro::dro_v(response, baseline, beta)
+            }
+            (Self::DroFixed, Inputs::Single { response, baseline }) => {
+                dro::dro_v(response, &baseline.detach()?, beta)
+            }
+            (Self::DroAlgorithm1, Inputs::Single { response, baseline }) => {
+                dro::dro_algorithm_1(response, baseline, beta, 1.0)
+            }
+            (Self::DroAlgorithm1Corrected, Inputs::Single { response, baseline }) => {
+                dro::dro_algorithm_1(response, baseline, beta, beta)
+            }
+            (Self::DroVEliminated, Inputs::Group { responses, groups }) => {
+                dro::dro_v_eliminated(responses, groups, beta)
+            }
+            (
+                Self::Kto | Self::KtoPerPrompt | Self::KtoNoKl,
+                Inputs::Rated {
+                    response,
+                    desirable,
+                    anchor,
+                },
+            ) => kto::kto(response, desirable, anchor, beta, [1.0, 1.0]),
+            (Self::Copr, Inputs::Group { responses, groups }) => {
+                copr::copr(responses, groups, beta)
+            }
+            (Self::CoprForward, Inputs::Group { responses, groups }) => {
+                copr::copr_forward(responses, groups, beta, false)
+            }
+            (Self::CoprForwardMean, Inputs::Group { responses, groups }) => {
+                copr::copr_forward(responses, groups, beta, true)
+            }
+            (Self::CoprSft, Inputs::Group { responses, groups }) => {
+                copr::copr_sft(responses, groups, beta)
+            }
+            (Self::Sft, Inputs::Group { responses, groups }) => copr::sft(responses, groups),
+            (
+                Self::AdvantageModel | Self::AdvantageModelDistinct | Self::AdvantageModelCentred,
+                Inputs::Pair { first, second },
+            ) => {
+                let margin = m.ok_or_else(|| {
+                    let remedy = "give the problem a `margin`, the m of the Advantage Model";
+                    Error::invalid("margin", "it is missing", remedy)
+                })?;
+                advantage::advantage_model(&first.log_policy, &second.log_policy, margin)
+            }
             _ => Err(Error::Inputs {
                 objective: self.name(),
                 expected: self.spec().inputs.name(),

@@ -56,7 +56,7 @@ impl<'a> Learner<'a> {
         let mut recording = Recording::new(feed.inputs, &plan.slots)?;
         recording.load_arms(&plan.slots, &reward, &log_reference)?;
         // A policy starts at the reference, a table of scores at zero.
-        let start = if feed.scores {
+        let start = if feed.scores() {
             vec![0.0; reward.len()]
         } else {
             log_reference.clone()
@@ -102,17 +102,17 @@ impl<'a> Learner<'a> {
             let baselines = self.baselines(baseline)?;
             self.recording.load_baseline(slots, &baselines)?;
         }
-        let (objective, beta) = (self.objective, self.problem.beta());
-        let gradients = self
-            .recording
-            .gradients(&self.plan.weight, |inputs| objective.loss(inputs, beta))?;
+        let (objective, parameters) = (self.objective, self.problem.parameters());
+        let gradients = self.recording.gradients(&self.plan.weight, |inputs| {
+            objective.loss(inputs, parameters)
+        })?;
         self.gradient.fill(0.0);
         for (slot, gradient) in slots.iter().zip(&gradients) {
             for (&at, g) in slot.iter().zip(gradient) {
                 self.gradient[at as usize] += g;
             }
         }
-        if !self.feed.scores {
+        if !self.feed.scores() {
             self.through_softmax();
         }
         self.state.step(&mut self.theta, &self.gradient);
@@ -163,7 +163,7 @@ impl<'a> Learner<'a> {
 
     /// log π and π from θ.
     fn refresh(&mut self) {
-        if self.feed.scores {
+        if self.feed.scores() {
             self.log_policy.copy_from_slice(&self.theta);
             return;
         }

@@ -19,7 +19,7 @@ pub use optimizer::Optimizer;
 
 use crate::bandit::Problem;
 use crate::error::{Error, Result};
-use crate::loss::Objective;
+use crate::loss::{InputKind, Objective, Table};
 use batches::{Data, Tuples};
 use learner::Learner;
 
@@ -106,6 +106,15 @@ impl Config {
             let problem = format!("{} is named twice", twice.name());
             return Err(Error::invalid("objective", problem, "name each once"));
         }
+        if let Some(unfit) = self.objectives.iter().find(|o| !trainable(**o)) {
+            let all = Objective::ALL.into_iter().filter(|&o| trainable(o));
+            let names: Vec<_> = all.map(Objective::name).collect();
+            return Err(Error::invalid(
+                "objective",
+                format!("{} is not trained by sampling pairs", unfit.name()),
+                format!("use one of {}", names.join(", ")),
+            ));
+        }
         if self.steps_per_epoch() == 0 {
             return Err(Error::invalid(
                 "batch",
@@ -118,6 +127,14 @@ impl Config {
         }
         self.optimizer.check()
     }
+}
+
+/// Whether sampled pairs are all an objective needs: no value to learn beside the policy, no
+/// ratings, lists or centring.
+fn trainable(objective: Objective) -> bool {
+    let pairs = !matches!(objective.spec().inputs, InputKind::Rated | InputKind::Lists);
+    let whole = objective != Objective::AdvantageModelDistinct;
+    pairs && whole && objective.value().is_none() && objective.table() != Table::CentredScores
 }
 
 /// Trains every objective on every seed. `rows` gets the measurements block by block, always in

@@ -47,6 +47,7 @@ impl RowPlan {
                     InputKind::ScoredPairs | InputKind::LabelledPairs => (2, 1, 1),
                     InputKind::Singles => (1, 2, 2),
                     InputKind::Groups => (1, 2, 1),
+                    InputKind::Rated | InputKind::Lists => unreachable!("refused by Config::check"),
                 };
                 (
                     None,

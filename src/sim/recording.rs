@@ -37,6 +37,7 @@ impl Recording {
                 responses: response(&slots[0]),
                 groups: Rc::new(Segments::new(&vec![2; slots[0].len() / 2])?),
             },
+            InputKind::Rated | InputKind::Lists => unreachable!("refused by Config::check"),
         };
         let mark = tape.mark();
         Ok(Self {
@@ -106,7 +107,7 @@ impl Recording {
 fn responses(inputs: &Inputs<Var>) -> Vec<&Response<Var>> {
     match inputs {
         Inputs::Pair { first, second } => vec![first, second],
-        Inputs::Single { response, .. } => vec![response],
+        Inputs::Single { response, .. } | Inputs::Rated { response, .. } => vec![response],
         Inputs::Group { responses, .. } => vec![responses],
     }
 }

@@ -1,4 +1,4 @@
-//! CoPG and off-policy RLOO: π* wherever the comparison graph connects the arms.
+//! CoPG, off-policy RLOO and DRO with a free value: π* wherever the comparison graph connects the arms.
 //!
 //! In logits the expected update of −ℓ_CoPG is linear, `θ̇ = L_w (R − βu)` with L_w the Laplacian
 //! of the comparison graph (the softmax normaliser cancels), so its whole trajectory is known.
@@ -6,7 +6,7 @@
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use super::graph::{components, describe};
-use super::update::{gradient, mean_pairs};
+use super::update::{Place, gradient, mean_pairs, own_value};
 use super::{CUBIC_CAP, Part, largest, tilt};
 use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::loss::Objective;
 
 /// CoPG's fixed point: `π ∝ π_ref e^{(R − mean_K R)/β}` on each component K of the comparison
 /// graph, which is π* when there is one. RLOO's, for i.i.d. responses from the mean law μ̄, is that
-/// of CoPG under μ̄ × μ̄.
+/// of CoPG under μ̄ × μ̄; so is DRO's when V follows the policy, `V = E_μ̄[R_β]`.
 ///
 /// # Errors
 /// If CoPG is asked for and no pairs were logged.
@@ -25,17 +25,23 @@ pub fn fixed_point(
     share: &PromptEvidence,
     beta: f64,
 ) -> Result<Part> {
-    let parts = if objective == Objective::Rloo {
-        components(&mean_pairs(share), prompt.arms())
-    } else {
-        components(share.compared()?, prompt.arms())
+    use Objective as O;
+    let parts = match objective {
+        O::Rloo | O::DroV | O::DroVEliminated | O::DroAlgorithm1Corrected => {
+            components(&mean_pairs(share), prompt.arms())
+        }
+        _ => components(share.compared()?, prompt.arms()),
     };
     let log_policy = tilt(
         prompt,
         centre(&share.reward, &parts).iter().map(|r| r / beta),
     );
+    let place = Place {
+        held: own_value(prompt, share, beta, &log_policy),
+        ..Place::new(x, prompt, share, beta)
+    };
     Ok(Part {
-        residual: largest(gradient(objective, x, prompt, share, beta, &log_policy)?),
+        residual: largest(gradient(objective, place, &log_policy)?),
         log_policy: Some(log_policy),
         method: "closed form",
         unique: parts.len() == 1,

@@ -6,7 +6,7 @@
 
 use super::graph::{components, describe};
 use super::laplacian::{solve_listed, solve_product};
-use super::update::gradient;
+use super::update::{Place, gradient};
 use super::{Part, largest, tilt};
 use crate::bandit::{Comparisons, Edge, Prompt, PromptEvidence};
 use crate::error::Result;
@@ -32,7 +32,11 @@ pub fn fixed_point(
     };
     let log_policy = tilt(prompt, v.iter().map(|v| target * v / beta));
     Ok(Part {
-        residual: largest(gradient(objective, x, prompt, share, beta, &log_policy)?),
+        residual: largest(gradient(
+            objective,
+            Place::new(x, prompt, share, beta),
+            &log_policy,
+        )?),
         log_policy: Some(log_policy),
         method: match pairs {
             Comparisons::Product { .. } => "least squares, diagonal plus rank two",

@@ -72,9 +72,17 @@ pub fn fixed_point(
     problem: &Problem,
     evidence: &Evidence,
 ) -> Result<FixedPoint> {
-    assemble(problem, evidence, |x, prompt, share| {
+    let mut point = assemble(problem, evidence, |x, prompt, share| {
         solve_prompt(objective, x, prompt, share, problem.beta())
-    })
+    })?;
+    if let (Some(_), Some(policy)) = (objective.value(), &point.policy) {
+        let own = |(x, (prompt, share)): (usize, (&Prompt, &PromptEvidence))| {
+            update::own_value(prompt, share, problem.beta(), &policy.log()[x])
+        };
+        let rows = problem.prompts().iter().zip(&evidence.prompts).enumerate();
+        point.value = Some(rows.map(own).collect());
+    }
+    Ok(point)
 }
 
 /// The limit of the policy-gradient field with any baseline.
@@ -114,9 +122,13 @@ fn solve_prompt(
         })
     };
     match objective {
-        O::Copg | O::CopgCompleted | O::CopgSquared | O::Rloo => {
-            copg::fixed_point(objective, x, prompt, share, beta)
-        }
+        O::Copg
+        | O::CopgCompleted
+        | O::CopgSquared
+        | O::Rloo
+        | O::DroV
+        | O::DroVEliminated
+        | O::DroAlgorithm1Corrected => copg::fixed_point(objective, x, prompt, share, beta),
         O::Ipo | O::IpoCopg | O::IpoGpo => {
             cap("IPO", QUADRATIC_CAP)?;
             ipo::fixed_point(objective, x, prompt, share, beta)
@@ -130,6 +142,11 @@ fn solve_prompt(
             slic::fixed_point(prompt, share, beta)
         }
         O::PgZero | O::PgValue | O::PgSoftValue => unreachable!("a baseline was found above"),
+        _ => Err(Error::invalid(
+            "objective",
+            format!("{} has no solver yet", objective.name()),
+            "leave it out",
+        )),
     }
 }
 

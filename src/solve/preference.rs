@@ -8,7 +8,7 @@
 use super::copg::centre;
 use super::graph::{arm_list, components, describe, dominant};
 use super::laplacian::solve_listed;
-use super::update::{gradient, inner_preference_gradient};
+use super::update::{Place, gradient, inner_preference_gradient};
 use super::{Part, largest, tilt};
 use crate::backend::nd::{sigmoid, softplus};
 use crate::bandit::{Comparisons, Edge, Prompt, PromptEvidence};
@@ -73,7 +73,11 @@ pub fn fixed_point(
         &log_policy
     };
     Ok(Part {
-        residual: largest(gradient(objective, x, prompt, share, beta, table)?),
+        residual: largest(gradient(
+            objective,
+            Place::new(x, prompt, share, beta),
+            table,
+        )?),
         log_policy: Some(log_policy),
         method,
         unique: parts.len() == 1,

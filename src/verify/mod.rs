@@ -5,6 +5,7 @@
 //! the value at the reference. [`sabotage`] tests the checks themselves.
 
 pub mod claims;
+mod reference;
 mod sabotage;
 
 pub use sabotage::{Sabotage, sabotage};
@@ -12,7 +13,7 @@ pub use sabotage::{Sabotage, sabotage};
 use crate::bandit::population::{Batch, Cotangents, Evaluation, Feed, evaluate_with, on_tape};
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::error::Result;
-use crate::loss::{Kind, Objective};
+use crate::loss::{Kind, Objective, Value};
 use crate::random::{Purpose, Stream};
 use crate::solve::{fixed_point, update};
 
@@ -41,7 +42,9 @@ impl Certificate {
 pub fn certify(objective: Objective) -> Result<Vec<Certificate>> {
     let kind = objective.spec().inputs;
     certify_with(objective, |problem, batch| {
-        on_tape(kind, batch, |inputs| objective.loss(inputs, problem.beta()))
+        on_tape(kind, batch, |inputs| {
+            objective.loss(inputs, problem.parameters())
+        })
     })
 }
 
@@ -78,58 +81,71 @@ pub fn certify_with(
         (0.0f64, 0.0f64, 0.0f64, 0.0f64, 0.0f64);
     for (index, problem) in problems()?.into_iter().enumerate() {
         let evidence = Evidence::population(&problem);
-        let mut run = |table: &[Vec<f64>]| -> Result<Evaluation> {
-            evaluate_with(&problem, &evidence, &feed, table, |batch| {
+        let trains_value = objective.value() == Some(Value::Own);
+        let mut run = |at: &Point| -> Result<Evaluation> {
+            let problem = at.problem(&problem);
+            evaluate_with(&problem, &evidence, &feed, &at.table, |batch| {
                 engine(&problem, batch)
             })
         };
         let mut stream = Stream::new(index as u64, Purpose::Start, 1);
-        let mut random = || -> Vec<Vec<f64>> {
-            let mut row = |arms| (0..arms).map(|_| 3.0 * stream.uniform() - 1.5).collect();
-            problem.prompts().iter().map(|p| row(p.arms())).collect()
+        let mut random = || -> Point {
+            let mut number = || 3.0 * stream.uniform() - 1.5;
+            let mut row = |arms| (0..arms).map(|_| number()).collect();
+            let table = problem.prompts().iter().map(|p| row(p.arms())).collect();
+            let values = trains_value.then(|| row(problem.prompts().len()));
+            Point { table, values }
         };
 
         // The gradient vanishes at the fixed point (on kinks it jumps across zero instead).
         let answer = answer(objective, &problem, &evidence)?;
-        let there = run(&answer)?;
-        if kind != Kind::Kinked {
+        let there = answer.as_ref().map(&mut run).transpose()?;
+        if let (Some(there), true) = (&there, kind != Kind::Kinked) {
             stationary = stationary.max(size(&there.gradient));
+            if let (true, Some(of_value)) = (trains_value, &there.value_gradient) {
+                stationary = stationary.max(size(std::slice::from_ref(of_value)));
+            }
         }
 
         // The gradient is the one derived on paper, at points in general position.
         for _ in 0..2 {
             let at = random();
             let here = run(&at)?;
-            let mut derived = Vec::new();
-            for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate()
-            {
-                let row = update::gradient(objective, x, prompt, share, problem.beta(), &at[x])?;
-                derived.push(
-                    row.into_iter()
-                        .map(|g| share.mass * g)
-                        .collect::<Vec<f64>>(),
-                );
+            let held = here.value_at.as_deref();
+            let derived =
+                update::expected(objective, &at.problem(&problem), &evidence, &at.table, held)?;
+            let scale = 1.0 + size(&derived.table);
+            formula = formula.max(distance(&here.gradient, &derived.table) / scale);
+            if let Some(of_value) = &here.value_gradient {
+                let (found, derived) = (vec![of_value.clone()], vec![derived.held]);
+                formula = formula.max(distance(&found, &derived) / (1.0 + size(&derived)));
             }
-            let scale = 1.0 + size(&derived);
-            formula = formula.max(distance(&here.gradient, &derived) / scale);
-            if kind != Kind::Field {
+            let (Some(answer), Some(there)) = (&answer, &there) else {
+                continue;
+            };
+            if matches!(kind, Kind::Smooth | Kind::Kinked) {
                 // Everywhere else the loss is larger.
                 lower = lower.max((there.value - here.value) / (1.0 + here.value.abs()));
             }
             if kind == Kind::Smooth {
-                potential = potential.max(potential_error(&mut run, &at, &answer, &here, &there)?);
+                potential = potential.max(potential_error(&mut run, &at, answer, &here, there)?);
             }
         }
 
         // At the reference every margin is 0, and the loss is what its formula says there.
-        if let Some(want) = value_at_reference(objective, &problem, &evidence) {
-            let reference = match objective.trains_scores() {
-                true => problem
-                    .prompts()
-                    .iter()
+        if let Some(want) = reference::value(objective, &problem, &evidence) {
+            let zeros = || {
+                (problem.prompts().iter())
                     .map(|p| vec![0.0; p.arms()])
-                    .collect(),
-                false => problem.reference().log().to_vec(),
+                    .collect()
+            };
+            let reference = Point {
+                table: if objective.trains_scores() {
+                    zeros()
+                } else {
+                    problem.reference().log().to_vec()
+                },
+                values: None,
             };
             let error = (run(&reference)?.value - want).abs() / (1.0 + want.abs());
             at_reference = at_reference.max(error);
@@ -152,8 +168,10 @@ pub fn certify_with(
             1e-10,
         ));
     }
-    if kind != Kind::Field {
+    if matches!(kind, Kind::Smooth | Kind::Kinked) {
         certificates.push(certificate("the loss is larger elsewhere", lower, 1e-12));
+    }
+    if kind != Kind::Field {
         certificates.push(certificate(
             "the loss at the reference is the formula's",
             at_reference,
@@ -170,69 +188,96 @@ pub fn certify_with(
     Ok(certificates)
 }
 
-/// The fixed point as the table that is trained.
-fn answer(objective: Objective, problem: &Problem, evidence: &Evidence) -> Result<Vec<Vec<f64>>> {
-    let limit = fixed_point(objective, problem, evidence)?.policy;
-    let log = limit.map_or_else(|| problem.reference().log().to_vec(), |p| p.log().to_vec());
-    if !objective.trains_scores() {
-        return Ok(log);
-    }
-    // The scores of which the policy is the optimum: β ln π/π_ref.
-    Ok((log.iter().zip(problem.prompts()))
-        .map(|(row, prompt)| {
-            let u = row.iter().zip(&prompt.log_reference).map(|(l, r)| l - r);
-            u.map(|u| problem.beta() * u).collect()
-        })
-        .collect())
+/// What is trained: a table, and for DRO a value beside it.
+struct Point {
+    table: Vec<Vec<f64>>,
+    values: Option<Vec<f64>>,
 }
 
-/// The loss where π = π_ref: every log-ratio is 0.
-fn value_at_reference(objective: Objective, problem: &Problem, evidence: &Evidence) -> Option<f64> {
-    use Objective as O;
-    match objective {
-        O::Copg | O::CopgCompleted => Some(0.0),
-        O::CopgSquared => Some(
-            (problem.prompts().iter().zip(&evidence.prompts))
-                .flat_map(|(prompt, share)| {
-                    let k = prompt.arms();
-                    let gap = move |i: usize| prompt.reward[i / k] - prompt.reward[i % k];
-                    (0..k * k).map(move |i| {
-                        share.mass * prompt.law.probability(i / k, i % k) * gap(i).powi(2)
-                    })
-                })
-                .sum(),
-        ),
-        O::Dpo | O::RewardModel => Some(std::f64::consts::LN_2),
-        O::Ipo => Some(0.25 / (problem.beta() * problem.beta())),
-        O::IpoCopg => Some(0.25),
-        O::IpoGpo | O::Slic => Some(1.0),
-        O::Rloo | O::PgZero | O::PgValue | O::PgSoftValue => None,
+impl Point {
+    /// The problem with the point's values.
+    fn problem(&self, problem: &Problem) -> Problem {
+        match &self.values {
+            Some(values) => problem.map_prompts(|x, prompt| prompt.value = Some(values[x])),
+            None => problem.clone(),
+        }
     }
+
+    /// `(1 − t) self + t other`
+    fn towards(&self, other: &Self, t: f64) -> Self {
+        let mix = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a + t * (b - a)).collect();
+        Self {
+            table: (self.table.iter().zip(&other.table))
+                .map(|(a, b)| mix(a, b))
+                .collect(),
+            values: (self.values.as_ref().zip(other.values.as_ref())).map(|(a, b)| mix(a, b)),
+        }
+    }
+}
+
+/// ln π of an arm whose probability is 0 in the limit: so small that its share of every gradient
+/// and loss is below rounding, at the temperatures of [`problems`].
+const NOWHERE: f64 = -400.0;
+
+/// The fixed point as what is trained, if there is one.
+fn answer(objective: Objective, problem: &Problem, evidence: &Evidence) -> Result<Option<Point>> {
+    let limit = fixed_point(objective, problem, evidence)?;
+    let values = match objective.value() {
+        Some(Value::Own) => limit.value,
+        _ => None,
+    };
+    if let Some(table) = limit.table {
+        return Ok(Some(Point { table, values }));
+    }
+    // On kinks there may be no single limit; the loss is then compared with the reference's.
+    let log = match (limit.policy, objective.spec().kind) {
+        (Some(policy), _) => policy.log().to_vec(),
+        (None, Kind::Kinked) => problem.reference().log().to_vec(),
+        (None, _) => return Ok(None),
+    };
+    let reached = |row: &Vec<f64>| row.iter().map(|l| l.max(NOWHERE)).collect();
+    let mut table: Vec<Vec<f64>> = log.iter().map(reached).collect();
+    if objective.trains_scores() {
+        // The scores of which the policy is the optimum: β ln π/π_ref.
+        for (row, prompt) in table.iter_mut().zip(problem.prompts()) {
+            let reference = prompt.log_reference.iter();
+            row.iter_mut()
+                .zip(reference)
+                .for_each(|(l, r)| *l = problem.beta() * (*l - r));
+        }
+    }
+    Ok(Some(Point { table, values }))
 }
 
 /// How far the gradient along a straight line is from the difference of the loss at its ends
 /// (Simpson's rule on 128 pieces).
 fn potential_error(
-    run: &mut impl FnMut(&[Vec<f64>]) -> Result<Evaluation>,
-    from: &[Vec<f64>],
-    to: &[Vec<f64>],
+    run: &mut impl FnMut(&Point) -> Result<Evaluation>,
+    from: &Point,
+    to: &Point,
     at_from: &Evaluation,
     at_to: &Evaluation,
 ) -> Result<f64> {
     const PIECES: usize = 128;
-    let along = |gradient: &[Vec<f64>]| -> f64 {
-        (gradient.iter().zip(from.iter().zip(to)))
-            .flat_map(|(g, (a, b))| g.iter().zip(a.iter().zip(b)).map(|(g, (a, b))| g * (b - a)))
+    let dot = |g: &[f64], a: &[f64], b: &[f64]| -> f64 {
+        g.iter()
+            .zip(a.iter().zip(b))
+            .map(|(g, (a, b))| g * (b - a))
             .sum()
     };
-    let mut sum = along(&at_from.gradient) + along(&at_to.gradient);
+    let along = |at: &Evaluation| -> f64 {
+        let rows = at.gradient.iter().zip(from.table.iter().zip(&to.table));
+        let table: f64 = rows.map(|(g, (a, b))| dot(g, a, b)).sum();
+        match (&at.value_gradient, &from.values, &to.values) {
+            (Some(g), Some(a), Some(b)) => table + dot(g, a, b),
+            _ => table,
+        }
+    };
+    let mut sum = along(at_from) + along(at_to);
     for i in 1..PIECES {
-        let t = i as f64 / PIECES as f64;
-        let point: Vec<Vec<f64>> = (from.iter().zip(to))
-            .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + t * (b - a)).collect())
-            .collect();
+        let point = from.towards(to, i as f64 / PIECES as f64);
         let weight = if i % 2 == 1 { 4.0 } else { 2.0 };
-        sum += weight * along(&run(&point)?.gradient);
+        sum += weight * along(&run(&point)?);
     }
     let integral = sum / (3.0 * PIECES as f64);
     Ok((integral - (at_to.value - at_from.value)).abs() / (1.0 + at_from.value.abs()))

@@ -82,7 +82,7 @@ fn spoiled(
         |v| Ok(Mutant::new(tape.leaf(v.to_vec()), saboteur)),
         |v| Ok(Mutant::new(tape.constant(v.to_vec()), saboteur)),
     )?;
-    let each = objective.loss(&inputs, problem.beta())?;
+    let each = objective.loss(&inputs, problem.parameters())?;
     let leaves: Vec<&Var> = leaves.iter().map(Mutant::inner).collect();
     let gradient = tape.backward(each.inner(), &batch.weight, &leaves)?;
     let value = each
@@ -123,6 +123,7 @@ fn same(objective: Objective, a: &[Evaluation], b: &[Evaluation]) -> bool {
     (a.iter().zip(b)).all(|(a, b)| {
         let value = objective.spec().kind == Kind::Field || close(a.value, b.value);
         let gradients = a.gradient.iter().flatten().zip(b.gradient.iter().flatten());
-        value && gradients.into_iter().all(|(a, b)| close(*a, *b))
+        let held = (a.value_gradient.iter().flatten()).zip(b.value_gradient.iter().flatten());
+        value && gradients.chain(held).all(|(a, b)| close(*a, *b))
     })
 }

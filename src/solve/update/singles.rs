@@ -1,0 +1,79 @@
+//! Expected updates on single responses.
+
+use super::Place;
+use crate::backend::nd::sigmoid;
+use crate::bandit::{Prompt, PromptEvidence, log_sum_exp};
+use crate::loss::Objective;
+
+/// π and u at a table of logits.
+fn policy(place: &Place<'_>, table: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let normaliser = log_sum_exp(table);
+    let log = table.iter().map(|t| t - normaliser);
+    (
+        log.clone().map(f64::exp).collect(),
+        log.zip(&place.prompt.log_reference)
+            .map(|(l, r)| l - r)
+            .collect(),
+    )
+}
+
+/// `h − π Σ h`.
+fn through_softmax(policy: &[f64], h: Vec<f64>) -> Vec<f64> {
+    let sum: f64 = h.iter().sum();
+    h.iter().zip(policy).map(|(h, p)| h - p * sum).collect()
+}
+
+/// `h − π Σ h` with `h = −μ̄ (R − cu − V)`.
+pub(super) fn regression(place: &Place<'_>, table: &[f64], c: f64, value: f64) -> Vec<f64> {
+    let (policy, u) = policy(place, table);
+    let reward = &place.share.reward;
+    let h = (place.share.mean_law().iter().enumerate())
+        .map(|(a, m)| {
+            if *m > 0.0 {
+                -m * (reward[a] - c * u[a] - value)
+            } else {
+                0.0
+            }
+        })
+        .collect();
+    through_softmax(&policy, h)
+}
+
+/// KTO: `β (h − π Σ h)`, `h = ∓μ̄ s(1 − s)`.
+pub(super) fn rated(place: &Place<'_>, table: &[f64]) -> Vec<f64> {
+    let (policy, u) = policy(place, table);
+    let beta = place.parameters.beta;
+    let h = (place.share.mean_law().iter().enumerate())
+        .map(|(a, m)| {
+            let z = beta * (u[a] - place.held);
+            let size = beta * m * sigmoid(z) * sigmoid(-z);
+            if place.share.reward[a] > place.threshold {
+                -size
+            } else {
+                size
+            }
+        })
+        .collect();
+    through_softmax(&policy, h)
+}
+
+/// The gradient with respect to V, `−(E_μ̄[R_β] − V)`, where V is trained.
+pub(super) fn of_value(objective: Objective, place: &Place<'_>, table: &[f64]) -> f64 {
+    use Objective as O;
+    match objective {
+        O::DroV | O::DroConstant | O::DroAlgorithm1 | O::DroAlgorithm1Corrected => {}
+        _ => return 0.0,
+    }
+    let normaliser = log_sum_exp(table);
+    let log_policy: Vec<f64> = table.iter().map(|t| t - normaliser).collect();
+    let beta = place.parameters.beta;
+    place.held - own_value(place.prompt, place.share, beta, &log_policy)
+}
+
+/// `V^π = E_μ̄[R − βu]`, the value that fits a policy best (DRO, section 3.2).
+pub fn own_value(prompt: &Prompt, share: &PromptEvidence, beta: f64, log_policy: &[f64]) -> f64 {
+    (share.mean_law().iter().enumerate())
+        .filter(|(_, m)| **m > 0.0)
+        .map(|(a, m)| m * (share.reward[a] - beta * (log_policy[a] - prompt.log_reference[a])))
+        .sum()
+}
