@@ -6,6 +6,7 @@ use argmin::solver::neldermead::NelderMead;
 use argmin::solver::quasinewton::LBFGS;
 
 use crate::error::{Error, Result};
+use crate::random::{Purpose, Stream};
 
 /// Where a numeric minimiser stopped.
 #[derive(Debug, Clone)]
@@ -99,15 +100,17 @@ pub fn kinked(f: impl Fn(&[f64]) -> f64, start: &[f64], scale: f64) -> Result<Mi
         value: f(&from).0,
         steps: 0,
     };
-    // A collapsed simplex is rebuilt around the best point until that stops helping.
+    // A simplex may collapse onto a kink, so it is rebuilt around the best point, each time with
+    // edges of another length in other directions.
+    let mut stream = Stream::new(0, Purpose::Start, 0);
     for round in 0..60 {
         let edge = scale / f64::from(1 + round % 6).powi(3);
-        let mut simplex = vec![from.clone()];
-        for i in 0..from.len() {
-            let mut corner = from.clone();
-            corner[i] += if round % 2 == 0 { edge } else { -edge };
-            simplex.push(corner);
-        }
+        let mut corner = || -> Vec<f64> {
+            let step = |v: &f64| v + edge * (2.0 * stream.uniform() - 1.0);
+            from.iter().map(step).collect()
+        };
+        let mut simplex: Vec<Vec<f64>> = (0..from.len()).map(|_| corner()).collect();
+        simplex.push(from.clone());
         let solver = NelderMead::new(simplex)
             .with_sd_tolerance(1e-15)
             .map_err(failed)?;
