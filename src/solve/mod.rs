@@ -16,7 +16,7 @@ pub mod preference;
 pub mod slic;
 pub mod update;
 
-use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
+use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence, population};
 use crate::error::{Error, Result};
 use crate::loss::{Baseline, Objective};
 
@@ -76,8 +76,9 @@ pub fn fixed_point(
         solve_prompt(objective, x, prompt, share, problem.beta())
     })?;
     if let (Some(_), Some(policy)) = (objective.value(), &point.policy) {
-        let own = |(x, (prompt, share)): (usize, (&Prompt, &PromptEvidence))| {
-            update::own_value(prompt, share, problem.beta(), &policy.log()[x])
+        let own = |(x, (prompt, share)): (usize, (&Prompt, &PromptEvidence))| match prompt.value {
+            Some(held) if objective == Objective::DroFixed => held,
+            _ => update::own_value(prompt, share, problem.beta(), &policy.log()[x]),
         };
         let rows = problem.prompts().iter().zip(&evidence.prompts).enumerate();
         point.value = Some(rows.map(own).collect());
@@ -142,6 +143,15 @@ fn solve_prompt(
             slic::fixed_point(prompt, share, beta)
         }
         O::PgZero | O::PgValue | O::PgSoftValue => unreachable!("a baseline was found above"),
+        O::DroFixed => {
+            let what = "the number V(x) to hold fixed";
+            let held = (prompt.value).ok_or_else(|| population::missing(x, "value", what))?;
+            // The same field as a policy gradient with baseline V, times β/2.
+            let baseline = Baseline::Given(held);
+            let part = policy_gradient::limit(x, prompt, share, beta, &baseline)?;
+            let residual = part.residual * beta / 2.0;
+            Ok(Part { residual, ..part })
+        }
         _ => Err(Error::invalid(
             "objective",
             format!("{} has no solver yet", objective.name()),

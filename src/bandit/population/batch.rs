@@ -1,0 +1,101 @@
+//! Plain numbers, and the inputs they make on any backend.
+
+use std::rc::Rc;
+
+use crate::backend::{Backend, Segments};
+use crate::error::Result;
+use crate::loss::{InputKind, Inputs, Response};
+
+/// Plain numbers of a batch: one or two responses per example, or a group of them.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The trained numbers of the first (or only) and second response of each example; of groups
+    /// and lists, of all their responses in order, in the first.
+    pub log_policy: [Vec<f64>; 2],
+    /// ln π_ref.
+    pub log_reference: [Vec<f64>; 2],
+    /// Rewards; in ranked lists, advantages.
+    pub reward: [Vec<f64>; 2],
+    /// Baselines or values of single responses, z₀ of rated ones.
+    pub baseline: Vec<f64>,
+    /// 1 or 0 for rated responses.
+    pub desirable: Vec<f64>,
+    /// Sizes of groups and lists.
+    pub sizes: Vec<usize>,
+    /// Probability of each example.
+    pub weight: Vec<f64>,
+}
+
+impl Batch {
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.weight.len()
+    }
+
+    /// Whether it has no example.
+    pub fn is_empty(&self) -> bool {
+        self.weight.is_empty()
+    }
+
+    /// The loss's inputs on any backend, and the leaves whose gradients are wanted: one array per
+    /// slot, and after it the baseline, value or z₀ where there is one.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn inputs<X: Backend>(
+        &self,
+        kind: InputKind,
+        mut leaf: impl FnMut(&[f64]) -> Result<X>,
+        mut constant: impl FnMut(&[f64]) -> Result<X>,
+    ) -> Result<(Inputs<X>, Vec<X>)> {
+        let mut response = |slot: usize| -> Result<Response<X>> {
+            Ok(Response {
+                log_policy: leaf(&self.log_policy[slot])?,
+                log_reference: constant(&self.log_reference[slot])?,
+                reward: constant(&self.reward[slot])?,
+            })
+        };
+        let first = response(0)?;
+        match kind {
+            InputKind::ScoredPairs | InputKind::LabelledPairs => {
+                let second = response(1)?;
+                let leaves = vec![first.log_policy.clone(), second.log_policy.clone()];
+                Ok((Inputs::Pair { first, second }, leaves))
+            }
+            InputKind::Singles => {
+                let baseline = leaf(&self.baseline)?;
+                let leaves = vec![first.log_policy.clone(), baseline.clone()];
+                let response = first;
+                Ok((Inputs::Single { response, baseline }, leaves))
+            }
+            InputKind::Rated => {
+                let anchor = leaf(&self.baseline)?;
+                let leaves = vec![first.log_policy.clone(), anchor.clone()];
+                let inputs = Inputs::Rated {
+                    response: first,
+                    desirable: constant(&self.desirable)?,
+                    anchor,
+                };
+                Ok((inputs, leaves))
+            }
+            InputKind::Groups | InputKind::Lists => {
+                let leaves = vec![first.log_policy.clone()];
+                let groups = Rc::new(Segments::new(&self.sizes)?);
+                let responses = first;
+                Ok((Inputs::Group { responses, groups }, leaves))
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        for slot in 0..2 {
+            self.log_policy[slot].clear();
+            self.log_reference[slot].clear();
+            self.reward[slot].clear();
+        }
+        self.baseline.clear();
+        self.desirable.clear();
+        self.sizes.clear();
+        self.weight.clear();
+    }
+}

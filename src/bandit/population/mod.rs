@@ -1,0 +1,212 @@
+//! Exact expectations as weighted batches: the sample loss, fed every example with its
+//! probability, *is* the population loss.
+
+mod batch;
+mod feed;
+mod held;
+mod rows;
+
+pub use batch::Batch;
+pub use feed::{Feed, Rating, policy_of};
+pub use held::{missing, threshold};
+pub use rows::linear_advantages;
+
+use super::evidence::{Comparisons, Evidence};
+use super::problem::{Problem, Prompt};
+use crate::backend::nd::{Tape, Var};
+use crate::error::{Error, Result};
+use crate::loss::{InputKind, Inputs, Objective};
+use held::held_against;
+use rows::Rows;
+
+/// Examples a batch holds at most; longer lists stream through in pieces of this size.
+const CHUNK: usize = 4096;
+
+/// Most arms of a prompt for which all pairs are visited.
+pub const PAIR_CAP: usize = 20_000;
+
+/// A weighted loss of a batch and its gradient with respect to each response's trained number.
+#[derive(Debug, Clone)]
+pub struct Cotangents {
+    /// Weighted sum of the per-example losses.
+    pub value: f64,
+    /// Gradients, in the order of the leaves of [`Batch::inputs`].
+    pub gradient: Vec<Vec<f64>>,
+}
+
+/// A population loss.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// Its value; means nothing for a field.
+    pub value: f64,
+    /// Its gradient with respect to the logits (for a table of scores: the scores), that is, the
+    /// negated expected update.
+    pub gradient: Vec<Vec<f64>>,
+    /// For single and rated responses, its gradient with respect to each prompt's number (baseline,
+    /// value or z₀); zero where that is detached.
+    pub value_gradient: Option<Vec<f64>>,
+    /// That number.
+    pub value_at: Option<Vec<f64>>,
+}
+
+/// Runs a loss written on [`nd`](crate::backend::nd) over a batch.
+///
+/// # Errors
+/// Those of the loss.
+pub fn on_tape(
+    kind: InputKind,
+    batch: &Batch,
+    loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+) -> Result<Cotangents> {
+    let tape = Tape::new();
+    let (inputs, leaves) = batch.inputs(
+        kind,
+        |v| Ok(tape.leaf(v.to_vec())),
+        |v| Ok(tape.constant(v.to_vec())),
+    )?;
+    let each = loss(&inputs)?;
+    let leaves: Vec<&Var> = leaves.iter().collect();
+    let gradient = tape.backward(&each, &batch.weight, &leaves)?;
+    let value = each.with(|v| v.iter().zip(&batch.weight).map(|(v, w)| v * w).sum());
+    Ok(Cotangents {
+        value,
+        gradient: gradient.into_iter().map(|g| g.to_vec()).collect(),
+    })
+}
+
+/// The population loss of a registered objective at tabular `logits` (or scores).
+///
+/// # Errors
+/// Logits that are not finite, more than [`PAIR_CAP`] arms where pairs are visited, or evidence of
+/// the wrong kind.
+pub fn evaluate(
+    problem: &Problem,
+    evidence: &Evidence,
+    objective: Objective,
+    logits: &[Vec<f64>],
+) -> Result<Evaluation> {
+    let feed = Feed::of(objective);
+    let kind = feed.inputs;
+    evaluate_with(problem, evidence, &feed, logits, |batch| {
+        on_tape(kind, batch, |inputs| {
+            objective.loss(inputs, problem.parameters())
+        })
+    })
+}
+
+/// [`evaluate`] with any engine that turns batches into weighted losses and gradients.
+///
+/// # Errors
+/// As [`evaluate`], and those of the engine.
+pub fn evaluate_with(
+    problem: &Problem,
+    evidence: &Evidence,
+    feed: &Feed,
+    logits: &[Vec<f64>],
+    mut engine: impl FnMut(&Batch) -> Result<Cotangents>,
+) -> Result<Evaluation> {
+    let shape = |table: &str, rows: usize| {
+        let prompts = problem.prompts().len();
+        if rows == prompts {
+            return Ok(());
+        }
+        let (what, remedy) = (
+            format!("it has {rows} rows"),
+            format!("give {prompts}, one per prompt"),
+        );
+        Err(Error::invalid(table, what, remedy))
+    };
+    shape("logits", logits.len())?;
+    shape("evidence", evidence.prompts.len())?;
+    for (x, (prompt, row)) in problem.prompts().iter().zip(logits).enumerate() {
+        check_row(x, prompt, row)?;
+    }
+    let trained: Vec<Vec<f64>> = (problem.prompts().iter().zip(logits))
+        .map(|(prompt, row)| feed.trained(prompt, row))
+        .collect();
+    let held = held_against(problem, evidence, feed, &trained)?;
+    let threshold = threshold(evidence);
+    let zeros = held.as_ref().map(|v| vec![0.0; v.len()]);
+    let mut total = Evaluation {
+        value: 0.0,
+        gradient: Vec::with_capacity(logits.len()),
+        value_gradient: zeros,
+        value_at: held.clone(),
+    };
+    for (x, (prompt, evidence)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
+        let listed = matches!(evidence.comparisons, Some(Comparisons::Listed { .. }));
+        let visits_pairs = match feed.inputs {
+            InputKind::Singles | InputKind::Rated | InputKind::Lists => false,
+            InputKind::Groups => true,
+            InputKind::ScoredPairs | InputKind::LabelledPairs => !listed,
+        };
+        if visits_pairs && prompt.arms() > PAIR_CAP {
+            return Err(Error::TooLarge {
+                what: "a loss over all pairs of arms",
+                cap: PAIR_CAP,
+                prompt: x,
+                arms: prompt.arms(),
+            });
+        }
+        let mut gradient = vec![0.0; prompt.arms()];
+        if evidence.mass > 0.0 {
+            let rows = Rows {
+                prompt,
+                evidence,
+                feed,
+                log_policy: &trained[x],
+                held: held.as_ref().map_or(0.0, |v| v[x]),
+                threshold: if feed.rating.per_prompt {
+                    evidence.mean_reward()
+                } else {
+                    threshold
+                },
+                x,
+            };
+            rows.stream(|batch, arms| {
+                let cotangents = engine(batch)?;
+                total.value += cotangents.value;
+                for (arms, slot) in arms.iter().zip(&cotangents.gradient) {
+                    (arms.iter().zip(slot)).for_each(|(&arm, g)| gradient[arm as usize] += g);
+                }
+                // What comes after the slots is the gradient of the number held against them.
+                let slots = arms.iter().filter(|a| !a.is_empty()).count();
+                if let (Some(sum), Some(of_value)) =
+                    (&mut total.value_gradient, cotangents.gradient.get(slots))
+                {
+                    sum[x] += of_value.iter().sum::<f64>();
+                }
+                Ok(())
+            })?;
+        }
+        feed.through(prompt, &trained[x], &mut gradient);
+        if !gradient.iter().all(|g| g.is_finite()) || !total.value.is_finite() {
+            return Err(Error::invalid(
+                format!("logits[{x}]"),
+                "the loss or its gradient overflows there",
+                "give logits nearer to each other",
+            ));
+        }
+        total.gradient.push(gradient);
+    }
+    Ok(total)
+}
+
+/// One finite number per arm.
+fn check_row(x: usize, prompt: &Prompt, row: &[f64]) -> Result<()> {
+    let (given, arms) = (row.len(), prompt.arms());
+    let fail = |what: String, remedy| Err(Error::invalid(format!("logits[{x}]"), what, remedy));
+    if given != arms {
+        let what = format!("it has {given} numbers and the prompt {arms} arms");
+        return fail(what, "give one number per kept arm");
+    }
+    if let Some(a) = row.iter().position(|l| !l.is_finite()) {
+        let what = format!("the number of arm {} is {}", prompt.kept()[a], row[a]);
+        return fail(what, "give finite numbers");
+    }
+    Ok(())
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}

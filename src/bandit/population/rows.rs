@@ -1,0 +1,174 @@
+//! The examples of a prompt, each with its probability.
+
+use super::{Batch, CHUNK, Feed, missing};
+use crate::backend::nd::sigmoid;
+use crate::bandit::evidence::{Comparisons, PromptEvidence, pair_weight};
+use crate::bandit::problem::Prompt;
+use crate::error::Result;
+use crate::loss::InputKind;
+
+/// The advantages of a list of `len` responses from worst to best: `(2j − J − 1)/J`, COPR eq. 16.
+pub fn linear_advantages(len: usize) -> Vec<f64> {
+    let n = len as f64;
+    (1..=len).map(|j| (2.0 * j as f64 - n - 1.0) / n).collect()
+}
+
+/// The examples of one prompt.
+pub(super) struct Rows<'a> {
+    pub prompt: &'a Prompt,
+    pub evidence: &'a PromptEvidence,
+    pub feed: &'a Feed,
+    pub log_policy: &'a [f64],
+    pub held: f64,
+    pub threshold: f64,
+    pub x: usize,
+}
+
+/// A batch being filled: its numbers, and the arms behind each slot.
+struct Filling<'a, V> {
+    rows: &'a Rows<'a>,
+    batch: Batch,
+    arms: [Vec<u32>; 2],
+    visit: V,
+}
+
+impl<V: FnMut(&Batch, &[Vec<u32>; 2]) -> Result<()>> Filling<'_, V> {
+    fn response(&mut self, slot: usize, arm: u32, reward: f64) {
+        let a = arm as usize;
+        self.batch.log_policy[slot].push(self.rows.log_policy[a]);
+        self.batch.log_reference[slot].push(self.rows.prompt.log_reference[a]);
+        self.batch.reward[slot].push(reward);
+        self.arms[slot].push(arm);
+    }
+
+    fn example(&mut self, weight: f64) -> Result<()> {
+        self.batch.weight.push(self.rows.evidence.mass * weight);
+        if self.batch.len() == CHUNK {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.batch.is_empty() {
+            (self.visit)(&self.batch, &self.arms)?;
+            self.batch.clear();
+            self.arms.iter_mut().for_each(Vec::clear);
+        }
+        Ok(())
+    }
+
+    fn single(&mut self, a: u32, weight: f64) -> Result<()> {
+        if weight == 0.0 {
+            return Ok(());
+        }
+        let reward = self.rows.evidence.reward[a as usize];
+        self.response(0, a, reward);
+        self.batch.baseline.push(self.rows.held);
+        let desirable = f64::from(u8::from(reward > self.rows.threshold));
+        self.batch.desirable.push(desirable);
+        self.example(weight)
+    }
+
+    fn pair(&mut self, a: u32, b: u32, weight: f64) -> Result<()> {
+        if weight == 0.0 || (a == b && !self.rows.feed.self_pairs) {
+            return Ok(());
+        }
+        let reward = &self.rows.evidence.reward;
+        let (first, second) = (reward[a as usize], reward[b as usize]);
+        self.response(0, a, first);
+        if self.rows.feed.inputs == InputKind::Groups {
+            self.response(0, b, second);
+            self.batch.sizes.push(2);
+        } else {
+            self.response(1, b, second);
+        }
+        self.example(weight)
+    }
+
+    fn list(&mut self, arms: &[u32], weight: f64) -> Result<()> {
+        for (&arm, advantage) in arms.iter().zip(linear_advantages(arms.len())) {
+            self.response(0, arm, advantage);
+        }
+        self.batch.sizes.push(arms.len());
+        self.example(weight)
+    }
+}
+
+impl Rows<'_> {
+    /// Feeds every example with its probability, in batches of at most [`CHUNK`]; `visit` gets the
+    /// batch and the arms behind each slot.
+    pub(super) fn stream(
+        &self,
+        visit: impl FnMut(&Batch, &[Vec<u32>; 2]) -> Result<()>,
+    ) -> Result<()> {
+        let mut fill = Filling {
+            rows: self,
+            batch: Batch::default(),
+            arms: [Vec::new(), Vec::new()],
+            visit,
+        };
+        match self.feed.inputs {
+            InputKind::Singles | InputKind::Rated => {
+                let both = self.feed.inputs == InputKind::Singles && self.feed.value.is_none();
+                let share = if both { 1.0 } else { 0.5 };
+                for (a, &m) in self.evidence.responses.iter().enumerate() {
+                    fill.single(a as u32, share * m)?;
+                }
+            }
+            InputKind::Groups => {
+                // By linearity any k has the expectation of k = 2.
+                let law = self.evidence.mean_law();
+                pairs(&law, &law, |a, b, w| fill.pair(a, b, w))?;
+            }
+            InputKind::Lists => {
+                let list = self.prompt.ranking.as_deref();
+                let what = "arm indices from worst to best";
+                fill.list(list.ok_or_else(|| missing(self.x, "ranking", what))?, 1.0)?;
+            }
+            InputKind::ScoredPairs => match self.evidence.compared()? {
+                Comparisons::Product { first, second } => {
+                    pairs(first, second, |a, b, w| fill.pair(a, b, w))?;
+                }
+                Comparisons::Listed { edges, .. } => {
+                    for e in edges {
+                        fill.pair(e.a, e.b, e.weight())?;
+                    }
+                }
+            },
+            InputKind::LabelledPairs => {
+                let mut both = |a: u32, b: u32, wins: f64, losses: f64| {
+                    fill.pair(a, b, wins)?;
+                    fill.pair(b, a, losses)
+                };
+                match self.evidence.compared()? {
+                    Comparisons::Product { first, second } => pairs(first, second, |a, b, w| {
+                        let gap =
+                            self.evidence.reward[a as usize] - self.evidence.reward[b as usize];
+                        both(a, b, w * sigmoid(gap), w * sigmoid(-gap))
+                    })?,
+                    Comparisons::Listed { edges, .. } => {
+                        for e in edges {
+                            both(e.a, e.b, e.wins, e.losses)?;
+                        }
+                    }
+                }
+            }
+        }
+        fill.flush()
+    }
+}
+
+/// Every unordered pair of two product laws, once.
+fn pairs(
+    first: &[f64],
+    second: &[f64],
+    mut push: impl FnMut(u32, u32, f64) -> Result<()>,
+) -> Result<()> {
+    for a in 0..first.len() {
+        for b in a..first.len() {
+            push(a as u32, b as u32, pair_weight(first, second, a, b))?;
+        }
+    }
+    Ok(())
+}
