@@ -44,10 +44,14 @@ fn instances() -> Vec<(String, Value, Problem)> {
                         "reward": row(&inputs["R"][x]),
                         "reference": row(&inputs["ref"][x]),
                         "behavior": [row(&inputs["mu1"][x]), row(&inputs["mu2"][x])],
+                        "value": number(&inputs["V"][x]),
+                        "ranking": inputs["Y"][x],
+                        "policy": Policy::softmax(&[row(&inputs["th"][x])]).probabilities()[0],
                     })
                 })
                 .collect();
-            let file = serde_json::json!({ "beta": number(&inputs["beta"]), "prompts": prompts });
+            let (beta, margin) = (number(&inputs["beta"]), number(&inputs["m"]));
+            let file = serde_json::json!({ "beta": beta, "margin": margin, "prompts": prompts });
             let problem = Problem::from_json(&file.to_string()).unwrap();
             (name, instance, problem)
         })
@@ -114,15 +118,26 @@ fn losses_at_the_test_point() {
         (O::PgZero, "PG_b0", -1.0),
         (O::PgValue, "PG_bER", -1.0),
         (O::PgSoftValue, "PG_bERbeta", -1.0),
+        (O::DroV, "DRO_V", 1.0),
+        (O::DroFixed, "DRO_V", 1.0),
+        (O::DroVEliminated, "DRO_V_eliminated", 1.0),
+        (O::Kto, "KTO_z0exact", 1.0),
+        (O::KtoNoKl, "KTO_z0zero", 1.0),
+        (O::Copr, "COPR_fit_reverse_eq7", 1.0),
+        (O::CoprForward, "COPR_fit_forward_code_sum", 1.0),
+        (O::CoprForwardMean, "COPR_fit_forward_code_mean", 1.0),
+        (O::Sft, "COPR_sft_top1", 1.0),
+        (O::AdvantageModel, "AM_self", 1.0),
+        (O::AdvantageModelDistinct, "AM_noself", 1.0),
     ];
     for (name, instance, problem) in instances() {
         let population = Evidence::population(&problem);
         for (objective, key, sign) in names {
             let want = &instance["at_test_point"][key];
-            let at = if objective == O::RewardModel {
-                "r"
-            } else {
-                "th"
+            let at = match objective {
+                O::RewardModel => "r",
+                O::AdvantageModel | O::AdvantageModelDistinct => "A",
+                _ => "th",
             };
             let got = evaluate(
                 &problem,
@@ -149,6 +164,60 @@ fn losses_at_the_test_point() {
                 );
             }
         }
+    }
+}
+
+/// The value's gradient, and the two forms of Algorithm 1, whose update is −∇L/τ.
+#[test]
+fn dro_at_the_test_point() {
+    use Objective as O;
+    for (name, instance, problem) in instances() {
+        let population = Evidence::population(&problem);
+        let logits = table(&instance["inputs"]["th"]);
+        let want = &instance["at_test_point"]["DRO_V"];
+        let of_value = row(&want["gradV"]);
+        for (objective, key) in [
+            (O::DroV, "grad"),
+            (O::DroAlgorithm1, "grad_theta_Algorithm1_as_printed"),
+            (O::DroAlgorithm1Corrected, "grad_theta_over_tau_correct"),
+        ] {
+            let got = evaluate(&problem, &population, objective, &logits).unwrap();
+            let gradient = table(&want[key]);
+            assert!(
+                distance(&got.gradient, &gradient) < GRADIENT,
+                "{name} {key}"
+            );
+            let found = got.value_gradient.unwrap();
+            assert!(
+                distance(&[found], std::slice::from_ref(&of_value)) < GRADIENT,
+                "{name} {key}"
+            );
+        }
+        let fixed = evaluate(&problem, &population, O::DroFixed, &logits).unwrap();
+        assert!(fixed.value_gradient.unwrap().iter().all(|g| *g == 0.0));
+        // Without a given value, V follows the policy.
+        let free = problem.map_prompts(|_, prompt| prompt.value = None);
+        let own = evaluate(&free, &population, O::DroV, &logits).unwrap();
+        let want = &instance["at_test_point"]["test_policy"]["V_pi_mu"];
+        assert!(
+            distance(&[own.value_at.unwrap()], &[row(want)]) < GRADIENT,
+            "{name}"
+        );
+        let kto = evaluate(&problem, &population, O::Kto, &logits).unwrap();
+        let z0 = number(&instance["at_test_point"]["KTO_z0exact"]["z0"]);
+        assert!((kto.value_at.unwrap()[0] - z0).abs() < GRADIENT, "{name}");
+    }
+}
+
+/// The likelihood term is added to the fit, nothing else.
+#[test]
+fn copr_sft_is_the_sum_of_its_terms() {
+    for (_, instance, problem) in instances() {
+        let population = Evidence::population(&problem);
+        let logits = table(&instance["inputs"]["th"]);
+        let at = |o| evaluate(&problem, &population, o, &logits).unwrap().value;
+        let sum = at(Objective::Copr) + at(Objective::Sft);
+        assert!((at(Objective::CoprSft) - sum).abs() < 1e-14);
     }
 }
 
