@@ -1,5 +1,6 @@
 //! What is exact about a policy: V*, π*, J, regret and KL, all in log space.
 
+use super::logistic::half_logistic_sums;
 use super::policy::{Policy, log_sum_exp};
 use super::problem::{Problem, Prompt};
 
@@ -65,6 +66,14 @@ impl Prompt {
             .filter(|((l, _), _)| **l != f64::NEG_INFINITY)
             .map(|((&l, r), reference)| l.exp() * (r - beta * (l - reference)))
             .sum()
+    }
+
+    /// `P(a) − ½`, where `P(a) = E_{b∼π} σ(R_a − R_b)` is how often arm a is preferred to a draw
+    /// of π. Time grows with the square of the number of arms.
+    pub fn win_margins(&self, log_policy: &[f64]) -> Vec<f64> {
+        let law: Vec<f64> = log_policy.iter().map(|l| l.exp()).collect();
+        let sums = half_logistic_sums(&self.reward, &law, &law);
+        sums.into_iter().map(|(margin, _)| margin).collect()
     }
 }
 
