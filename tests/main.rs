@@ -1,6 +1,7 @@
 //! All integration tests, in one crate so that they link once.
 
 mod bandit;
+mod bpo;
 mod certificates;
 #[cfg(not(mutants))]
 mod cli;

@@ -8,6 +8,7 @@ mod batches;
 pub mod folder;
 mod learner;
 mod optimizer;
+pub mod phases;
 mod plan;
 mod recording;
 
