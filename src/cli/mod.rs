@@ -9,6 +9,7 @@ mod problem;
 mod reproduce;
 mod sim;
 mod solve;
+mod target;
 
 use clap::{Parser, Subcommand};
 

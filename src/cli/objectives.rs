@@ -1,6 +1,7 @@
 //! `pistar objectives`
 
-use pistar::loss::Objective;
+use pistar::loss::{Objective, Spec};
+use pistar::solve::bpo::Inner;
 use serde_json::json;
 
 use super::output;
@@ -13,9 +14,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let specs = Objective::ALL.map(Objective::spec);
+    let specs: Vec<Spec> = (Objective::ALL.into_iter().map(Objective::spec))
+        .chain(Inner::ALL.into_iter().map(phased))
+        .collect();
     if args.json {
-        let all = specs.map(|s| {
+        let all = specs.iter().map(|s| {
             json!({
                 "name": s.name,
                 "formula": s.formula,
@@ -25,7 +28,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 "fixed_point": s.fixed_point,
             })
         });
-        return output::json(&json!(all));
+        return output::json(&all.collect());
     }
     let mut text = "Per-example losses, minimised. u = ln π/π_ref, d = u(preferred) − u(rejected), R_β = R − βu;\n\
                     ⟦·⟧ is detached.\n\n"
@@ -35,14 +38,35 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             .map(String::from)
             .to_vec(),
     ];
-    rows.extend(specs.map(|s| {
+    rows.extend(specs.iter().map(|s| {
         [s.name, s.formula, s.inputs.name(), s.kind.name(), s.source]
             .map(String::from)
             .to_vec()
     }));
     text += &output::columns(&rows);
     text += "\nWhere they converge, on the population\n";
-    text +=
-        &output::columns(&specs.map(|s| vec![format!("  {}", s.name), s.fixed_point.to_string()]));
+    let ends = specs
+        .iter()
+        .map(|s| vec![format!("  {}", s.name), s.fixed_point.to_string()]);
+    text += &output::columns(&ends.collect::<Vec<_>>());
     output::print(&text)
+}
+
+/// BPO: phases of a registered loss.
+fn phased(inner: Inner) -> Spec {
+    let (formula, fixed_point) = match inner {
+        Inner::Dpo => ("dpo in phases", "π_0 e^{kR/β} after k phases"),
+        Inner::Ipo => (
+            "ipo in phases",
+            "π_{k−1} e^{P/β} after phase k, P the win rate against π_{k−1}",
+        ),
+        Inner::Slic => ("slic in phases", "π_{k−1} e^{z/β} after phase k, z integer"),
+    };
+    Spec {
+        name: inner.name(),
+        formula,
+        source: "BPO, Algorithm 1 (reference = behaviour = last phase's policy)",
+        fixed_point,
+        ..inner.objective().spec()
+    }
 }

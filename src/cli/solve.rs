@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use pistar::bandit::{Beta, Evidence, Policy, Problem};
-use pistar::loss::Objective;
+use pistar::solve::bpo::phases;
 use pistar::solve::{FixedPoint, fixed_point};
 use pistar::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use super::target::Target;
 use super::{input, output};
 
 /// Prompts and arms shown to people before the rest is left out.
@@ -19,12 +20,15 @@ Examples:
   pistar problem new > toy.json
   pistar solve toy.json
   pistar solve toy.json --objective ipo --beta 0.1,0.3,1
+  pistar solve toy.json --objective bpo-dpo,bpo-ipo --phases 5
   pistar problem draw toy.json --kind preferences --samples 1000 > data.jsonl
   pistar solve toy.json --data data.jsonl --json
 
 JSON: one object {\"beta\", \"optimum\", \"fixed_points\"}; with several temperatures, a list of them.
 In log_policy, null stands for minus infinity. A fixed point without a policy has none, or one that
-depends on the path: its notes say which. \"skipped\" names objectives beyond a solver's cap.")]
+depends on the path: its notes say which. \"value\" is DRO's V, \"table\" the scores of what trains
+scores. \"skipped\" names objectives beyond a solver's cap, and those that need a field the problem
+lacks (`value`, `ranking`, `margin`).")]
 pub struct Args {
     /// Problem file, JSON or TOML (`-` reads standard input)
     problem: PathBuf,
@@ -32,8 +36,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Only these objectives (repeatable; `pistar objectives` lists them)
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = input::objective)]
-    objective: Vec<Objective>,
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = Target::parse)]
+    objective: Vec<Target>,
+    /// Phases of bpo-dpo, bpo-ipo and bpo-slic, each solved exactly
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    phases: usize,
     /// Temperatures to solve at, instead of the problem's own (separated by commas)
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     beta: Vec<f64>,
@@ -48,8 +55,8 @@ pub struct Args {
 /// The answers at one temperature.
 struct Answer {
     problem: Problem,
-    solved: Vec<(Objective, FixedPoint)>,
-    skipped: Vec<(Objective, Error)>,
+    solved: Vec<(Target, FixedPoint)>,
+    skipped: Vec<(Target, Error)>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -71,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 Some(data) => Evidence::from_dataset(&problem, data),
                 None => Evidence::population(&problem),
             };
-            solve(problem, &evidence, &args.objective)
+            solve(problem, &evidence, args)
         })
         .collect::<Result<Vec<_>>>()?;
     if args.json {
@@ -88,18 +95,32 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Objectives that were asked for must succeed; of all, those that cannot are named and skipped.
-fn solve(problem: Problem, evidence: &Evidence, asked: &[Objective]) -> Result<Answer> {
+fn solve(problem: Problem, evidence: &Evidence, args: &Args) -> Result<Answer> {
     let (mut solved, mut skipped) = (Vec::new(), Vec::new());
     let mut seen = std::collections::BTreeSet::new();
-    let objectives = if asked.is_empty() {
-        &Objective::ALL[..]
+    let asked = !args.objective.is_empty();
+    let targets = if asked {
+        args.objective.clone()
     } else {
-        asked
+        Target::all()
     };
-    for &objective in objectives.iter().filter(|&&o| seen.insert(o)) {
-        match fixed_point(objective, &problem, evidence) {
-            Ok(point) => solved.push((objective, point)),
-            Err(error) if asked.is_empty() => skipped.push((objective, error)),
+    let at = |target| match target {
+        Target::Loss(objective) => fixed_point(objective, &problem, evidence),
+        Target::Phases(_) if args.data.is_some() => Err(Error::invalid(
+            target.name(),
+            "it draws its own pairs, phase by phase",
+            "leave it out, or leave out --data",
+        )),
+        Target::Phases(inner) => {
+            let mut all = phases(&problem, inner, args.phases)?;
+            all.pop()
+                .ok_or_else(|| Error::invalid("--phases", "it is 0", "ask for at least one phase"))
+        }
+    };
+    for target in targets.into_iter().filter(|&t| seen.insert(t)) {
+        match at(target) {
+            Ok(point) => solved.push((target, point)),
+            Err(error) if !asked => skipped.push((target, error)),
             Err(error) => return Err(error),
         }
     }
@@ -111,15 +132,17 @@ fn solve(problem: Problem, evidence: &Evidence, asked: &[Objective]) -> Result<A
 }
 
 impl Answer {
+    /// A table over all arms of the file; what is not finite becomes null.
+    fn restored(&self, table: &[Vec<f64>], fill: f64) -> Value {
+        let rows = self.problem.restore(table, fill).into_iter();
+        rows.map(|row| row.into_iter().map(output::nullable).collect::<Vec<_>>())
+            .collect()
+    }
+
     fn policies(&self, policy: &Policy) -> (Value, Value) {
-        let restored = |table: &[Vec<f64>], fill| -> Value {
-            let rows = self.problem.restore(table, fill).into_iter();
-            rows.map(|row| row.into_iter().map(output::nullable).collect::<Vec<_>>())
-                .collect()
-        };
         (
-            restored(&policy.probabilities(), 0.0),
-            restored(policy.log(), f64::NEG_INFINITY),
+            self.restored(&policy.probabilities(), 0.0),
+            self.restored(policy.log(), f64::NEG_INFINITY),
         )
     }
 
@@ -132,7 +155,7 @@ impl Answer {
                 Some(policy) => self.policies(policy),
                 None => (Value::Null, Value::Null),
             };
-            let entry = json!({
+            let mut entry = json!({
                 "policy": policy,
                 "log_policy": log_policy,
                 "regret": point.regret,
@@ -141,6 +164,12 @@ impl Answer {
                 "unique": point.unique,
                 "notes": point.notes,
             });
+            if let Some(value) = &point.value {
+                entry["value"] = json!(value);
+            }
+            if let Some(table) = &point.table {
+                entry["table"] = self.restored(table, f64::NAN);
+            }
             points.insert(objective.name().into(), entry);
         }
         let mut answer = json!({
@@ -249,6 +278,20 @@ impl Answer {
         }
         if prompts.len() > SHOWN {
             text += &format!("\n… {} prompts in all; --json has them\n", prompts.len());
+        }
+        for (objective, point) in &self.solved {
+            let rows = |table: &[Vec<f64>]| -> String {
+                let shown = table.iter().take(SHOWN).map(|row| output::list(row, SHOWN));
+                shown.collect::<Vec<_>>().join(" ")
+            };
+            let name = objective.name();
+            if let Some(value) = &point.value {
+                text += &format!("\n{name}: V = {}\n", output::list(value, SHOWN));
+            }
+            if let Some(table) = &point.table {
+                let table = problem.restore(table, f64::NAN);
+                text += &format!("\n{name}: scores {}\n", rows(&table));
+            }
         }
         // The same note of several objectives is printed once.
         let mut notes: Vec<(String, Vec<&str>)> = Vec::new();

@@ -310,7 +310,11 @@ fn part(
     log_policy: Vec<f64>,
 ) -> Result<Part> {
     cap(x, prompt)?;
-    let gradient = update::gradient(inner.objective(), x, prompt, share, beta, &log_policy)?;
+    let gradient = update::gradient(
+        inner.objective(),
+        update::Place::new(x, prompt, share, beta),
+        &log_policy,
+    )?;
     Ok(Part {
         residual: largest(gradient),
         log_policy: Some(log_policy),

@@ -1,0 +1,44 @@
+//! What `solve` and `loss` know by name: the registered objectives, and BPO's phases of some.
+
+use pistar::loss::Objective;
+use pistar::solve::bpo::Inner;
+use pistar::{Error, Result};
+
+/// An objective, or phases of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// A registered objective.
+    Loss(Objective),
+    /// BPO with that inner loss.
+    Phases(Inner),
+}
+
+impl Target {
+    /// All of them, in the order of tables.
+    pub fn all() -> Vec<Self> {
+        let losses = Objective::ALL.into_iter().map(Self::Loss);
+        losses
+            .chain(Inner::ALL.into_iter().map(Self::Phases))
+            .collect()
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loss(objective) => objective.name(),
+            Self::Phases(inner) => inner.name(),
+        }
+    }
+
+    /// The target of that name, for clap.
+    pub fn parse(name: &str) -> Result<Self> {
+        let all = Self::all();
+        (all.iter().copied().find(|t| t.name() == name)).ok_or_else(|| {
+            let known: Vec<_> = all.iter().map(|t| t.name()).collect();
+            Error::invalid(
+                "objective",
+                format!("`{name}` is not registered"),
+                format!("use one of {}", known.join(", ")),
+            )
+        })
+    }
+}
