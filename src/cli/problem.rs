@@ -74,6 +74,9 @@ const TOML: &str = "\
 # Temperature of the KL penalty.
 beta = 0.5
 
+# The Advantage Model's m; may be left out where it is not asked for.
+margin = 2.5
+
 # One table per prompt. `weight` may be left out of all (then they weigh the same), `reference` may
 # be left out (then it is uniform), one behaviour law stands for both. Instead of `behavior`, `pairs`
 # gives the joint law of (y, y') as a square table.
@@ -82,16 +85,24 @@ weight = 1.0
 reward = [2.5, 2.0, 1.0]
 reference = [0.3333333333333333, 0.3333333333333333, 0.3333333333333333]
 behavior = [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]
+
+# May be left out: V(x) for DRO with a fixed value, a ranking for COPR (some arms, the worst first),
+# and the policy under which centred advantages have mean zero (else the reference).
+value = 1.7
+ranking = [2, 1, 0]
 ";
 
 const JSON: &str = r#"{
   "beta": 0.5,
+  "margin": 2.5,
   "prompts": [
     {
       "weight": 1.0,
       "reward": [2.5, 2.0, 1.0],
       "reference": [0.3333333333333333, 0.3333333333333333, 0.3333333333333333],
-      "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]
+      "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]],
+      "value": 1.7,
+      "ranking": [2, 1, 0]
     }
   ]
 }
