@@ -228,7 +228,7 @@ fn notes_go_with_uniqueness() {
         Problem::from_json(&file).unwrap()
     };
     for (behavior, connected) in [("[0.2, 0.3, 0.5]", true), ("[0.5, 0.5, 0]", false)] {
-        let problem = problem(behavior);
+        let problem = any_::complete(&problem(behavior));
         for objective in Objective::ALL {
             let found = fixed_point(objective, &problem, &Evidence::population(&problem)).unwrap();
             // Without a baseline an arm that is never shown goes to 0, whatever the path.

@@ -154,23 +154,13 @@ fn updates_agree(problem: &Problem, evidence: &Evidence, logits: &[Vec<f64>]) {
             continue;
         }
         let got = evaluate(problem, evidence, objective, logits).unwrap();
-        let mut derived = Vec::new();
-        for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
-            let row = if share.mass > 0.0 {
-                update::gradient(
-                    objective,
-                    update::Place::new(x, prompt, share, problem.beta()),
-                    &logits[x],
-                )
-                .unwrap()
-            } else {
-                vec![0.0; prompt.arms()]
-            };
-            derived.push(
-                row.into_iter()
-                    .map(|g| share.mass * g)
-                    .collect::<Vec<f64>>(),
-            );
+        let held = got.value_at.as_deref();
+        let expected = update::expected(objective, problem, evidence, logits, held).unwrap();
+        let derived = expected.table;
+        if let Some(of_value) = got.value_gradient {
+            let scale = 1.0 + of_value.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
+            let apart = distance(&[of_value], &[expected.held]);
+            assert!(apart < 1e-12 * scale, "{objective:?}");
         }
         let scale = 1.0
             + derived
@@ -208,7 +198,7 @@ proptest! {
 /// Logged rewards change what is seen of an arm, not the labels of unlabelled pairs.
 #[test]
 fn kinds_of_examples_mix() {
-    let problem = super::common::toy();
+    let problem = super::common::strategies::complete(&super::common::toy());
     let lines = "{\"prompt\": 0, \"first\": 0, \"second\": 1}\n\
                  {\"prompt\": 0, \"first\": 1, \"second\": 2}\n\
                  {\"prompt\": 0, \"arm\": 0, \"reward\": 10.0}\n";

@@ -132,7 +132,7 @@ impl Config {
 
 /// Whether sampled pairs are all an objective needs: no value to learn beside the policy, no
 /// ratings, lists or centring.
-fn trainable(objective: Objective) -> bool {
+pub fn trainable(objective: Objective) -> bool {
     let pairs = !matches!(objective.spec().inputs, InputKind::Rated | InputKind::Lists);
     let whole = objective != Objective::AdvantageModelDistinct;
     pairs && whole && objective.value().is_none() && objective.table() != Table::CentredScores

@@ -111,7 +111,20 @@ pub fn problem_of(beta: f64, weights: &[f64], rows: &[Row]) -> Problem {
             Prompt::new(&place, weight, &row.reward, &reference, &row.law).unwrap()
         })
         .collect();
-    Problem::new(Beta::new("beta", beta).unwrap(), prompts).unwrap()
+    complete(&Problem::new(Beta::new("beta", beta).unwrap(), prompts).unwrap())
+}
+
+/// The problem with what some objectives need besides: a value a little below V*, a ranking by
+/// reward (without the worst of four arms or more), a margin. None depends on the order of the arms.
+pub fn complete(problem: &Problem) -> Problem {
+    let beta = problem.beta();
+    let with_margin = problem.with_margin(2.5).unwrap();
+    with_margin.map_prompts(|_, prompt| {
+        prompt.value = Some(prompt.optimum(beta).0 - 0.3);
+        let mut ranking: Vec<u32> = (0..prompt.arms() as u32).collect();
+        ranking.sort_by(|&a, &b| prompt.reward[a as usize].total_cmp(&prompt.reward[b as usize]));
+        prompt.ranking = Some(ranking.split_off(usize::from(prompt.arms() > 3)));
+    })
 }
 
 fn contextual<S: Strategy<Value = Row>>(

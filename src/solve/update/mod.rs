@@ -76,6 +76,11 @@ pub fn expected(
         held: Vec::new(),
     };
     for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
+        if share.mass == 0.0 {
+            all.table.push(vec![0.0; prompt.arms()]);
+            all.held.push(0.0);
+            continue;
+        }
         let threshold = match objective {
             Objective::KtoPerPrompt => share.mean_reward(),
             _ => pooled,
