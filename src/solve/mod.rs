@@ -5,6 +5,8 @@
 //! the only one. Where it is not, the answer is the limit of gradient flow from the reference (for
 //! SLiC, the vertex reached from it by unit steps), and the notes say what stays free.
 
+pub mod advantage;
+pub mod calibration;
 pub mod copg;
 pub mod graph;
 pub mod ipo;
