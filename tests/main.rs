@@ -1,5 +1,6 @@
 //! All integration tests, in one crate so that they link once.
 
+mod advantage;
 mod bandit;
 mod bpo;
 mod certificates;

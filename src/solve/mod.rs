@@ -6,6 +6,8 @@
 //! SLiC, the vertex reached from it by unit steps), and the notes say what stays free.
 
 pub mod bpo;
+pub mod advantage;
+pub mod calibration;
 pub mod copg;
 pub mod graph;
 pub mod ipo;
