@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Err(error) if cli::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(2)
+            ExitCode::from(if error.is::<cli::Found>() { 1 } else { 2 })
         }
     }
 }

@@ -5,6 +5,8 @@ mod bandit;
 mod bpo;
 mod certificates;
 #[cfg(not(mutants))]
+mod claims;
+#[cfg(not(mutants))]
 mod cli;
 mod common;
 mod copg;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use pistar::bandit::{Dataset, Problem};
 use pistar::loss::Objective;
+use pistar::verify::claims::Paper;
 use pistar::{Error, Result};
 
 /// How a path is called in messages.
@@ -76,4 +77,9 @@ pub fn dataset(path: &Path, problem: &Problem) -> Result<Dataset> {
 /// Objectives by name.
 pub fn objective(name: &str) -> Result<Objective> {
     Objective::from_name(name)
+}
+
+/// Papers by name.
+pub fn paper(name: &str) -> Result<Paper> {
+    Paper::from_name(name)
 }

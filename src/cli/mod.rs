@@ -1,5 +1,6 @@
 //! The command line: one subcommand a file.
 
+mod claims;
 mod figure;
 mod input;
 mod loss;
@@ -33,6 +34,8 @@ enum Command {
     Loss(loss::Args),
     /// The registered objectives: formula, inputs, kind, source
     Objectives(objectives::Args),
+    /// What five papers claim, checked now: verdict, evidence, numbers
+    Claims(claims::Args),
     /// A problem file to start from, or data drawn from one
     Problem(problem::Args),
     /// Train by sampling: run an experiment, or the same on your own problem
@@ -43,11 +46,17 @@ enum Command {
     Reproduce(reproduce::Args),
 }
 
+/// Ran to its end and found something wrong: exit code 1, where a command that cannot run has 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Found(pub String);
+
 pub fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Solve(args) => solve::run(&args),
         Command::Loss(args) => loss::run(&args),
         Command::Objectives(args) => objectives::run(&args),
+        Command::Claims(args) => claims::run(&args),
         Command::Problem(args) => problem::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Figure(args) => figure::run(&args),

@@ -50,6 +50,33 @@ pub fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Widest line of text for people.
+pub const WIDTH: usize = 96;
+
+/// Breaks text into lines of at most [`WIDTH`], the first indented by `first` and the others by
+/// `rest` spaces.
+pub fn wrap(text: &str, first: usize, rest: usize) -> String {
+    let mut wrapped = " ".repeat(first);
+    let mut column = first;
+    let mut fresh = true;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if !fresh && column + 1 + length > WIDTH {
+            wrapped.push('\n');
+            wrapped.extend(std::iter::repeat_n(' ', rest));
+            (column, fresh) = (rest, true);
+        }
+        if !fresh {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        (column, fresh) = (column + length, false);
+    }
+    wrapped.push('\n');
+    wrapped
+}
+
 /// A number for people: four or five digits, exponents where they help.
 pub fn number(x: f64) -> String {
     let size = x.abs();

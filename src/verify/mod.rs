@@ -5,6 +5,7 @@
 //! the value at the reference. [`sabotage`] tests the checks themselves.
 
 pub mod claims;
+mod flow;
 mod reference;
 mod sabotage;
 

@@ -8,7 +8,7 @@ mod copg;
 use rayon::prelude::*;
 
 use crate::bandit::{Problem, Shape, random_problem};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A source paper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +46,34 @@ impl Paper {
             Self::AdvantageModel => "advantage-model",
         }
     }
+
+    /// Its title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Copg => "Contrastive Policy Gradient",
+            Self::Dro => "Direct Reward Optimisation",
+            Self::Copr => "Continual Optimal Policy Regularisation",
+            Self::Bpo => "Behaviour Preference Optimisation",
+            Self::AdvantageModel => "Advantage Model and Selective Rehearsal",
+        }
+    }
+
+    /// The paper of that name.
+    ///
+    /// # Errors
+    /// An unknown name: the message lists the known ones.
+    pub fn from_name(name: &str) -> Result<Self> {
+        (Self::ALL.into_iter())
+            .find(|paper| paper.name() == name)
+            .ok_or_else(|| {
+                let known = Self::ALL.map(Self::name).join(", ");
+                Error::invalid(
+                    "paper",
+                    format!("`{name}` is not one of the papers"),
+                    format!("use one of {known}"),
+                )
+            })
+    }
 }
 
 /// What came of a claim.
@@ -62,6 +90,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, in the order of tables.
+    pub const ALL: [Self; 4] = [Self::Holds, Self::HoldsIf, Self::Misprint, Self::Refuted];
+
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
