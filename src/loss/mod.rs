@@ -24,7 +24,7 @@ pub use baseline::{Baseline, Value};
 pub use registry::{InputKind, Kind, Objective, Spec, Table};
 
 use crate::backend::{Backend, Segments};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The numbers an objective has besides its inputs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +33,23 @@ pub struct Parameters {
     pub beta: f64,
     /// m, the Advantage Model's margin.
     pub margin: Option<f64>,
+}
+
+impl Parameters {
+    /// The margin, for an objective that needs one.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn needed_margin(&self) -> Result<f64> {
+        self.margin.ok_or_else(|| {
+            let remedy = "give the problem a `margin`, the m of the Advantage Model";
+            Error::invalid(
+                "margin",
+                "it is missing, and the objective needs it",
+                remedy,
+            )
+        })
+    }
 }
 
 impl From<f64> for Parameters {

@@ -519,7 +519,8 @@ impl Objective {
         inputs: &Inputs<X>,
         parameters: impl Into<Parameters>,
     ) -> Result<X> {
-        let Parameters { beta, margin: m } = parameters.into();
+        let parameters = parameters.into();
+        let beta = parameters.beta;
         match (self, inputs) {
             (Self::Copg, Inputs::Pair { first, second }) => copg::copg(first, second, beta),
             (Self::CopgCompleted, Inputs::Pair { first, second }) => {
@@ -589,10 +590,7 @@ impl Objective {
                 Self::AdvantageModel | Self::AdvantageModelDistinct | Self::AdvantageModelCentred,
                 Inputs::Pair { first, second },
             ) => {
-                let margin = m.ok_or_else(|| {
-                    let remedy = "give the problem a `margin`, the m of the Advantage Model";
-                    Error::invalid("margin", "it is missing", remedy)
-                })?;
+                let margin = parameters.needed_margin()?;
                 advantage::advantage_model(&first.log_policy, &second.log_policy, margin)
             }
             _ => Err(Error::Inputs {

@@ -5,8 +5,8 @@
 //! the only one. Where it is not, the answer is the limit of gradient flow from the reference (for
 //! SLiC, the vertex reached from it by unit steps), and the notes say what stays free.
 
-pub mod bpo;
 pub mod advantage;
+pub mod bpo;
 pub mod calibration;
 pub mod copg;
 pub mod graph;
@@ -75,6 +75,22 @@ pub fn fixed_point(
     problem: &Problem,
     evidence: &Evidence,
 ) -> Result<FixedPoint> {
+    use Objective as O;
+    use advantage::Form;
+    let scores = |form| -> Result<FixedPoint> {
+        advantage::fixed_point(
+            problem,
+            evidence,
+            problem.parameters().needed_margin()?,
+            form,
+        )
+    };
+    match objective {
+        O::AdvantageModel => return scores(Form::SelfPairs),
+        O::AdvantageModelDistinct => return scores(Form::Distinct),
+        O::AdvantageModelCentred => return scores(Form::Centred),
+        _ => {}
+    }
     let mut point = assemble(problem, evidence, |x, prompt, share| {
         solve_prompt(objective, x, prompt, share, problem.beta())
     })?;

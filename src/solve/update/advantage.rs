@@ -2,16 +2,13 @@
 
 use super::Place;
 use crate::backend::nd::sigmoid;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::loss::Objective;
 
 /// The gradient of eq. 6 with respect to the scores; of the centred form, with respect to scores
 /// whose mean is subtracted before.
 pub(super) fn gradient(objective: Objective, place: &Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
-    let margin = place.parameters.margin.ok_or_else(|| {
-        let remedy = "give the problem a `margin`, the m of the Advantage Model";
-        Error::invalid("margin", "it is missing", remedy)
-    })?;
+    let margin = place.parameters.needed_margin()?;
     let centred = objective == Objective::AdvantageModelCentred;
     let centre = place.prompt.centre();
     let mean = if centred {
