@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pistar::backend::nd::{Tape, Var};
 use pistar::bandit::population::Batch;
-use pistar::loss::{InputKind, Objective};
+use pistar::loss::{InputKind, Objective, Parameters};
 use pistar::random::{Purpose, Stream};
 
 const SIZES: [usize; 3] = [64, 4_096, 65_536];
@@ -11,15 +11,27 @@ const SIZES: [usize; 3] = [64, 4_096, 65_536];
 fn batch(kind: InputKind, n: usize) -> Batch {
     let mut stream = Stream::new(0, Purpose::Problem, 0);
     let mut draw = |n: usize| -> Vec<f64> { (0..n).map(|_| stream.uniform() - 0.5).collect() };
-    let second = if kind == InputKind::Singles { 0 } else { n };
+    // Groups and lists are of two responses each, all in the first slot.
+    let (first, second, sizes) = match kind {
+        InputKind::ScoredPairs | InputKind::LabelledPairs => (n, n, 0),
+        InputKind::Singles | InputKind::Rated => (n, 0, 0),
+        InputKind::Groups | InputKind::Lists => (2 * n, 0, n),
+    };
     Batch {
-        log_policy: [draw(n), draw(second)],
-        log_reference: [draw(n), draw(second)],
-        reward: [draw(n), draw(second)],
+        log_policy: [draw(first), draw(second)],
+        log_reference: [draw(first), draw(second)],
+        reward: [draw(first), draw(second)],
         baseline: draw(n),
+        desirable: (0..n).map(|i| (i % 2) as f64).collect(),
+        sizes: vec![2; sizes],
         weight: vec![1.0 / n as f64; n],
     }
 }
+
+const PARAMETERS: Parameters = Parameters {
+    beta: 0.5,
+    margin: Some(2.5),
+};
 
 fn nd(objective: Objective, batch: &Batch) -> f64 {
     let tape = Tape::new();
@@ -30,7 +42,7 @@ fn nd(objective: Objective, batch: &Batch) -> f64 {
             |v| Ok(tape.constant(v.to_vec())),
         )
         .expect("a batch of the right kind");
-    let loss = objective.loss(&inputs, 0.5).expect("a loss");
+    let loss = objective.loss(&inputs, PARAMETERS).expect("a loss");
     let leaves: Vec<&Var> = leaves.iter().collect();
     tape.backward(&loss, &batch.weight, &leaves)
         .expect("a gradient")[0][0]
@@ -47,7 +59,7 @@ fn candle(objective: Objective, batch: &Batch) -> f64 {
             |v| constant(v, DType::F64, &Device::Cpu),
         )
         .expect("a batch of the right kind");
-    let loss = objective.loss(&inputs, 0.5).expect("a loss");
+    let loss = objective.loss(&inputs, PARAMETERS).expect("a loss");
     let leaves: Vec<_> = leaves.iter().collect();
     backward(&loss, &batch.weight, &leaves).expect("a gradient")[0][0]
 }

@@ -195,8 +195,8 @@ fn slic_has_slope_zero_at_its_kink() {
         log_policy: [vec![-1.0], vec![-3.0]],
         log_reference: [vec![-2.0], vec![-2.0]],
         reward: [vec![0.0], vec![0.0]],
-        baseline: vec![],
         weight: vec![1.0],
+        ..Batch::default()
     };
     let kind = InputKind::LabelledPairs;
     let nd = on_tape(kind, &batch, |i| Objective::Slic.loss(i, 0.5)).unwrap();
@@ -212,7 +212,7 @@ fn slic_has_slope_zero_at_its_kink() {
 }
 
 /// Every operation of the trait, once.
-const OPERATIONS: [&str; 15] = [
+const OPERATIONS: [&str; 18] = [
     "add",
     "sub",
     "mul",
@@ -228,6 +228,9 @@ const OPERATIONS: [&str; 15] = [
     "spread",
     "neg",
     "square",
+    "exp",
+    "ln",
+    "log_softmax",
 ];
 
 fn segments_of(points: usize) -> Rc<Segments> {
@@ -255,6 +258,10 @@ fn apply<X: Backend>(operation: &str, x: &X, y: &X) -> pistar::Result<X> {
         "spread" => x.segment_sum(&segments)?.square()?.spread(&segments),
         "neg" => x.neg(),
         "square" => x.square(),
+        // Of numbers whose exponential and logarithm are finite.
+        "exp" => x.softplus()?.neg()?.exp(),
+        "ln" => x.softplus()?.affine(1.0, 1.0)?.ln(),
+        "log_softmax" => x.log_softmax(&segments),
         other => unreachable!("{other}"),
     }
 }
