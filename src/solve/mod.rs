@@ -6,8 +6,11 @@
 //! SLiC, the vertex reached from it by unit steps), and the notes say what stays free.
 
 pub mod copg;
+pub mod dro;
+mod flow;
 pub mod graph;
 pub mod ipo;
+pub mod kto;
 mod laplacian;
 mod min_cut;
 pub mod minimise;
