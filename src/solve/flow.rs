@@ -183,8 +183,29 @@ fn woodbury(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// How far a step x is from solving `x/h − J x = F`, J being taken from differences of F, in units
+    /// of the largest term.
+    pub(in crate::solve) fn implicit_error(motion: &impl Motion, point: &[f64], h: f64) -> f64 {
+        let point = motion.settle(point.to_vec());
+        let at = motion.local(&point);
+        let step = motion.step(&at, h).unwrap();
+        let eps = 1e-5 / largest(step.iter().copied()).max(1.0);
+        let moved = |sign: f64| -> Vec<f64> {
+            let to = (point.iter().zip(&step)).map(|(t, x)| t + sign * eps * x);
+            let at = motion.local(&motion.settle(to.collect()));
+            motion.update(&at).to_vec()
+        };
+        let (ahead, behind) = (moved(1.0), moved(-1.0));
+        let update = motion.update(&at);
+        let errors = (0..point.len()).map(|a| {
+            let along = (ahead[a] - behind[a]) / (2.0 * eps);
+            step[a] / h - along - update[a]
+        });
+        largest(errors) / largest(update.iter().copied())
+    }
 
     #[test]
     fn woodbury_solves_its_system() {

@@ -766,3 +766,64 @@ impl Motion for Field {
         self.nearly.is_finite() && self.settles(point, at.z)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bandit::{Shape, random_problem};
+    use crate::solve::flow::tests::implicit_error;
+
+    #[test]
+    fn steps_are_linearly_implicit() {
+        for (exact, beta) in [
+            (KlTerm::Exact, 0.4),
+            (KlTerm::Exact, 2.0),
+            (KlTerm::Zero, 0.7),
+        ] {
+            let shape = Shape {
+                prompts: 3,
+                arms: 4,
+                beta,
+                reward_scale: 1.0,
+            };
+            let problem = random_problem(shape, 7).unwrap();
+            let evidence = Evidence::population(&problem);
+            let pulls: Vec<Vec<f64>> = (0..3)
+                .map(|x| (0..4).map(|a| ((x * 4 + a) as f64).cos()).collect())
+                .collect();
+            let field = Field::new(&problem, &evidence, &pulls, exact);
+            let point: Vec<f64> = (0..12).map(|a| (a as f64 * 0.7).sin()).collect();
+            let error = implicit_error(&field, &point, 30.0);
+            assert!(error < 1e-7, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_arm_solves_its_equation() {
+        for beta in [1e-3, 0.3, 0.9, 0.999, 1.0] {
+            for t in [-1e4, -30.0, -1.0, -1e-6, 1e-9, 1.0, 40.0] {
+                let v = bend(t, beta);
+                if v == f64::NEG_INFINITY {
+                    assert!(beta == 1.0 && t >= 0.0);
+                    continue;
+                }
+                let gap = log_slope(v) - v / beta - t;
+                let slope = 1.0 / beta - 1.0 + 2.0 * sigmoid(v);
+                let rounding = 4e-16 * (v.abs() / beta + t.abs() + 1.0) / slope;
+                assert!(
+                    (gap / slope).abs() <= rounding.max(1e-15),
+                    "{beta} {t}: {v} {gap}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn crossings_are_found() {
+        let root = crossing(|x| 2.0 - x * x, 0.0, 5.0);
+        assert!((root - 2f64.sqrt()).abs() < 1e-15, "{root}");
+        let root = crossing(|x| (1.0 - x).powi(9), 0.0, 100.0);
+        assert!((root - 1.0).abs() < 1e-2, "{root}");
+        assert_eq!(crossing(|x| -x, 0.0, 5.0), 0.0);
+    }
+}

@@ -43,7 +43,11 @@ pub fn instances() -> Vec<(String, Value, Problem)> {
                 })
                 .collect();
             let file = serde_json::json!({ "beta": number(&inputs["beta"]), "prompts": prompts });
-            (name, instance.clone(), Problem::from_json(&file.to_string()).unwrap())
+            (
+                name,
+                instance.clone(),
+                Problem::from_json(&file.to_string()).unwrap(),
+            )
         })
         .collect()
 }

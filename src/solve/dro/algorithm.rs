@@ -161,19 +161,10 @@ impl Pair<'_> {
     /// The largest real part of an eigenvalue of the joint Jacobian, the one of the normaliser (0)
     /// included; none for large prompts.
     fn growth(&self, point: &[f64]) -> Option<f64> {
-        let n = self.prompt.arms();
-        if n > SPECTRUM_CAP {
+        if self.prompt.arms() > SPECTRUM_CAP {
             return None;
         }
-        let at = self.local(point);
-        let (column, row) = self.coupling(&at);
-        let inner = self.field(at.value, |field| field.jacobian(&at.logits));
-        let jacobian = DMatrix::from_fn(n + 1, n + 1, |a, c| match (a < n, c < n) {
-            (true, true) => 0.5 * inner[(a, c)],
-            (true, false) => column[a],
-            (false, true) => row[c],
-            (false, false) => -1.0,
-        });
+        let jacobian = self.jacobian(&self.local(point));
         let schur = Schur::try_new(jacobian, f64::EPSILON, 10_000)?;
         let real = schur
             .complex_eigenvalues()
@@ -181,6 +172,19 @@ impl Pair<'_> {
             .map(|l| l.re)
             .fold(f64::NEG_INFINITY, |a, b| if b > a { b } else { a });
         Some(real)
+    }
+
+    /// The derivative of both updates with respect to logits and value.
+    fn jacobian(&self, at: &At) -> DMatrix<f64> {
+        let n = self.prompt.arms();
+        let (column, row) = self.coupling(at);
+        let inner = self.field(at.value, |field| field.jacobian(&at.logits));
+        DMatrix::from_fn(n + 1, n + 1, |a, c| match (a < n, c < n) {
+            (true, true) => 0.5 * inner[(a, c)],
+            (true, false) => column[a],
+            (false, true) => row[c],
+            (false, false) => -1.0,
+        })
     }
 
     /// Whether the flow from some other start ends at another rest, or at none.
@@ -306,5 +310,40 @@ impl Motion for Pair<'_> {
             * (1.0 + self.tau + self.lambda)
             * (1.0 + largest(start.iter().copied()) + self.scale(&start));
         (point[n] - start[n]).abs() > reach
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bandit::{Shape, random_problem};
+    use crate::solve::flow::tests::implicit_error;
+
+    /// So is the joint Jacobian, whose eigenvalues are read.
+    #[test]
+    fn steps_are_linearly_implicit() {
+        let shape = Shape {
+            prompts: 1,
+            arms: 4,
+            beta: 0.7,
+            reward_scale: 1.0,
+        };
+        let problem = random_problem(shape, 6).unwrap();
+        let evidence = Evidence::population(&problem);
+        let pair = Pair {
+            prompt: &problem.prompts()[0],
+            share: &evidence.prompts[0],
+            tau: 0.7,
+            lambda: 1.3,
+        };
+        let point: Vec<f64> = (0..5).map(|a| (a as f64 * 0.7).sin()).collect();
+        let error = implicit_error(&pair, &point, 3.0);
+        assert!(error < 1e-7, "{error}");
+        let settled = pair.settle(point);
+        let (at, h) = (pair.local(&settled), 3.0);
+        let step = nalgebra::DVector::from_vec(pair.step(&at, h).unwrap());
+        let update = nalgebra::DVector::from_vec(at.update.clone());
+        let left = &step / h - pair.jacobian(&at) * &step;
+        assert!((left - update).amax() < 1e-13);
     }
 }

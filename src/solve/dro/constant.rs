@@ -267,3 +267,26 @@ impl Motion for Joint<'_> {
             .fold(0.0, worse)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bandit::{Shape, random_problem};
+    use crate::solve::flow::tests::implicit_error;
+
+    #[test]
+    fn steps_are_linearly_implicit() {
+        let shape = Shape {
+            prompts: 3,
+            arms: 4,
+            beta: 0.7,
+            reward_scale: 1.0,
+        };
+        let problem = random_problem(shape, 5).unwrap();
+        let evidence = Evidence::population(&problem);
+        let joint = Joint::new(&problem, &evidence);
+        let point: Vec<f64> = (0..12).map(|a| (a as f64 * 0.7).sin()).collect();
+        let error = implicit_error(&joint, &point, 3.0);
+        assert!(error < 1e-7, "{error}");
+    }
+}
