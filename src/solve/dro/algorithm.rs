@@ -135,8 +135,7 @@ impl Pair<'_> {
         } else {
             None
         };
-        let mut log_policy = end.point;
-        let value = log_policy.pop().unwrap_or(f64::NAN);
+        let (log_policy, value) = split(&end.point);
         let part = Part {
             log_policy: Some(log_policy),
             method: "joint flow from the reference, Newton polish",
@@ -203,7 +202,7 @@ impl Pair<'_> {
             let aside = if i == 0 { zero } else { self.tau * draw() };
             let end = follow(self, self.start(aside, |_| draw()));
             let rests = end.size <= 1e-9 * self.scale(&end.point);
-            let apart = (end.point.iter().zip(point).take(n))
+            let apart = (split(&end.point).0.iter().zip(&split(point).0))
                 .map(|(a, b)| (a.exp() - b.exp()).abs())
                 .fold(0.0, worse);
             end.decided || rests && apart > 1e-6
@@ -231,6 +230,12 @@ impl Pair<'_> {
     }
 }
 
+/// ln π and V.
+fn split(point: &[f64]) -> (Vec<f64>, f64) {
+    let (logits, value) = point.split_at(point.len() - 1);
+    (normalised(logits), value[0])
+}
+
 fn most_likely(log_policy: &[f64]) -> usize {
     (1..log_policy.len()).fold(0, |top, a| {
         if log_policy[a] > log_policy[top] {
@@ -245,10 +250,10 @@ impl Motion for Pair<'_> {
     type Local = At;
 
     fn local(&self, point: &[f64]) -> At {
-        let (log_policy, value) = (&point[..point.len() - 1], point[point.len() - 1]);
-        let logits = self.field(value, |field| field.local(log_policy));
+        let (log_policy, value) = split(point);
+        let logits = self.field(value, |field| field.local(&log_policy));
         let mut update: Vec<f64> = logits.update.iter().map(|f| 0.5 * f).collect();
-        update.push(value_of(self.prompt, self.share, self.tau, log_policy) - value);
+        update.push(value_of(self.prompt, self.share, self.tau, &log_policy) - value);
         At {
             value,
             logits,
@@ -278,10 +283,10 @@ impl Motion for Pair<'_> {
         step.iter().all(|v| v.is_finite()).then_some(step)
     }
 
+    /// Logits of mean 0 and not normalised: where the flow runs off, all of them then move, and steps
+    /// stay long.
     fn settle(&self, mut point: Vec<f64>) -> Vec<f64> {
-        let value = point.pop();
-        let mut point = normalised(&point);
-        point.extend(value);
+        self.centre(&mut point);
         point
     }
 
@@ -291,8 +296,8 @@ impl Motion for Pair<'_> {
     }
 
     fn scale(&self, point: &[f64]) -> f64 {
-        let value = point[point.len() - 1];
-        let seen = self.field(value, |field| field.scale(&point[..point.len() - 1]));
+        let (log_policy, value) = split(point);
+        let seen = self.field(value, |field| field.scale(&log_policy));
         let top = largest(
             (self.share.reward.iter().zip(&self.share.responses))
                 .filter(|(_, m)| **m > 0.0)
