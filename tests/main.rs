@@ -11,6 +11,7 @@ mod cli;
 mod common;
 mod copg;
 mod dataset;
+mod dro;
 mod evidence;
 mod golden;
 mod ipo;

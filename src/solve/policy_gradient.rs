@@ -3,8 +3,9 @@
 //! The expected update of a prompt's logits is
 //! `F_a = m_a (R_β(a) − b) − π_a S`, `S = Σ_c m_c (R_β(c) − b)`, `m = μ₁ + μ₂`.
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::DMatrix;
 
+use super::flow::{Motion, centre, follow, low_rank};
 use super::graph::arm_list;
 use super::{Part, largest};
 use crate::backend::nd::sigmoid;
@@ -15,7 +16,7 @@ use crate::random::{Purpose, Stream};
 
 /// Random starts, besides the reference, from which a second limit is looked for; fewer where
 /// each takes long.
-fn starts(arms: usize) -> u64 {
+pub(super) fn starts(arms: usize) -> u64 {
     if arms <= 1_000 { 12 } else { 3 }
 }
 
@@ -146,12 +147,12 @@ fn seen(prompt: &Prompt, share: &PromptEvidence) -> Prompt {
     prompt
 }
 
-fn normalised(logits: &[f64]) -> Vec<f64> {
+pub(super) fn normalised(logits: &[f64]) -> Vec<f64> {
     let normaliser = log_sum_exp(logits);
     logits.iter().map(|l| l - normaliser).collect()
 }
 
-struct Field<'a> {
+pub(super) struct Field<'a> {
     prompt: &'a Prompt,
     share: &'a PromptEvidence,
     beta: f64,
@@ -159,18 +160,48 @@ struct Field<'a> {
     x: usize,
 }
 
+impl Motion for Field<'_> {
+    type Local = Local;
+
+    fn local(&self, point: &[f64]) -> Local {
+        Field::local(self, point)
+    }
+
+    fn update<'a>(&self, at: &'a Local) -> &'a [f64] {
+        &at.update
+    }
+
+    fn step(&self, at: &Local, h: f64) -> Option<Vec<f64>> {
+        self.solve(at, 1.0 / h, &at.update)
+    }
+
+    fn settle(&self, point: Vec<f64>) -> Vec<f64> {
+        normalised(&point)
+    }
+
+    fn centre(&self, difference: &mut [f64]) {
+        centre(difference);
+    }
+
+    fn scale(&self, point: &[f64]) -> f64 {
+        Field::scale(self, point)
+    }
+}
+
 /// The field and what its Jacobian is made of.
-struct Local {
-    update: Vec<f64>,
-    policy: Vec<f64>,
+pub(super) struct Local {
+    /// F.
+    pub update: Vec<f64>,
+    /// π.
+    pub policy: Vec<f64>,
     /// S.
-    sum: f64,
+    pub sum: f64,
     /// ∂b/∂θ.
     slope: Vec<f64>,
 }
 
 impl<'a> Field<'a> {
-    fn new(
+    pub(super) fn new(
         x: usize,
         prompt: &'a Prompt,
         share: &'a PromptEvidence,
@@ -187,6 +218,22 @@ impl<'a> Field<'a> {
             baseline,
             x,
         })
+    }
+
+    /// The field under a number as the baseline.
+    pub(super) fn given(
+        prompt: &'a Prompt,
+        share: &'a PromptEvidence,
+        beta: f64,
+        baseline: &'a Baseline,
+    ) -> Self {
+        Self {
+            prompt,
+            share,
+            beta,
+            baseline,
+            x: 0,
+        }
     }
 
     fn responses(&self) -> &[f64] {
@@ -216,7 +263,7 @@ impl<'a> Field<'a> {
         top + self.beta * log_sum_exp(&covered)
     }
 
-    fn local(&self, log_policy: &[f64]) -> Local {
+    pub(super) fn local(&self, log_policy: &[f64]) -> Local {
         let policy: Vec<f64> = log_policy.iter().map(|l| l.exp()).collect();
         let reward = &self.share.reward;
         let regularised: Vec<f64> = (reward
@@ -259,7 +306,7 @@ impl<'a> Field<'a> {
     }
 
     /// The size of the terms that the update is made of, against which it counts as zero.
-    fn scale(&self, log_policy: &[f64]) -> f64 {
+    pub(super) fn scale(&self, log_policy: &[f64]) -> f64 {
         let b = self.baseline_at(log_policy);
         let terms = self
             .responses()
@@ -269,110 +316,50 @@ impl<'a> Field<'a> {
         largest(terms) + self.beta
     }
 
-    fn update(&self, log_policy: &[f64]) -> Vec<f64> {
+    pub(super) fn update(&self, log_policy: &[f64]) -> Vec<f64> {
         self.local(log_policy).update
     }
 
-    /// `(I/h − J)⁻¹ F`: one linearly implicit step of gradient flow, Newton's as h → ∞.
-    ///
-    /// `J = −diag(βm + Sπ) + (m − Mπ)(βπ − ∂b)ᵀ + π(Sπ + βm)ᵀ` with `M = Σ m`.
-    fn step(&self, at: &Local, h: f64) -> Option<Vec<f64>> {
-        let n = at.policy.len();
+    /// `J = −diag(d) + l₀r₀ᵀ + l₁r₁ᵀ`: `d = βm + Sπ`, `l₀ = m − Mπ`, `r₀ = βπ − ∂b`, `l₁ = π`,
+    /// `r₁ = Sπ + βm`, with `M = Σ m`.
+    fn parts(&self, at: &Local) -> (Vec<f64>, [Vec<f64>; 2], [Vec<f64>; 2]) {
         let m = self.responses();
         let total: f64 = m.iter().sum();
-        let diagonal: Vec<f64> = (m.iter().zip(&at.policy))
-            .map(|(m, p)| 1.0 / h + self.beta * m + at.sum * p)
-            .collect();
-        let left: [Vec<f64>; 2] = [
-            m.iter()
-                .zip(&at.policy)
-                .map(|(m, p)| m - total * p)
-                .collect(),
-            at.policy.clone(),
-        ];
-        let right: [Vec<f64>; 2] = [
-            at.policy
-                .iter()
-                .zip(&at.slope)
-                .map(|(p, s)| self.beta * p - s)
-                .collect(),
-            m.iter()
-                .zip(&at.policy)
-                .map(|(m, p)| at.sum * p + self.beta * m)
-                .collect(),
-        ];
-        let solution = if n <= DENSE {
-            let matrix = DMatrix::from_fn(n, n, |a, c| {
-                let low_rank = left[0][a] * right[0][c] + left[1][a] * right[1][c];
-                if a == c {
-                    diagonal[a] - low_rank
-                } else {
-                    -low_rank
-                }
-            });
-            let solved = matrix.lu().solve(&DVector::from_column_slice(&at.update))?;
-            solved.as_slice().to_vec()
-        } else {
-            woodbury(&diagonal, &left, &right, &at.update)?
+        let both = |of: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
+            m.iter().zip(&at.policy).map(|(&m, &p)| of(m, p)).collect()
         };
-        solution.iter().all(|v| v.is_finite()).then_some(solution)
+        let pull = both(&|m, p| self.beta * m + at.sum * p);
+        let slope = (at.policy.iter().zip(&at.slope))
+            .map(|(p, s)| self.beta * p - s)
+            .collect();
+        let left = [both(&|m, p| m - total * p), at.policy.clone()];
+        (pull.clone(), left, [slope, pull])
     }
 
-    /// Follows `θ̇ = F(θ)` to rest by adaptive linearly implicit steps, whose length grows without
-    /// bound as the motion dies out, so that the last ones are Newton's.
-    fn flow(&self, start: Vec<f64>) -> Vec<f64> {
-        /// Error allowed in a logit per step: enough to stay in the basin of attraction.
-        const TOLERANCE: f64 = 1e-4;
-        let start = normalised(&start);
-        let mut theta = start.clone();
-        let mut at = self.local(&theta);
-        let scale = self.scale(&theta);
-        let mut h = 0.01 / scale;
-        let mut best = (largest(at.update.iter().copied()), theta.clone());
-        let mut stalled = 0;
-        for _ in 0..20_000 {
-            // One step of h against two of h/2; their difference is the error, and extrapolating
-            // them makes the step second order.
-            let attempt = || -> Option<(Vec<f64>, f64)> {
-                let whole = self.step(&at, h)?;
-                let half = self.step(&at, h / 2.0)?;
-                let middle = normalised(&add(&theta, &half));
-                let rest = self.step(&self.local(&middle), h / 2.0)?;
-                let fine = add(&half, &rest);
-                let spread = (fine.iter().zip(&whole)).map(|(f, w)| f - w);
-                let mean = spread.clone().sum::<f64>() / fine.len() as f64;
-                // Relative to how far a logit has come, which at low temperatures is R/β.
-                let error = (spread.zip(&theta).zip(&start))
-                    .map(|((d, t), s)| (d - mean).abs() / (1.0 + 10.0 * (t - s).abs()))
-                    .fold(0.0, f64::max);
-                let moved: Vec<f64> = fine.iter().zip(&whole).map(|(f, w)| 2.0 * f - w).collect();
-                Some((normalised(&add(&theta, &moved)), error))
-            };
-            let Some((moved, error)) = attempt() else {
-                h /= 4.0;
-                continue;
-            };
-            if error > TOLERANCE {
-                h *= (0.8 * (TOLERANCE / error).sqrt()).max(0.1);
-                continue;
-            }
-            theta = moved;
-            at = self.local(&theta);
-            let size = largest(at.update.iter().copied());
-            if size < best.0 {
-                stalled = 0;
-                best = (size, theta.clone());
+    /// J, the derivative of F with respect to the logits.
+    pub(super) fn jacobian(&self, at: &Local) -> DMatrix<f64> {
+        let (diagonal, left, right) = self.parts(at);
+        let n = diagonal.len();
+        DMatrix::from_fn(n, n, |a, c| {
+            let low_rank = left[0][a] * right[0][c] + left[1][a] * right[1][c];
+            if a == c {
+                low_rank - diagonal[a]
             } else {
-                stalled += 1;
+                low_rank
             }
-            // Rounding is reached: the update no longer shrinks although the steps are long.
-            if size == 0.0 || (stalled >= 8 && size <= 1e-10 * scale) {
-                break;
-            }
-            let growth = 0.8 * (TOLERANCE / error.max(1e-300)).sqrt();
-            h = (h * growth.clamp(0.3, 4.0)).min(1e14 / scale);
-        }
-        best.1
+        })
+    }
+
+    /// Solves `(k I − J) x = f`.
+    pub(super) fn solve(&self, at: &Local, k: f64, f: &[f64]) -> Option<Vec<f64>> {
+        let (mut diagonal, left, right) = self.parts(at);
+        diagonal.iter_mut().for_each(|d| *d += k);
+        low_rank(&diagonal, &left, &right, f)
+    }
+
+    /// Where gradient flow from `start` comes to rest.
+    pub(super) fn flow(&self, start: Vec<f64>) -> Vec<f64> {
+        follow(self, start).point
     }
 
     /// Whether flow from some random start ends elsewhere than at `log_policy`.
@@ -394,38 +381,6 @@ impl<'a> Field<'a> {
             rests && apart > 1e-6
         })
     }
-}
-
-/// Up to this many arms the linear systems are dense, beyond it diagonal plus rank two.
-const DENSE: usize = 64;
-
-fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| a + b).collect()
-}
-
-/// Solves `(D − l₀r₀ᵀ − l₁r₁ᵀ) x = f`.
-fn woodbury(
-    diagonal: &[f64],
-    left: &[Vec<f64>; 2],
-    right: &[Vec<f64>; 2],
-    f: &[f64],
-) -> Option<Vec<f64>> {
-    let over = |v: &[f64]| -> Vec<f64> { v.iter().zip(diagonal).map(|(v, d)| v / d).collect() };
-    let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-    let (l0, l1, f) = (over(&left[0]), over(&left[1]), over(f));
-    let (a, b) = (1.0 - dot(&right[0], &l0), -dot(&right[0], &l1));
-    let (c, d) = (-dot(&right[1], &l0), 1.0 - dot(&right[1], &l1));
-    let (p, q) = (dot(&right[0], &f), dot(&right[1], &f));
-    let determinant = a * d - b * c;
-    if determinant == 0.0 {
-        return None;
-    }
-    let (s, t) = ((p * d - b * q) / determinant, (a * q - p * c) / determinant);
-    Some(
-        (f.iter().zip(&l0).zip(&l1))
-            .map(|((f, x), y)| f + s * x + t * y)
-            .collect(),
-    )
 }
 
 /// The stationary point under a constant baseline `b` that the covered arms reach:
@@ -520,7 +475,7 @@ mod tests {
     /// by rank two.
     #[test]
     fn steps_are_linearly_implicit() {
-        for arms in [4, DENSE + 6] {
+        for arms in [4, super::super::flow::DENSE + 6] {
             let shape = Shape {
                 prompts: 1,
                 arms,
@@ -574,30 +529,5 @@ mod tests {
         }
         // W(1), the omega constant.
         assert!((log_wright_omega(0.0).exp() - 0.567_143_290_409_783_8).abs() < 1e-15);
-    }
-
-    #[test]
-    fn woodbury_solves_its_system() {
-        let d = [2.0, -1.0, 0.5];
-        let left = [vec![0.3, -0.2, 0.9], vec![1.0, 0.4, -0.6]];
-        let right = [vec![-0.7, 0.8, 0.2], vec![0.1, 0.5, 0.3]];
-        let f = [1.0, -2.0, 0.7];
-        let x = woodbury(&d, &left, &right, &f).unwrap();
-        for a in 0..3 {
-            let mut sum = d[a] * x[a];
-            for (l, r) in left.iter().zip(&right) {
-                sum -= l[a] * r.iter().zip(&x).map(|(r, x)| r * x).sum::<f64>();
-            }
-            assert!((sum - f[a]).abs() < 1e-14);
-        }
-        assert!(
-            woodbury(
-                &[1.0],
-                &[vec![1.0], vec![0.0]],
-                &[vec![1.0], vec![0.0]],
-                &[1.0]
-            )
-            .is_none()
-        );
     }
 }

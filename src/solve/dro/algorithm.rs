@@ -1,0 +1,354 @@
+//! DRO's Algorithm 1, whose two updates are not the gradient of one loss unless its ℓ₂ coefficient is
+//! right.
+
+use nalgebra::{DMatrix, Schur};
+
+use super::value_of;
+use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
+use crate::error::{Error, Result};
+use crate::loss::Baseline;
+use crate::random::{Purpose, Stream};
+use crate::solve::flow::{Motion, centre, follow};
+use crate::solve::graph::arm_list;
+use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, normalised, starts};
+use crate::solve::{FixedPoint, Part, assemble, largest, worse};
+
+/// Most arms for which the eigenvalues of the joint Jacobian are computed.
+const SPECTRUM_CAP: usize = 200;
+
+/// The limit of Algorithm 1 as printed: [`algorithm_1`] with an ℓ₂ coefficient of ½, λ = 1.
+///
+/// Dividing eq. 8 by τ leaves τ/2 there, so the printed line is right at τ = 1 only: below, it is
+/// biased; above, it has in general no limit.
+///
+/// # Errors
+/// As [`algorithm_1`].
+pub fn algorithm_1_as_printed(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
+    algorithm_1(problem, evidence, 1.0)
+}
+
+/// The limit of Algorithm 1 with `λ/2` before its ℓ₂ term, for a table of logits and one of values
+/// at one learning rate:
+///
+/// `θ̇ = E_μ̄[(R − V − λu) ∇ln π]`, `V̇ = E_μ̄[R − τu] − V`.
+///
+/// * It rests where `μ̄ (R − V − λu) = π S'`, S' the sum of the left side, and `V = E_μ̄[R − τu]`; for
+///   λ = τ that is (π\*, V\*).
+/// * Found by joint flow from the reference and its value `E_μ̄ R` (so that the answer does not depend
+///   on a constant in the rewards), Newton polish. Other starts, V = 0 among them, are tried.
+/// * Whether the rest attracts is read off the eigenvalues of the joint Jacobian (up to 200 arms).
+/// * No limit: `policy` is absent and a note says why (the flow runs off to infinity, or the point it
+///   came to repels).
+/// * Residual: the largest entry of both updates, ρ included.
+///
+/// # Errors
+/// An ℓ₂ coefficient that is not positive and finite, or more than 20,000 arms.
+pub fn algorithm_1(problem: &Problem, evidence: &Evidence, lambda: f64) -> Result<FixedPoint> {
+    if !(lambda > 0.0 && lambda.is_finite()) {
+        return Err(Error::invalid(
+            "lambda",
+            format!("the ℓ₂ coefficient is {lambda}"),
+            "give a number greater than 0: 1 as printed, τ as it should be",
+        ));
+    }
+    let mut values = vec![0.0; problem.prompts().len()];
+    let mut point = assemble(problem, evidence, |x, prompt, share| {
+        if prompt.arms() > FLOW_CAP {
+            return Err(Error::TooLarge {
+                what: "Algorithm 1's flow",
+                cap: FLOW_CAP,
+                prompt: x,
+                arms: prompt.arms(),
+            });
+        }
+        let pair = Pair {
+            prompt,
+            share,
+            tau: problem.beta(),
+            lambda,
+        };
+        let (part, value) = pair.limit();
+        values[x] = value;
+        Ok(part)
+    })?;
+    point.value = point.policy.is_some().then_some(values);
+    Ok(point)
+}
+
+/// The joint motion of a prompt's logits and, last, its value.
+struct Pair<'a> {
+    prompt: &'a Prompt,
+    share: &'a PromptEvidence,
+    tau: f64,
+    lambda: f64,
+}
+
+struct At {
+    value: f64,
+    logits: Local,
+    update: Vec<f64>,
+}
+
+impl Pair<'_> {
+    fn limit(&self) -> (Part, f64) {
+        let n = self.prompt.arms();
+        let end = follow(self, self.start(0.0, |_| 0.0));
+        let none = |note: &str| Part {
+            log_policy: None,
+            method: "joint flow from the reference",
+            residual: 0.0,
+            unique: false,
+            note: Some(note.into()),
+        };
+        if end.decided {
+            let (value, top) = (end.point[n], most_likely(&end.point[..n]));
+            let note = format!(
+                "no limit: the flow runs off, V → {}∞ and the policy onto arm {}",
+                if value > 0.0 { "+" } else { "−" },
+                self.prompt.kept()[top]
+            );
+            return (none(&note), f64::NAN);
+        }
+        // NaN is no rest either.
+        let rests = end.size <= 1e-6 * self.scale(&end.point);
+        if !rests {
+            return (none("no limit found: the flow came to no rest"), f64::NAN);
+        }
+        let growth = self.growth(&end.point);
+        if growth.is_some_and(|g| g > 1e-9 * self.scale(&end.point)) {
+            return (
+                none("no limit: the point at which the updates vanish repels"),
+                f64::NAN,
+            );
+        }
+        let uncovered: Vec<usize> = (0..n).filter(|&a| self.share.responses[a] == 0.0).collect();
+        let elsewhere = self.another_end(&end.point);
+        let note = if !uncovered.is_empty() {
+            Some(format!(
+                "no response ever shows arms {}: the limit may depend on the path",
+                arm_list(&uncovered, self.prompt.kept())
+            ))
+        } else if elsewhere {
+            Some("the flow from other starts ends elsewhere; shown is its limit from the reference and its value".into())
+        } else if growth.is_none() {
+            Some("whether the rest attracts was not tested from its eigenvalues".into())
+        } else {
+            None
+        };
+        let (log_policy, value) = split(&end.point);
+        let part = Part {
+            log_policy: Some(log_policy),
+            method: "joint flow from the reference, Newton polish",
+            residual: end.size,
+            unique: uncovered.is_empty() && !elsewhere,
+            note,
+        };
+        (part, value)
+    }
+
+    /// The reference moved by `by`, and its value moved by `aside`.
+    fn start(&self, aside: f64, by: impl FnMut(&f64) -> f64) -> Vec<f64> {
+        let reference = &self.prompt.log_reference;
+        let mut point: Vec<f64> = (reference.iter().map(by))
+            .zip(reference)
+            .map(|(d, l)| l + d)
+            .collect();
+        point.push(value_of(self.prompt, self.share, self.tau, reference) + aside);
+        point
+    }
+
+    /// The largest real part of an eigenvalue of the joint Jacobian, the one of the normaliser (0)
+    /// included; none for large prompts.
+    fn growth(&self, point: &[f64]) -> Option<f64> {
+        if self.prompt.arms() > SPECTRUM_CAP {
+            return None;
+        }
+        let jacobian = self.jacobian(&self.local(point));
+        let schur = Schur::try_new(jacobian, f64::EPSILON, 10_000)?;
+        let real = schur
+            .complex_eigenvalues()
+            .iter()
+            .map(|l| l.re)
+            .fold(f64::NEG_INFINITY, |a, b| if b > a { b } else { a });
+        Some(real)
+    }
+
+    /// The derivative of both updates with respect to logits and value.
+    fn jacobian(&self, at: &At) -> DMatrix<f64> {
+        let n = self.prompt.arms();
+        let (column, row) = self.coupling(at);
+        let inner = self.field(at.value, |field| field.jacobian(&at.logits));
+        DMatrix::from_fn(n + 1, n + 1, |a, c| match (a < n, c < n) {
+            (true, true) => 0.5 * inner[(a, c)],
+            (true, false) => column[a],
+            (false, true) => row[c],
+            (false, false) => -1.0,
+        })
+    }
+
+    /// Whether the flow from some other start ends at another rest, or at none.
+    fn another_end(&self, point: &[f64]) -> bool {
+        let n = self.prompt.arms();
+        let zero = -value_of(
+            self.prompt,
+            self.share,
+            self.tau,
+            &self.prompt.log_reference,
+        );
+        (0..starts(n)).any(|i| {
+            let mut stream = Stream::new(0, Purpose::Start, i);
+            let spread = 2.0 * i as f64;
+            let mut draw = || spread * (2.0 * stream.uniform() - 1.0);
+            let aside = if i == 0 { zero } else { self.tau * draw() };
+            let end = follow(self, self.start(aside, |_| draw()));
+            let rests = end.size <= 1e-9 * self.scale(&end.point);
+            let apart = (split(&end.point).0.iter().zip(&split(point).0))
+                .map(|(a, b)| (a.exp() - b.exp()).abs())
+                .fold(0.0, worse);
+            end.decided || rests && apart > 1e-6
+        })
+    }
+
+    /// The logits move by half of policy gradient's field at temperature λ with baseline V.
+    fn field<T>(&self, value: f64, then: impl FnOnce(&Field) -> T) -> T {
+        let baseline = Baseline::Given(value);
+        then(&Field::given(
+            self.prompt,
+            self.share,
+            self.lambda,
+            &baseline,
+        ))
+    }
+
+    /// `∂θ̇/∂V = π − μ̄` and `∂V̇/∂θ = τ(π − μ̄)`.
+    fn coupling(&self, at: &At) -> (Vec<f64>, Vec<f64>) {
+        let column: Vec<f64> = (at.logits.policy.iter().zip(&self.share.responses))
+            .map(|(p, m)| p - m / 2.0)
+            .collect();
+        let row = column.iter().map(|c| self.tau * c).collect();
+        (column, row)
+    }
+}
+
+/// ln π and V.
+fn split(point: &[f64]) -> (Vec<f64>, f64) {
+    let (logits, value) = point.split_at(point.len() - 1);
+    (normalised(logits), value[0])
+}
+
+fn most_likely(log_policy: &[f64]) -> usize {
+    (1..log_policy.len()).fold(0, |top, a| {
+        if log_policy[a] > log_policy[top] {
+            a
+        } else {
+            top
+        }
+    })
+}
+
+impl Motion for Pair<'_> {
+    type Local = At;
+
+    fn local(&self, point: &[f64]) -> At {
+        let (log_policy, value) = split(point);
+        let logits = self.field(value, |field| field.local(&log_policy));
+        let mut update: Vec<f64> = logits.update.iter().map(|f| 0.5 * f).collect();
+        update.push(value_of(self.prompt, self.share, self.tau, &log_policy) - value);
+        At {
+            value,
+            logits,
+            update,
+        }
+    }
+
+    fn update<'a>(&self, at: &'a At) -> &'a [f64] {
+        &at.update
+    }
+
+    fn step(&self, at: &At, h: f64) -> Option<Vec<f64>> {
+        let (column, row) = self.coupling(at);
+        let doubled: Vec<f64> = column.iter().map(|c| 2.0 * c).collect();
+        // (I/h − J/2)⁻¹ = 2 (2I/h − J)⁻¹, and θ̇ is half the field.
+        let (free, lever) = self.field(at.value, |field| {
+            let free = field.solve(&at.logits, 2.0 / h, &at.logits.update)?;
+            Some((free, field.solve(&at.logits, 2.0 / h, &doubled)?))
+        })?;
+        let along = |x: &[f64]| -> f64 { row.iter().zip(x).map(|(r, x)| r * x).sum() };
+        let own = at.update.last()?;
+        let change = (own + along(&free)) / (1.0 / h + 1.0 - along(&lever));
+        let mut step: Vec<f64> = (free.iter().zip(&lever))
+            .map(|(x, y)| x + change * y)
+            .collect();
+        step.push(change);
+        step.iter().all(|v| v.is_finite()).then_some(step)
+    }
+
+    /// Logits of mean 0 and not normalised: where the flow runs off, all of them then move, and steps
+    /// stay long.
+    fn settle(&self, mut point: Vec<f64>) -> Vec<f64> {
+        self.centre(&mut point);
+        point
+    }
+
+    fn centre(&self, difference: &mut [f64]) {
+        let n = difference.len() - 1;
+        centre(&mut difference[..n]);
+    }
+
+    fn scale(&self, point: &[f64]) -> f64 {
+        let (log_policy, value) = split(point);
+        let seen = self.field(value, |field| field.scale(&log_policy));
+        let top = largest(
+            (self.share.reward.iter().zip(&self.share.responses))
+                .filter(|(_, m)| **m > 0.0)
+                .map(|(r, _)| r - value),
+        );
+        worse(seen, top) + self.tau
+    }
+
+    /// A flow that runs off does so exponentially, so a distance far beyond every number of the
+    /// problem is soon reached.
+    fn decided(&self, point: &[f64], _at: &At) -> bool {
+        let n = self.prompt.arms();
+        let start = self.start(0.0, |_| 0.0);
+        let reach = 1e8
+            * (1.0 + self.tau + self.lambda)
+            * (1.0 + largest(start.iter().copied()) + self.scale(&start));
+        (point[n] - start[n]).abs() > reach
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bandit::{Shape, random_problem};
+    use crate::solve::flow::tests::implicit_error;
+
+    /// So is the joint Jacobian, whose eigenvalues are read.
+    #[test]
+    fn steps_are_linearly_implicit() {
+        let shape = Shape {
+            prompts: 1,
+            arms: 4,
+            beta: 0.7,
+            reward_scale: 1.0,
+        };
+        let problem = random_problem(shape, 6).unwrap();
+        let evidence = Evidence::population(&problem);
+        let pair = Pair {
+            prompt: &problem.prompts()[0],
+            share: &evidence.prompts[0],
+            tau: 0.7,
+            lambda: 1.3,
+        };
+        let point: Vec<f64> = (0..5).map(|a| (a as f64 * 0.7).sin()).collect();
+        let error = implicit_error(&pair, &point, 3.0);
+        assert!(error < 1e-7, "{error}");
+        let settled = pair.settle(point);
+        let (at, h) = (pair.local(&settled), 3.0);
+        let step = nalgebra::DVector::from_vec(pair.step(&at, h).unwrap());
+        let update = nalgebra::DVector::from_vec(at.update.clone());
+        let left = &step / h - pair.jacobian(&at) * &step;
+        assert!((left - update).amax() < 1e-13);
+    }
+}

@@ -1,0 +1,234 @@
+//! Following a motion `θ̇ = F(θ)` to rest, for updates that no closed form brings to zero.
+
+use nalgebra::{DMatrix, DVector};
+
+use super::largest;
+
+/// A field, with what one linearly implicit step needs.
+pub(super) trait Motion {
+    /// The field at a point, and what its Jacobian is made of.
+    type Local;
+
+    /// The field at a point.
+    fn local(&self, point: &[f64]) -> Self::Local;
+
+    /// F there.
+    fn update<'a>(&self, at: &'a Self::Local) -> &'a [f64];
+
+    /// `(I/h − J)⁻¹ F`: one linearly implicit step of the flow, Newton's as h → ∞.
+    fn step(&self, at: &Self::Local, h: f64) -> Option<Vec<f64>>;
+
+    /// The representative of a point: logits less their normaliser.
+    fn settle(&self, point: Vec<f64>) -> Vec<f64>;
+
+    /// Takes out of a difference of points what `settle` ignores: the mean of logits.
+    fn centre(&self, difference: &mut [f64]);
+
+    /// The size of the terms that the update is made of, against which it counts as zero.
+    fn scale(&self, point: &[f64]) -> f64;
+
+    /// Whether nothing more is to be learned by going on.
+    fn decided(&self, _point: &[f64], _at: &Self::Local) -> bool {
+        false
+    }
+}
+
+/// Where a flow ended.
+#[derive(Debug)]
+pub(super) struct End {
+    /// The point.
+    pub point: Vec<f64>,
+    /// Largest entry of the update there.
+    pub size: f64,
+    /// Whether [`Motion::decided`] stopped it.
+    pub decided: bool,
+}
+
+/// Follows the flow to rest by adaptive linearly implicit steps, whose length grows without bound
+/// as the motion dies out, so that the last ones are Newton's.
+pub(super) fn follow(motion: &impl Motion, start: Vec<f64>) -> End {
+    /// Error allowed in a logit per step: enough to stay in the basin of attraction.
+    const TOLERANCE: f64 = 1e-4;
+    let start = motion.settle(start);
+    let mut theta = start.clone();
+    let mut at = motion.local(&theta);
+    let scale = motion.scale(&theta);
+    let mut h = 0.01 / scale;
+    let mut best = End {
+        point: theta.clone(),
+        size: largest(motion.update(&at).iter().copied()),
+        decided: false,
+    };
+    let mut stalled = 0;
+    for _ in 0..20_000 {
+        if motion.decided(&theta, &at) {
+            return End {
+                size: largest(motion.update(&at).iter().copied()),
+                point: theta,
+                decided: true,
+            };
+        }
+        // One step of h against two of h/2; their difference is the error, and extrapolating
+        // them makes the step second order.
+        let attempt = || -> Option<(Vec<f64>, f64)> {
+            let whole = motion.step(&at, h)?;
+            let half = motion.step(&at, h / 2.0)?;
+            let middle = motion.settle(add(&theta, &half));
+            let rest = motion.step(&motion.local(&middle), h / 2.0)?;
+            let fine = add(&half, &rest);
+            let mut spread: Vec<f64> = (fine.iter().zip(&whole)).map(|(f, w)| f - w).collect();
+            motion.centre(&mut spread);
+            // Relative to how far a logit has come, which at low temperatures is R/β.
+            let error = (spread.iter().zip(&theta).zip(&start))
+                .map(|((d, t), s)| d.abs() / (1.0 + 10.0 * (t - s).abs()))
+                .fold(0.0, f64::max);
+            let moved: Vec<f64> = fine.iter().zip(&whole).map(|(f, w)| 2.0 * f - w).collect();
+            let moved = motion.settle(add(&theta, &moved));
+            moved
+                .iter()
+                .all(|v| v.is_finite())
+                .then_some((moved, error))
+        };
+        let Some((moved, error)) = attempt() else {
+            h /= 4.0;
+            continue;
+        };
+        if error > TOLERANCE {
+            h *= (0.8 * (TOLERANCE / error).sqrt()).max(0.1);
+            continue;
+        }
+        theta = moved;
+        at = motion.local(&theta);
+        let size = largest(motion.update(&at).iter().copied());
+        if size < best.size {
+            stalled = 0;
+            best.size = size;
+            best.point.clone_from(&theta);
+        } else {
+            stalled += 1;
+        }
+        // Rounding is reached: the update no longer shrinks although the steps are long.
+        if size == 0.0 || (stalled >= 8 && size <= 1e-10 * scale) {
+            break;
+        }
+        let growth = 0.8 * (TOLERANCE / error.max(1e-300)).sqrt();
+        h = (h * growth.clamp(0.3, 4.0)).min(1e14 / scale);
+    }
+    best
+}
+
+/// The sum of two vectors.
+pub(super) fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+/// Takes its mean out of a vector.
+pub(super) fn centre(values: &mut [f64]) {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    values.iter_mut().for_each(|v| *v -= mean);
+}
+
+/// Up to this many arms the linear systems are dense, beyond it diagonal plus rank two.
+pub(super) const DENSE: usize = 64;
+
+/// Solves `(D − l₀r₀ᵀ − l₁r₁ᵀ) x = f`, by elimination while it is small; absent where the solution
+/// is no number.
+pub(super) fn low_rank(
+    diagonal: &[f64],
+    left: &[Vec<f64>; 2],
+    right: &[Vec<f64>; 2],
+    f: &[f64],
+) -> Option<Vec<f64>> {
+    let n = diagonal.len();
+    let solution = if n <= DENSE {
+        let matrix = DMatrix::from_fn(n, n, |a, c| {
+            let low_rank = left[0][a] * right[0][c] + left[1][a] * right[1][c];
+            if a == c {
+                diagonal[a] - low_rank
+            } else {
+                -low_rank
+            }
+        });
+        let solved = matrix.lu().solve(&DVector::from_column_slice(f))?;
+        solved.as_slice().to_vec()
+    } else {
+        woodbury(diagonal, left, right, f)?
+    };
+    solution.iter().all(|v| v.is_finite()).then_some(solution)
+}
+
+/// Solves `(D − l₀r₀ᵀ − l₁r₁ᵀ) x = f`.
+fn woodbury(
+    diagonal: &[f64],
+    left: &[Vec<f64>; 2],
+    right: &[Vec<f64>; 2],
+    f: &[f64],
+) -> Option<Vec<f64>> {
+    let over = |v: &[f64]| -> Vec<f64> { v.iter().zip(diagonal).map(|(v, d)| v / d).collect() };
+    let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    let (l0, l1, f) = (over(&left[0]), over(&left[1]), over(f));
+    let (a, b) = (1.0 - dot(&right[0], &l0), -dot(&right[0], &l1));
+    let (c, d) = (-dot(&right[1], &l0), 1.0 - dot(&right[1], &l1));
+    let (p, q) = (dot(&right[0], &f), dot(&right[1], &f));
+    let determinant = a * d - b * c;
+    if determinant == 0.0 {
+        return None;
+    }
+    let (s, t) = ((p * d - b * q) / determinant, (a * q - p * c) / determinant);
+    Some(
+        (f.iter().zip(&l0).zip(&l1))
+            .map(|((f, x), y)| f + s * x + t * y)
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// How far a step x is from solving `x/h − J x = F`, J being taken from differences of F, in units
+    /// of the largest term.
+    pub(in crate::solve) fn implicit_error(motion: &impl Motion, point: &[f64], h: f64) -> f64 {
+        let point = motion.settle(point.to_vec());
+        let at = motion.local(&point);
+        let step = motion.step(&at, h).unwrap();
+        let eps = 1e-5 / largest(step.iter().copied()).max(1.0);
+        let moved = |sign: f64| -> Vec<f64> {
+            let to = (point.iter().zip(&step)).map(|(t, x)| t + sign * eps * x);
+            let at = motion.local(&motion.settle(to.collect()));
+            motion.update(&at).to_vec()
+        };
+        let (ahead, behind) = (moved(1.0), moved(-1.0));
+        let update = motion.update(&at);
+        let errors = (0..point.len()).map(|a| {
+            let along = (ahead[a] - behind[a]) / (2.0 * eps);
+            step[a] / h - along - update[a]
+        });
+        largest(errors) / largest(update.iter().copied())
+    }
+
+    #[test]
+    fn woodbury_solves_its_system() {
+        let d = [2.0, -1.0, 0.5];
+        let left = [vec![0.3, -0.2, 0.9], vec![1.0, 0.4, -0.6]];
+        let right = [vec![-0.7, 0.8, 0.2], vec![0.1, 0.5, 0.3]];
+        let f = [1.0, -2.0, 0.7];
+        let x = woodbury(&d, &left, &right, &f).unwrap();
+        for a in 0..3 {
+            let mut sum = d[a] * x[a];
+            for (l, r) in left.iter().zip(&right) {
+                sum -= l[a] * r.iter().zip(&x).map(|(r, x)| r * x).sum::<f64>();
+            }
+            assert!((sum - f[a]).abs() < 1e-14);
+        }
+        assert!(
+            woodbury(
+                &[1.0],
+                &[vec![1.0], vec![0.0]],
+                &[vec![1.0], vec![0.0]],
+                &[1.0]
+            )
+            .is_none()
+        );
+    }
+}
