@@ -10,6 +10,7 @@ mod claims;
 mod cli;
 mod common;
 mod copg;
+mod copr;
 mod dataset;
 mod evidence;
 mod golden;

@@ -9,6 +9,7 @@ pub mod advantage;
 pub mod bpo;
 pub mod calibration;
 pub mod copg;
+pub mod copr;
 pub mod graph;
 pub mod ipo;
 mod laplacian;
@@ -226,15 +227,19 @@ fn assemble(
 
 /// Normalises `ln π_ref + u`.
 fn tilt(prompt: &Prompt, u: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut log: Vec<f64> = prompt
+    let log: Vec<f64> = prompt
         .log_reference
         .iter()
         .zip(u)
         .map(|(l, u)| l + u)
         .collect();
-    let normaliser = crate::bandit::log_sum_exp(&log);
-    log.iter_mut().for_each(|l| *l -= normaliser);
-    log
+    log_softmax(&log)
+}
+
+/// The log-softmax of logits.
+pub(crate) fn log_softmax(logits: &[f64]) -> Vec<f64> {
+    let normaliser = crate::bandit::log_sum_exp(logits);
+    logits.iter().map(|l| l - normaliser).collect()
 }
 
 fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
