@@ -9,6 +9,7 @@ mod claims;
 #[cfg(not(mutants))]
 mod cli;
 mod common;
+mod continual;
 mod copg;
 mod copr;
 mod dataset;
