@@ -16,12 +16,13 @@
 //! ```
 //!
 //! The rooms, each importing only those after it: [`verify`] certifies losses, [`sim`] trains by
-//! sampling, [`solve`] finds fixed points, [`bandit`] holds problems, laws, policies and datasets,
+//! sampling and [`continual`] learns task after task, [`solve`] finds fixed points, [`bandit`] holds problems, laws, policies and datasets,
 //! [`loss`] the objectives, [`backend`] the arrays they are written on.
 #![warn(missing_docs)]
 
 pub mod backend;
 pub mod bandit;
+pub mod continual;
 pub mod error;
 pub mod loss;
 pub mod random;

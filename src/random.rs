@@ -17,6 +17,8 @@ pub enum Purpose {
     Order = 4,
     /// Random starting points.
     Start = 5,
+    /// Which prompts of an old task are replayed.
+    Replay = 6,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

@@ -9,7 +9,9 @@ mod claims;
 #[cfg(not(mutants))]
 mod cli;
 mod common;
+mod continual;
 mod copg;
+mod copr;
 mod dataset;
 mod dro;
 mod evidence;

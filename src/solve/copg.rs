@@ -5,8 +5,9 @@
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
+use super::dro::value_of;
 use super::graph::{components, describe};
-use super::update::{Place, gradient, mean_pairs, own_value};
+use super::update::{Place, gradient, mean_pairs};
 use super::{CUBIC_CAP, Part, largest, tilt};
 use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
@@ -37,7 +38,7 @@ pub fn fixed_point(
         centre(&share.reward, &parts).iter().map(|r| r / beta),
     );
     let place = Place {
-        held: own_value(prompt, share, beta, &log_policy),
+        held: value_of(prompt, share, beta, &log_policy),
         ..Place::new(x, prompt, share, beta)
     };
     Ok(Part {

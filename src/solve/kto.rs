@@ -8,10 +8,11 @@
 use std::ops::Range;
 
 use super::flow::{Motion, centre, follow, low_rank};
-use super::policy_gradient::{FLOW_CAP, normalised};
-use super::{FixedPoint, largest, worse};
+use super::policy_gradient::FLOW_CAP;
+use super::{FixedPoint, largest, log_softmax, worse};
 use crate::backend::nd::sigmoid;
-use crate::bandit::{Evidence, Policy, Problem, PromptEvidence, kl, log_sum_exp};
+use crate::bandit::population::threshold;
+use crate::bandit::{Evidence, Policy, Problem, kl, log_sum_exp};
 use crate::error::{Error, Result};
 
 /// What a reward must exceed, strictly, for its response to count as desirable.
@@ -58,20 +59,12 @@ impl Default for Options {
 /// A reward equal to the threshold counts as undesirable (the DRO paper's "greater or less" leaves
 /// it open); arms that no response shows get a label too, which nothing uses.
 pub fn desirable(evidence: &Evidence, split: Split) -> Vec<Vec<bool>> {
-    let mean = |share: &PromptEvidence| -> f64 {
-        (share.mean_law().iter().zip(&share.reward))
-            .map(|(mass, r)| mass * r)
-            .sum()
-    };
-    let pooled: f64 = (evidence.prompts.iter())
-        .filter(|share| share.mass > 0.0)
-        .map(|share| share.mass * mean(share))
-        .sum();
+    let pooled = threshold(evidence);
     (evidence.prompts.iter())
         .map(|share| {
             let threshold = match split {
                 Split::Pooled => pooled,
-                Split::PerPrompt => mean(share),
+                Split::PerPrompt => share.mean_reward(),
                 Split::Threshold(t) => t,
             };
             share.reward.iter().map(|&r| r > threshold).collect()
@@ -296,7 +289,7 @@ impl Block {
                 arms.iter().zip(found).for_each(|(&a, l)| row[a] = l);
             }
         }
-        normalised(&row)
+        log_softmax(&row)
     }
 }
 
@@ -415,7 +408,7 @@ impl Field {
                 let kept = row
                     .iter()
                     .map(|&l| if l > -14.0 { l } else { f64::NEG_INFINITY });
-                Limit::Held(normalised(&kept.collect::<Vec<_>>()))
+                Limit::Held(log_softmax(&kept.collect::<Vec<_>>()))
             } else {
                 self.won(b, &point)
             }
@@ -579,11 +572,11 @@ fn balanced(pull: &[f64], reference: &[f64], beta: f64, z: f64) -> Vec<f64> {
             0.5 * (low + high)
         };
         if (next - level).abs() <= 2e-16 * level.abs().max(1.0) {
-            return normalised(&row);
+            return log_softmax(&row);
         }
         level = next;
     }
-    normalised(&at(level).0)
+    log_softmax(&at(level).0)
 }
 
 /// The root v of `ln σ(v)(1 − σ(v)) − v/β = t` for β ≤ 1; −∞ where there is none (β = 1, t ≥ 0).
@@ -746,7 +739,7 @@ impl Motion for Field {
 
     fn settle(&self, point: Vec<f64>) -> Vec<f64> {
         (self.blocks.iter())
-            .flat_map(|b| normalised(&point[b.span.clone()]))
+            .flat_map(|b| log_softmax(&point[b.span.clone()]))
             .collect()
     }
 

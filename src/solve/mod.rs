@@ -9,6 +9,7 @@ pub mod advantage;
 pub mod bpo;
 pub mod calibration;
 pub mod copg;
+pub mod copr;
 pub mod dro;
 mod flow;
 pub mod graph;
@@ -80,6 +81,7 @@ pub fn fixed_point(
 ) -> Result<FixedPoint> {
     use Objective as O;
     use advantage::Form;
+    use kto::{KlTerm, Split};
     let scores = |form| -> Result<FixedPoint> {
         advantage::fixed_point(
             problem,
@@ -88,10 +90,16 @@ pub fn fixed_point(
             form,
         )
     };
+    let rated = |split, kl| kto::fixed_point(problem, evidence, kto::Options { split, kl });
     match objective {
         O::AdvantageModel => return scores(Form::SelfPairs),
         O::AdvantageModelDistinct => return scores(Form::Distinct),
         O::AdvantageModelCentred => return scores(Form::Centred),
+        O::DroConstant => return dro::constant(problem, evidence),
+        O::DroAlgorithm1 => return dro::algorithm_1_as_printed(problem, evidence),
+        O::Kto => return rated(Split::Pooled, KlTerm::Exact),
+        O::KtoPerPrompt => return rated(Split::PerPrompt, KlTerm::Exact),
+        O::KtoNoKl => return rated(Split::Pooled, KlTerm::Zero),
         _ => {}
     }
     let mut point = assemble(problem, evidence, |x, prompt, share| {
@@ -100,7 +108,7 @@ pub fn fixed_point(
     if let (Some(_), Some(policy)) = (objective.value(), &point.policy) {
         let own = |(x, (prompt, share)): (usize, (&Prompt, &PromptEvidence))| match prompt.value {
             Some(held) if objective == Objective::DroFixed => held,
-            _ => update::own_value(prompt, share, problem.beta(), &policy.log()[x]),
+            _ => dro::value_of(prompt, share, problem.beta(), &policy.log()[x]),
         };
         let rows = problem.prompts().iter().zip(&evidence.prompts).enumerate();
         point.value = Some(rows.map(own).collect());
@@ -174,11 +182,29 @@ fn solve_prompt(
             let residual = part.residual * beta / 2.0;
             Ok(Part { residual, ..part })
         }
-        _ => Err(Error::invalid(
-            "objective",
-            format!("{} has no solver yet", objective.name()),
-            "leave it out",
-        )),
+        O::Copr | O::CoprForward | O::CoprForwardMean | O::CoprSft | O::Sft => {
+            let what = "arm indices from worst to best";
+            let ranking = (prompt.ranking.as_deref())
+                .ok_or_else(|| population::missing(x, "ranking", what))?;
+            let part = match objective {
+                O::Sft => copr::likelihood(prompt, ranking, beta)?,
+                _ => copr::fixed_point(prompt, ranking, beta, objective == O::CoprSft)?,
+            };
+            let place = update::Place::new(x, prompt, share, beta);
+            let residual = (part.log_policy.as_ref())
+                .map(|log| update::gradient(objective, place, log))
+                .transpose()?
+                .map_or(0.0, largest);
+            Ok(Part { residual, ..part })
+        }
+        O::DroConstant
+        | O::DroAlgorithm1
+        | O::Kto
+        | O::KtoPerPrompt
+        | O::KtoNoKl
+        | O::AdvantageModel
+        | O::AdvantageModelDistinct
+        | O::AdvantageModelCentred => unreachable!("solved for all prompts together"),
     }
 }
 
@@ -229,15 +255,19 @@ fn assemble(
 
 /// Normalises `ln π_ref + u`.
 fn tilt(prompt: &Prompt, u: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut log: Vec<f64> = prompt
+    let log: Vec<f64> = prompt
         .log_reference
         .iter()
         .zip(u)
         .map(|(l, u)| l + u)
         .collect();
-    let normaliser = crate::bandit::log_sum_exp(&log);
-    log.iter_mut().for_each(|l| *l -= normaliser);
-    log
+    log_softmax(&log)
+}
+
+/// The log-softmax of logits.
+pub(crate) fn log_softmax(logits: &[f64]) -> Vec<f64> {
+    let normaliser = crate::bandit::log_sum_exp(logits);
+    logits.iter().map(|l| l - normaliser).collect()
 }
 
 fn largest(values: impl IntoIterator<Item = f64>) -> f64 {

@@ -7,7 +7,7 @@ use nalgebra::DMatrix;
 
 use super::flow::{Motion, centre, follow, low_rank};
 use super::graph::arm_list;
-use super::{Part, largest};
+use super::{Part, largest, log_softmax};
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Prompt, PromptEvidence, log_sum_exp};
 use crate::error::{Error, Result};
@@ -86,7 +86,7 @@ pub fn limit(
             arms: prompt.arms(),
         }),
         _ => {
-            let log_policy = normalised(&field.flow(prompt.log_reference.clone()));
+            let log_policy = log_softmax(&field.flow(prompt.log_reference.clone()));
             let residual = largest(field.update(&log_policy));
             // NaN is no convergence either.
             let converged = residual <= 1e-6 * field.scale(&prompt.log_reference);
@@ -147,11 +147,6 @@ fn seen(prompt: &Prompt, share: &PromptEvidence) -> Prompt {
     prompt
 }
 
-pub(super) fn normalised(logits: &[f64]) -> Vec<f64> {
-    let normaliser = log_sum_exp(logits);
-    logits.iter().map(|l| l - normaliser).collect()
-}
-
 pub(super) struct Field<'a> {
     prompt: &'a Prompt,
     share: &'a PromptEvidence,
@@ -176,7 +171,7 @@ impl Motion for Field<'_> {
     }
 
     fn settle(&self, point: Vec<f64>) -> Vec<f64> {
-        normalised(&point)
+        log_softmax(&point)
     }
 
     fn centre(&self, difference: &mut [f64]) {
@@ -371,7 +366,7 @@ impl<'a> Field<'a> {
             let start = (self.prompt.log_reference.iter())
                 .map(|l| l + spread * (2.0 * stream.uniform() - 1.0))
                 .collect();
-            let end = normalised(&self.flow(start));
+            let end = log_softmax(&self.flow(start));
             // Only a point at rest counts: a start that has not arrived yet is no second limit.
             let update = self.update(&end);
             let rests = largest(update) <= 1e-9 * self.scale(&end);
@@ -424,7 +419,7 @@ fn frozen(field: &Field, b: f64) -> Vec<f64> {
     // ln Σπ falls in s, from (V* − b)/β ≥ 0 at −∞: Newton inside a bracket, halved when it leaves.
     let (mut low, mut high) = (-800.0, 0.0);
     if at(low).1 <= 0.0 {
-        return normalised(&at(low).0);
+        return log_softmax(&at(low).0);
     }
     while at(high).1 > 0.0 {
         (low, high) = (high, 2.0 * high + 1.0);
@@ -444,15 +439,15 @@ fn frozen(field: &Field, b: f64) -> Vec<f64> {
             0.5 * (low + high)
         };
         if (next - s).abs() <= 2e-16 * s.abs().max(1.0) {
-            return normalised(&log_policy);
+            return log_softmax(&log_policy);
         }
         s = next;
     }
-    normalised(&at(s).0)
+    log_softmax(&at(s).0)
 }
 
 /// `ln ω(z)`, where ω is Wright's: `ω + ln ω = z`, so `ω(ln x)` is Lambert's `W(x)`.
-fn log_wright_omega(z: f64) -> f64 {
+pub(super) fn log_wright_omega(z: f64) -> f64 {
     // With y = ln ω: eʸ + y = z, convex and increasing, so Newton from the right never overshoots.
     let mut y = if z > 1.0 { z.ln() } else { z };
     for _ in 0..60 {
@@ -497,17 +492,17 @@ mod tests {
                 let field = Field::new(0, &problem.prompts()[0], share, 0.7, &baseline).unwrap();
                 let theta: Vec<f64> = (0..arms).map(|a| (a as f64 * 0.7).sin()).collect();
                 let (h, eps) = (3.0, 1e-5);
-                let x = field.step(&field.local(&normalised(&theta)), h).unwrap();
+                let x = field.step(&field.local(&log_softmax(&theta)), h).unwrap();
                 let moved = |sign: f64| -> Vec<f64> {
                     let at: Vec<f64> = theta
                         .iter()
                         .zip(&x)
                         .map(|(t, x)| t + sign * eps * x)
                         .collect();
-                    field.update(&normalised(&at))
+                    field.update(&log_softmax(&at))
                 };
                 let (ahead, behind) = (moved(1.0), moved(-1.0));
-                let update = field.update(&normalised(&theta));
+                let update = field.update(&log_softmax(&theta));
                 for a in 0..arms {
                     let along = (ahead[a] - behind[a]) / (2.0 * eps);
                     let error = x[a] / h - along - update[a];

@@ -32,7 +32,10 @@ pub(super) fn value(objective: Objective, problem: &Problem, evidence: &Evidence
             .collect();
         let total = log_sum_exp(&on);
         let p: Vec<f64> = on.iter().map(|l| (l - total).exp()).collect();
-        let a = population::linear_advantages(list.len());
+        let n = list.len();
+        let a: Vec<f64> = (1..=n)
+            .map(|j| population::linear_advantage(j, n))
+            .collect();
         let normaliser = p
             .iter()
             .zip(&a)

@@ -9,7 +9,7 @@ mod rows;
 pub use batch::Batch;
 pub use feed::{Feed, Rating, policy_of};
 pub use held::{missing, threshold};
-pub use rows::linear_advantages;
+pub use rows::linear_advantage;
 
 use super::evidence::{Comparisons, Evidence};
 use super::problem::{Problem, Prompt};

@@ -7,10 +7,13 @@ use crate::bandit::problem::Prompt;
 use crate::error::Result;
 use crate::loss::InputKind;
 
-/// The advantages of a list of `len` responses from worst to best: `(2j − J − 1)/J`, COPR eq. 16.
-pub fn linear_advantages(len: usize) -> Vec<f64> {
-    let n = len as f64;
-    (1..=len).map(|j| (2.0 * j as f64 - n - 1.0) / n).collect()
+/// The linear advantage of the response of rank `j` among `len`, the worst having rank 1 (COPR,
+/// eq. 16): `(2j − J − 1)/J`.
+///
+/// They run from `−(J−1)/J` to `(J−1)/J` in steps of `2/J`, and their plain mean over Y is zero; the
+/// mean under a policy is not. A single response has 0.
+pub fn linear_advantage(j: usize, len: usize) -> f64 {
+    (2.0 * j as f64 - len as f64 - 1.0) / len as f64
 }
 
 /// The examples of one prompt.
@@ -87,8 +90,8 @@ impl<V: FnMut(&Batch, &[Vec<u32>; 2]) -> Result<()>> Filling<'_, V> {
     }
 
     fn list(&mut self, arms: &[u32], weight: f64) -> Result<()> {
-        for (&arm, advantage) in arms.iter().zip(linear_advantages(arms.len())) {
-            self.response(0, arm, advantage);
+        for (i, &arm) in arms.iter().enumerate() {
+            self.response(0, arm, linear_advantage(i + 1, arms.len()));
         }
         self.batch.sizes.push(arms.len());
         self.example(weight)

@@ -10,7 +10,8 @@ use crate::loss::Baseline;
 use crate::random::{Purpose, Stream};
 use crate::solve::flow::{Motion, centre, follow};
 use crate::solve::graph::arm_list;
-use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, normalised, starts};
+use crate::solve::log_softmax;
+use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
 use crate::solve::{FixedPoint, Part, assemble, largest, worse};
 
 /// Most arms for which the eigenvalues of the joint Jacobian are computed.
@@ -233,7 +234,7 @@ impl Pair<'_> {
 /// ln π and V.
 fn split(point: &[f64]) -> (Vec<f64>, f64) {
     let (logits, value) = point.split_at(point.len() - 1);
-    (normalised(logits), value[0])
+    (log_softmax(logits), value[0])
 }
 
 fn most_likely(log_policy: &[f64]) -> usize {

@@ -9,7 +9,8 @@ use crate::loss::Baseline;
 use crate::random::{Purpose, Stream};
 use crate::solve::flow::{Motion, centre, follow};
 use crate::solve::graph::arm_list;
-use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, normalised, starts};
+use crate::solve::log_softmax;
+use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
 use crate::solve::{FixedPoint, largest, worse};
 
 /// The limit of `L(π, c)` over policies and one number c for all prompts (section 3.2, second
@@ -247,7 +248,7 @@ impl Motion for Joint<'_> {
 
     fn settle(&self, point: Vec<f64>) -> Vec<f64> {
         (self.blocks.iter())
-            .flat_map(|b| normalised(&point[b.span.clone()]))
+            .flat_map(|b| log_softmax(&point[b.span.clone()]))
             .collect()
     }
 

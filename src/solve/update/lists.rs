@@ -1,62 +1,40 @@
 //! Expected updates on ranked lists.
 
 use super::Place;
-use crate::bandit::log_sum_exp;
-use crate::bandit::population::{linear_advantages, missing};
+use crate::bandit::population::missing;
 use crate::error::Result;
+use crate::solve::copr::{Divergence, Target};
+use crate::solve::log_softmax;
 
-/// The list's arms, ln P_θ and ln P* on it.
-fn distributions(place: &Place<'_>, table: &[f64]) -> Result<(Vec<usize>, Vec<f64>, Vec<f64>)> {
-    let list: Vec<usize> = list(place)?.iter().map(|&a| a as usize).collect();
-    let normalised = |mut v: Vec<f64>| {
-        let normaliser = log_sum_exp(&v);
-        v.iter_mut().for_each(|l| *l -= normaliser);
-        v
-    };
-    let policy = normalised(list.iter().map(|&a| table[a]).collect());
-    let tilted = (list.iter().zip(linear_advantages(list.len())))
-        .map(|(&a, advantage)| place.prompt.log_reference[a] + advantage / place.parameters.beta)
-        .collect();
-    Ok((list, policy, normalised(tilted)))
-}
-
-fn list<'a>(place: &Place<'a>) -> Result<&'a [u32]> {
+/// The distribution that the prompt's ranking implies.
+fn target(place: &Place<'_>) -> Result<Target> {
     let what = "arm indices from worst to best";
-    (place.prompt.ranking.as_deref()).ok_or_else(|| missing(place.x, "ranking", what))
+    let ranking =
+        (place.prompt.ranking.as_deref()).ok_or_else(|| missing(place.x, "ranking", what))?;
+    Target::ranked(place.prompt, ranking, place.parameters.beta)
 }
 
-fn scatter(arms: usize, list: &[usize], values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut all = vec![0.0; arms];
-    list.iter().zip(values).for_each(|(&a, v)| all[a] = v);
-    all
-}
-
-/// `P_θ (ln P_θ/P* − KL(P_θ‖P*))`.
-pub(super) fn reverse(place: &Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
-    let (list, p, q) = distributions(place, table)?;
-    let gap = || p.iter().zip(&q).map(|(p, q)| p - q);
-    let divergence: f64 = p.iter().zip(gap()).map(|(p, gap)| p.exp() * gap).sum();
-    let push = p
-        .iter()
-        .zip(gap())
-        .map(|(p, gap)| p.exp() * (gap - divergence));
-    Ok(scatter(table.len(), &list, push))
+/// `P_θ (ln P_θ/P* − KL(P_θ‖P*))`, plus `likelihood · (π − 1_best)`.
+pub(super) fn reverse(place: &Place<'_>, table: &[f64], likelihood: f64) -> Result<Vec<f64>> {
+    let log_policy = log_softmax(table);
+    Ok(target(place)?.gradient_with_likelihood(&log_policy, Divergence::Reverse, likelihood))
 }
 
 /// `P_θ − P*`, over J for the mean.
 pub(super) fn forward(place: &Place<'_>, table: &[f64], mean: bool) -> Result<Vec<f64>> {
-    let (list, p, q) = distributions(place, table)?;
-    let scale = if mean { 1.0 / list.len() as f64 } else { 1.0 };
-    let push = p.iter().zip(&q).map(|(p, q)| scale * (p.exp() - q.exp()));
-    Ok(scatter(table.len(), &list, push))
+    let target = target(place)?;
+    let mut gradient = target.gradient(table, Divergence::Forward);
+    if mean {
+        gradient
+            .iter_mut()
+            .for_each(|g| *g /= target.arms.len() as f64);
+    }
+    Ok(gradient)
 }
 
 /// `π − 1_best`.
 pub(super) fn best(place: &Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
-    let normaliser = log_sum_exp(table);
-    let mut push: Vec<f64> = table.iter().map(|t| (t - normaliser).exp()).collect();
-    if let Some(&best) = list(place)?.last() {
-        push[best as usize] -= 1.0;
-    }
-    Ok(push)
+    let mut gradient: Vec<f64> = log_softmax(table).iter().map(|l| l.exp()).collect();
+    gradient[target(place)?.top()] -= 1.0;
+    Ok(gradient)
 }

@@ -13,8 +13,6 @@ use crate::bandit::{
 use crate::error::Result;
 use crate::loss::{Objective, Parameters};
 
-pub use singles::own_value;
-
 use super::policy_gradient;
 
 /// What the gradient of one prompt depends on besides its table.
@@ -179,16 +177,11 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
         O::DroAlgorithm1 => singles::regression(&place, table, 1.0, place.held),
         O::DroAlgorithm1Corrected => singles::regression(&place, table, beta, place.held),
         O::Kto | O::KtoPerPrompt | O::KtoNoKl => singles::rated(&place, table),
-        O::Copr => lists::reverse(&place, table)?,
+        O::Copr => lists::reverse(&place, table, 0.0)?,
+        O::CoprSft => lists::reverse(&place, table, 1.0)?,
         O::CoprForward => lists::forward(&place, table, false)?,
         O::CoprForwardMean => lists::forward(&place, table, true)?,
         O::Sft => lists::best(&place, table)?,
-        O::CoprSft => {
-            let fit = lists::reverse(&place, table)?;
-            (fit.iter().zip(lists::best(&place, table)?))
-                .map(|(a, b)| a + b)
-                .collect()
-        }
         O::AdvantageModel | O::AdvantageModelDistinct | O::AdvantageModelCentred => {
             advantage::gradient(objective, &place, table)?
         }

@@ -2,18 +2,17 @@
 
 use super::Place;
 use crate::backend::nd::sigmoid;
-use crate::bandit::{Prompt, PromptEvidence, log_sum_exp};
 use crate::loss::Objective;
+use crate::solve::dro::value_of;
+use crate::solve::log_softmax;
 
 /// π and u at a table of logits.
 fn policy(place: &Place<'_>, table: &[f64]) -> (Vec<f64>, Vec<f64>) {
-    let normaliser = log_sum_exp(table);
-    let log = table.iter().map(|t| t - normaliser);
+    let log = log_softmax(table);
+    let reference = &place.prompt.log_reference;
     (
-        log.clone().map(f64::exp).collect(),
-        log.zip(&place.prompt.log_reference)
-            .map(|(l, r)| l - r)
-            .collect(),
+        log.iter().map(|l| l.exp()).collect(),
+        log.iter().zip(reference).map(|(l, r)| l - r).collect(),
     )
 }
 
@@ -64,16 +63,6 @@ pub(super) fn of_value(objective: Objective, place: &Place<'_>, table: &[f64]) -
         O::DroV | O::DroConstant | O::DroAlgorithm1 | O::DroAlgorithm1Corrected => {}
         _ => return 0.0,
     }
-    let normaliser = log_sum_exp(table);
-    let log_policy: Vec<f64> = table.iter().map(|t| t - normaliser).collect();
     let beta = place.parameters.beta;
-    place.held - own_value(place.prompt, place.share, beta, &log_policy)
-}
-
-/// `V^π = E_μ̄[R − βu]`, the value that fits a policy best (DRO, section 3.2).
-pub fn own_value(prompt: &Prompt, share: &PromptEvidence, beta: f64, log_policy: &[f64]) -> f64 {
-    (share.mean_law().iter().enumerate())
-        .filter(|(_, m)| **m > 0.0)
-        .map(|(a, m)| m * (share.reward[a] - beta * (log_policy[a] - prompt.log_reference[a])))
-        .sum()
+    place.held - value_of(place.prompt, place.share, beta, &log_softmax(table))
 }
