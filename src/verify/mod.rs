@@ -108,6 +108,9 @@ pub fn certify_with(
             }
         }
 
+        let start = Point::reference(objective, &problem);
+        let at_start = run(&start)?;
+
         // The gradient is the one derived on paper, at points in general position.
         for _ in 0..2 {
             let at = random();
@@ -121,34 +124,19 @@ pub fn certify_with(
                 let (found, derived) = (vec![of_value.clone()], vec![derived.held]);
                 formula = formula.max(distance(&found, &derived) / (1.0 + size(&derived)));
             }
-            let (Some(answer), Some(there)) = (&answer, &there) else {
-                continue;
-            };
-            if matches!(kind, Kind::Smooth | Kind::Kinked) {
+            if let (Some(there), Kind::Smooth | Kind::Kinked) = (&there, kind) {
                 // Everywhere else the loss is larger.
                 lower = lower.max((there.value - here.value) / (1.0 + here.value.abs()));
             }
             if kind == Kind::Smooth {
-                potential = potential.max(potential_error(&mut run, &at, answer, &here, there)?);
+                let error = potential_error(&mut run, &at, &start, &here, &at_start)?;
+                potential = potential.max(error);
             }
         }
 
         // At the reference every margin is 0, and the loss is what its formula says there.
         if let Some(want) = reference::value(objective, &problem, &evidence) {
-            let zeros = || {
-                (problem.prompts().iter())
-                    .map(|p| vec![0.0; p.arms()])
-                    .collect()
-            };
-            let reference = Point {
-                table: if objective.trains_scores() {
-                    zeros()
-                } else {
-                    problem.reference().log().to_vec()
-                },
-                values: None,
-            };
-            let error = (run(&reference)?.value - want).abs() / (1.0 + want.abs());
+            let error = (at_start.value - want).abs() / (1.0 + want.abs());
             at_reference = at_reference.max(error);
         }
     }
@@ -196,6 +184,22 @@ struct Point {
 }
 
 impl Point {
+    /// π = π_ref, or all scores 0, and the problem's own values.
+    fn reference(objective: Objective, problem: &Problem) -> Self {
+        let zeros = || {
+            (problem.prompts().iter())
+                .map(|p| vec![0.0; p.arms()])
+                .collect()
+        };
+        Self {
+            table: match objective.trains_scores() {
+                true => zeros(),
+                false => problem.reference().log().to_vec(),
+            },
+            values: problem.prompts().iter().map(|p| p.value).collect(),
+        }
+    }
+
     /// The problem with the point's values.
     fn problem(&self, problem: &Problem) -> Problem {
         match &self.values {
@@ -251,7 +255,7 @@ fn answer(objective: Objective, problem: &Problem, evidence: &Evidence) -> Resul
 }
 
 /// How far the gradient along a straight line is from the difference of the loss at its ends
-/// (Simpson's rule on 128 pieces).
+/// (Simpson's rule on 256 pieces).
 fn potential_error(
     run: &mut impl FnMut(&Point) -> Result<Evaluation>,
     from: &Point,
@@ -259,7 +263,7 @@ fn potential_error(
     at_from: &Evaluation,
     at_to: &Evaluation,
 ) -> Result<f64> {
-    const PIECES: usize = 128;
+    const PIECES: usize = 256;
     let dot = |g: &[f64], a: &[f64], b: &[f64]| -> f64 {
         g.iter()
             .zip(a.iter().zip(b))

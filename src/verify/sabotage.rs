@@ -51,14 +51,16 @@ pub fn sabotage(objective: Objective) -> Result<Sabotage> {
         };
         for fault in Fault::ALL.into_iter().filter(|&f| f != unfit) {
             let saboteur = Saboteur::new(n, fault);
-            if same(objective, &honest, &probe(objective, &saboteur)?) {
+            let probed = probe(objective, &saboteur);
+            if probed.is_ok_and(|spoiled| same(objective, &honest, &spoiled)) {
                 result.equivalent.push((n, fault));
                 continue;
             }
+            // A form that fails to run, such as a logarithm of what became negative, is caught too.
             let certificates = certify_with(objective, |problem, batch| {
                 spoiled(objective, problem, batch, &saboteur)
-            })?;
-            if certificates.iter().all(Certificate::holds) {
+            });
+            if certificates.is_ok_and(|all| all.iter().all(Certificate::holds)) {
                 result.missed.push((n, fault));
             } else {
                 result.caught += 1;

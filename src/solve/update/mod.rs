@@ -7,13 +7,12 @@ mod lists;
 mod singles;
 
 use crate::backend::nd::sigmoid;
-use crate::bandit::{
-    Comparisons, Evidence, Problem, Prompt, PromptEvidence, log_sum_exp, population,
-};
+use crate::bandit::{Comparisons, Evidence, Problem, Prompt, PromptEvidence, population};
 use crate::error::Result;
 use crate::loss::{Objective, Parameters};
 
-use super::policy_gradient;
+use super::dro::value_of;
+use super::{log_softmax, policy_gradient};
 
 /// What the gradient of one prompt depends on besides its table.
 #[derive(Clone, Copy)]
@@ -150,8 +149,7 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
     let scaled =
         |by: f64, values: Vec<f64>| -> Vec<f64> { values.into_iter().map(|v| by * v).collect() };
     if let Some(baseline) = objective.baseline() {
-        let normaliser = log_sum_exp(table);
-        let log_policy: Vec<f64> = table.iter().map(|t| t - normaliser).collect();
+        let log_policy = log_softmax(table);
         let update = policy_gradient::update(x, prompt, share, beta, &baseline, &log_policy)?;
         return Ok(scaled(-1.0, update));
     }
@@ -170,8 +168,7 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
             scaled(beta, singles::regression(&place, table, beta, place.held))
         }
         O::DroVEliminated => {
-            let f = regularised();
-            let own = dot(&share.mean_law(), &f);
+            let own = value_of(prompt, share, beta, &log_softmax(table));
             scaled(beta, singles::regression(&place, table, beta, own))
         }
         O::DroAlgorithm1 => singles::regression(&place, table, 1.0, place.held),
@@ -186,10 +183,6 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
             advantage::gradient(objective, &place, table)?
         }
     })
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Pairs of independent responses from the mean law μ̄ = (μ₁ + μ₂)/2.
