@@ -17,6 +17,7 @@ mod dro;
 mod evidence;
 mod golden;
 mod ipo;
+mod kto;
 #[cfg(feature = "llm")]
 mod parity;
 mod policy_gradient;

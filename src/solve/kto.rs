@@ -119,6 +119,7 @@ pub fn fixed_point(problem: &Problem, evidence: &Evidence, options: Options) -> 
 /// * With D empty the interior rest repels for β < 1 and the policy ends on one arm, any of which
 ///   attracts. Joint flow from the reference says which; arms with κ = 0 (never shown) win over
 ///   those with κ < 0, the likeliest under the reference first.
+///   Arms that nothing tells apart share.
 /// * For β > 1 nothing is established. Every arm of D attracts once it has taken nearly all
 ///   probability, so limits are many; shown is the flow's from the reference, and `unique` is false
 ///   unless every D holds one arm, which wins at any temperature.
@@ -205,6 +206,9 @@ fn check(problem: &Problem, pulls: &[Vec<f64>]) -> Result<()> {
     ))
 }
 
+/// A logarithm of a probability below which, at the end of a flow, an arm counts as gone.
+const FADED: f64 = -14.0;
+
 /// One prompt: its place in the joint table and the numbers of its arms.
 #[derive(Debug, Clone)]
 struct Block {
@@ -217,6 +221,8 @@ struct Block {
     pull: Vec<f64>,
     /// Reference probability of the arms left out.
     lost: f64,
+    /// Groups of arms that nothing tells apart; gradient flow keeps them level.
+    twins: Vec<Vec<usize>>,
 }
 
 /// What is known of a prompt's limit before any flow.
@@ -276,6 +282,12 @@ impl Block {
         }
     }
 
+    /// The arms that nothing tells from `arm`, itself included.
+    fn alike(&self, arm: usize) -> Vec<usize> {
+        let group = self.twins.iter().find(|group| group.contains(&arm));
+        group.cloned().unwrap_or_else(|| vec![arm])
+    }
+
     /// The row of a limit at z₀.
     fn row(&self, limit: &Limit, beta: f64, z: f64) -> Vec<f64> {
         let mut row = vec![f64::NEG_INFINITY; self.pull.len()];
@@ -331,6 +343,7 @@ impl Field {
                     reference: prompt.log_reference.clone(),
                     pull: pulls[index].clone(),
                     lost: 0.0,
+                    twins: twins(&pulls[index], &prompt.log_reference),
                 }
             })
             .collect();
@@ -407,7 +420,7 @@ impl Field {
                 let row = &point[b.span.clone()];
                 let kept = row
                     .iter()
-                    .map(|&l| if l > -14.0 { l } else { f64::NEG_INFINITY });
+                    .map(|&l| if l > FADED { l } else { f64::NEG_INFINITY });
                 Limit::Held(log_softmax(&kept.collect::<Vec<_>>()))
             } else {
                 self.won(b, &point)
@@ -422,7 +435,7 @@ impl Field {
                 Limit::Balanced(support)
             }
             Some(support) => Limit::Shared(support),
-            None => Limit::Balanced(vec![likeliest(&point[block.span.clone()])]),
+            None => Limit::Shared(block.alike(likeliest(&point[block.span.clone()]))),
         }
     }
 
@@ -446,20 +459,18 @@ impl Field {
     /// for β < 1 rises as an arm falls, exceeds its mean for each of them.
     fn wins(&self, block: &Block, point: &[f64], z: f64) -> bool {
         let row = &point[block.span.clone()];
-        let top = likeliest(row);
+        let winners = block.alike(likeliest(row));
         let u = |a: usize| row[a] - block.reference[a];
         let rate = |a: usize| {
             let v = self.beta * (u(a) - z);
             block.pull[a].abs().ln() + log_slope(v) - row[a]
         };
         let rates: Vec<f64> = (0..row.len()).map(rate).collect();
-        let mean = log_sum_exp(
-            &(row.iter().zip(&rates))
-                .map(|(l, r)| l + r)
-                .collect::<Vec<_>>(),
-        );
-        row[top].exp() > 1.0 - self.nearly
-            && (0..row.len()).all(|a| a == top || rates[a] > mean && u(a) < z)
+        let terms: Vec<f64> = row.iter().zip(&rates).map(|(l, r)| l + r).collect();
+        let mean = log_sum_exp(&terms);
+        let taken: f64 = winners.iter().map(|&a| row[a].exp()).sum();
+        taken > 1.0 - self.nearly
+            && (0..row.len()).all(|a| winners.contains(&a) || rates[a] > mean && u(a) < z)
     }
 
     /// β > 1: the flow's limit, with the arms that it empties left out at the end.
@@ -475,9 +486,13 @@ impl Field {
                     Some(support) => support,
                     None => {
                         let any_good = b.pull.iter().any(|&k| k > 0.0);
-                        (0..row.len())
-                            .filter(|&a| row[a] > -14.0 && (b.pull[a] > 0.0 || !any_good))
-                            .collect()
+                        let mut allowed: Vec<usize> = (0..row.len())
+                            .filter(|&a| b.pull[a] > 0.0 || !any_good)
+                            .collect();
+                        let top = (allowed.iter().copied())
+                            .reduce(|top, a| if row[a] > row[top] { a } else { top });
+                        allowed.retain(|&a| row[a] > FADED || Some(a) == top);
+                        allowed
                     }
                 };
                 let pick = |of: &[f64]| -> Vec<f64> { support.iter().map(|&a| of[a]).collect() };
@@ -490,6 +505,7 @@ impl Field {
                     span,
                     reference: pick(&b.reference),
                     pull: pick(&b.pull),
+                    twins: twins(&pick(&b.pull), &pick(&b.reference)),
                     lost: 1.0 - pick(&b.reference).iter().map(|l| l.exp()).sum::<f64>(),
                 };
                 supports.push(support);
@@ -507,6 +523,19 @@ impl Field {
             })
             .collect()
     }
+}
+
+/// Groups of two and more arms with the same pull and reference.
+fn twins(pull: &[f64], reference: &[f64]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..pull.len()).collect();
+    let compare = |&a: &usize, &b: &usize| {
+        (pull[a].total_cmp(&pull[b])).then(reference[a].total_cmp(&reference[b]))
+    };
+    order.sort_by(compare);
+    (order.chunk_by(|a, b| compare(a, b).is_eq()))
+        .filter(|group| group.len() > 1)
+        .map(<[usize]>::to_vec)
+        .collect()
 }
 
 fn likeliest(row: &[f64]) -> usize {
@@ -737,10 +766,17 @@ impl Motion for Field {
         step.iter().all(|v| v.is_finite()).then_some(step)
     }
 
-    fn settle(&self, point: Vec<f64>) -> Vec<f64> {
-        (self.blocks.iter())
-            .flat_map(|b| log_softmax(&point[b.span.clone()]))
-            .collect()
+    fn settle(&self, mut point: Vec<f64>) -> Vec<f64> {
+        for b in &self.blocks {
+            let row = &mut point[b.span.clone()];
+            // Rounding must not part what the flow keeps level.
+            for group in &b.twins {
+                let mean = group.iter().map(|&a| row[a]).sum::<f64>() / group.len() as f64;
+                group.iter().for_each(|&a| row[a] = mean);
+            }
+            row.copy_from_slice(&log_softmax(row));
+        }
+        point
     }
 
     fn centre(&self, difference: &mut [f64]) {
