@@ -17,6 +17,8 @@ pub enum Purpose {
     Order = 4,
     /// Random starting points.
     Start = 5,
+    /// The noise in the rewards of a dataset.
+    Noise = 6,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).
