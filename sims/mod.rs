@@ -1,7 +1,10 @@
 //! The experiments, one file each: what to run, top to bottom, on the library's public face.
 
 pub mod copg_toy;
+pub mod report;
 pub mod rows;
+pub mod run;
+pub mod table;
 
 use std::path::Path;
 
