@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::sims::report::Spread;
 use crate::sims::rows::{Curve, Sweep};
 
 /// Points along a curve beyond which the eye gains nothing.
@@ -23,19 +24,17 @@ pub fn points(curve: &Curve) -> Vec<Point> {
     let last = curve.len().saturating_sub(1);
     let kept = curve.iter().enumerate();
     kept.filter(|(i, _)| i % stride == 0 || *i == last)
-        .map(|(_, (&epoch, seeds))| point(epoch, seeds))
+        .filter_map(|(_, (&epoch, seeds))| point(epoch, seeds))
         .collect()
 }
 
-fn point(epoch: u64, seeds: &BTreeMap<u64, f64>) -> Point {
-    let n = seeds.len() as f64;
-    let mean = seeds.values().sum::<f64>() / n;
-    let squares: f64 = seeds.values().map(|r| (r - mean).powi(2)).sum();
-    Point {
+fn point(epoch: u64, seeds: &BTreeMap<u64, f64>) -> Option<Point> {
+    let spread = Spread::of(seeds.values().copied())?;
+    Some(Point {
         epoch: epoch as f64,
-        mean,
-        half: (n > 1.0).then(|| 1.96 * (squares / (n - 1.0) / n).sqrt()),
-    }
+        mean: spread.mean,
+        half: spread.half(),
+    })
 }
 
 /// What the lines and the bands are, with the number of seeds behind a point.
@@ -49,20 +48,5 @@ pub fn seeds(sweeps: &[Sweep]) -> String {
             format!("mean over {few} to {many} seeds, fewer where runs are missing; {band}")
         }
         (_, many) => format!("mean over {} seeds; {band}", many.unwrap_or(&0)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_band_needs_two_seeds() {
-        let alone = point(3, &BTreeMap::from([(0, 0.25)]));
-        assert_eq!((alone.epoch, alone.mean, alone.half), (3.0, 0.25, None));
-        let pair = point(3, &BTreeMap::from([(0, 0.0), (1, 2.0)]));
-        assert_eq!(pair.mean, 1.0);
-        // sd = √2 over √n = √2.
-        assert!(pair.half.is_some_and(|half| (half - 1.96).abs() < 1e-12));
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 
-use super::axes::{INK, Panel, SOFT};
+use super::axes::{Axis, INK, Panel, SOFT};
 use super::bands::{Point, points, seeds};
 use super::canvas::{Draw, render};
 use super::legend::{Legend, Look, Marker};
@@ -231,11 +231,13 @@ impl Draw for Toy {
             let panel = Panel {
                 across: (left, left + each),
                 down: (top + above, top + height - below),
-                x: (0.0, 1.03 * self.last),
+                x: Axis::whole(0.0, 1.03 * self.last),
                 // A little below zero, where lines that reach it stay in sight.
-                y: (self.least - 0.025 * self.most, 1.06 * self.most),
+                y: Axis::linear(self.least - 0.025 * self.most, 1.06 * self.most),
             };
-            panel.frame(paper, &rate.title)?;
+            panel.frame(paper)?;
+            let above = (left + each / 2.0, panel.down.0 - 14.0);
+            paper.text(&rate.title, 13.5, INK, Align::Centre, above)?;
             self.curves(paper, &panel, rate)?;
             let (middle, bottom) = (left + each / 2.0, panel.down.1);
             paper.text("epoch", 13.0, INK, Align::Centre, (middle, bottom + 34.0))?;

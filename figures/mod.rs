@@ -3,9 +3,16 @@
 mod axes;
 mod bands;
 mod canvas;
+mod chart;
 pub mod copg_toy;
+pub mod coverage;
+pub mod ipo_bias;
 mod legend;
+mod looks;
+mod map;
 mod paper;
+pub mod reward_noise;
+mod sheet;
 
 use std::path::Path;
 
@@ -18,7 +25,13 @@ pub struct Figure {
 }
 
 /// Every figure.
-pub const ALL: &[Figure] = &[Figure {
-    name: "copg-toy",
-    draw: copg_toy::draw,
-}];
+pub const ALL: &[Figure] = &[
+    figure("copg-toy", copg_toy::draw),
+    figure("ipo-bias", ipo_bias::draw),
+    figure("coverage", coverage::draw),
+    figure("reward-noise", reward_noise::draw),
+];
+
+const fn figure(name: &'static str, draw: fn(&Path, &Path) -> anyhow::Result<()>) -> Figure {
+    Figure { name, draw }
+}

@@ -69,6 +69,24 @@ pub fn width(words: &str, em: f64) -> Result<f64> {
     Ok(f64::from(advance) / f64::from(GRAIN))
 }
 
+/// Breaks `text` at spaces into lines of at most `room` points; a line feed always breaks.
+pub fn wrap(text: &str, em: f64, room: f64) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            let longer = format!("{line}{}{word}", if line.is_empty() { "" } else { " " });
+            if !line.is_empty() && width(&longer, em)? > room {
+                lines.push(std::mem::replace(&mut line, word.to_owned()));
+            } else {
+                line = longer;
+            }
+        }
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
 impl<DB> Paper<DB>
 where
     DB: DrawingBackend,

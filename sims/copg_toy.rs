@@ -12,7 +12,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
 use pistar::bandit::{Evidence, Problem};
 use pistar::loss::Objective;
 use pistar::sim::folder::Folder;
@@ -20,7 +19,10 @@ use pistar::sim::{Config, Optimizer, Row, run};
 use pistar::solve::fixed_point;
 use serde_json::json;
 
-use super::rows::{LIMITS, ROWS};
+use super::report::{Spread, markdown};
+use super::rows::{self, Limit, Rate, read_limits, read_rows};
+use super::run::progress_bar;
+use super::table::{Record, write};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -90,7 +92,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     });
     // The exact limits, from the solver.
     let population = Evidence::population(&problem);
-    let mut limits = format!("{LIMITS}\n");
+    let mut limits = Vec::new();
     for &objective in &objectives {
         // Sampled RLOO takes the two responses of a pair, so it is CoPG's gradient, halved (CoPG,
         // Property 2); only for independent responses of one law is it the solver's RLOO.
@@ -99,36 +101,35 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         } else {
             objective
         };
-        let limit = fixed_point(solved, &problem, &population)?.regret;
-        limits += &format!(
-            "{},{}\n",
-            objective.name(),
-            limit.map_or(String::new(), |r| r.to_string())
-        );
+        limits.push(Limit {
+            objective: objective.name().into(),
+            regret: fixed_point(solved, &problem, &population)?.regret,
+        });
     }
     let mut folder = Folder::create(
         dir,
         SIM.name,
         record,
         request.threads,
-        ROWS,
+        &rows::Row::header(),
         request.overwrite,
     )?;
-    folder.write("limits.csv", &limits)?;
+    folder.write("limits.csv", &write(&limits))?;
 
     // The sampled runs.
-    let bar = progress_bar(rates.len() * shared.seeds * shared.epochs);
+    let bar = progress_bar(SIM.name, rates.len() * shared.seeds * shared.epochs);
     let started = Instant::now();
     for (i, &lr) in rates.iter().enumerate() {
         let before = i * shared.seeds * shared.epochs;
         let line = |row: &Row| {
-            format!(
-                "{lr},{},{},{},{}",
-                row.objective.name(),
-                row.seed,
-                row.epoch,
-                row.regret
-            )
+            let row = rows::Row {
+                lr: Rate(lr),
+                objective: row.objective.name().into(),
+                seed: row.seed as u64,
+                epoch: row.epoch as u64,
+                regret: row.regret,
+            };
+            row.line()
         };
         run(
             &problem,
@@ -139,21 +140,14 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     }
     let train_s = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    folder.finish(train_s)?;
+    folder.finish(Some(train_s))?;
     Ok(())
-}
-
-fn progress_bar(epochs: usize) -> ProgressBar {
-    let style = "{msg} {wide_bar} {percent}% {eta} left";
-    let bar = ProgressBar::new(epochs as u64).with_message(SIM.name);
-    bar.with_style(ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar()))
 }
 
 /// Epochs whose regrets the report shows.
 const SHOWN: [u64; 5] = [1, 10, 25, 50, 100];
 
 fn report(dir: &Path) -> Result<String> {
-    use super::rows::{read_limits, read_rows};
     let sweeps = read_rows(&dir.join("rows.csv"))?;
     let limits = read_limits(&dir.join("limits.csv"))?;
     let mut text = String::from(
@@ -161,32 +155,28 @@ fn report(dir: &Path) -> Result<String> {
          seeds, beside the exact limit of each objective on the population.\n",
     );
     for sweep in &sweeps {
-        text += &format!("\nLearning rate {}\n\n| objective |", sweep.lr);
+        text += &format!("\nLearning rate {}\n\n", sweep.lr);
         let epochs: Vec<u64> = (SHOWN.into_iter())
             .filter(|e| sweep.curves.values().all(|c| c.contains_key(e)))
             .collect();
-        for e in &epochs {
-            text += &format!(" epoch {e} |");
-        }
-        text += &format!(" exact limit |\n|---|{}\n", "---|".repeat(epochs.len() + 1));
-        for (name, curve) in &sweep.curves {
-            text += &format!("| {name} |");
-            for e in &epochs {
-                let (mean, sd) = mean_and_sd(curve[e].values().copied());
-                text += &format!(" {mean:.5} ± {sd:.5} |");
-            }
-            text += &limits
-                .get(name)
-                .map_or(" – |\n".into(), |r| format!(" {r:.6} |\n"));
-        }
+        let shown: Vec<String> = epochs.iter().map(|e| format!("epoch {e}")).collect();
+        let header: Vec<&str> = ["objective"]
+            .into_iter()
+            .chain(shown.iter().map(String::as_str))
+            .chain(["exact limit"])
+            .collect();
+        let rows: Vec<Vec<String>> = (sweep.curves.iter())
+            .map(|(name, curve)| {
+                let mut row = vec![name.clone()];
+                row.extend(epochs.iter().map(|e| {
+                    Spread::of(curve[e].values().copied())
+                        .map_or("–".into(), |s| format!("{:.5} ± {:.5}", s.mean, s.sd))
+                }));
+                row.push(limits.get(name).map_or("–".into(), |r| format!("{r:.6}")));
+                row
+            })
+            .collect();
+        text += &markdown(&header, &rows);
     }
     Ok(text)
-}
-
-/// Mean and sample standard deviation.
-fn mean_and_sd(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let n = values.clone().count() as f64;
-    let mean = values.clone().sum::<f64>() / n;
-    let square = values.map(|v| (v - mean).powi(2)).sum::<f64>();
-    (mean, (square / (n - 1.0).max(1.0)).sqrt())
 }

@@ -1,7 +1,15 @@
 //! The experiments, one file each: what to run, top to bottom, on the library's public face.
 
 pub mod copg_toy;
+pub mod coverage;
+pub mod families;
+pub mod ipo_bias;
+pub mod limits;
+pub mod report;
+pub mod reward_noise;
 pub mod rows;
+pub mod run;
+pub mod table;
 
 use std::path::Path;
 
@@ -91,4 +99,9 @@ pub struct Sim {
 }
 
 /// Every sim, in the order of the report.
-pub const ALL: &[Sim] = &[copg_toy::SIM];
+pub const ALL: &[Sim] = &[
+    copg_toy::SIM,
+    ipo_bias::SIM,
+    coverage::SIM,
+    reward_noise::SIM,
+];

@@ -19,6 +19,8 @@ pub enum Purpose {
     Start = 5,
     /// Which prompts of an old task are replayed.
     Replay = 6,
+    /// The noise in the rewards of a dataset.
+    Noise = 7,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

@@ -23,6 +23,7 @@ mod parity;
 mod policy_gradient;
 mod preference;
 mod rloo;
+mod scored;
 #[cfg(not(mutants))]
 mod simulator;
 mod slic;

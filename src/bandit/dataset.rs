@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Write};
 
+use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::problem::{MAGNITUDE, Problem};
@@ -20,6 +21,19 @@ pub enum Record {
         first: u32,
         /// y′.
         second: u32,
+        /// P(y ≻ y′), if labelled.
+        label: Option<f64>,
+    },
+    /// Two responses with the rewards that were seen for them, and maybe a label.
+    Scored {
+        /// Index of the prompt.
+        prompt: usize,
+        /// y.
+        first: u32,
+        /// y′.
+        second: u32,
+        /// The rewards seen for y and y′.
+        rewards: [f64; 2],
         /// P(y ≻ y′), if labelled.
         label: Option<f64>,
     },
@@ -46,6 +60,7 @@ impl Record {
     pub fn prompt(&self) -> usize {
         match self {
             Self::Pair { prompt, .. }
+            | Self::Scored { prompt, .. }
             | Self::Single { prompt, .. }
             | Self::Ranking { prompt, .. } => *prompt,
         }
@@ -61,6 +76,8 @@ struct Line {
     first: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     second: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewards: Option<[f64; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<Label>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +137,50 @@ impl Dataset {
             }
         }
         data
+    }
+
+    /// `n` pairs whose rewards are seen with noise, `r = R + noise·z`, z standard normal and
+    /// independent from response to response, and labelled once by the Bradley–Terry model of the
+    /// rewards seen. The pairs are those of [`pairs`](Self::pairs), and without noise the labels are
+    /// those of [`preferences`](Self::preferences).
+    ///
+    /// # Errors
+    /// A noise (a standard deviation) that is negative or not finite.
+    pub fn scored(problem: &Problem, n: usize, noise: f64, seed: u64, index: u64) -> Result<Self> {
+        if !(0.0..=MAGNITUDE).contains(&noise) {
+            return Err(Error::invalid(
+                "noise",
+                format!("{noise} is no standard deviation"),
+                "give a finite number, 0 or more",
+            ));
+        }
+        let mut data = Self::pairs(problem, n, seed, index);
+        let mut labels = Stream::new(seed, Purpose::Labels, index);
+        let mut errors = Stream::new(seed, Purpose::Noise, index);
+        for record in &mut data.records {
+            if let &mut Record::Pair {
+                prompt,
+                first,
+                second,
+                ..
+            } = record
+            {
+                let reward = &problem.prompts()[prompt].reward;
+                let rewards = [first, second].map(|a| {
+                    let z: f64 = StandardNormal.sample(errors.rng());
+                    reward[a as usize] + noise * z
+                });
+                let p = sigmoid(rewards[0] - rewards[1]);
+                *record = Record::Scored {
+                    prompt,
+                    first,
+                    second,
+                    rewards,
+                    label: Some(f64::from(u8::from(labels.uniform() < p))),
+                };
+            }
+        }
+        Ok(data)
     }
 
     /// `n` single responses with their rewards: x ~ ρ, y ~ (μ₁ + μ₂)/2.
@@ -191,7 +252,8 @@ impl Dataset {
     }
 
     /// Reads JSON lines: `{"prompt": 0, "first": 2, "second": 0, "label": true}` (label optional:
-    /// a boolean or the probability that `first` is preferred), `{"prompt": 0, "arm": 1,
+    /// a boolean or the probability that `first` is preferred), the same with `"rewards": [1.0,
+    /// 2.5]` as they were seen, `{"prompt": 0, "arm": 1,
     /// "reward": 2.0}` or `{"prompt": 0, "ranking": [2, 1, 0]}` (worst first). Empty lines are
     /// skipped.
     ///
@@ -236,6 +298,7 @@ impl Dataset {
                 prompt,
                 first: None,
                 second: None,
+                rewards: None,
                 label: None,
                 arm: None,
                 reward: None,
@@ -249,6 +312,17 @@ impl Dataset {
                     ..
                 } => {
                     (line.first, line.second) = (Some(arm(first)), Some(arm(second)));
+                    line.label = label.map(Label::Probability);
+                }
+                Record::Scored {
+                    first,
+                    second,
+                    rewards,
+                    label,
+                    ..
+                } => {
+                    (line.first, line.second) = (Some(arm(first)), Some(arm(second)));
+                    line.rewards = Some(*rewards);
                     line.label = label.map(Label::Probability);
                 }
                 Record::Single { arm: a, reward, .. } => {
@@ -265,7 +339,8 @@ impl Dataset {
     }
 }
 
-const SHAPES: &str = "give {\"prompt\": 0, \"first\": 2, \"second\": 0} with an optional \"label\", \
+const SHAPES: &str = "give {\"prompt\": 0, \"first\": 2, \"second\": 0} with an optional \"label\" \
+                      and optional \"rewards\" [1.0, 2.5], \
                       {\"prompt\": 0, \"arm\": 1, \"reward\": 2.0}, or {\"prompt\": 0, \"ranking\": [2, 1, 0]}";
 
 impl Line {
@@ -302,15 +377,14 @@ impl Line {
                 prompt,
                 first: Some(first),
                 second: Some(second),
+                rewards,
                 label,
                 arm: None,
                 reward: None,
                 ranking: None,
-            } => Ok(Record::Pair {
-                prompt,
-                first: arm("first", first)?,
-                second: arm("second", second)?,
-                label: match label {
+            } => {
+                let (first, second) = (arm("first", first)?, arm("second", second)?);
+                let label = match label {
                     None => None,
                     Some(Label::Preferred(first)) => Some(f64::from(u8::from(first))),
                     Some(Label::Probability(p)) if (0.0..=1.0).contains(&p) => Some(p),
@@ -321,24 +395,37 @@ impl Line {
                             "give true, false, or the probability that `first` is preferred",
                         ));
                     }
-                },
-            }),
+                };
+                let Some(rewards) = rewards else {
+                    return Ok(Record::Pair {
+                        prompt,
+                        first,
+                        second,
+                        label,
+                    });
+                };
+                for reward in rewards {
+                    in_range(place, "rewards", reward)?;
+                }
+                Ok(Record::Scored {
+                    prompt,
+                    first,
+                    second,
+                    rewards,
+                    label,
+                })
+            }
             Self {
                 prompt,
                 first: None,
                 second: None,
+                rewards: None,
                 label: None,
                 arm: Some(index),
                 reward: Some(reward),
                 ranking: None,
             } => {
-                if !(-MAGNITUDE..=MAGNITUDE).contains(&reward) {
-                    return Err(Error::invalid(
-                        format!("{place}: reward"),
-                        format!("{reward} is not below 1e100 in size"),
-                        "give a reward in that range",
-                    ));
-                }
+                in_range(place, "reward", reward)?;
                 Ok(Record::Single {
                     prompt,
                     arm: arm("arm", index)?,
@@ -349,6 +436,7 @@ impl Line {
                 prompt,
                 first: None,
                 second: None,
+                rewards: None,
                 label: None,
                 arm: None,
                 reward: None,
@@ -376,6 +464,17 @@ impl Line {
             )),
         }
     }
+}
+
+fn in_range(place: &str, field: &str, reward: f64) -> Result<()> {
+    if (-MAGNITUDE..=MAGNITUDE).contains(&reward) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        format!("{place}: {field}"),
+        format!("{reward} is not below 1e100 in size"),
+        "give a reward in that range",
+    ))
 }
 
 /// Draws prompts and pairs of responses.

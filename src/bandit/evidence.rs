@@ -1,5 +1,7 @@
 //! What an objective is run on: the population of a problem, or a logged dataset.
 
+use std::collections::BTreeMap;
+
 use super::dataset::{Dataset, Record};
 use super::law::PairLaw;
 use super::logistic::half_logistic_sums;
@@ -56,6 +58,9 @@ pub struct PromptEvidence {
     pub mass: f64,
     /// Pairs, normalised within the prompt; absent where only single responses were logged.
     pub comparisons: Option<Comparisons>,
+    /// Where pairs were logged with the rewards seen: the mean of `r(a) − r(b)` over the comparisons
+    /// of each listed edge, in the order of the edges. Absent, it is the difference of `reward`.
+    pub differences: Option<Vec<f64>>,
     /// `m = μ₁ + μ₂`, mass 2: the law of single responses, twice.
     pub responses: Vec<f64>,
     /// The rewards seen: the problem's, or the mean of the logged ones.
@@ -203,7 +208,7 @@ pub(super) fn labelled(y: u32, z: u32, p: f64, label: Option<f64>, reward: &[f64
 
 /// Each unordered pair once, sorted.
 fn merge(edges: impl Iterator<Item = Edge>) -> Vec<Edge> {
-    let mut sum = std::collections::BTreeMap::new();
+    let mut sum = BTreeMap::new();
     for e in edges {
         let (wins, losses) = sum.entry((e.a, e.b)).or_insert((0.0, 0.0));
         *wins += e.wins;
@@ -233,6 +238,24 @@ impl PromptEvidence {
         })
     }
 
+    /// `Σ_b w_ab · E[r(a) − r(b)]` for each arm, if rewards were logged with the pairs. Observed
+    /// differences need not come from any rewards of single arms; this sum is all that an objective
+    /// quadratic in `u` makes of them.
+    pub fn observed_pull(&self) -> Option<Vec<f64>> {
+        let (Some(Comparisons::Listed { edges, .. }), Some(differences)) =
+            (&self.comparisons, &self.differences)
+        else {
+            return None;
+        };
+        let mut sum = vec![0.0; self.reward.len()];
+        for (e, difference) in edges.iter().zip(differences) {
+            let pull = e.weight() * difference;
+            sum[e.a as usize] += pull;
+            sum[e.b as usize] -= pull;
+        }
+        Some(sum)
+    }
+
     /// The law of single responses, of mass 1: `μ̄ = m/2`.
     pub fn mean_law(&self) -> Vec<f64> {
         self.responses.iter().map(|m| m / 2.0).collect()
@@ -257,6 +280,7 @@ impl Evidence {
                     prompt: x,
                     mass: prompt.weight,
                     comparisons: Some(Comparisons::from_law(&prompt.law, &prompt.reward)),
+                    differences: None,
                     responses: first.iter().zip(&second).map(|(p, q)| p + q).collect(),
                     reward: prompt.reward.clone(),
                 }
@@ -266,15 +290,34 @@ impl Evidence {
     }
 
     /// The empirical mean over a dataset. A ranked list counts as all its pairs; a pair without a
-    /// label carries the Bradley–Terry probabilities of the problem's rewards.
+    /// label carries the Bradley–Terry probabilities of the rewards seen with it, or else of the
+    /// problem's rewards.
     pub fn from_dataset(problem: &Problem, dataset: &Dataset) -> Self {
         #[derive(Default)]
         struct Log {
             edges: Vec<Edge>,
+            differences: BTreeMap<(u32, u32), f64>,
+            scored: bool,
             responses: Vec<f64>,
             observed: Vec<(f64, f64)>,
             examples: f64,
             all_unlabelled: bool,
+        }
+        impl Log {
+            fn observe(&mut self, arm: u32, reward: f64) {
+                self.responses[arm as usize] += 1.0;
+                let seen = &mut self.observed[arm as usize];
+                *seen = (seen.0 + 1.0, seen.1 + reward);
+            }
+
+            fn differ(&mut self, y: u32, z: u32, gap: f64) {
+                let (edge, gap) = if y <= z {
+                    ((y, z), gap)
+                } else {
+                    ((z, y), -gap)
+                };
+                *self.differences.entry(edge).or_default() += gap;
+            }
         }
         let arms = |prompt: &Prompt| prompt.arms();
         let mut logs: Vec<Log> = (problem.prompts().iter())
@@ -296,15 +339,33 @@ impl Evidence {
                     ..
                 } => {
                     log.edges.push(labelled(first, second, 1.0, label, reward));
+                    let gap = reward[first as usize] - reward[second as usize];
+                    log.differ(first, second, gap);
                     log.responses[first as usize] += 1.0;
                     log.responses[second as usize] += 1.0;
                     log.all_unlabelled &= label.is_none();
                     log.examples += 1.0;
                 }
+                &Record::Scored {
+                    first,
+                    second,
+                    rewards,
+                    label,
+                    ..
+                } => {
+                    let gap = rewards[0] - rewards[1];
+                    let label = Some(label.unwrap_or_else(|| sigmoid(gap)));
+                    log.edges.push(labelled(first, second, 1.0, label, reward));
+                    log.differ(first, second, gap);
+                    log.scored = true;
+                    log.all_unlabelled = false;
+                    for (arm, reward) in [(first, rewards[0]), (second, rewards[1])] {
+                        log.observe(arm, reward);
+                    }
+                    log.examples += 1.0;
+                }
                 &Record::Single { arm, reward, .. } => {
-                    log.responses[arm as usize] += 1.0;
-                    let seen = &mut log.observed[arm as usize];
-                    *seen = (seen.0 + 1.0, seen.1 + reward);
+                    log.observe(arm, reward);
                     log.examples += 1.0;
                 }
                 Record::Ranking { ranking, .. } => {
@@ -313,6 +374,8 @@ impl Evidence {
                         for &better in &ranking[i + 1..] {
                             log.edges
                                 .push(labelled(better, worse, 1.0, Some(1.0), reward));
+                            let gap = reward[better as usize] - reward[worse as usize];
+                            log.differ(better, worse, gap);
                             log.examples += 1.0;
                             log.all_unlabelled = false;
                         }
@@ -325,6 +388,10 @@ impl Evidence {
             .map(|(x, (log, prompt))| {
                 let pairs = log.edges.len() as f64;
                 let mut edges = merge(log.edges.into_iter());
+                let differences = log.scored.then(|| {
+                    let sums = log.differences.values();
+                    sums.zip(&edges).map(|(sum, e)| sum / e.weight()).collect()
+                });
                 for e in &mut edges {
                     e.wins /= pairs;
                     e.losses /= pairs;
@@ -337,6 +404,7 @@ impl Evidence {
                         edges,
                         bradley_terry: log.all_unlabelled,
                     }),
+                    differences,
                     responses: (log.responses.iter())
                         .map(|n| if seen > 0.0 { 2.0 * n / seen } else { 0.0 })
                         .collect(),

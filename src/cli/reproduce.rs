@@ -41,12 +41,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         report += &(sim.report)(&dir)?;
         let manifest = Manifest::read(&dir)?;
+        let took = match manifest.train_s {
+            Some(seconds) => format!("Training took {seconds:.2} s"),
+            None => format!("Solving took {:.2} s", manifest.wall_s),
+        };
         report += &format!(
             "\nRows: [{name}/rows.csv]({name}/rows.csv), what was run: \
-             [{name}/manifest.json]({name}/manifest.json). Training took {train:.2} s on {threads} threads. \
+             [{name}/manifest.json]({name}/manifest.json). {took} on {threads} threads. \
              Again: `pistar sim {name}`.\n",
             name = sim.name,
-            train = manifest.train_s,
             threads = manifest.threads,
         );
         output::print(&format!("{}: {:.1} s\n", sim.name, manifest.wall_s))?;

@@ -1,4 +1,4 @@
-//! The folder of a run: `rows.csv`, `limits.csv` and `manifest.json`.
+//! The folder of a run: `rows.csv`, other tables, and `manifest.json`.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -23,8 +23,9 @@ pub struct Manifest {
     pub config: Value,
     /// Worker threads; the rows do not depend on it.
     pub threads: usize,
-    /// Seconds of training.
-    pub train_s: f64,
+    /// Seconds of training; none where nothing was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_s: Option<f64>,
     /// Seconds in all.
     pub wall_s: f64,
 }
@@ -33,22 +34,21 @@ pub struct Manifest {
 pub struct Folder {
     dir: PathBuf,
     manifest: Manifest,
-    rows: BufWriter<File>,
+    rows: Option<BufWriter<File>>,
     started: Instant,
 }
 
 impl Folder {
-    /// Starts a run in `dir`. Rows of an earlier run of the very same configuration are replaced;
+    /// Starts a run in `dir` whose tables will be written whole. Rows of an earlier run of the very same configuration are replaced;
     /// rows of any other are kept safe unless `overwrite`.
     ///
     /// # Errors
     /// A folder that cannot be written, or that holds another run.
-    pub fn create(
+    pub fn open(
         dir: &Path,
         sim: &str,
         config: Value,
         threads: usize,
-        header: &str,
         overwrite: bool,
     ) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
@@ -71,17 +71,31 @@ impl Folder {
             status: "running".into(),
             config,
             threads,
-            train_s: 0.0,
+            train_s: None,
             wall_s: 0.0,
         };
         manifest.write(dir)?;
-        let rows = File::create(&rows_path).map_err(Error::io(&rows_path, "create"))?;
-        let mut folder = Self {
+        Ok(Self {
             dir: dir.into(),
             manifest,
-            rows: BufWriter::new(rows),
+            rows: None,
             started: Instant::now(),
-        };
+        })
+    }
+
+    /// [`open`](Self::open), with `rows.csv` begun: its lines come as they are found.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn create(
+        dir: &Path,
+        sim: &str,
+        config: Value,
+        threads: usize,
+        header: &str,
+        overwrite: bool,
+    ) -> Result<Self> {
+        let mut folder = Self::open(dir, sim, config, threads, overwrite)?;
         folder.append(&[header.to_string()])?;
         Ok(folder)
     }
@@ -91,11 +105,19 @@ impl Folder {
     /// # Errors
     /// If the disk is full or gone.
     pub fn append(&mut self, lines: &[String]) -> Result<()> {
+        let path = self.dir.join("rows.csv");
+        let rows = match &mut self.rows {
+            Some(rows) => rows,
+            none => {
+                let file = File::create(&path).map_err(Error::io(&path, "create"))?;
+                none.insert(BufWriter::new(file))
+            }
+        };
         let mut text = lines.join("\n");
         text.push('\n');
-        (self.rows.write_all(text.as_bytes()))
-            .and_then(|()| self.rows.flush())
-            .map_err(Error::io(self.dir.join("rows.csv"), "write to"))
+        (rows.write_all(text.as_bytes()))
+            .and_then(|()| rows.flush())
+            .map_err(Error::io(&path, "write to"))
     }
 
     /// Writes another file of the run whole.
@@ -106,11 +128,11 @@ impl Folder {
         write_whole(&self.dir.join(name), contents.as_bytes())
     }
 
-    /// Closes the run.
+    /// Closes the run, with the seconds of it that went into training, if any did.
     ///
     /// # Errors
     /// If the manifest cannot be written.
-    pub fn finish(mut self, train_s: f64) -> Result<()> {
+    pub fn finish(mut self, train_s: Option<f64>) -> Result<()> {
         self.manifest.status = "complete".into();
         self.manifest.train_s = train_s;
         self.manifest.wall_s = self.started.elapsed().as_secs_f64();

@@ -7,14 +7,16 @@ use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use super::dro::value_of;
 use super::graph::{components, describe};
+use super::laplacian::solve_listed;
 use super::update::{Place, gradient, mean_pairs};
 use super::{CUBIC_CAP, Part, largest, tilt};
-use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
+use crate::bandit::{Comparisons, Edge, Evidence, Policy, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::Objective;
 
 /// CoPG's fixed point: `π ∝ π_ref e^{(R − mean_K R)/β}` on each component K of the comparison
-/// graph, which is π* when there is one. RLOO's, for i.i.d. responses from the mean law μ̄, is that
+/// graph, which is π* when there is one. Rewards seen with noise are those that fit the differences
+/// seen best, by least squares on the graph. RLOO's, for i.i.d. responses from the mean law μ̄, is that
 /// of CoPG under μ̄ × μ̄; so is DRO's when V follows the policy, `V = E_μ̄[R_β]`.
 ///
 /// # Errors
@@ -27,16 +29,18 @@ pub fn fixed_point(
     beta: f64,
 ) -> Result<Part> {
     use Objective as O;
-    let parts = match objective {
+    let (parts, fitted) = match objective {
         O::Rloo | O::DroV | O::DroVEliminated | O::DroAlgorithm1Corrected => {
-            components(&mean_pairs(share), prompt.arms())
+            (components(&mean_pairs(share), prompt.arms()), None)
         }
-        _ => components(share.compared()?, prompt.arms()),
+        _ => {
+            let parts = components(share.compared()?, prompt.arms());
+            let fitted = fitted(x, share, &parts)?;
+            (parts, fitted)
+        }
     };
-    let log_policy = tilt(
-        prompt,
-        centre(&share.reward, &parts).iter().map(|r| r / beta),
-    );
+    let reward = fitted.as_ref().unwrap_or(&share.reward);
+    let log_policy = tilt(prompt, centre(reward, &parts).iter().map(|r| r / beta));
     let place = Place {
         held: value_of(prompt, share, beta, &log_policy),
         ..Place::new(x, prompt, share, beta)
@@ -44,10 +48,33 @@ pub fn fixed_point(
     Ok(Part {
         residual: largest(gradient(objective, place, &log_policy)?),
         log_policy: Some(log_policy),
-        method: "closed form",
+        method: if fitted.is_some() {
+            "least squares of the differences seen, star-mesh elimination"
+        } else {
+            "closed form"
+        },
         unique: parts.len() == 1,
         note: (parts.len() > 1).then(|| describe(&parts, prompt.kept())),
     })
+}
+
+/// The rewards whose differences fit those logged with the pairs best, `L_w v = Σ_b w_ab r_ab`, up
+/// to a constant per component; none where no rewards were logged with pairs.
+///
+/// # Errors
+/// More than 2,000 arms.
+fn fitted(x: usize, share: &PromptEvidence, parts: &[Vec<usize>]) -> Result<Option<Vec<f64>>> {
+    let (Some(pull), Some(Comparisons::Listed { edges, .. })) =
+        (share.observed_pull(), &share.comparisons)
+    else {
+        return Ok(None);
+    };
+    let mut v = vec![0.0; pull.len()];
+    for part in parts {
+        let values = solve_listed(edges, Edge::weight, part, &pull, x)?;
+        part.iter().zip(values).for_each(|(&a, value)| v[a] = value);
+    }
+    Ok(Some(v))
 }
 
 /// Rewards less a constant per component: their largest if there is one component (which keeps
@@ -111,11 +138,13 @@ pub fn trajectory(problem: &Problem, evidence: &Evidence, times: &[f64]) -> Resu
             laplacian[(b, a)] -= w;
         }
         let spectrum = SymmetricEigen::new(laplacian);
-        let reward = DVector::from_vec(share.reward.clone());
+        let parts = components(pairs, k);
+        let fitted = fitted(x, share, &parts)?;
+        let reward = DVector::from_vec(fitted.unwrap_or_else(|| share.reward.clone()));
         // One mode per component does not move; rounding must not make it, however long the flow.
         let mut order: Vec<usize> = (0..k).collect();
         order.sort_by(|&a, &b| spectrum.eigenvalues[a].total_cmp(&spectrum.eigenvalues[b]));
-        let still = &order[..components(pairs, k).len()];
+        let still = &order[..parts.len()];
         let mut rates = spectrum.eigenvalues.map(|lambda| beta * lambda.max(0.0));
         still.iter().for_each(|&mode| rates[mode] = 0.0);
         let along = spectrum.eigenvectors.tr_mul(&reward);

@@ -78,7 +78,12 @@ impl<V: FnMut(&Batch, &[Vec<u32>; 2]) -> Result<()>> Filling<'_, V> {
             return Ok(());
         }
         let reward = &self.rows.evidence.reward;
-        let (first, second) = (reward[a as usize], reward[b as usize]);
+        let rewards = [reward[a as usize], reward[b as usize]];
+        self.rewarded(a, b, rewards, weight)
+    }
+
+    fn rewarded(&mut self, a: u32, b: u32, rewards: [f64; 2], weight: f64) -> Result<()> {
+        let [first, second] = rewards;
         self.response(0, a, first);
         if self.rows.feed.inputs == InputKind::Groups {
             self.response(0, b, second);
@@ -133,11 +138,20 @@ impl Rows<'_> {
                 Comparisons::Product { first, second } => {
                     pairs(first, second, |a, b, w| fill.pair(a, b, w))?;
                 }
-                Comparisons::Listed { edges, .. } => {
-                    for e in edges {
-                        fill.pair(e.a, e.b, e.weight())?;
+                Comparisons::Listed { edges, .. } => match &self.evidence.differences {
+                    None => {
+                        for e in edges {
+                            fill.pair(e.a, e.b, e.weight())?;
+                        }
                     }
-                }
+                    // These losses see rewards by their differences, and linearly but for a
+                    // constant: an edge's mean stands for its examples.
+                    Some(differences) => {
+                        for (e, &difference) in edges.iter().zip(differences) {
+                            fill.rewarded(e.a, e.b, [difference, 0.0], e.weight())?;
+                        }
+                    }
+                },
             },
             InputKind::LabelledPairs => {
                 let mut both = |a: u32, b: u32, wins: f64, losses: f64| {

@@ -146,6 +146,17 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
             .map(|(r, u)| r - beta * u)
             .collect()
     };
+    // L_w (R − βu), with the differences of rewards that were seen where pairs were logged with them.
+    let contrast = || -> Result<Vec<f64>> {
+        let pairs = share.compared()?;
+        Ok(match share.observed_pull() {
+            None => pairs.laplacian(&regularised()),
+            Some(pull) => {
+                let rest = pairs.laplacian(&u()).into_iter();
+                pull.iter().zip(rest).map(|(g, lu)| g - beta * lu).collect()
+            }
+        })
+    };
     let scaled =
         |by: f64, values: Vec<f64>| -> Vec<f64> { values.into_iter().map(|v| by * v).collect() };
     if let Some(baseline) = objective.baseline() {
@@ -154,8 +165,8 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
         return Ok(scaled(-1.0, update));
     }
     Ok(match objective {
-        O::Copg | O::CopgCompleted => scaled(-1.0, share.compared()?.laplacian(&regularised())),
-        O::CopgSquared => scaled(-2.0 * beta, share.compared()?.laplacian(&regularised())),
+        O::Copg | O::CopgCompleted => scaled(-1.0, contrast()?),
+        O::CopgSquared => scaled(-2.0 * beta, contrast()?),
         O::Rloo => scaled(-0.5, mean_pairs(share).laplacian(&regularised())),
         O::Dpo => scaled(beta, preference_gap(share, &scaled(beta, u()))?),
         O::RewardModel => preference_gap(share, table)?,

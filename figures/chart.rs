@@ -1,0 +1,295 @@
+//! A chart: a panel, what is drawn in it in order, and labels at the ends of lines.
+
+use anyhow::Result;
+use plotters::prelude::*;
+
+use super::axes::{Axis, INK, Panel, SOFT};
+use super::legend::Look;
+use super::map::{Map, Region};
+use super::paper::{Align, Paper, width, wrap};
+
+/// Space that tick numbers and the axis' name take on the left, and below.
+const MARGIN: (f64, f64) = (74.0, 48.0);
+/// Space above a line of the chart's title, and of each line.
+const ABOVE: (f64, f64) = (15.0, 17.0);
+const TITLE: f64 = 14.0;
+const EM: f64 = 13.0;
+/// Distance of two lines of labels.
+const LEADING: f64 = 17.0;
+/// A dash of a line, and the stretch it stands in.
+const DASH: (f64, f64, f64) = (7.0, 11.5, 0.0);
+
+/// Something drawn in a panel.
+pub enum Layer {
+    /// A line through points, a marker at each if `marked`.
+    Line {
+        /// Its look.
+        look: Look,
+        /// The points, in order.
+        points: Vec<(f64, f64)>,
+        /// Whether its points are marked.
+        marked: bool,
+    },
+    /// A line through points, in dashes.
+    Dashed(RGBColor, Vec<(f64, f64)>),
+    /// Markers alone.
+    Points(Look, Vec<(f64, f64)>),
+    /// The stretch between two curves: x, lower, upper.
+    Band(RGBColor, Vec<(f64, f64, f64)>),
+    /// An upright stroke at x from y to y.
+    Bar(RGBColor, f64, (f64, f64)),
+    /// A filled outline, nearly transparent.
+    Shade(RGBColor, Vec<(f64, f64)>),
+    /// Words at a place of the data.
+    Words(String, Align, (f64, f64)),
+    /// A heat map.
+    Map(Map),
+    /// Outlined cells.
+    Region(Region),
+}
+
+/// A panel and what is in it.
+pub struct Chart {
+    /// Set above it.
+    pub title: String,
+    /// Its horizontal axis.
+    pub x: Axis,
+    /// Its vertical axis.
+    pub y: Axis,
+    /// Name of the horizontal axis.
+    pub x_label: String,
+    /// Name of the vertical axis.
+    pub y_label: String,
+    /// Drawn from the first to the last.
+    pub layers: Vec<Layer>,
+    /// Words to the right of the panel, at heights of the data, in the colour of what they name.
+    pub labels: Vec<(RGBColor, String, f64)>,
+}
+
+impl Chart {
+    /// An empty chart.
+    pub fn new(title: impl Into<String>, x: (Axis, &str), y: (Axis, &str)) -> Self {
+        Self {
+            title: title.into(),
+            x: x.0,
+            y: y.0,
+            x_label: x.1.into(),
+            y_label: y.1.into(),
+            layers: Vec::new(),
+            labels: Vec::new(),
+        }
+    }
+
+    /// Adds a layer.
+    pub fn add(&mut self, layer: Layer) {
+        self.layers.push(layer);
+    }
+
+    /// Adds a line, marked, with the band of its mean where it has one.
+    pub fn series(&mut self, look: &Look, points: &[(f64, f64, Option<f64>)]) {
+        if points.len() > 1 && points.iter().any(|p| p.2.is_some()) {
+            let half = |h: Option<f64>| h.unwrap_or(0.0);
+            let edges = points
+                .iter()
+                .map(|&(x, y, h)| (x, y - half(h), y + half(h)));
+            self.add(Layer::Band(look.color, edges.collect()));
+        }
+        self.add(Layer::Line {
+            look: look.clone(),
+            points: points.iter().map(|&(x, y, _)| (x, y)).collect(),
+            marked: true,
+        });
+    }
+
+    /// Names a line at its right end.
+    pub fn label(&mut self, color: RGBColor, words: impl Into<String>, y: f64) {
+        self.labels.push((color, words.into(), y));
+    }
+
+    /// Space that labels and the colour bar take on the right, in points.
+    fn right(&self) -> Result<f64> {
+        let mut room: f64 = 12.0;
+        for (_, words, _) in &self.labels {
+            room = room.max(30.0 + width(words, EM)?);
+        }
+        for layer in &self.layers {
+            if let Layer::Map(map) = layer {
+                room = room.max(map.room());
+            }
+        }
+        Ok(room)
+    }
+
+    /// How many lines its title takes in a chart `wide` points wide.
+    pub fn title_lines(&self, wide: f64) -> Result<usize> {
+        Ok(wrap(&self.title, TITLE, wide)?.len())
+    }
+
+    /// Draws it into a rectangle of the paper, labels and all, with room for a title of `lines`.
+    pub fn draw<DB>(
+        &self,
+        paper: &Paper<DB>,
+        (left, top): (f64, f64),
+        (wide, high): (f64, f64),
+        lines: usize,
+    ) -> Result<()>
+    where
+        DB: DrawingBackend,
+        DB::ErrorType: 'static,
+    {
+        let panel = Panel {
+            across: (left + MARGIN.0, left + wide - self.right()?),
+            down: (
+                top + ABOVE.0 + ABOVE.1 * lines as f64,
+                top + high - MARGIN.1,
+            ),
+            x: self.x,
+            y: self.y,
+        };
+        panel.frame(paper)?;
+        for (i, line) in wrap(&self.title, TITLE, wide)?.iter().enumerate() {
+            let at = (left + wide / 2.0, top + 10.0 + ABOVE.1 * i as f64);
+            paper.text(line, TITLE, INK, Align::Centre, at)?;
+        }
+        let ((left, right), (top, bottom)) = (panel.across, panel.down);
+        let (middle, centre) = (f64::midpoint(left, right), f64::midpoint(top, bottom));
+        let below = (middle, bottom + 36.0);
+        paper.text(&self.x_label, EM, INK, Align::Centre, below)?;
+        let beside = (left - MARGIN.0 + 11.0, centre);
+        paper.text(&self.y_label, EM, INK, Align::Upwards, beside)?;
+        for layer in &self.layers {
+            layer.draw(paper, &panel)?;
+        }
+        self.names(paper, &panel)
+    }
+
+    /// The labels, moved apart where they would touch, each tied to its height.
+    fn names<DB>(&self, paper: &Paper<DB>, panel: &Panel) -> Result<()>
+    where
+        DB: DrawingBackend,
+        DB::ErrorType: 'static,
+    {
+        let right = panel.across.1;
+        let wanted: Vec<f64> = (self.labels.iter())
+            .map(|(_, _, y)| panel.place(panel.x.hi, *y).1)
+            .collect();
+        let set = apart(&wanted, LEADING, (panel.down.0 - 4.0, panel.down.1));
+        for (((color, words, _), from), to) in self.labels.iter().zip(wanted).zip(set) {
+            let tie = [
+                (right + 2.0, from),
+                (right + 8.0, from),
+                (right + 16.0, to),
+                (right + 20.0, to),
+            ];
+            paper.line(*color, 1.2, &tie)?;
+            paper.text(words, EM, INK, Align::Left, (right + 24.0, to))?;
+        }
+        Ok(())
+    }
+}
+
+impl Layer {
+    fn draw<DB>(&self, paper: &Paper<DB>, panel: &Panel) -> Result<()>
+    where
+        DB: DrawingBackend,
+        DB::ErrorType: 'static,
+    {
+        let place = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
+            points.iter().map(|&(x, y)| panel.place(x, y)).collect()
+        };
+        match self {
+            Self::Line {
+                look,
+                points,
+                marked,
+            } => {
+                let points = place(points);
+                paper.line(look.color, look.thick, &points)?;
+                let marks = points.into_iter().filter(|_| *marked);
+                marks.into_iter().try_for_each(|at| look.mark(paper, at))
+            }
+            Self::Dashed(color, points) => {
+                let points = place(points);
+                for ends in points.windows(2) {
+                    paper.dashes(*color, 1.6, (ends[0], ends[1]), DASH)?;
+                }
+                Ok(())
+            }
+            Self::Points(look, points) => place(points)
+                .into_iter()
+                .try_for_each(|at| look.mark(paper, at)),
+            Self::Band(color, edges) => {
+                let upper = edges.iter().map(|&(x, _, high)| panel.place(x, high));
+                let lower = edges.iter().rev().map(|&(x, low, _)| panel.place(x, low));
+                paper.fill(*color, 0.2, &upper.chain(lower).collect::<Vec<_>>())
+            }
+            Self::Bar(color, x, (from, to)) => {
+                paper.line(*color, 2.0, &place(&[(*x, *from), (*x, *to)]))
+            }
+            Self::Shade(color, outline) => paper.fill(*color, 0.14, &place(outline)),
+            Self::Words(words, align, (x, y)) => {
+                paper.text(words, EM, SOFT, *align, panel.place(*x, *y))
+            }
+            Self::Map(map) => map.draw(paper, panel),
+            Self::Region(region) => region.draw(paper, panel),
+        }
+    }
+}
+
+/// Heights near the wanted ones, in their order, at least `gap` apart and inside `range` where they
+/// fit: runs that would touch are centred on where they want to be.
+fn apart(wanted: &[f64], gap: f64, range: (f64, f64)) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by(|&a, &b| wanted[a].total_cmp(&wanted[b]));
+    // Runs of labels: the sum of the tops they would like, and how many they are.
+    let mut runs: Vec<(f64, usize)> = Vec::new();
+    let top = |(sum, count): (f64, usize)| {
+        let last = range.1 - gap * (count - 1) as f64;
+        (sum / count as f64).min(last).max(range.0)
+    };
+    for &i in &order {
+        let mut run = (wanted[i], 1);
+        while let Some(&above) = runs.last() {
+            if top(above) + gap * above.1 as f64 <= top(run) {
+                break;
+            }
+            runs.pop();
+            // The lower run's top is that of the joint one, less the labels now above it.
+            let shift = gap * (above.1 * run.1) as f64;
+            run = (above.0 + run.0 - shift, above.1 + run.1);
+        }
+        runs.push(run);
+    }
+    let mut set = vec![0.0; wanted.len()];
+    let mut at = order.into_iter();
+    for run in runs {
+        for (k, i) in at.by_ref().take(run.1).enumerate() {
+            set[i] = top(run) + gap * k as f64;
+        }
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_keep_their_distance() {
+        assert_eq!(apart(&[50.0, 10.0], 10.0, (0.0, 100.0)), [50.0, 10.0]);
+        assert_eq!(apart(&[20.0, 20.0], 10.0, (0.0, 100.0)), [15.0, 25.0]);
+        assert_eq!(apart(&[99.0, 100.0], 10.0, (0.0, 100.0)), [90.0, 100.0]);
+        assert_eq!(
+            apart(&[0.0, 1.0, 12.0], 10.0, (0.0, 100.0)),
+            [0.0, 10.0, 20.0]
+        );
+        let many: Vec<f64> = (0..9).map(|i| f64::from(i * i % 7) * 9.0).collect();
+        let mut set = apart(&many, 10.0, (0.0, 100.0));
+        set.sort_by(f64::total_cmp);
+        assert!(
+            set.windows(2).all(|w| w[1] - w[0] >= 10.0 - 1e-9),
+            "{set:?}"
+        );
+        assert!(set[0] >= 0.0 && set[8] <= 100.0 + 1e-9, "{set:?}");
+    }
+}

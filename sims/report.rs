@@ -1,0 +1,103 @@
+//! What the sections of a report are made of.
+
+/// A Markdown table, its first column to the left and the others to the right.
+pub fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut text = format!(
+        "| {} |\n|---|{}\n",
+        header.join(" | "),
+        "--:|".repeat(header.len() - 1)
+    );
+    for row in rows {
+        text += &format!("| {} |\n", row.join(" | "));
+    }
+    text
+}
+
+/// A number for people: three or four digits, exponents where they help; 0 below rounding.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        size if size < 1e-13 => "0".into(),
+        size if (1e-3..1e4).contains(&size) => {
+            let digits = (2 - size.log10().floor() as i32).clamp(0, 5) as usize;
+            format!("{value:.digits$}")
+        }
+        _ => format!("{value:.1e}"),
+    }
+}
+
+/// A number, or a dash where there is none.
+pub fn maybe(value: Option<f64>) -> String {
+    value.map_or("–".into(), number)
+}
+
+/// Mean and spread of a sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The sample standard deviation, 0 for a single value.
+    pub sd: f64,
+    /// How many values.
+    pub count: usize,
+}
+
+impl Spread {
+    /// Of some values; none of no value.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let values: Vec<f64> = values.into_iter().collect();
+        let count = values.len();
+        let mean = values.iter().sum::<f64>() / count as f64;
+        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        let sd = (squares / (count as f64 - 1.0).max(1.0)).sqrt();
+        (count > 0).then_some(Self { mean, sd, count })
+    }
+
+    /// Half the width of the 95 % band of the mean, `1.96 sd/√n`; none for a single value.
+    pub fn half(&self) -> Option<f64> {
+        (self.count > 1).then(|| 1.96 * self.sd / (self.count as f64).sqrt())
+    }
+}
+
+/// The 95 % interval of a frequency of `hits` in `tries` (Wilson), and the frequency itself.
+pub fn frequency(hits: u64, tries: u64) -> (f64, [f64; 2]) {
+    let (n, z2) = (tries.max(1) as f64, 1.96f64 * 1.96);
+    let p = hits as f64 / n;
+    let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = (z2 * (p * (1.0 - p) / n + z2 / (4.0 * n * n))).sqrt() / (1.0 + z2 / n);
+    (p, [(middle - half).max(0.0), (middle + half).min(1.0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreads_and_intervals() {
+        let pair = Spread::of([0.0, 2.0]).expect("two values");
+        assert_eq!((pair.mean, pair.count), (1.0, 2));
+        // sd = √2 over √n = √2.
+        assert!(pair.half().is_some_and(|half| (half - 1.96).abs() < 1e-12));
+        assert_eq!(Spread::of([3.0]).and_then(|s| s.half()), None);
+        assert_eq!(Spread::of([]), None);
+        // Wilson's interval of 10 in 100, as in any table.
+        let (p, [low, high]) = frequency(10, 100);
+        assert!(
+            (p - 0.1).abs() < 1e-15 && (low - 0.0552).abs() < 1e-4 && (high - 0.1744).abs() < 1e-4
+        );
+        assert_eq!(frequency(0, 50).1[0], 0.0);
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, text) in [
+            (0.152_530_66, "0.153"),
+            (3e-17, "0"),
+            (2.5e-5, "2.5e-5"),
+            (123.456, "123"),
+            (1.0, "1.00"),
+            (-0.0123, "-0.0123"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+}
