@@ -108,6 +108,30 @@ fn metrics_by_hand() {
     );
 }
 
+/// Random sequences rank by reward: nothing but the rewards decides what is better.
+#[test]
+fn random_sequences_leave_the_ranking_to_the_rewards() {
+    for shape in [shared(2), linear(0.5)] {
+        let sequence = Sequence::random(&shape, 0).unwrap();
+        for task in sequence.tasks() {
+            assert!(task.problem.prompts().iter().all(|p| p.ranking.is_none()));
+        }
+    }
+    // A ranking that is given is taken, and need not follow the rewards.
+    let sequence = Sequence::random(&shared(1), 0).unwrap();
+    let mut reversed = sequence.tasks()[0].problem.clone();
+    reversed = reversed.map_prompts(|_, p| {
+        let mut order: Vec<u32> = (0..4).collect();
+        order.sort_by(|&a, &b| p.reward[b as usize].total_cmp(&p.reward[a as usize]));
+        p.ranking = Some(order);
+    });
+    let reversed = Sequence::shared(vec![reversed]).unwrap();
+    assert_eq!(
+        run(&reversed, Method::Copr, &plan()).unwrap().accuracy[0],
+        [0.0]
+    );
+}
+
 /// Same seed, same outcome, to the last bit; another seed replays other prompts.
 #[test]
 fn runs_are_reproducible() {

@@ -203,7 +203,7 @@ impl Sequence {
         })
     }
 
-    /// A random sequence.
+    /// A random sequence, its responses ranked by reward.
     ///
     /// # Errors
     /// A size or scale of nothing, or an overlap outside [0, 1].
@@ -217,7 +217,8 @@ impl Sequence {
                 reward_scale: 1.0,
             };
             // Tasks of one sequence never share a seed with those of another below 2^32 tasks.
-            random_problem(of, seed.wrapping_add((t as u64) << 32))
+            let problem = random_problem(of, seed.wrapping_add((t as u64) << 32))?;
+            Ok(problem.map_prompts(|_, prompt| prompt.ranking = None))
         };
         let Some(overlap) = shape.overlap else {
             let base = problem(0)?;
@@ -233,7 +234,7 @@ impl Sequence {
         };
         let (size, block) = (shape.tasks + 1, shape.block);
         let (common, own) = (overlap.sqrt(), (1.0 - overlap).sqrt());
-        let mut stream = Stream::new(seed, Purpose::Problem, 2);
+        let mut stream = Stream::new(seed, Purpose::Problem, 3);
         let mut normal = |n: usize| -> Array1<f64> {
             Array1::random_using(n, StandardNormal, stream.rng()) / (n as f64).sqrt()
         };

@@ -171,7 +171,7 @@ pub struct Outcome {
     pub history: Vec<Moment>,
     /// The parameters after each task, for [`Sequence::policy`].
     pub parameters: Vec<Vec<f64>>,
-    /// Prompts of each task kept for replay, as indices into the task's.
+    /// Prompts of each task kept for replay, as indices into the task's prompts of positive weight.
     pub replayed: Vec<Vec<usize>>,
 }
 
@@ -442,7 +442,7 @@ impl Learner<'_> {
     }
 
     fn record(&mut self, task: usize, step: usize, multipliers: &[f64], constraints: &[f64]) {
-        if step % self.plan.record_every == 0 {
+        if step.is_multiple_of(self.plan.record_every) {
             self.history.push(Moment {
                 task,
                 step,

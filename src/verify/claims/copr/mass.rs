@@ -1,0 +1,176 @@
+//! The mass of the ranked responses: what is known of it, and what moves it.
+
+use super::super::{Finding, toy};
+use super::cases::{cases, largest, log_softmax, logits};
+use crate::bandit::{Policy, kl};
+use crate::error::Result;
+use crate::random::{Purpose, Stream};
+use crate::solve::copr::{Divergence, Motion, Target, fixed_point, lower_bound, motion};
+
+pub(super) fn bound() -> Result<Finding> {
+    let mut stream = Stream::new(51, Purpose::Start, 0);
+    let (mut least, mut equality, mut loose) = (f64::INFINITY, 0.0f64, 0.0f64);
+    let cases = cases(600, 51, true)?;
+    for case in &cases {
+        let p = 0.01 + 0.98 * stream.uniform();
+        let gamma = stream.uniform() / p;
+        let optimum = case.with_mass(p);
+        let proportional = case.with_mass(gamma * p);
+        // Any other odds off the ranked responses.
+        let mut other = logits(&mut stream, optimum.len(), 2.0);
+        case.target
+            .arms
+            .iter()
+            .for_each(|&a| other[a] = f64::NEG_INFINITY);
+        let mut other: Vec<f64> = (log_softmax(&other).iter())
+            .map(|l| l + (-gamma * p).ln_1p())
+            .collect();
+        case.target
+            .arms
+            .iter()
+            .for_each(|&a| other[a] = proportional[a]);
+        let bound = lower_bound(p, gamma)?;
+        least = least.min(kl(&other, &optimum) - bound);
+        loose = loose.max(kl(&other, &optimum) - bound);
+        equality = equality.max((kl(&proportional, &optimum) - bound).abs());
+    }
+    let evidence = format!(
+        "{} random policies: gaps from {least:.1e} to {loose:.1}; proportional to π* off the ranking, the \
+         gap is {equality:.1e} at most",
+        cases.len()
+    );
+    Ok(Finding::holds(least > -1e-12 && equality < 1e-12, evidence))
+}
+
+pub(super) fn riskier() -> Result<Finding> {
+    let ends =
+        |p: f64| -> Result<(f64, f64)> { Ok((lower_bound(p, 0.0)?, lower_bound(p, 1.0 / p)?)) };
+    let (mut above, mut below, mut steps) = (true, true, true);
+    for i in 1..100 {
+        let p = f64::from(i) / 100.0;
+        let (down, up) = ends(p)?;
+        if p > 0.5 {
+            above &= down > up;
+            // Equal steps to either side, as far as γ can rise.
+            for share in [0.1, 0.5, 0.9] {
+                let by = share * (1.0 / p - 1.0);
+                steps &= lower_bound(p, 1.0 + by)? > lower_bound(p, 1.0 - by)?;
+            }
+        } else if p < 0.5 {
+            below &= down < up;
+        }
+    }
+    let evidence = format!(
+        "99 values of p: the bound at γ = 0 is above that at γ = 1/p for every p > 1/2 ({above}) and below \
+         it for every p < 1/2 ({below}); at equal steps from 1, p > 1/2, the rise costs more ({steps})"
+    );
+    let (high, low) = (ends(0.95)?, ends(0.1)?);
+    Ok(Finding::holds_if(above, below && steps, evidence)
+        .measure("p = .95, γ to 0", high.0)
+        .measure("p = .95, γ to 1/p", high.1)
+        .measure("p = .1, γ to 0", low.0)
+        .measure("p = .1, γ to 1/p", low.1)
+        .measure("p = .95, γ = 1.04", lower_bound(0.95, 1.04)?)
+        .measure("p = .95, γ = 0.96", lower_bound(0.95, 0.96)?))
+}
+
+pub(super) fn free() -> Result<Finding> {
+    // Every γ has a policy of no loss and no gradient.
+    let mut rest = 0.0f64;
+    let cases = cases(96, 52, true)?;
+    for case in &cases {
+        for share in [0.001, 0.2, 0.5, 0.8, 0.999] {
+            let log = case.with_mass(share);
+            rest = rest.max(case.target.divergence(&log, Divergence::Reverse));
+            rest = rest.max(largest(&case.target.gradient(&log, Divergence::Reverse)));
+        }
+    }
+    // Gradient flow from two starts that differ in the mass of the ranked responses alone.
+    let toy = toy()?;
+    let prompt = &toy.prompts()[0];
+    let target = Target::ranked(prompt, &[2, 0], toy.beta())?;
+    let p = target.mass(&prompt.optimum(toy.beta()).1);
+    let mut ends = Vec::new();
+    for shift in [-2.0, 2.0] {
+        let mut start = prompt.log_reference.clone();
+        target.arms.iter().for_each(|&a| start[a] += shift);
+        let how = Motion {
+            divergence: Divergence::Reverse,
+            likelihood: 0.0,
+            step: 0.5,
+            steps: 400,
+        };
+        if let Some(end) = motion(&start, &target, p, how).pop() {
+            rest = rest.max(end.divergence);
+            ends.push(end.gamma);
+        }
+    }
+    let evidence = format!(
+        "{} rankings with the ranked responses' mass from .001 to .999: loss and gradient at most \
+         {rest:.1e}; on the toy bandit, two of three arms ranked, gradient flow ends at γ = {:.3} or {:.3}, \
+         by where it starts",
+        cases.len(),
+        ends[0],
+        ends[1]
+    );
+    let differ = ends[1] > 1.5 * ends[0];
+    Ok(Finding::refuted(rest < 1e-12 && differ, evidence))
+}
+
+pub(super) fn mitigates() -> Result<Finding> {
+    let (mut better, mut worse, mut count) = (true, true, 0);
+    let mut mass = f64::INFINITY;
+    for case in cases(96, 53, true)? {
+        let learned = fixed_point(&case.prompt, &case.ranking, case.beta, true)?;
+        let learned = learned.log_policy.unwrap_or_default();
+        mass = mass.min(case.target.mass(&learned));
+        let optimum = case.with_mass(0.95);
+        better &= kl(&learned, &optimum) < kl(&case.with_mass(0.05 * 0.95), &optimum);
+        worse &= kl(&learned, &optimum) > kl(&case.with_mass(0.98 * 0.95), &optimum);
+        count += 1;
+    }
+    let evidence = format!(
+        "{count} partial rankings: with the term the ranked responses end with mass {mass:.15} or more; at \
+         p = .95 that is nearer to π* than γ = .05 in all ({better}), further than γ = .98 in all ({worse})"
+    );
+    Ok(Finding::holds_if(
+        better && (mass - 1.0).abs() < 1e-12,
+        worse,
+        evidence,
+    ))
+}
+
+pub(super) fn simultaneous() -> Result<Finding> {
+    let mut stream = Stream::new(54, Purpose::Start, 0);
+    let (mut gradient, mut least, mut below, mut negative) = (0.0f64, f64::INFINITY, true, true);
+    let cases = cases(96, 54, false)?;
+    for case in &cases {
+        let point = fixed_point(&case.prompt, &case.ranking, case.beta, true)?;
+        let log = point.log_policy.unwrap_or_default();
+        gradient = gradient.max(point.residual);
+        least = least.min(case.target.divergence(&log, Divergence::Reverse));
+        let loss =
+            |log: &[f64]| case.target.divergence(log, Divergence::Reverse) - log[case.target.top()];
+        let mut optimum = log.clone();
+        (case.target.arms.iter().zip(&case.target.log)).for_each(|(&a, l)| optimum[a] = *l);
+        below &= loss(&log) < loss(&optimum);
+        let elsewhere = log_softmax(&logits(&mut stream, log.len(), 2.0));
+        below &= loss(&log) < loss(&elsewhere);
+        negative &= log[case.target.arms[0]] < case.target.log[0];
+    }
+    let toy = toy()?;
+    let regret = |sft: bool| -> Result<f64> {
+        let point = fixed_point(&toy.prompts()[0], &[2, 1, 0], toy.beta(), sft)?;
+        let row = point.log_policy.unwrap_or_default();
+        Ok(toy.regret(&Policy::from_log(vec![row])))
+    };
+    let evidence = format!(
+        "{} full rankings: at the minimiser (gradient {gradient:.1e}, below P* and other policies: \
+         {below}) the fit's divergence is {least:.1e} or more and c < 0 in all ({negative})",
+        cases.len()
+    );
+    let found = gradient < 1e-12 && below && negative && least > 1e-6;
+    Ok(Finding::refuted(found, evidence)
+        .measure("toy regret, fit alone", regret(false)?)
+        .measure("toy regret, fit and likelihood", regret(true)?))
+}

@@ -1,0 +1,242 @@
+//! Continual optimal policy regularisation: fitting sampling distributions, task after task.
+
+mod cases;
+mod mass;
+mod metrics;
+mod multipliers;
+mod objectives;
+mod ranks;
+
+use super::{Claim, Finding, Paper, Verdict};
+use Verdict::{Holds, HoldsIf, Misprint, Refuted};
+
+const fn claim(
+    name: &'static str,
+    place: &'static str,
+    statement: &'static str,
+    verdict: Verdict,
+    remark: &'static str,
+    check: fn() -> crate::error::Result<Finding>,
+) -> Claim {
+    Claim {
+        name,
+        paper: Paper::Copr,
+        place,
+        statement,
+        verdict,
+        remark,
+        check,
+    }
+}
+
+pub(super) const CLAIMS: &[Claim] = &[
+    claim(
+        "copr/dpo-gap",
+        "section 2.1",
+        "DPO drives the preferred response's probability to 1 and its implicit reward gap to infinity",
+        HoldsIf,
+        "if the labels are deterministic or separable, as COPR's strict rankings are; under \
+         Bradley–Terry labels of the population it stops at π*",
+        objectives::dpo_gap,
+    ),
+    claim(
+        "copr/joint-objective",
+        "eq. 3 and 4",
+        "One policy minimises its divergences to the optimal policies of all tasks and is each task's \
+         optimal policy",
+        HoldsIf,
+        "if tasks have prompts of their own; on a prompt that t tasks share the minimiser weights \
+         the s-th advantage by (t − s + 1)/t, so the newest least, where eq. 3 weights all by 1",
+        objectives::joint,
+    ),
+    claim(
+        "copr/sampling-distribution",
+        "Def. 1 and eq. 5",
+        "The optimal policy conditioned on a set of responses needs no partition function",
+        Holds,
+        "the struck-out factor of eq. 5 should read 1/Z",
+        objectives::definition,
+    ),
+    claim(
+        "copr/proposition-1",
+        "Prop. 1",
+        "A policy is π* if and only if it has the sampling distributions of π* on all proper subsets \
+         of more than one response",
+        HoldsIf,
+        "if there are at least 3 responses (with 2 there is no such subset, a pedantic gap); any \
+         family of sets that connects the responses is enough, the whole set alone included",
+        objectives::proposition,
+    ),
+    claim(
+        "copr/printed-code",
+        "section 3.2.1",
+        "Four lines of PyTorch implement the fit of eq. 7",
+        Misprint,
+        "kl_div(log P_θ, P*) is KL(P*‖P_θ), divided by the number of elements; eq. 7 is \
+         kl_div(log P*, P_θ, reduction=\"sum\"). Both vanish at the same place when it can be reached",
+        objectives::printed_code,
+    ),
+    claim(
+        "copr/printed-code-batched",
+        "section 3.2.1",
+        "The printed lines compute the mean over prompts of each prompt's divergence",
+        HoldsIf,
+        "if they are given one prompt at a time: sum() without a dimension normalises over the whole \
+         batch, which ties the masses of different prompts' responses to each other",
+        objectives::batched,
+    ),
+    claim(
+        "copr/advantage-mean",
+        "eq. 14 and 16",
+        "The linear advantage has mean zero under the policy, as an advantage does",
+        HoldsIf,
+        "if the policy is uniform on the ranked responses; harmless, since a constant cancels (A.4). \
+         It runs over ±(J − 1)/J in steps of 2/J, and has no rule for ties or duplicates",
+        ranks::mean,
+    ),
+    claim(
+        "copr/ranking-gradient",
+        "A.3, eq. 27",
+        "Early in training on pairwise losses, rewards that start equal are linear in the rank",
+        Holds,
+        "G_i in the last line should be G_j; one step of size 2/J gives eq. 16 exactly, later steps \
+         bend away from linear",
+        ranks::gradient,
+    ),
+    claim(
+        "copr/invariance",
+        "A.4, eq. 28",
+        "The sampling distribution does not depend on the expected reward of the prompt",
+        Holds,
+        "",
+        ranks::invariance,
+    ),
+    claim(
+        "copr/lower-bound",
+        "A.2, eq. 21 to 24",
+        "A policy that is γπ* on the ranked responses is at least γp ln γ + (1 − γp) ln((1 − γp)/(1 − p)) \
+         from π*",
+        Holds,
+        "it is the divergence of a coin of bias γp from one of bias p, for 0 ≤ γ ≤ 1/p and p < 1; \
+         equality iff the policy is proportional to π* off the ranked responses",
+        mass::bound,
+    ),
+    claim(
+        "copr/gamma-risk",
+        "A.2, Fig. 4(a)",
+        "A decrease of γ is riskier than an increase",
+        HoldsIf,
+        "if p > 1/2, as the paper assumes in words, and the ends of the range are compared; for equal \
+         small steps to either side it is the increase that costs more there",
+        mass::riskier,
+    ),
+    claim(
+        "copr/gamma-from-fit",
+        "A.2",
+        "The objective of eq. 7 determines the size of γ",
+        Refuted,
+        "the fit does not see it: its gradient vanishes off the ranked responses, so γ comes from the \
+         start (and from what parameters prompts share). That it cannot be controlled through eq. 7 \
+         stands",
+        mass::free,
+    ),
+    claim(
+        "copr/likelihood-mitigates",
+        "A.2",
+        "Learning the best response by likelihood mitigates the risk of a decrease of γ",
+        HoldsIf,
+        "if γ did decrease and p is large: the term over-corrects, all mass goes to the ranked \
+         responses (γ = 1/p), which is further from π* than a γ near 1",
+        mass::mitigates,
+    ),
+    claim(
+        "copr/simultaneous-fit",
+        "section 3.2.3",
+        "With the likelihood of the best response added, the policy fits the optimal policy and that \
+         response simultaneously",
+        Refuted,
+        "the minimiser is P* e^c off the best response, c < 0, a sharper distribution than P*; both \
+         terms do raise the best response",
+        mass::simultaneous,
+    ),
+    claim(
+        "copr/multiplier-update",
+        "eq. 10 and 12",
+        "Ascent on ln λ follows α λ J_C",
+        Holds,
+        "λ never reaches 0; its start is not given",
+        multipliers::update,
+    ),
+    claim(
+        "copr/multiplier-trades",
+        "section 3.2.3",
+        "The multiplier controls how much new learning gives way to the old optimal policy",
+        Holds,
+        "exactly, on a shared prompt: eq. 7's divergence ends at P₁* e^{Adv₂/(β(1+λ))}, a temperature \
+         of β(1 + λ); the printed code's at the mixture (P₂* + λP₁*)/(1 + λ)",
+        multipliers::temperature,
+    ),
+    claim(
+        "copr/multiplier-balances",
+        "section 3.2.3",
+        "Alternating updates keep λ from over-emphasising one objective",
+        HoldsIf,
+        "if the constraints can be met; a violation J_C that persists sends λ to infinity in finite \
+         time 1/(α λ₀ J_C), so it needs a clip",
+        multipliers::finite_time,
+    ),
+    claim(
+        "copr/normalised-loss",
+        "eq. 11",
+        "Division by Λ = 1 + Σλ normalises the loss",
+        Holds,
+        "the weights then sum to one and the minimiser stays; for plain descent it is a step size, \
+         for Adam at constant λ nothing but ε",
+        multipliers::normaliser,
+    ),
+    claim(
+        "copr/threshold",
+        "eq. 9 and 13",
+        "The threshold d_i, the old divergence at the initial parameters, is positive",
+        HoldsIf,
+        "if the old task was not fitted exactly; otherwise d_i = 0, only P_i* is allowed on its \
+         prompts and no point satisfies the constraint strictly. (Initial parameters read as those at \
+         the start of the new task)",
+        multipliers::threshold,
+    ),
+    claim(
+        "copr/forgetting-range",
+        "C, eq. 31",
+        "A task's forgetting is its loss from the best accuracy at the times 1 to k − 1",
+        Misprint,
+        "a_ij is defined for i ≥ j only, so the maximum runs over i = j to k − 1; FM and BWT at k = 1 \
+         are 0/0. As corrected FM ≥ −BWT always",
+        metrics::range,
+    ),
+    claim(
+        "copr/table-2-average",
+        "Table 2",
+        "AA is the mean of a row's three scores (eq. 29)",
+        Misprint,
+        "the row of SFT in order prints .720 where its scores average .7077; every other row agrees",
+        metrics::averages,
+    ),
+    claim(
+        "copr/alignment-beats-sft",
+        "section 4.2",
+        "All alignment methods of Table 2 outperform the SFT-based ones",
+        Refuted,
+        "by the table's own AA, CoH and RRHF (.725) are below most SFT rows and below DER++ (.743); \
+         SPIN, PRO, DPO and COPR are above all of them",
+        metrics::alignment,
+    ),
+    claim(
+        "copr/ranking-beats-spin",
+        "section 4.2",
+        "Rank-based methods, which use real negative responses, outperform SPIN",
+        Refuted,
+        "by the table's own AA, PRO (.745) and RRHF (.725) are below SPIN (.755); DPO and COPR are \
+         above",
+        metrics::ranking,
+    ),
+];
