@@ -250,10 +250,9 @@ fn notes_go_with_uniqueness() {
                 assert!(found.unique, "{objective:?} {found:?}");
                 continue;
             }
-            // Without a baseline, or with a value below V*, an arm that is never shown goes to 0,
-            // whatever the path; so does one that is not desirable.
-            let settled = objective.spec().kind == Kind::Boundary
-                || matches!(objective, Objective::PgZero | Objective::DroFixed);
+            // Without a baseline, and beside a desirable arm, one that is never shown goes to 0,
+            // whatever the path.
+            let settled = objective == Objective::PgZero || objective.spec().kind == Kind::Boundary;
             assert_eq!(
                 found.unique,
                 connected || settled,
