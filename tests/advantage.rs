@@ -355,7 +355,7 @@ fn centring_can_break_the_bound() {
     let found = fixed_point(&problem, &population, 2.5, Form::Centred).unwrap();
     let a = &found.table.unwrap()[0];
     assert!(
-        distance(&[a.clone()], &[vec![-3.133, 0.528, -0.995]]) < 0.01,
+        distance(std::slice::from_ref(a), &[vec![-3.133, 0.528, -0.995]]) < 0.01,
         "{a:?}"
     );
     let free = fixed_point(&problem, &population, 2.5, Form::SelfPairs).unwrap();
@@ -398,49 +398,21 @@ fn caps_and_refusals() {
 /// Many arms: the same Newton, a few steps.
 #[test]
 fn many_arms() {
-    let arms = std::env::var("ARMS").map_or(300, |n| n.parse().unwrap());
     let shape = pistar::bandit::Shape {
         prompts: 1,
-        arms,
+        arms: 300,
         beta: 0.5,
         reward_scale: 1.0,
     };
     let problem = pistar::bandit::random_problem(shape, 3).unwrap();
     let population = Evidence::population(&problem);
     for form in FORMS {
-        let start = std::time::Instant::now();
         let found = fixed_point(&problem, &population, 2.5, form).unwrap();
-        println!(
-            "{form:?} {:?} residual {:?}",
-            start.elapsed(),
-            found.residual
-        );
         assert!(
             found.unique && found.residual.unwrap() < 1e-16,
             "{form:?} {:?}",
             found.residual
         );
-    }
-}
-
-#[test]
-fn the_papers_claims_come_out_as_recorded() {
-    use pistar::verify::claims::{Paper, all, check};
-    let own: Vec<_> = (all().into_iter())
-        .filter(|claim| claim.paper == Paper::AdvantageModel)
-        .collect();
-    assert!(own.len() >= 11);
-    for claim in &own {
-        let start = std::time::Instant::now();
-        let checked = check(std::slice::from_ref(claim)).unwrap().remove(0);
-        println!(
-            "{:?} {}: {:?} {}",
-            start.elapsed(),
-            claim.name,
-            checked.finding.verdict,
-            checked.finding.evidence
-        );
-        assert!(checked.agrees(), "{}: {:?}", claim.name, checked.finding);
     }
 }
 

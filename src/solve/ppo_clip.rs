@@ -9,7 +9,9 @@
 
 /// Whether the surrogate has a slope at this ratio (on the edge of the clip it has the inner one).
 pub fn active(ratio: f64, advantage: f64, epsilon: f64) -> bool {
-    !(advantage > 0.0 && ratio > 1.0 + epsilon) && !(advantage < 0.0 && ratio < 1.0 - epsilon)
+    let past_above = advantage > 0.0 && ratio > 1.0 + epsilon;
+    let past_below = advantage < 0.0 && ratio < 1.0 - epsilon;
+    !past_above && !past_below
 }
 
 /// The surrogate at π.
