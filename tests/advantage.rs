@@ -1,8 +1,8 @@
 //! The Advantage Model: its optimum, its estimators, its calibration.
 
 use pistar::bandit::{Dataset, Evidence, Problem, Prompt};
-use pistar::solve::FixedPoint;
-use pistar::solve::advantage::{self, Form, fixed_point};
+use pistar::solve::advantage::{self, Form, estimator, fixed_point};
+use pistar::solve::{FixedPoint, calibration};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -355,7 +355,7 @@ fn centring_can_break_the_bound() {
     let found = fixed_point(&problem, &population, 2.5, Form::Centred).unwrap();
     let a = &found.table.unwrap()[0];
     assert!(
-        distance(&[a.clone()], &[vec![-3.133, 0.528, -0.995]]) < 0.01,
+        distance(std::slice::from_ref(a), &[vec![-3.133, 0.528, -0.995]]) < 0.01,
         "{a:?}"
     );
     let free = fixed_point(&problem, &population, 2.5, Form::SelfPairs).unwrap();
@@ -398,27 +398,193 @@ fn caps_and_refusals() {
 /// Many arms: the same Newton, a few steps.
 #[test]
 fn many_arms() {
-    let arms = std::env::var("ARMS").map_or(300, |n| n.parse().unwrap());
     let shape = pistar::bandit::Shape {
         prompts: 1,
-        arms,
+        arms: 300,
         beta: 0.5,
         reward_scale: 1.0,
     };
     let problem = pistar::bandit::random_problem(shape, 3).unwrap();
     let population = Evidence::population(&problem);
     for form in FORMS {
-        let start = std::time::Instant::now();
         let found = fixed_point(&problem, &population, 2.5, form).unwrap();
-        println!(
-            "{form:?} {:?} residual {:?}",
-            start.elapsed(),
-            found.residual
-        );
         assert!(
             found.unique && found.residual.unwrap() < 1e-16,
             "{form:?} {:?}",
             found.residual
         );
     }
+}
+
+/// Laws over the arms of one prompt, all positive.
+fn law(weights: &[f64]) -> Vec<f64> {
+    let e: Vec<f64> = weights.iter().map(|w| w.exp()).collect();
+    let sum: f64 = e.iter().sum();
+    e.iter().map(|e| e / sum).collect()
+}
+
+proptest! {
+    #![proptest_config(settings(REGRESSIONS, 64))]
+
+    /// Eq. 8 as it must read: its mean over all draws, enumerated, is eq. 5's advantage, and as printed
+    /// with on-policy proposals it is the advantage shrunk by 1 − K/N.
+    #[test]
+    fn the_estimate_is_unbiased_as_it_must_read(
+        reward in prop::collection::vec(-3.0..3.0f64, 3),
+        weights in prop::collection::vec(prop::collection::vec(-2.0..2.0f64, 3), 3),
+        extra in 0u32..3,
+    ) {
+        let current = law(&weights[0]);
+        let proposals = [law(&weights[1]), law(&weights[2])];
+        let n = f64::from(2 + extra);
+        let mut mean = vec![0.0; 3];
+        for first in 0..3 {
+            for second in 0..3 {
+                let chance = proposals[0][first] * proposals[1][second];
+                let one = estimator::estimate(&reward, &current, &proposals, &[first, second], n);
+                mean.iter_mut().zip(&one).for_each(|(m, a)| *m += chance * a);
+            }
+        }
+        let want: Vec<f64> = (0..3)
+            .map(|y| reward[y] - (0..3).map(|z| current[z] * reward[z]).sum::<f64>())
+            .collect();
+        prop_assert!(distance(&[mean], std::slice::from_ref(&want)) < 1e-13);
+        let exact = estimator::expected_estimate(&reward, &current, &proposals, n);
+        prop_assert!(distance(&[exact], std::slice::from_ref(&want)) < 1e-13);
+        let on = vec![current.clone(); 2];
+        let printed = estimator::printed_estimate(&reward, &current, &on, n);
+        let shrunk: Vec<f64> = want.iter().map(|a| (1.0 - 2.0 / n) * a).collect();
+        prop_assert!(distance(&[printed], &[shrunk]) < 1e-13);
+    }
+
+    /// A reward model that has the true rewards, at any level, is calibrated: no exact error, no error
+    /// in any bin, and its bins hold all pairs. An exact error is never below a binned one.
+    #[test]
+    fn calibration_is_what_it_says(problem in any_::any_kind(), table in any_::table(4.0), level in -5.0..5.0f64) {
+        let truth: Vec<Vec<f64>> = (problem.prompts().iter())
+            .map(|p| p.reward.iter().map(|r| r + level).collect())
+            .collect();
+        prop_assert!(calibration::error(&problem, &truth).unwrap() < 1e-15);
+        let table = any_::fit(&problem, &table);
+        let compares = problem.prompts().iter().any(|p| {
+            (0..p.arms()).any(|a| (0..a).any(|b| any_::weight(p, a, b) > 0.0))
+        });
+        prop_assume!(compares);
+        for scores in [&truth, &table] {
+            let bins = calibration::diagram(&problem, scores, 10).unwrap();
+            prop_assert!((bins.iter().map(|b| b.mass).sum::<f64>() - 1.0).abs() < 1e-12);
+            for (i, bin) in bins.iter().enumerate().filter(|(_, b)| b.mass > 0.0) {
+                let edge = 0.5 + 0.05 * i as f64;
+                prop_assert!(bin.confidence > edge - 1e-12 && bin.confidence < edge + 0.05 + 1e-12);
+                prop_assert!(scores != &truth || (bin.accuracy - bin.confidence).abs() < 1e-12);
+            }
+            let exact = calibration::error(&problem, scores).unwrap();
+            prop_assert!(calibration::binned_error(&bins) <= exact + 1e-12);
+        }
+        // The plain definition.
+        let (mut sum, mut mass) = (0.0, 0.0);
+        for (prompt, a) in problem.prompts().iter().zip(&table) {
+            for y in 0..prompt.arms() {
+                for z in (0..prompt.arms()).filter(|&z| z != y) {
+                    let w = prompt.weight * prompt.law.probability(y, z);
+                    mass += w;
+                    sum += w * (sigmoid(a[y] - a[z]) - sigmoid(prompt.reward[y] - prompt.reward[z])).abs();
+                }
+            }
+        }
+        prop_assert!((calibration::error(&problem, &table).unwrap() - sum / mass).abs() < 1e-12);
+    }
+
+    /// Unlike a reward model's, the optimum moves if all scores are moved.
+    #[test]
+    fn the_level_matters(problem in any_::mild(), margin in 0.5..5.0f64, shift in 0.05..1.0f64) {
+        let found = fixed_point(&problem, &Evidence::population(&problem), margin, Form::SelfPairs).unwrap();
+        let a = &table_of(&found)[0];
+        let prompt = &problem.prompts()[0];
+        let at = |shift: f64| {
+            let moved: Vec<f64> = a.iter().map(|a| a + shift).collect();
+            eq6(prompt, margin, Form::SelfPairs, &moved).0
+        };
+        prop_assert!(at(shift) > at(0.0) && at(-shift) > at(0.0));
+    }
+
+    /// Under uniform laws a better response never has the lower score.
+    #[test]
+    fn uniform_laws_keep_the_order(problem in any_::full(), margin in 0.05..20.0f64) {
+        let even = any_::with_laws(&problem, |_, prompt| {
+            let law = vec![1.0 / prompt.arms() as f64; prompt.arms()];
+            pistar::bandit::PairLaw::Product { first: law.clone(), second: law }
+        });
+        for form in [Form::SelfPairs, Form::Distinct] {
+            let found = fixed_point(&even, &Evidence::population(&even), margin, form).unwrap();
+            for (prompt, a) in even.prompts().iter().zip(table_of(&found)) {
+                for i in 0..a.len() {
+                    for j in 0..a.len() {
+                        let tied = (prompt.reward[i] - prompt.reward[j]).abs() < 1e-9;
+                        prop_assert!(tied || (prompt.reward[i] > prompt.reward[j]) == (a[i] > a[j]));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The penalised reward model is where ranking pulls and penalty balance, of mean zero.
+    #[test]
+    fn the_ridge_estimate_balances(problem in any_::full(), log in -4.0..1.0f64) {
+        let penalty = 10f64.powf(log);
+        let found = advantage::ridge_reward_model(&problem, &Evidence::population(&problem), penalty).unwrap();
+        for (prompt, r) in problem.prompts().iter().zip(table_of(&found)) {
+            prop_assert!(r.iter().sum::<f64>().abs() < 1e-9);
+            for y in 0..r.len() {
+                let pull: f64 = (0..r.len()).filter(|&z| z != y)
+                    .map(|z| any_::weight(prompt, y, z)
+                        * (sigmoid(r[y] - r[z]) - sigmoid(prompt.reward[y] - prompt.reward[z])))
+                    .sum();
+                prop_assert!((pull + penalty * r[y]).abs() < 1e-13);
+            }
+        }
+    }
+}
+
+/// The toy's population error at three margins (theory: .0914, .0125, 9e-5).
+#[test]
+fn the_toys_calibration() {
+    let problem = toy();
+    let population = Evidence::population(&problem);
+    for (margin, want, tolerance) in [(2.5, 0.0914, 5e-5), (5.0, 0.0125, 5e-5), (10.0, 9e-5, 5e-6)]
+    {
+        let found = fixed_point(&problem, &population, margin, Form::SelfPairs).unwrap();
+        let error = calibration::error(&problem, &table_of(&found)).unwrap();
+        assert!((error - want).abs() < tolerance, "{margin}: {error}");
+    }
+    assert!(calibration::error(&problem, &[vec![0.0; 2]]).is_err());
+    assert!(calibration::error(&problem, &[]).is_err());
+    assert!(calibration::diagram(&problem, &[vec![0.0; 3]], 0).is_err());
+}
+
+/// An arm that no pair has stays free; centred, the free arms take up what centres the others, which
+/// do not feel the constraint.
+#[test]
+fn arms_never_compared_are_free() {
+    let file = r#"{"beta": 1, "prompts": [{"reward": [1, 0, 3, 2],
+                   "behavior": [[0.5, 0.5, 0, 0]]}]}"#;
+    let problem = Problem::from_json(file).unwrap();
+    let problem = problem.map_prompts(|_, p| p.centre = Some(vec![0.4, 0.3, 0.2, 0.1]));
+    let population = Evidence::population(&problem);
+    let free = fixed_point(&problem, &population, 2.5, Form::SelfPairs).unwrap();
+    let a = table_of(&free).remove(0);
+    assert_eq!((a[2], a[3], free.unique), (0.0, 0.0, false));
+    assert!(
+        free.notes[0].contains("scores are free: {2, 3}"),
+        "{:?}",
+        free.notes
+    );
+    let centred = fixed_point(&problem, &population, 2.5, Form::Centred).unwrap();
+    let c = table_of(&centred).remove(0);
+    assert_eq!(a[..2], c[..2]);
+    assert!(
+        (c[2] / c[3] - 2.0).abs() < 1e-12,
+        "in proportion to the law: {c:?}"
+    );
+    assert!((0.4 * c[0] + 0.3 * c[1] + 0.2 * c[2] + 0.1 * c[3]).abs() < 1e-15);
 }

@@ -18,6 +18,7 @@ mod evidence;
 mod golden;
 mod ipo;
 mod kto;
+mod multitask;
 #[cfg(feature = "llm")]
 mod parity;
 mod policy_gradient;

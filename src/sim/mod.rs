@@ -7,6 +7,7 @@
 mod batches;
 pub mod folder;
 mod learner;
+pub mod multitask;
 mod optimizer;
 pub mod phases;
 mod plan;

@@ -94,7 +94,7 @@ pub fn diagram(problem: &Problem, table: &[Vec<f64>], bins: usize) -> Result<Vec
             let mean = |sum: f64| if mass > 0.0 { sum / mass } else { 0.0 };
             Bin {
                 from: 0.5 + 0.5 * i as f64 / bins as f64,
-                mass: mass / total,
+                mass: if total > 0.0 { mass / total } else { 0.0 },
                 confidence: mean(confidence),
                 accuracy: mean(accuracy),
             }

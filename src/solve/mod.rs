@@ -6,6 +6,7 @@
 //! SLiC, the vertex reached from it by unit steps), and the notes say what stays free.
 
 pub mod advantage;
+pub mod best_of_n;
 pub mod bpo;
 pub mod calibration;
 pub mod copg;
@@ -19,6 +20,7 @@ mod laplacian;
 mod min_cut;
 pub mod minimise;
 pub mod policy_gradient;
+pub mod ppo_clip;
 pub mod preference;
 pub mod slic;
 pub mod update;

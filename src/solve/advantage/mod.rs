@@ -43,7 +43,8 @@ pub enum Form {
 /// `table` holds the scores (one row per prompt, over the arms kept). Arms that are never compared
 /// stay at 0, or in the centred form take up together what centres the others. The residual is the
 /// largest entry of the loss's gradient in the scores, for the centred form of its projection onto
-/// the constraint.
+/// the constraint. A label less likely than 1e-308 counts as impossible, and in the centred form
+/// pulls that small do not count either.
 ///
 /// # Errors
 /// A margin that is not positive and finite, no pairs, or more than 2,000 arms.

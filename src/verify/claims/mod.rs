@@ -3,6 +3,7 @@
 //! A claim has a verdict on record, and a check that finds its verdict from numbers computed at
 //! that moment. The two must agree.
 
+mod advantage;
 mod copg;
 mod copr;
 
@@ -236,7 +237,7 @@ impl Checked {
 
 /// Every claim, paper by paper.
 pub fn all() -> Vec<Claim> {
-    [copg::CLAIMS, copr::CLAIMS].concat()
+    [copg::CLAIMS, copr::CLAIMS, advantage::CLAIMS].concat()
 }
 
 /// Checks claims, in parallel; the answers do not depend on the number of threads.
