@@ -7,8 +7,6 @@ use nalgebra::{DMatrix, DVector};
 pub(crate) struct Rest {
     /// The point.
     pub point: Vec<f64>,
-    /// Largest entry of the field there.
-    pub residual: f64,
     /// Whether the field counts as zero there.
     pub still: bool,
 }
@@ -31,7 +29,6 @@ pub(crate) fn rest(
     let Some(mut force) = field(&theta) else {
         return Rest {
             point: theta,
-            residual: f64::NAN,
             still: false,
         };
     };
@@ -86,11 +83,9 @@ pub(crate) fn rest(
             break;
         }
     }
-    let residual = largest(&force);
     Rest {
         point: theta,
-        residual,
-        still: residual <= 1e-9 * first.max(1.0),
+        still: largest(&force) <= 1e-9 * first.max(1.0),
     }
 }
 
