@@ -27,3 +27,5 @@ mod scored;
 #[cfg(not(mutants))]
 mod simulator;
 mod slic;
+#[cfg(not(mutants))]
+mod verify;

@@ -67,11 +67,14 @@ pub(crate) fn rest(
                 h *= (0.8 * (TOLERANCE / error).sqrt()).clamp(0.1, 0.8);
                 continue;
             }
-            // At rounding level the field no longer shrinks.
-            idle = if largest(&next) < 0.5 * size {
+            // At rounding level the field no longer shrinks; where margins grow for ever it shrinks
+            // slowly all the way.
+            let rounding = size < 1e-11 * first.max(1.0);
+            let shrinks = largest(&next) < 0.5 * size;
+            idle = if shrinks {
                 0
             } else {
-                idle + usize::from(h > 1e6)
+                idle + usize::from(rounding)
             };
             (theta, force) = (point, next);
             h *= (0.8 * (TOLERANCE / error.max(1e-300)).sqrt()).clamp(1.0, 10.0);

@@ -72,7 +72,7 @@ fn never<L: Loss>(loss: &L) -> Result<Check> {
     } else {
         Outcome::Differs
     };
-    let says = format!("{fate} (π* {}){rest}; regret", number(optimum));
+    let says = format!("regret; {fate} ({} in π*){rest}", number(optimum));
     Ok(Check::new(Area::Coverage, property, outcome, says).with(regret))
 }
 
@@ -102,7 +102,7 @@ fn rarely<L: Loss>(loss: &L) -> Result<Check> {
         )
     } else {
         let says = format!(
-            "regret {} with 1 response in 10, 100, 1,000, 10,000",
+            "regret at worst; {} with 1 response in 10, 100, 1,000, 10,000",
             listed.join(", ")
         );
         (Outcome::Differs, says)

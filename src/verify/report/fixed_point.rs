@@ -69,7 +69,7 @@ fn rows<L: Loss>(loss: &L) -> Result<Vec<LimitRow>> {
         vec![
             ("on policy", of(&problem)?.on_policy()),
             ("from π_ref", of(&one(&reference))?),
-            ("off policy, one law", of(&one(&mean))?),
+            ("off policy, one law for both", of(&one(&mean))?),
             ("off policy, two laws", of(&problem)?),
         ]
     };
@@ -104,15 +104,22 @@ fn reaches(rows: &[LimitRow]) -> Check {
     let reached = |r: &&LimitRow| r.from_optimum <= REACHED;
     let names = |rows: Vec<&LimitRow>| -> String {
         let names: Vec<_> = rows.iter().map(|r| r.responses).collect();
-        names.join("; ")
+        names.join(" and ")
     };
     let (there, not): (Vec<_>, Vec<_>) = rows.iter().partition(reached);
     let (outcome, says) = if not.is_empty() {
         (Outcome::Ok, "from every kind of data".to_string())
     } else if there.is_empty() {
-        (Outcome::Differs, "from none of the data tried".to_string())
+        (
+            Outcome::Differs,
+            "regret at worst; biased from all data tried".to_string(),
+        )
     } else {
-        let says = format!("biased {}; reached {}", names(not), names(there));
+        let says = format!(
+            "regret at worst; reached {}; biased {}",
+            names(there),
+            names(not)
+        );
         (Outcome::Differs, says)
     };
     Check::new(Area::FixedPoint, property, outcome, says).with(worst)
@@ -186,7 +193,7 @@ fn rests(rows: &[LimitRow]) -> Check {
             (Outcome::Differs, says.to_string())
         }
         (names, _) => {
-            let says = format!("no rest {}; shown is where it stood", names.join("; "));
+            let says = format!("no rest {}; shown is where it stood", names.join(" and "));
             (Outcome::Differs, says)
         }
     };
