@@ -76,8 +76,13 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// How much the order of scored pairs matters.
-pub(super) fn asymmetry<L: Loss>(loss: &L) -> Result<f64> {
+/// Whether the order of scored pairs matters.
+pub(super) fn order_of_a_pair_matters<L: Loss>(loss: &L) -> Result<bool> {
+    let gap = asymmetry(loss)?;
+    Ok(gap > ROUNDING || gap.is_nan())
+}
+
+fn asymmetry<L: Loss>(loss: &L) -> Result<f64> {
     let batch = random(loss.inputs(), EXAMPLES, 33);
     let run = reverse(loss, &batch, parameters(0))?;
     let mut turned = reverse(loss, &swapped(&batch), parameters(0))?;

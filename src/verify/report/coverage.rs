@@ -2,18 +2,18 @@
 
 use super::fixed_point::tolerance;
 use super::population::{Population, apart, toy, with_laws};
-use super::{Area, Check, Loss, Outcome};
+use super::{Area, Check, Loss, Outcome, Subject};
 use crate::bandit::Problem;
 use crate::error::Result;
 use crate::loss::InputKind;
 use crate::text::number;
 
-pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
-    let never = never(loss)?;
-    if loss.inputs() == InputKind::Lists {
+pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<Check>> {
+    let never = never(subject)?;
+    if subject.loss.inputs() == InputKind::Lists {
         return Ok(vec![never]);
     }
-    Ok(vec![never, rarely(loss)?])
+    Ok(vec![never, rarely(subject)?])
 }
 
 /// The toy with its best arm shown with probability `share` by either law.
@@ -30,11 +30,11 @@ fn best_arm_shown(share: f64) -> Result<Problem> {
     }))
 }
 
-fn never<L: Loss>(loss: &L) -> Result<Check> {
+fn never<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     let property = "best arm never shown";
     let mut problem = best_arm_shown(0.0)?;
     problem = problem.map_prompts(|_, prompt| prompt.ranking = Some(vec![2, 1]));
-    let population = Population::new(loss, &problem)?;
+    let population = Population::new(subject, &problem)?;
     let Some(limit) = population.limit(&population.start())? else {
         let says = "the loss is not finite there";
         return Ok(Check::new(Area::Coverage, property, Outcome::Skipped, says));
@@ -54,7 +54,7 @@ fn never<L: Loss>(loss: &L) -> Result<Check> {
         "its probability goes to 0".to_string()
     } else if share > 1.0 - 1e-4 {
         "it takes all probability".to_string()
-    } else if moved > 10.0 * tolerance(loss) {
+    } else if moved > 10.0 * tolerance(subject) {
         format!(
             "it keeps what its start gives it, {} from the reference",
             number(share)
@@ -62,12 +62,12 @@ fn never<L: Loss>(loss: &L) -> Result<Check> {
     } else {
         format!("it ends at {} from any start", number(share))
     };
-    let rest = if within.abs() < 10.0 * tolerance(loss) {
+    let rest = if within.abs() < 10.0 * tolerance(subject) {
         "; the others are as in π*"
     } else {
         ""
     };
-    let outcome = if (share - optimum).abs() <= 10.0 * tolerance(loss) {
+    let outcome = if (share - optimum).abs() <= 10.0 * tolerance(subject) {
         Outcome::Ok
     } else {
         Outcome::Differs
@@ -76,12 +76,12 @@ fn never<L: Loss>(loss: &L) -> Result<Check> {
     Ok(Check::new(Area::Coverage, property, outcome, says).with(regret))
 }
 
-fn rarely<L: Loss>(loss: &L) -> Result<Check> {
+fn rarely<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     let property = "best arm shown rarely";
     let mut regrets = Vec::new();
     for share in [1e-1, 1e-2, 1e-3, 1e-4] {
         let problem = best_arm_shown(share)?;
-        let population = Population::new(loss, &problem)?;
+        let population = Population::new(subject, &problem)?;
         if let Some(limit) = population.limit(&population.start())? {
             regrets.push(problem.regret(&limit.policy));
         }
@@ -95,7 +95,7 @@ fn rarely<L: Loss>(loss: &L) -> Result<Check> {
             Outcome::Ok,
             "no regret with 1 response in 10, 100, 1,000 or 10,000".to_string(),
         )
-    } else if high - low <= 10.0 * tolerance(loss) {
+    } else if high - low <= 10.0 * tolerance(subject) {
         (
             Outcome::Ok,
             "the limit does not depend on how often".to_string(),

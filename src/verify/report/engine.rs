@@ -4,7 +4,7 @@ use super::Loss;
 use crate::backend::Backend;
 use crate::backend::dual::Dual;
 use crate::backend::nd::{Tape, Var};
-use crate::bandit::population::{Batch, linear_advantages};
+use crate::bandit::population::{Batch, linear_advantage};
 use crate::error::{Error, Result};
 use crate::loss::{InputKind, Parameters};
 use crate::random::{Purpose, Stream};
@@ -138,7 +138,7 @@ pub(super) fn random(kind: InputKind, n: usize, key: u64) -> Batch {
                 batch.log_policy[slot].push(between(-4.0, 0.0));
                 batch.log_reference[slot].push(between(-4.0, 0.0));
                 let reward = match kind {
-                    InputKind::Lists => linear_advantages(size)[j],
+                    InputKind::Lists => linear_advantage(j + 1, size),
                     _ => between(-2.0, 2.0),
                 };
                 batch.reward[slot].push(reward);

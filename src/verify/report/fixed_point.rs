@@ -1,7 +1,7 @@
 //! Where a loss converges, from which data, and how sure that is.
 
 use super::population::{Limit, Population, apart, toy, with_laws};
-use super::{Area, Check, Loss, Outcome};
+use super::{Area, Check, Loss, Outcome, Subject};
 use crate::bandit::{Evidence, Problem, Shape, kl, random_problem};
 use crate::error::Result;
 use crate::loss::{InputKind, Kind, Objective};
@@ -32,27 +32,27 @@ pub struct LimitRow {
     pub rests: bool,
 }
 
-pub(super) fn tolerance<L: Loss>(loss: &L) -> f64 {
-    match loss.kind() {
+pub(super) fn tolerance<L: Loss>(subject: &Subject<'_, L>) -> f64 {
+    match subject.kind {
         Kind::Kinked => SAME_KINKED,
         _ => SAME,
     }
 }
 
-pub(super) fn checks<L: Loss>(loss: &L) -> Result<(Vec<LimitRow>, Vec<Check>)> {
-    let rows = rows(loss)?;
+pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<(Vec<LimitRow>, Vec<Check>)> {
+    let rows = rows(subject)?;
     let mut checks = vec![reaches(&rows)];
-    checks.push(elsewhere(loss)?);
+    checks.push(elsewhere(subject)?);
     checks.push(rests(&rows));
-    checks.push(one_limit(loss)?);
-    if let Some(objective) = loss.registered() {
-        checks.push(solver(loss, objective)?);
+    checks.push(one_limit(subject)?);
+    if let Some(objective) = subject.loss.registered() {
+        checks.push(solver(subject, objective)?);
         checks.push(derivation(objective));
     }
     Ok((rows, checks))
 }
 
-fn rows<L: Loss>(loss: &L) -> Result<Vec<LimitRow>> {
+fn rows<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<LimitRow>> {
     let problem = toy()?;
     let reference: Vec<f64> = problem.reference().probabilities().concat();
     let (first, second) = problem.prompts()[0].law.marginals();
@@ -62,8 +62,8 @@ fn rows<L: Loss>(loss: &L) -> Result<Vec<LimitRow>> {
         .map(|(p, q)| (p + q) / 2.0)
         .collect();
     let one = |law: &Vec<f64>| with_laws(&problem, |_| [law.clone(), law.clone()]);
-    let of = |problem: &Problem| Population::new(loss, problem);
-    let situations = if loss.inputs() == InputKind::Lists {
+    let of = |problem: &Problem| Population::new(subject, problem);
+    let situations = if subject.loss.inputs() == InputKind::Lists {
         vec![("a ranked list of all arms", of(&problem)?)]
     } else {
         vec![
@@ -144,11 +144,11 @@ fn bandits() -> Result<Vec<Problem>> {
         .collect()
 }
 
-fn elsewhere<L: Loss>(loss: &L) -> Result<Check> {
+fn elsewhere<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     let property = "reaches π* on random bandits";
     let (mut worst, mut lost, mut count) = (0.0f64, 0, 0);
     for problem in bandits()? {
-        let population = Population::new(loss, &problem)?;
+        let population = Population::new(subject, &problem)?;
         match population.limit(&population.start())? {
             Some(limit) if limit.still => {
                 worst = worst.max(problem.regret(&limit.policy) / problem.beta());
@@ -200,10 +200,10 @@ fn rests(rows: &[LimitRow]) -> Check {
     Check::new(Area::FixedPoint, "comes to rest", outcome, says)
 }
 
-fn one_limit<L: Loss>(loss: &L) -> Result<Check> {
+fn one_limit<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     const STARTS: u64 = 6;
     let property = "one limit";
-    let population = Population::new(loss, &toy()?)?;
+    let population = Population::new(subject, &toy()?)?;
     let Some(first) = population.limit(&population.start())? else {
         let says = "no limit to compare";
         return Ok(Check::new(
@@ -219,9 +219,9 @@ fn one_limit<L: Loss>(loss: &L) -> Result<Check> {
             worst = worst.max(apart(&first.policy, &other.policy));
         }
     }
-    let (outcome, says) = if worst <= 10.0 * tolerance(loss) {
+    let (outcome, says) = if worst <= 10.0 * tolerance(subject) {
         (Outcome::Ok, format!("the same from {STARTS} random starts"))
-    } else if loss.kind() == Kind::Kinked {
+    } else if subject.kind == Kind::Kinked {
         let says = "the minimum is a face: which of its points is reached depends on the start";
         (Outcome::Differs, says.to_string())
     } else {
@@ -233,13 +233,13 @@ fn one_limit<L: Loss>(loss: &L) -> Result<Check> {
 
 /// The registered solver against the numeric limit. On kinks the losses are compared, since a
 /// minimum may be a face.
-fn solver<L: Loss>(loss: &L, objective: Objective) -> Result<Check> {
+fn solver<L: Loss>(subject: &Subject<'_, L>, objective: Objective) -> Result<Check> {
     let property = "exact solver = numeric limit";
     let (mut worst, mut compared) = (0.0f64, 0);
     let mut problems = bandits()?;
     problems.push(toy()?);
     for problem in &problems {
-        let population = Population::new(loss, problem)?;
+        let population = Population::new(subject, problem)?;
         let evidence = Evidence::population(&population.problem);
         let Ok(exact) = fixed_point(objective, &population.problem, &evidence) else {
             continue;
@@ -248,7 +248,7 @@ fn solver<L: Loss>(loss: &L, objective: Objective) -> Result<Check> {
         else {
             continue;
         };
-        let gap = if loss.kind() == Kind::Kinked {
+        let gap = if subject.kind == Kind::Kinked {
             let (a, b) = (
                 population.evaluate(policy.log())?.value,
                 population.evaluate(&limit.table)?.value,
@@ -272,7 +272,7 @@ fn solver<L: Loss>(loss: &L, objective: Objective) -> Result<Check> {
         ));
     }
     // Arms that vanish do so slowly, in a flow that is cut off somewhere.
-    let bound = if loss.kind() == Kind::Boundary {
+    let bound = if subject.kind == Kind::Boundary {
         SAME_KINKED
     } else {
         SAME

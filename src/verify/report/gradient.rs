@@ -21,6 +21,19 @@ pub(super) fn parameters(key: u64) -> Parameters {
     }
 }
 
+/// Whether the gradient is not that of the value.
+pub(super) fn hides_a_detach<L: Loss>(loss: &L) -> Result<bool> {
+    for key in 0..TRIES {
+        let batch = random(loss.inputs(), 24, key);
+        let run = reverse(loss, &batch, parameters(key))?;
+        let error = slope_error(loss, &batch, &run, key)?;
+        if error > QUOTIENT || error.is_nan() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
     let (mut modes, mut slopes) = (0.0f64, 0.0f64);
     let worse = |a: f64, b: f64| if b <= a { a } else { b };

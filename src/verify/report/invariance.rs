@@ -2,20 +2,20 @@
 
 use super::fixed_point::tolerance;
 use super::population::{Population, apart, toy, with_laws};
-use super::{Area, Check, Loss, Outcome};
+use super::{Area, Check, Loss, Outcome, Subject};
 use crate::bandit::{Beta, PairLaw, Policy, Problem, Prompt, Simplex};
 use crate::error::Result;
 use crate::loss::InputKind;
 
-pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
+pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<Check>> {
     let problem = toy()?;
-    let Some(here) = limit(loss, &problem)? else {
+    let Some(here) = limit(subject, &problem)? else {
         return Ok(Vec::new());
     };
     let mut checks = Vec::new();
     let mut check = |property, other: Option<Policy>, good: &str, bad: &str| {
         let moved = other.map_or(f64::NAN, |other| apart(&here, &other));
-        let (outcome, says) = if moved <= 10.0 * tolerance(loss) {
+        let (outcome, says) = if moved <= 10.0 * tolerance(subject) {
             (Outcome::Ok, good)
         } else {
             (Outcome::Differs, bad)
@@ -26,7 +26,7 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
     let shifted = problem.map_prompts(|_, p| p.reward.iter_mut().for_each(|r| *r += 3.0));
     check(
         "rewards + 3",
-        limit(loss, &shifted)?,
+        limit(subject, &shifted)?,
         "only differences of rewards count",
         "the level of the rewards moves the limit",
     );
@@ -35,24 +35,24 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
     let doubled = doubled.at(Beta::new("beta", 2.0 * problem.beta())?);
     check(
         "rewards and β × 2",
-        limit(loss, &doubled)?,
+        limit(subject, &doubled)?,
         "only R/β counts, as for π*",
         "the unit of reward moves the limit: it is not a function of R/β",
     );
 
     check(
         "an arm split in two",
-        limit(loss, &split(&problem)?)?.map(|p| merged(&p)),
+        limit(subject, &split(&problem)?)?.map(|p| merged(&p)),
         "two halves keep the probability of the whole",
         "two halves do not keep the probability of the whole",
     );
 
-    if loss.inputs() != InputKind::Lists {
+    if subject.loss.inputs() != InputKind::Lists {
         let (first, second) = problem.prompts()[0].law.marginals();
         let exchanged = with_laws(&problem, |_| [second.clone(), first.clone()]);
         check(
             "laws of y and y′ exchanged",
-            limit(loss, &exchanged)?,
+            limit(subject, &exchanged)?,
             "which of the two a response comes from does not count",
             "which of the two a response comes from moves the limit",
         );
@@ -60,8 +60,8 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-fn limit<L: Loss>(loss: &L, problem: &Problem) -> Result<Option<Policy>> {
-    let population = Population::new(loss, problem)?;
+fn limit<L: Loss>(subject: &Subject<'_, L>, problem: &Problem) -> Result<Option<Policy>> {
+    let population = Population::new(subject, problem)?;
     Ok(population.limit(&population.start())?.map(|l| l.policy))
 }
 

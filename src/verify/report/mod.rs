@@ -254,6 +254,30 @@ impl Report {
     }
 }
 
+/// A loss, and what was found of it that decides how its limits are sought.
+struct Subject<'a, L> {
+    loss: &'a L,
+    /// What it says it is; a field if its gradient turned out not to be the slope of its value.
+    kind: Kind,
+    /// Whether it depends on the order of scored pairs, so that both are fed.
+    both_orders: bool,
+}
+
+impl<'a, L: Loss> Subject<'a, L> {
+    fn new(loss: &'a L) -> Result<Self> {
+        let kind = match loss.kind() {
+            Kind::Smooth | Kind::Kinked if gradient::hides_a_detach(loss)? => Kind::Field,
+            kind => kind,
+        };
+        let pairs = loss.inputs() == InputKind::ScoredPairs;
+        Ok(Self {
+            loss,
+            kind,
+            both_orders: pairs && batch::order_of_a_pair_matters(loss)?,
+        })
+    }
+}
+
 /// Checks a loss on random batches and exact populations. The same loss has the same report.
 ///
 /// # Errors
@@ -262,10 +286,11 @@ pub fn report<L: Loss>(loss: &L) -> Result<Report> {
     let mut checks = gradient::checks(loss)?;
     checks.extend(batch::checks(loss)?);
     checks.extend(extremes::checks(loss)?);
-    let (limits, more) = fixed_point::checks(loss)?;
+    let subject = Subject::new(loss)?;
+    let (limits, more) = fixed_point::checks(&subject)?;
     checks.extend(more);
-    checks.extend(invariance::checks(loss)?);
-    checks.extend(coverage::checks(loss)?);
+    checks.extend(invariance::checks(&subject)?);
+    checks.extend(coverage::checks(&subject)?);
     Ok(Report {
         loss: loss.name().to_string(),
         inputs: loss.inputs(),

@@ -1,11 +1,13 @@
 //! A loss on exact populations, and where it comes to rest there.
 
-use super::Loss;
+use std::cell::Cell;
+
 use super::engine::{reverse, swapped};
+use super::{Loss, Subject};
 use crate::bandit::population::{Cotangents, Evaluation, Feed, evaluate_with, policy_of};
 use crate::bandit::{Evidence, PairLaw, Policy, Problem};
 use crate::error::Result;
-use crate::loss::{InputKind, Kind, Value};
+use crate::loss::{Kind, Value};
 use crate::random::{Purpose, Stream};
 use crate::solve::minimise;
 use crate::verify::flow;
@@ -50,13 +52,11 @@ pub(super) fn with_laws(problem: &Problem, laws: impl Fn(usize) -> [Vec<f64>; 2]
 
 /// A loss on the population of a problem.
 pub(super) struct Population<'a, L> {
-    pub loss: &'a L,
+    subject: &'a Subject<'a, L>,
     pub problem: Problem,
     feed: Feed,
     /// Whether responses come from the policy itself, whatever the laws of the problem.
     on_policy: bool,
-    /// Whether the loss depends on the order of scored pairs, so that both are fed.
-    both_orders: bool,
 }
 
 /// Where a loss came to rest.
@@ -69,13 +69,11 @@ pub(super) struct Limit {
 }
 
 impl<'a, L: Loss> Population<'a, L> {
-    pub fn new(loss: &'a L, problem: &Problem) -> Result<Self> {
-        let feed = loss.feed();
+    pub fn new(subject: &'a Subject<'a, L>, problem: &Problem) -> Result<Self> {
+        let feed = subject.loss.feed();
         Ok(Self {
-            loss,
+            subject,
             problem: furnished(problem, &feed)?,
-            both_orders: loss.inputs() == InputKind::ScoredPairs
-                && super::batch::asymmetry(loss)? > 1e-12,
             feed,
             on_policy: false,
         })
@@ -100,14 +98,14 @@ impl<'a, L: Loss> Population<'a, L> {
         let evidence = Evidence::population(problem);
         let parameters = problem.parameters();
         evaluate_with(problem, &evidence, &self.feed, table, |batch| {
-            let run = reverse(self.loss, batch, parameters)?;
+            let run = reverse(self.subject.loss, batch, parameters)?;
             let mut total = Cotangents {
                 value: run.value(batch),
                 gradient: run.gradient,
             };
-            if self.both_orders {
+            if self.subject.both_orders {
                 let other = swapped(batch);
-                let run = reverse(self.loss, &other, parameters)?;
+                let run = reverse(self.subject.loss, &other, parameters)?;
                 total.value = 0.5 * (total.value + run.value(&other));
                 let mut turned = run.gradient;
                 turned.swap(0, 1);
@@ -152,13 +150,17 @@ impl<'a, L: Loss> Population<'a, L> {
             let at = self.evaluate(&table(&sizes, flat)).ok()?;
             Some(at.gradient.concat().iter().map(|g| -g).collect())
         };
-        let (point, still) = match self.loss.kind() {
+        let (point, still) = match self.subject.kind {
             Kind::Kinked if self.on_policy => return Ok(None),
             Kind::Kinked => (self.simplex(start)?, true),
             Kind::Smooth if !self.on_policy => {
+                // A line search that finds no end, on a function that is none, is given one.
+                let budget = Cell::new(20_000u32);
                 let loss = |flat: &[f64]| match self.evaluate(&table(&sizes, flat)) {
-                    Ok(at) => (at.value, at.gradient.concat()),
-                    Err(_) => (f64::MAX, vec![0.0; flat.len()]),
+                    Ok(at) if budget.replace(budget.get().saturating_sub(1)) > 0 => {
+                        (at.value, at.gradient.concat())
+                    }
+                    _ => (f64::MAX, vec![0.0; flat.len()]),
                 };
                 let found = minimise::smooth(loss, &start.concat())?;
                 // The last digits.
