@@ -28,6 +28,7 @@ pub mod loss;
 pub mod random;
 pub mod sim;
 pub mod solve;
+pub mod text;
 pub mod verify;
 
 pub use error::{Error, Result};

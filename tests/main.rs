@@ -28,3 +28,5 @@ mod scored;
 #[cfg(not(mutants))]
 mod simulator;
 mod slic;
+#[cfg(not(mutants))]
+mod verify;

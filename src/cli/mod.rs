@@ -11,6 +11,7 @@ mod reproduce;
 mod sim;
 mod solve;
 mod target;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +35,8 @@ enum Command {
     Loss(loss::Args),
     /// The registered objectives: formula, inputs, kind, source
     Objectives(objectives::Args),
+    /// What is true of a loss: gradient, limits, invariances, extremes, coverage
+    Verify(verify::Args),
     /// What five papers claim, checked now: verdict, evidence, numbers
     Claims(claims::Args),
     /// A problem file to start from, or data drawn from one
@@ -56,6 +59,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Solve(args) => solve::run(&args),
         Command::Loss(args) => loss::run(&args),
         Command::Objectives(args) => objectives::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Claims(args) => claims::run(&args),
         Command::Problem(args) => problem::run(&args),
         Command::Sim(args) => sim::run(&args),

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Write, stdout};
 
 use anyhow::Context;
 
+pub use pistar::text::{number, wrap};
+
 /// Prints text as it is.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = stdout().lock();
@@ -48,48 +50,6 @@ pub fn columns(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
-}
-
-/// Widest line of text for people.
-pub const WIDTH: usize = 96;
-
-/// Breaks text into lines of at most [`WIDTH`], the first indented by `first` and the others by
-/// `rest` spaces.
-pub fn wrap(text: &str, first: usize, rest: usize) -> String {
-    let mut wrapped = " ".repeat(first);
-    let mut column = first;
-    let mut fresh = true;
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if !fresh && column + 1 + length > WIDTH {
-            wrapped.push('\n');
-            wrapped.extend(std::iter::repeat_n(' ', rest));
-            (column, fresh) = (rest, true);
-        }
-        if !fresh {
-            wrapped.push(' ');
-            column += 1;
-        }
-        wrapped.push_str(word);
-        (column, fresh) = (column + length, false);
-    }
-    wrapped.push('\n');
-    wrapped
-}
-
-/// A number for people: four or five digits, exponents where they help.
-pub fn number(x: f64) -> String {
-    let size = x.abs();
-    if x == 0.0 {
-        "0".into()
-    } else if !x.is_finite() {
-        x.to_string()
-    } else if (1e-3..1e5).contains(&size) {
-        let digits = (4 - size.log10().floor() as i32).clamp(0, 6) as usize;
-        format!("{x:.digits$}")
-    } else {
-        format!("{x:.2e}")
-    }
 }
 
 /// Numbers for people, in brackets, the tail of a long list left out.

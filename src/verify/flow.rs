@@ -7,8 +7,6 @@ use nalgebra::{DMatrix, DVector};
 pub(crate) struct Rest {
     /// The point.
     pub point: Vec<f64>,
-    /// Largest entry of the field there.
-    pub residual: f64,
     /// Whether the field counts as zero there.
     pub still: bool,
 }
@@ -31,7 +29,6 @@ pub(crate) fn rest(
     let Some(mut force) = field(&theta) else {
         return Rest {
             point: theta,
-            residual: f64::NAN,
             still: false,
         };
     };
@@ -70,11 +67,14 @@ pub(crate) fn rest(
                 h *= (0.8 * (TOLERANCE / error).sqrt()).clamp(0.1, 0.8);
                 continue;
             }
-            // At rounding level the field no longer shrinks.
-            idle = if largest(&next) < 0.5 * size {
+            // At rounding level the field no longer shrinks; where margins grow for ever it shrinks
+            // slowly all the way.
+            let rounding = size < 1e-11 * first.max(1.0);
+            let shrinks = largest(&next) < 0.5 * size;
+            idle = if shrinks {
                 0
             } else {
-                idle + usize::from(h > 1e6)
+                idle + usize::from(rounding)
             };
             (theta, force) = (point, next);
             h *= (0.8 * (TOLERANCE / error.max(1e-300)).sqrt()).clamp(1.0, 10.0);
@@ -86,11 +86,9 @@ pub(crate) fn rest(
             break;
         }
     }
-    let residual = largest(&force);
     Rest {
         point: theta,
-        residual,
-        still: residual <= 1e-9 * first.max(1.0),
+        still: largest(&force) <= 1e-9 * first.max(1.0),
     }
 }
 

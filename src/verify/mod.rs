@@ -7,6 +7,7 @@
 pub mod claims;
 mod flow;
 mod reference;
+pub mod report;
 mod sabotage;
 
 pub use sabotage::{Sabotage, sabotage};

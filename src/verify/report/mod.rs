@@ -1,0 +1,302 @@
+//! What is true of a loss, one page: a registered one or your own.
+//!
+//! A loss of your own takes ten lines. It is written once and runs on every backend:
+//!
+//! ```
+//! use pistar::Result;
+//! use pistar::backend::Backend;
+//! use pistar::loss::{InputKind, Inputs, Parameters, margin};
+//! use pistar::verify::report::{Loss, pair, report};
+//!
+//! /// DPO that expects one label in ten to be wrong.
+//! struct ConservativeDpo;
+//!
+//! impl Loss for ConservativeDpo {
+//!     fn name(&self) -> &str {
+//!         "conservative-dpo"
+//!     }
+//!     fn inputs(&self) -> InputKind {
+//!         InputKind::LabelledPairs
+//!     }
+//!     fn loss<X: Backend>(&self, inputs: &Inputs<X>, p: Parameters) -> Result<X> {
+//!         let (preferred, rejected) = pair(inputs)?;
+//!         let d = margin(preferred, rejected)?;
+//!         let kept = d.affine(-p.beta, 0.0)?.softplus()?.affine(0.9, 0.0)?;
+//!         let flipped = d.affine(p.beta, 0.0)?.softplus()?.affine(0.1, 0.0)?;
+//!         kept.add(&flipped)
+//!     }
+//! }
+//!
+//! let report = report(&ConservativeDpo)?;
+//! assert_eq!(report.faults(), 0);
+//! println!("{report}");
+//! # Ok::<(), pistar::Error>(())
+//! ```
+//!
+//! A check comes out `ok`, `differs` (a property the loss does not have, such as π* as its limit:
+//! worth knowing, not wrong) or `fault` (a wrong gradient, NaN where policy and reference agree,
+//! backends or solvers that disagree).
+
+mod batch;
+mod coverage;
+mod engine;
+mod extremes;
+mod fixed_point;
+mod gradient;
+mod inputs;
+mod invariance;
+mod page;
+mod population;
+
+pub use fixed_point::LimitRow;
+pub use inputs::{group, pair, rated, single};
+
+use crate::backend::Backend;
+use crate::bandit::population::{Feed, Rating};
+use crate::error::Result;
+use crate::loss::{InputKind, Inputs, Kind, Objective, Parameters, Table};
+
+/// A loss that can be reported on.
+///
+/// Its method is generic because a loss runs on every backend: on arrays with reverse mode, under
+/// forward-mode derivatives, on tensors.
+pub trait Loss: Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// What it is fed.
+    fn inputs(&self) -> InputKind;
+
+    /// The per-example loss, `[B]`, to be minimised.
+    ///
+    /// # Errors
+    /// Those of the backend, or inputs of another kind than [`inputs`](Self::inputs).
+    fn loss<X: Backend>(&self, inputs: &Inputs<X>, parameters: Parameters) -> Result<X>;
+
+    /// What sort of function it is: [`Kind::Smooth`] unless it says otherwise. Say `Kinked` of a
+    /// piecewise linear loss and `Field` where the gradient is meant not to be the slope of the
+    /// value, as with detached weights.
+    fn kind(&self) -> Kind {
+        Kind::Smooth
+    }
+
+    /// How it is fed: which table it trains, which baseline goes with single responses.
+    fn feed(&self) -> Feed {
+        Feed {
+            inputs: self.inputs(),
+            table: Table::Logits,
+            baseline: None,
+            value: None,
+            self_pairs: true,
+            rating: Rating {
+                per_prompt: false,
+                kl: true,
+            },
+        }
+    }
+
+    /// The registered objective that it is, if any: its exact solver is then compared.
+    fn registered(&self) -> Option<Objective> {
+        None
+    }
+}
+
+impl Loss for Objective {
+    fn name(&self) -> &str {
+        Objective::name(*self)
+    }
+
+    fn inputs(&self) -> InputKind {
+        self.spec().inputs
+    }
+
+    fn loss<X: Backend>(&self, inputs: &Inputs<X>, parameters: Parameters) -> Result<X> {
+        Objective::loss(*self, inputs, parameters)
+    }
+
+    fn kind(&self) -> Kind {
+        self.spec().kind
+    }
+
+    fn feed(&self) -> Feed {
+        Feed::of(*self)
+    }
+
+    fn registered(&self) -> Option<Objective> {
+        Some(*self)
+    }
+}
+
+/// What a check is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Area {
+    /// Derivatives, on every backend.
+    Gradient,
+    /// What a batch may do to it.
+    Batch,
+    /// Policy = reference, and numbers far out.
+    Numbers,
+    /// Where it converges.
+    FixedPoint,
+    /// What leaves its limit unchanged.
+    Invariance,
+    /// Arms that are shown rarely or never.
+    Coverage,
+}
+
+impl Area {
+    /// Every area, in the order of the page.
+    pub const ALL: [Self; 6] = [
+        Self::Gradient,
+        Self::Batch,
+        Self::Numbers,
+        Self::FixedPoint,
+        Self::Invariance,
+        Self::Coverage,
+    ];
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gradient => "gradient",
+            Self::Batch => "batch",
+            Self::Numbers => "numbers",
+            Self::FixedPoint => "fixed point",
+            Self::Invariance => "invariance",
+            Self::Coverage => "coverage",
+        }
+    }
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It has the property.
+    Ok,
+    /// It does not have the property, which need not be wrong.
+    Differs,
+    /// Something is wrong with it.
+    Fault,
+    /// The check does not apply, or its tool is not built in.
+    Skipped,
+}
+
+impl Outcome {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Differs => "differs",
+            Self::Fault => "fault",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One property of a loss, checked.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// What it is about.
+    pub area: Area,
+    /// The property.
+    pub property: &'static str,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// The number behind it: the largest violation, a distance, a regret.
+    pub number: Option<f64>,
+    /// In a sentence.
+    pub says: String,
+}
+
+impl Check {
+    fn new(area: Area, property: &'static str, outcome: Outcome, says: impl Into<String>) -> Self {
+        Self {
+            area,
+            property,
+            outcome,
+            number: None,
+            says: says.into(),
+        }
+    }
+
+    fn with(mut self, number: f64) -> Self {
+        self.number = Some(number);
+        self
+    }
+}
+
+/// What is true of a loss.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Its name.
+    pub loss: String,
+    /// What it is fed.
+    pub inputs: InputKind,
+    /// What sort of function it is.
+    pub kind: Kind,
+    /// The registered objective, with formula and source.
+    pub registered: Option<Objective>,
+    /// Where it converges on CoPG's bandit, by where the responses come from.
+    pub limits: Vec<LimitRow>,
+    /// What was checked.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Number of checks of an outcome.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.checks.iter().filter(|c| c.outcome == outcome).count()
+    }
+
+    /// Number of faults.
+    pub fn faults(&self) -> usize {
+        self.count(Outcome::Fault)
+    }
+}
+
+/// A loss, and what was found of it that decides how its limits are sought.
+struct Subject<'a, L> {
+    loss: &'a L,
+    /// What it says it is; a field if its gradient turned out not to be the slope of its value.
+    kind: Kind,
+    /// Whether it depends on the order of scored pairs, so that both are fed.
+    both_orders: bool,
+}
+
+impl<'a, L: Loss> Subject<'a, L> {
+    fn new(loss: &'a L) -> Result<Self> {
+        let kind = match loss.kind() {
+            Kind::Smooth | Kind::Kinked if gradient::hides_a_detach(loss)? => Kind::Field,
+            kind => kind,
+        };
+        let pairs = loss.inputs() == InputKind::ScoredPairs;
+        Ok(Self {
+            loss,
+            kind,
+            both_orders: pairs && batch::order_of_a_pair_matters(loss)?,
+        })
+    }
+}
+
+/// Checks a loss on random batches and exact populations. The same loss has the same report.
+///
+/// # Errors
+/// If the loss refuses its own kind of inputs, or a solver fails.
+pub fn report<L: Loss>(loss: &L) -> Result<Report> {
+    let mut checks = gradient::checks(loss)?;
+    checks.extend(batch::checks(loss)?);
+    checks.extend(extremes::checks(loss)?);
+    let subject = Subject::new(loss)?;
+    let (limits, more) = fixed_point::checks(&subject)?;
+    checks.extend(more);
+    checks.extend(invariance::checks(&subject)?);
+    checks.extend(coverage::checks(&subject)?);
+    Ok(Report {
+        loss: loss.name().to_string(),
+        inputs: loss.inputs(),
+        kind: loss.kind(),
+        registered: loss.registered(),
+        limits,
+        checks,
+    })
+}
