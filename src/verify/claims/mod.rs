@@ -4,6 +4,7 @@
 //! that moment. The two must agree.
 
 mod copg;
+mod dro;
 
 use rayon::prelude::*;
 
@@ -235,7 +236,7 @@ impl Checked {
 
 /// Every claim, paper by paper.
 pub fn all() -> Vec<Claim> {
-    [copg::CLAIMS].concat()
+    [copg::CLAIMS, dro::CLAIMS].concat()
 }
 
 /// Checks claims, in parallel; the answers do not depend on the number of threads.
