@@ -166,7 +166,9 @@ pub fn minima(
             .map(|l| l + spread * (2.0 * stream.uniform() - 1.0))
             .collect();
         let log_policy = field.flow(start);
-        if !(largest(field.update(&log_policy)) <= 1e-9 * field.scale(&log_policy)) {
+        // NaN is no rest either.
+        let rests = largest(field.update(&log_policy)) <= 1e-9 * field.scale(&log_policy);
+        if !rests {
             continue;
         }
         let known = found.iter_mut().find(|m| {

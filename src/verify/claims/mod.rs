@@ -6,6 +6,7 @@
 mod advantage;
 mod copg;
 mod copr;
+mod dro;
 
 use rayon::prelude::*;
 
@@ -237,7 +238,7 @@ impl Checked {
 
 /// Every claim, paper by paper.
 pub fn all() -> Vec<Claim> {
-    [copg::CLAIMS, copr::CLAIMS, advantage::CLAIMS].concat()
+    [copg::CLAIMS, dro::CLAIMS, copr::CLAIMS, advantage::CLAIMS].concat()
 }
 
 /// Checks claims, in parallel; the answers do not depend on the number of threads.
