@@ -142,7 +142,10 @@ pub(super) fn ranking() -> Result<Finding> {
         below.join(", "),
         RANK_BASED.join(", ")
     );
-    Ok(Finding::refuted(!below.is_empty(), evidence)
+    let above = ["DPO+ER", "COPR"]
+        .iter()
+        .all(|method| printed(method) > spin);
+    Ok(Finding::holds_if(above, !below.is_empty(), evidence)
         .against("AA of SPIN+ER", average(&TABLE_2[8]), spin)
         .against("AA of PRO+ER", average(&TABLE_2[10]), printed("PRO+ER"))
         .against("AA of RRHF+ER", average(&TABLE_2[11]), printed("RRHF+ER")))
