@@ -69,7 +69,7 @@ fn rows<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<LimitRow>> {
         vec![
             ("on policy", of(&problem)?.on_policy()),
             ("from π_ref", of(&one(&reference))?),
-            ("off policy, one law for both", of(&one(&mean))?),
+            ("off policy, one law", of(&one(&mean))?),
             ("off policy, two laws", of(&problem)?),
         ]
     };

@@ -108,8 +108,13 @@ fn slope_error<L: Loss>(loss: &L, batch: &Batch, run: &Run, key: u64) -> Result<
         let shift = |to: &mut [f64], by: &[f64]| {
             to.iter_mut().zip(by).for_each(|(t, d)| *t += h * d);
         };
-        for slot in 0..slots(loss.inputs()) {
-            shift(&mut moved.log_policy[slot], &along[slot]);
+        for (to, by) in moved
+            .log_policy
+            .iter_mut()
+            .zip(&along)
+            .take(slots(loss.inputs()))
+        {
+            shift(to, by);
         }
         if let (true, Some(of_value)) = (trains_value, along.get(slots(loss.inputs()))) {
             shift(&mut moved.baseline, of_value);

@@ -128,9 +128,9 @@ pub(super) fn rewritten() -> Result<Finding> {
         for at in At::every(problem, logits) {
             let rewards = at.regularised(problem.beta() / 2.0);
             let (m1, m2) = (mean(&at.first, &rewards), mean(&at.second, &rewards));
-            for a in 0..rewards.len() {
-                let under_first = at.first[a] * (rewards[a] - m2);
-                let under_second = at.second[a] * (rewards[a] - m1);
+            for (a, reward) in rewards.iter().enumerate() {
+                let under_first = at.first[a] * (reward - m2);
+                let under_second = at.second[a] * (reward - m1);
                 sum += at.prompt.weight * (under_first + under_second) * at.u[a];
             }
         }

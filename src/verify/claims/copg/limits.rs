@@ -33,6 +33,8 @@ fn one_prompt(arms: usize, beta: f64, key: u64) -> Result<Problem> {
     random_problem(shape, key)
 }
 
+type PairLoss<'a> = dyn Fn(&Response<Var>, &Response<Var>) -> Result<Var> + 'a;
+
 /// `−(R_s(y) − R_s(y′))(u − u′)` with the first factor detached.
 fn detached(first: &Response<Var>, second: &Response<Var>, scale: f64) -> Result<Var> {
     let (u, v) = (first.log_ratio()?, second.log_ratio()?);
@@ -46,7 +48,7 @@ pub(super) fn weighted_likelihood() -> Result<Finding> {
     let evidence = Evidence::population(&problem);
     let beta = problem.beta();
     let feed = Feed::of(Objective::Copg);
-    let limit = |loss: &dyn Fn(&Response<Var>, &Response<Var>) -> Result<Var>| {
+    let limit = |loss: &PairLoss<'_>| {
         let field = |theta: &[f64]| {
             let at = evaluate_with(&problem, &evidence, &feed, &[theta.to_vec()], |batch| {
                 on_tape(InputKind::ScoredPairs, batch, |inputs| match inputs {
