@@ -15,9 +15,10 @@
 //! # Ok::<(), pistar::Error>(())
 //! ```
 //!
-//! The rooms, each importing only those after it: [`verify`] certifies losses, [`sim`] trains by
-//! sampling and [`continual`] learns task after task, [`solve`] finds fixed points, [`bandit`] holds problems, laws, policies and datasets,
-//! [`loss`] the objectives, [`backend`] the arrays they are written on.
+//! The rooms, each importing only those after it: [`verify`] certifies losses, reports on them and
+//! checks what papers claim; [`sim`] trains by sampling and [`continual`] learns task after task;
+//! [`solve`] finds fixed points; [`bandit`] holds problems, laws, policies and datasets; [`loss`] the
+//! objectives; [`backend`] the arrays they are written on.
 #![warn(missing_docs)]
 
 pub mod backend;
