@@ -279,7 +279,7 @@ fn one_shared_prompt_ends_where_the_theory_says() {
             .map(|l| l.exp())
             .collect();
         let ([_, second], _) = end(Method::Replay);
-        assert!(distance(&second, &[middle.clone()]) < 1e-9);
+        assert!(distance(&second, std::slice::from_ref(&middle)) < 1e-9);
 
         let ([_, second], last) = end(Method::Copr);
         assert!(
@@ -358,7 +358,7 @@ proptest! {
             prop_assert!(forgetting >= -transfer - 1e-15);
             prop_assert!(metrics::forgetting_as_printed(&a, k).unwrap() >= forgetting);
             let fading: Vec<Vec<f64>> = (0..5)
-                .map(|i| (0..5).map(|j| a[j][j] * 0.9f64.powi(i as i32 - j as i32)).collect())
+                .map(|i| (0..5).map(|j| a[j][j] * 0.9f64.powi(i - j as i32)).collect())
                 .collect();
             let gap = metrics::forgetting(&fading, k).unwrap() + metrics::backward_transfer(&fading, k).unwrap();
             prop_assert!(gap.abs() < 1e-15);

@@ -447,9 +447,9 @@ proptest! {
             let on_y: Vec<f64> = arms.iter().map(|&a| prompt.log_reference[a]).collect();
             let got = exp(&sampling_distribution(&on_y, &reward, problem.beta()));
             let want = exp(&restrict(&prompt.optimum(problem.beta()).1, &arms));
-            prop_assert!(distance(&[got.clone()], &[want]) < 1e-13);
+            prop_assert!(distance(std::slice::from_ref(&got), &[want]) < 1e-13);
             let invariant = exp(&sampling_distribution(&on_y, &moved, problem.beta()));
-            prop_assert!(distance(&[got.clone()], &[invariant]) < 1e-12);
+            prop_assert!(distance(std::slice::from_ref(&got), &[invariant]) < 1e-12);
             prop_assert!((got.iter().sum::<f64>() - 1.0).abs() < 1e-14);
         }
     }
@@ -579,7 +579,7 @@ proptest! {
             let mean = (lambda * p[a].exp() + q[a].exp()) / (lambda + 1.0);
             prop_assert!((arithmetic[a] - mean).abs() < 1e-14);
         }
-        if distance(&[p.clone()], &[q.clone()]) > 0.5 {
+        if distance(std::slice::from_ref(&p), std::slice::from_ref(&q)) > 0.5 {
             prop_assert!(distance(&[geometric], &[arithmetic]) > 1e-6);
         }
         let (beta, advantage) = (0.7, [-0.75, -0.25, 0.25, 0.75]);

@@ -16,16 +16,15 @@ use crate::error::{Error, Result};
 /// A source paper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Paper {
-    /// Contrastive Policy Gradient.
+    /// Contrastive policy gradient (Flet-Berliac et al. 2024).
     Copg,
-    /// Direct Reward Optimisation.
+    /// Direct reward optimisation (Richemond et al. 2024).
     Dro,
-    /// Continual Optimal Policy Regularisation.
+    /// Continual learning by optimal policy regularisation (Zhang et al. 2024).
     Copr,
-    /// Behaviour Preference Optimisation (online preference optimisation with the behaviour policy
-    /// as reference).
+    /// Online preference learning with the behaviour policy as reference (Xu et al. 2024).
     Bpo,
-    /// Advantage Model and Selective Rehearsal.
+    /// Advantage Model and selective rehearsal (Peng et al. 2023).
     AdvantageModel,
 }
 
@@ -53,11 +52,11 @@ impl Paper {
     /// Its title.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Copg => "Contrastive Policy Gradient",
-            Self::Dro => "Direct Reward Optimisation",
-            Self::Copr => "Continual Optimal Policy Regularisation",
-            Self::Bpo => "Behaviour Preference Optimisation",
-            Self::AdvantageModel => "Advantage Model and Selective Rehearsal",
+            Self::Copg => "CoPG: contrastive policy gradient",
+            Self::Dro => "DRO: direct reward optimisation",
+            Self::Copr => "COPR: continual learning by optimal policy regularisation",
+            Self::Bpo => "BPO: online preference learning near the behaviour policy",
+            Self::AdvantageModel => "Advantage Model and selective rehearsal",
         }
     }
 
