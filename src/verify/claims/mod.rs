@@ -4,6 +4,7 @@
 //! that moment. The two must agree.
 
 mod advantage;
+mod bpo;
 mod copg;
 mod copr;
 mod dro;
@@ -237,7 +238,14 @@ impl Checked {
 
 /// Every claim, paper by paper.
 pub fn all() -> Vec<Claim> {
-    [copg::CLAIMS, dro::CLAIMS, copr::CLAIMS, advantage::CLAIMS].concat()
+    [
+        copg::CLAIMS,
+        dro::CLAIMS,
+        copr::CLAIMS,
+        bpo::CLAIMS,
+        advantage::CLAIMS,
+    ]
+    .concat()
 }
 
 /// Checks claims, in parallel; the answers do not depend on the number of threads.
