@@ -56,7 +56,7 @@ impl Paper {
             Self::Copg => "CoPG: contrastive policy gradient",
             Self::Dro => "DRO: direct reward optimisation",
             Self::Copr => "COPR: continual learning by optimal policy regularisation",
-            Self::Bpo => "BPO: online preference learning near the behaviour policy",
+            Self::Bpo => "BPO: online preference optimisation in proximity to the behaviour LLM",
             Self::AdvantageModel => "Advantage Model and selective rehearsal",
         }
     }
