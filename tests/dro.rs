@@ -2,7 +2,9 @@
 //! them. Every update here is written out from the paper's equations.
 
 use pistar::bandit::population::evaluate;
-use pistar::bandit::{Beta, Evidence, PairLaw, Policy, Problem, Prompt, PromptEvidence};
+use pistar::bandit::{
+    Beta, Evidence, PairLaw, Policy, Problem, Prompt, PromptEvidence, Shape, random_problem,
+};
 use pistar::loss::Objective;
 use pistar::solve::dro;
 use pistar::solve::minimise::smooth;
@@ -364,10 +366,23 @@ proptest! {
     }
 }
 
-/// Two updates of Algorithm 1 as printed, by explicit steps, from the reference and V = 0.
-fn printed_run(problem: &Problem, (step, steps): (f64, usize)) -> (Policy, f64) {
+/// The two updates of Algorithm 1 as printed, by explicit steps, from the reference and V = 0.
+fn printed_run(problem: &Problem, pace: (f64, usize)) -> (Policy, f64) {
+    printed_run_from(
+        problem,
+        problem.prompts()[0].log_reference.clone(),
+        0.0,
+        pace,
+    )
+}
+
+fn printed_run_from(
+    problem: &Problem,
+    mut theta: Vec<f64>,
+    mut v: f64,
+    (step, steps): (f64, usize),
+) -> (Policy, f64) {
     let (prompt, tau) = (&problem.prompts()[0], problem.beta());
-    let (mut theta, mut v) = (prompt.log_reference.clone(), 0.0);
     for _ in 0..steps {
         let log = Policy::softmax(std::slice::from_ref(&theta)).log()[0].clone();
         let weights: Vec<f64> = (regularised(prompt, 1.0, &log).iter())
@@ -415,6 +430,44 @@ fn the_printed_algorithm_on_the_toy() {
         let right = dro::algorithm_1(&problem, &Evidence::population(&problem), tau).unwrap();
         assert!(right.regret.unwrap() < 1e-20, "{tau}");
     }
+}
+
+/// Policies far out on arm k run off where τ(1 − μ̄_k) > 1, and come back below: on the toy's first
+/// arm, which has μ̄ = 0.075, at τ = 1.081. With the laws turned so that no arm is rare it is later.
+#[test]
+fn where_the_printed_algorithm_runs_off() {
+    let far = 1e4;
+    for (arm, mean) in [(0, 0.075), (1, 0.125), (2, 0.8)] {
+        let least = 1.0 / (1.0 - mean);
+        for tau in [least - 0.02, least + 0.02] {
+            let problem = at(&toy(), tau);
+            let mut theta = vec![-far; 3];
+            theta[arm] = 0.0;
+            let (_, v) = printed_run_from(&problem, theta, far, (0.1, 5_000));
+            assert_eq!(v > far, tau > least, "{arm} {tau}: {v}");
+        }
+    }
+    // On the toy the rest itself goes to infinity there.
+    let of = |problem: &Problem| {
+        dro::algorithm_1_as_printed(problem, &Evidence::population(problem)).unwrap()
+    };
+    let near = of(&at(&toy(), 1.08));
+    assert!(near.unique && near.value.unwrap()[0] > 10.0);
+    assert!(of(&at(&toy(), 1.083)).policy.is_none());
+    // On other problems the reference comes to rest beside it, and the answer is not the only one.
+    let mut beside = 0;
+    for seed in 0..20 {
+        let shape = Shape {
+            prompts: 1,
+            arms: 4,
+            beta: 2.0,
+            reward_scale: 1.0,
+        };
+        let found = of(&random_problem(shape, seed).unwrap());
+        beside += usize::from(found.policy.is_some());
+        assert!(!found.unique && !found.notes.is_empty(), "{seed} {found:?}");
+    }
+    assert!(beside > 0 && beside < 20, "{beside}");
 }
 
 /// Two arms alike in everything and a value far above V*: either may take the mass, at equal loss.

@@ -115,7 +115,9 @@ pub fn fixed_point(problem: &Problem, evidence: &Evidence, options: Options) -> 
 /// * With D = {κ > 0} not empty, every other arm goes to probability 0 (as t^{−1/β} where κ < 0), and
 ///   on D `κ s (1 − s)/π` is one number: for β ≤ 1 a nested root, of Σπ = 1 for each prompt and of
 ///   `z₀ = E_ρ KL` over all. Which of its rewards are larger does not matter. (At β = 1 an arm of D
-///   may go to 0 too.)
+///   may go to 0 too.) Given z₀ the policy is one; z₀ need not be, from β ≈ 0.6 on where κ and π_ref
+///   disagree strongly. Then the joint flow from the reference chooses and `unique` is false. (Several
+///   z₀ are looked for on a grid.)
 /// * With D empty the interior rest repels for β < 1 and the policy ends on one arm, any of which
 ///   attracts. Joint flow from the reference says which; arms with κ = 0 (never shown) win over
 ///   those with κ < 0, the likeliest under the reference first.
@@ -145,29 +147,45 @@ pub fn fixed_point_of(
         notes.extend((fate.note).map(|note| format!("prompt {}: {note}", block.index)));
     }
     let flows = (field.blocks.iter()).any(|b| b.fate(beta).support.is_none());
-    if flows && field.arms() > FLOW_CAP {
-        return Err(Error::TooLarge {
-            what: "KTO's flow, over all prompts together,",
-            cap: FLOW_CAP,
-            prompt: 0,
-            arms: field.arms(),
-        });
+    if flows {
+        field.small_enough()?;
     }
-    let rows = if !flows {
-        field.nested(|block| field.won(block, &[]))
-    } else if beta > 1.0 {
+    let rows = if beta > 1.0 && flows {
         method = "joint gradient flow from the reference, Newton polish";
         notes.push(
             "for β > 1 no limit is established: shown is gradient flow's from the reference".into(),
         );
         field.hot()
     } else {
-        method = "joint gradient flow from the reference to find the arms that win, nested root";
-        let (rows, undecided) = field.winners();
-        notes.extend(undecided.iter().map(|x| {
-            format!("prompt {x}: gradient flow from the reference rests between arms, a point that others leave")
-        }));
-        rows
+        let limits = if flows {
+            method =
+                "joint gradient flow from the reference to find the arms that win, nested root";
+            let (limits, undecided) = field.winners();
+            notes.extend(undecided.iter().map(|x| {
+                format!(
+                    "prompt {x}: gradient flow from the reference rests between arms, a point that \
+                     others leave"
+                )
+            }));
+            limits
+        } else {
+            field.blocks.iter().map(|b| field.won(b, &[])).collect()
+        };
+        let roots = field.reference_points(&limits);
+        let z = match roots.as_slice() {
+            [z] => *z,
+            several => {
+                unique = false;
+                method = "nested roots of Σπ = 1 and z₀ = KL, joint gradient flow to choose";
+                notes.push(format!(
+                    "{} values of z₀ = KL attract; shown is the one that gradient flow from the \
+                     reference comes to",
+                    several.len()
+                ));
+                field.reached(several)?
+            }
+        };
+        field.rows(&limits, z)
     };
     if field.blocks.len() < problem.prompts().len() {
         unique = false;
@@ -366,32 +384,73 @@ impl Field {
             .collect()
     }
 
-    /// The rows of limits at the z₀ that they themselves make.
-    fn nested(&self, limit: impl Fn(&Block) -> Limit) -> Vec<Vec<f64>> {
-        let limits: Vec<Limit> = self.blocks.iter().map(limit).collect();
-        let rows = |z: f64| -> Vec<Vec<f64>> {
-            (self.blocks.iter().zip(&limits))
-                .map(|(b, limit)| b.row(limit, self.beta, z))
-                .collect()
-        };
-        if !self.exact {
-            return rows(0.0);
+    /// Whether a flow may be followed.
+    fn small_enough(&self) -> Result<()> {
+        if self.arms() <= FLOW_CAP {
+            return Ok(());
         }
-        let divergence = |rows: &[Vec<f64>]| -> f64 {
-            (self.blocks.iter().zip(rows))
-                .map(|(b, row)| b.mass * kl(row, &b.reference))
-                .sum()
-        };
+        Err(Error::TooLarge {
+            what: "KTO's flow, over all prompts together,",
+            cap: FLOW_CAP,
+            prompt: 0,
+            arms: self.arms(),
+        })
+    }
+
+    /// The rows of limits at z₀.
+    fn rows(&self, limits: &[Limit], z: f64) -> Vec<Vec<f64>> {
+        (self.blocks.iter().zip(limits))
+            .map(|(b, limit)| b.row(limit, self.beta, z))
+            .collect()
+    }
+
+    /// The z₀ that are the KL of the rows they make, of those that attract: where the KL falls through
+    /// z₀ as z₀ grows. They are looked for on a grid, finer near 0; there is at least one.
+    fn reference_points(&self, limits: &[Limit]) -> Vec<f64> {
+        if !self.exact {
+            return vec![0.0];
+        }
+        if !(limits.iter()).any(|l| matches!(l, Limit::Balanced(arms) if arms.len() > 1)) {
+            return vec![self.z_of(&self.rows(limits, 0.0))];
+        }
+        let gap = |z: f64| self.z_of(&self.rows(limits, z)) - z;
         // No policy is further from the reference than all mass on its rarest arm.
         let most: f64 = (self.blocks.iter())
             .map(|b| b.mass * b.reference.iter().fold(0.0f64, |m, l| m.max(-l)))
             .sum();
-        rows(crossing(|z| divergence(&rows(z)) - z, 0.0, 1.0 + most))
+        let cells = if self.arms() <= 1_000 { 256 } else { 32 };
+        let at = |i: u32| (1.0 + most) * (f64::from(i) / f64::from(cells)).powi(2);
+        let (mut roots, mut before) = (Vec::new(), gap(0.0));
+        if before <= 0.0 {
+            roots.push(0.0);
+        }
+        for i in 1..=cells {
+            let here = gap(at(i));
+            if before > 0.0 && here <= 0.0 {
+                roots.push(crossing(gap, at(i - 1), at(i)));
+            }
+            before = here;
+        }
+        roots
+    }
+
+    /// Which of several z₀ gradient flow from the reference comes to.
+    fn reached(&self, roots: &[f64]) -> Result<f64> {
+        self.small_enough()?;
+        let end = self.local(&follow(self, self.reference()).point).z;
+        let nearest = |best: f64, &z: &f64| {
+            if (z - end).abs() < (best - end).abs() {
+                z
+            } else {
+                best
+            }
+        };
+        Ok(roots.iter().fold(f64::INFINITY, nearest))
     }
 
     /// β ≤ 1 with prompts that no desirable arm settles: the flow is followed until each has a
     /// winner. Returns the prompts where it comes to rest without one, too.
-    fn winners(&self) -> (Vec<Vec<f64>>, Vec<usize>) {
+    fn winners(&self) -> (Vec<Limit>, Vec<usize>) {
         let mut field = self.clone();
         let mut point = self.reference();
         let mut decided = false;
@@ -400,8 +459,9 @@ impl Field {
             let end = follow(&field, point);
             point = end.point;
             // z₀ still moves on its way to the limit; the winners must win there, too.
-            let z = self.z_of(&self.nested(|b| self.won(b, &point)));
-            decided = end.decided && field.settles(&point, z);
+            let limits: Vec<Limit> = self.blocks.iter().map(|b| self.won(b, &point)).collect();
+            let ends = self.reference_points(&limits);
+            decided = end.decided && ends.iter().all(|&z| field.settles(&point, z));
             if decided || !end.decided {
                 break;
             }
@@ -415,18 +475,16 @@ impl Field {
                 .map(|b| b.index)
                 .collect()
         };
-        let rows = self.nested(|b| {
+        let limit = |b: &Block| {
             if undecided.contains(&b.index) {
                 let row = &point[b.span.clone()];
-                let kept = row
-                    .iter()
-                    .map(|&l| if l > FADED { l } else { f64::NEG_INFINITY });
+                let kept = (row.iter()).map(|&l| if l > FADED { l } else { f64::NEG_INFINITY });
                 Limit::Held(log_softmax(&kept.collect::<Vec<_>>()))
             } else {
                 self.won(b, &point)
             }
-        });
-        (rows, undecided)
+        };
+        (self.blocks.iter().map(limit).collect(), undecided)
     }
 
     fn won(&self, block: &Block, point: &[f64]) -> Limit {

@@ -38,6 +38,10 @@ pub fn algorithm_1_as_printed(problem: &Problem, evidence: &Evidence) -> Result<
 /// * Found by joint flow from the reference and its value `E_μ̄ R` (so that the answer does not depend
 ///   on a constant in the rewards), Newton polish. Other starts, V = 0 among them, are tried.
 /// * Whether the rest attracts is read off the eigenvalues of the joint Jacobian (up to 200 arms).
+/// * Where `τ(1 − μ̄_k) > λ` for an arm k, policies far enough on it run off: with all others at
+///   log-ratios of about −x the value follows to `τ(1 − μ̄_k) x` and pushes them at that less λx. Then
+///   `unique` is false even if the reference comes to rest. As printed this begins at
+///   `τ = 1/(1 − min μ̄)`; with λ = τ it never happens.
 /// * No limit: `policy` is absent and a note says why (the flow runs off to infinity, or the point it
 ///   came to repels).
 /// * Residual: the largest entry of both updates, ρ included.
@@ -123,12 +127,16 @@ impl Pair<'_> {
             );
         }
         let uncovered: Vec<usize> = (0..n).filter(|&a| self.share.responses[a] == 0.0).collect();
-        let elsewhere = self.another_end(&end.point);
+        let rarest = (self.share.responses.iter()).fold(1.0, |least: f64, m| least.min(m / 2.0));
+        let escapes = n > 1 && self.tau * (1.0 - rarest) > self.lambda;
+        let elsewhere = !escapes && self.another_end(&end.point);
         let note = if !uncovered.is_empty() {
             Some(format!(
                 "no response ever shows arms {}: the limit may depend on the path",
                 arm_list(&uncovered, self.prompt.kept())
             ))
+        } else if escapes {
+            Some("the flow from policies far enough on a rare arm runs off to infinity; shown is its limit from the reference and its value".into())
         } else if elsewhere {
             Some("the flow from other starts ends elsewhere; shown is its limit from the reference and its value".into())
         } else if growth.is_none() {
@@ -141,7 +149,7 @@ impl Pair<'_> {
             log_policy: Some(log_policy),
             method: "joint flow from the reference, Newton polish",
             residual: end.size,
-            unique: uncovered.is_empty() && !elsewhere,
+            unique: uncovered.is_empty() && !elsewhere && !escapes,
             note,
         };
         (part, value)

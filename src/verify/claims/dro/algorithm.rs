@@ -203,6 +203,7 @@ pub(super) fn limit() -> Result<Finding> {
             lost[2]
         ),
     )
+    .measure("toy: τ above which policies far out run off", 1.0 / (1.0 - 0.075))
     .measure("toy, τ = 0.1: regret as printed", number(0.1)?)
     .measure("toy, τ = 0.5: regret as printed", number(0.5)?)
     .measure("toy, τ = 0.8: regret as printed", number(0.8)?)

@@ -174,7 +174,8 @@ pub(super) const CLAIMS: &[Claim] = &[
         "The updates of Algorithm 1 lead to (π*, V*)",
         HoldsIf,
         "if τ = 1, or with τ/2 in the place of ½, which is right at every τ; as printed it is biased \
-         for τ < 1 and in general has no limit for τ well above 1",
+         for τ < 1, and above τ = 1/(1 − min μ) policies far enough on the rarest arm run off to \
+         infinity, the reference often among them",
         algorithm::limit,
     ),
     claim(
