@@ -10,8 +10,10 @@ use super::paper::{Align, Paper, width, wrap};
 
 /// Space that tick numbers and the axis' name take on the left, and below.
 const MARGIN: (f64, f64) = (74.0, 48.0);
-/// Space above a line of the chart's title, and of each line.
-const ABOVE: (f64, f64) = (15.0, 17.0);
+/// Space that the panel keeps above, and a line of the chart's title there.
+const ABOVE: f64 = 15.0;
+/// See [`ABOVE`].
+pub const TITLE_LINE: f64 = 17.0;
 const TITLE: f64 = 14.0;
 const EM: f64 = 13.0;
 /// Distance of two lines of labels.
@@ -140,7 +142,7 @@ impl Chart {
         let panel = Panel {
             across: (left + MARGIN.0, left + wide - self.right()?),
             down: (
-                top + ABOVE.0 + ABOVE.1 * lines as f64,
+                top + ABOVE + TITLE_LINE * lines as f64,
                 top + high - MARGIN.1,
             ),
             x: self.x,
@@ -148,7 +150,7 @@ impl Chart {
         };
         panel.frame(paper)?;
         for (i, line) in wrap(&self.title, TITLE, wide)?.iter().enumerate() {
-            let at = (left + wide / 2.0, top + 10.0 + ABOVE.1 * i as f64);
+            let at = (left + wide / 2.0, top + 10.0 + TITLE_LINE * i as f64);
             paper.text(line, TITLE, INK, Align::Centre, at)?;
         }
         let ((left, right), (top, bottom)) = (panel.across, panel.down);

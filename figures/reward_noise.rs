@@ -45,6 +45,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
             .map(|(i, (noise, _))| look(i, format!("noise of sd {noise}")))
             .collect(),
         dashed: Some("exact limit on the population, no noise".into()),
+        ..Sheet::default()
     };
     sheet.save(out_stem)
 }

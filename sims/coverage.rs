@@ -36,6 +36,9 @@ pub const SIM: Sim = Sim {
 const MASSES: [f64; 13] = [
     0.3, 0.15, 0.07, 0.03, 0.015, 0.007, 0.003, 1.5e-3, 7e-4, 3e-4, 1e-4, 3e-5, 1e-5,
 ];
+/// The Advantage Model's margin, and the value of DRO where it is held fixed (V* is 2.125).
+const MARGIN: f64 = 2.5;
+const VALUE: f64 = 1.5;
 const SAMPLES: [usize; 2] = [1_000, 10_000];
 const SEEDS: usize = 40;
 
@@ -62,8 +65,8 @@ table! {
 /// The bandit whose laws give the best arm `mass`.
 fn bandit(mass: f64) -> Result<Problem> {
     let law = |second: f64| [mass, (1.0 - mass) * second, (1.0 - mass) * (1.0 - second)];
-    let file = json!({"beta": 0.5, "prompts": [{
-        "reward": [2.5, 2.0, 1.0], "behavior": [law(2.0 / 9.0), law(1.0 / 19.0)],
+    let file = json!({"beta": 0.5, "margin": MARGIN, "prompts": [{
+        "reward": [2.5, 2.0, 1.0], "value": VALUE, "behavior": [law(2.0 / 9.0), law(1.0 / 19.0)],
     }]});
     Ok(Problem::from_json(&file.to_string())?)
 }
@@ -79,7 +82,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     );
     let names: Vec<_> = asked.iter().map(|o| o.name()).collect();
     let config = json!({
-        "objectives": names, "masses": MASSES, "samples": samples, "seeds": seeds,
+        "objectives": names, "margin": MARGIN, "value": VALUE, "masses": MASSES, "samples": samples, "seeds": seeds,
         "key": request.key,
     });
     let run = Run::start(SIM.name, request, dir, config)?;
