@@ -40,6 +40,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
                   has no statistical error."
             .into(),
         rows,
+        columns: COLUMNS,
         height: 235.0,
         legend: (noises.iter().enumerate())
             .map(|(i, (noise, _))| look(i, format!("noise of sd {noise}")))

@@ -29,6 +29,8 @@ pub struct Sheet {
     pub caption: String,
     /// The charts, row by row; those of a row share its width evenly.
     pub rows: Vec<Vec<Chart>>,
+    /// How many charts a row has room for; 0: as many as are in it.
+    pub columns: usize,
     /// Height of each, in points, with a title of one line.
     pub height: f64,
     /// What the legend names.
@@ -48,7 +50,7 @@ impl Sheet {
         super::paper::register()?;
         let room = WIDTH - 2.0 * MARGIN;
         let lines = self.rows.iter().map(|row| {
-            let titles = row.iter().map(|chart| chart.title_lines(share(row)));
+            let titles = row.iter().map(|chart| chart.title_lines(self.share(row)));
             titles.reduce(|a, b| Ok(a?.max(b?))).unwrap_or(Ok(1))
         });
         let set = Set {
@@ -61,11 +63,12 @@ impl Sheet {
         let height = set.top(self.rows.len()) + LEADING * set.caption.len() as f64 + 14.0;
         render(stem, (WIDTH as u32, height.ceil() as u32), &set)
     }
-}
 
-/// Width of a chart of that row.
-fn share(row: &[Chart]) -> f64 {
-    (WIDTH - 2.0 * MARGIN - GAP * (row.len() - 1) as f64) / row.len() as f64
+    /// Width of a chart of that row.
+    fn share(&self, row: &[Chart]) -> f64 {
+        let count = row.len().max(self.columns) as f64;
+        (WIDTH - 2.0 * MARGIN - GAP * (count - 1.0)) / count
+    }
 }
 
 /// A sheet with its lines broken.
@@ -112,7 +115,7 @@ impl Draw for Set<'_> {
         let legend = self.top(self.sheet.legend_above) - self.legend.height() - 4.0;
         self.legend.draw(paper, WIDTH / 2.0, legend)?;
         for (j, (row, &lines)) in self.sheet.rows.iter().zip(&self.lines).enumerate() {
-            let size = (share(row), self.height(lines));
+            let size = (self.sheet.share(row), self.height(lines));
             for (i, chart) in row.iter().enumerate() {
                 let left = MARGIN + i as f64 * (size.0 + GAP);
                 chart.draw(paper, (left, self.top(j)), size, lines)?;
