@@ -3,7 +3,9 @@
 //! Claim: COPR's constraints keep old tasks while new ones are learned, better than replay,
 //! regularised or plain training. Checked on sequences of random bandits of a log-linear policy,
 //! whose tasks share half of their features' variance; every gradient is exact, so the spread over
-//! seeds is that of sequences. What a bandit cannot say: anything about language models.
+//! seeds is that of sequences. Here COPR comes out as replay with a weight of one: at the paper's
+//! learning rate, and at a hundred times that, its multipliers stay near where they start. What a
+//! bandit cannot say: anything about language models.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,7 +40,7 @@ const METHODS: [Method; 7] = [
     Method::Sequential,
     Method::Replay,
     Method::Anchor { strength: 0.1 },
-    Method::ElasticWeights { strength: 1.0 },
+    Method::ElasticWeights { strength: 0.3 },
     Method::DpoReplay,
     Method::Joint,
 ];

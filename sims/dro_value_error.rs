@@ -36,8 +36,8 @@ const STEP: f64 = 0.1;
 const REACH: i64 = 40;
 /// On random bandits.
 const OFFSETS: [f64; 10] = [-1.0, 0.0, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0];
-const PROBLEMS: u64 = 300;
-const STARTS: u64 = 24;
+const PROBLEMS: u64 = 120;
+const STARTS: u64 = 16;
 
 table! {
     /// A local minimum on the bandit; `rank` 0 is the lowest.
