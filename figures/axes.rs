@@ -82,8 +82,12 @@ impl Axis {
         match self.scale {
             Scale::Log => self.powers(count),
             Scale::Linear | Scale::Whole => {
-                let least = if self.scale == Scale::Whole { 1.0 } else { 0.0 };
-                let step = step(hi - lo, count).max(least);
+                let step = match self.scale {
+                    // A handful of whole numbers are all told.
+                    Scale::Whole if hi - lo <= 6.0 => 1.0,
+                    Scale::Whole => step(hi - lo, count).max(1.0),
+                    _ => step(hi - lo, count),
+                };
                 let slack = 1e-9 * step;
                 let whole: RangeInclusive<i64> =
                     ((lo - slack) / step).ceil() as i64..=((hi + slack) / step).floor() as i64;

@@ -1,5 +1,7 @@
 //! A chart: a panel, what is drawn in it in order, and labels at the ends of lines.
 
+use std::f64::consts::TAU;
+
 use anyhow::Result;
 use plotters::prelude::*;
 
@@ -10,14 +12,16 @@ use super::paper::{Align, Paper, width, wrap};
 
 /// Space that tick numbers and the axis' name take on the left, and below.
 const MARGIN: (f64, f64) = (74.0, 48.0);
-/// Space above a line of the chart's title, and of each line.
-const ABOVE: (f64, f64) = (15.0, 17.0);
+/// Space that the panel keeps above, and a line of the chart's title there.
+const ABOVE: f64 = 15.0;
+/// See [`ABOVE`].
+pub const TITLE_LINE: f64 = 17.0;
 const TITLE: f64 = 14.0;
 const EM: f64 = 13.0;
 /// Distance of two lines of labels.
 const LEADING: f64 = 17.0;
 /// A dash of a line, and the stretch it stands in.
-const DASH: (f64, f64, f64) = (7.0, 11.5, 0.0);
+const DASH: (f64, f64) = (7.0, 11.5);
 
 /// Something drawn in a panel.
 pub enum Layer {
@@ -32,6 +36,8 @@ pub enum Layer {
     },
     /// A line through points, in dashes.
     Dashed(RGBColor, Vec<(f64, f64)>),
+    /// Small disks.
+    Dots(RGBColor, Vec<(f64, f64)>),
     /// Markers alone.
     Points(Look, Vec<(f64, f64)>),
     /// The stretch between two curves: x, lower, upper.
@@ -140,7 +146,7 @@ impl Chart {
         let panel = Panel {
             across: (left + MARGIN.0, left + wide - self.right()?),
             down: (
-                top + ABOVE.0 + ABOVE.1 * lines as f64,
+                top + ABOVE + TITLE_LINE * lines as f64,
                 top + high - MARGIN.1,
             ),
             x: self.x,
@@ -148,7 +154,7 @@ impl Chart {
         };
         panel.frame(paper)?;
         for (i, line) in wrap(&self.title, TITLE, wide)?.iter().enumerate() {
-            let at = (left + wide / 2.0, top + 10.0 + ABOVE.1 * i as f64);
+            let at = (left + wide / 2.0, top + 10.0 + TITLE_LINE * i as f64);
             paper.text(line, TITLE, INK, Align::Centre, at)?;
         }
         let ((left, right), (top, bottom)) = (panel.across, panel.down);
@@ -209,12 +215,11 @@ impl Layer {
                 marks.into_iter().try_for_each(|at| look.mark(paper, at))
             }
             Self::Dashed(color, points) => {
-                let points = place(points);
-                for ends in points.windows(2) {
-                    paper.dashes(*color, 1.6, (ends[0], ends[1]), DASH)?;
-                }
-                Ok(())
+                let dashes = dashes(&place(points)).into_iter();
+                dashes.map(|dash| paper.line(*color, 1.6, &dash)).collect()
             }
+            Self::Dots(color, points) => (place(points).into_iter())
+                .try_for_each(|at| paper.fill(*color, 1.0, &disk(at, 2.6))),
             Self::Points(look, points) => place(points)
                 .into_iter()
                 .try_for_each(|at| look.mark(paper, at)),
@@ -234,6 +239,42 @@ impl Layer {
             Self::Region(region) => region.draw(paper, panel),
         }
     }
+}
+
+fn disk((x, y): (f64, f64), radius: f64) -> Vec<(f64, f64)> {
+    let angles = (0..16).map(|i| f64::from(i) * TAU / 16.0);
+    angles
+        .map(|t| (x + radius * t.cos(), y + radius * t.sin()))
+        .collect()
+}
+
+/// A path cut into dashes, evenly along all of it.
+fn dashes(path: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+    let (on, period) = DASH;
+    let mut found: Vec<Vec<(f64, f64)>> = Vec::new();
+    // How far along the path the segment begins.
+    let mut before = 0.0;
+    for ends in path.windows(2) {
+        let ((x, y), (to_x, to_y)) = (ends[0], ends[1]);
+        let length = (to_x - x).hypot(to_y - y);
+        let at = |s: f64| {
+            let part = (s - before) / length;
+            (x + part * (to_x - x), y + part * (to_y - y))
+        };
+        let mut dash = (before / period).floor() * period;
+        while length > 0.0 && dash < before + length {
+            let (from, to) = (dash.max(before), (dash + on).min(before + length));
+            match found.last_mut() {
+                // One that goes round a corner.
+                Some(last) if dash < before && to > from => last.push(at(to)),
+                _ if to > from => found.push(vec![at(from), at(to)]),
+                _ => {}
+            }
+            dash += period;
+        }
+        before += length;
+    }
+    found
 }
 
 /// Heights near the wanted ones, in their order, at least `gap` apart and inside `range` where they
@@ -273,6 +314,31 @@ fn apart(wanted: &[f64], gap: f64, range: (f64, f64)) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dashes_go_round_corners() {
+        let straight = dashes(&[(0.0, 0.0), (30.0, 0.0)]);
+        assert_eq!(
+            straight,
+            [
+                [(0.0, 0.0), (7.0, 0.0)],
+                [(11.5, 0.0), (18.5, 0.0)],
+                [(23.0, 0.0), (30.0, 0.0)]
+            ]
+        );
+        let length = |dash: &Vec<(f64, f64)>| -> f64 {
+            dash.windows(2)
+                .map(|w| (w[1].0 - w[0].0).hypot(w[1].1 - w[0].1))
+                .sum()
+        };
+        let steps: Vec<(f64, f64)> = (0..40).map(|i| (f64::from(i), f64::from(i % 2))).collect();
+        let all = dashes(&steps);
+        assert!(
+            all[..all.len() - 1]
+                .iter()
+                .all(|dash| (length(dash) - 7.0).abs() < 1e-9)
+        );
+    }
 
     #[test]
     fn labels_keep_their_distance() {

@@ -96,7 +96,8 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
         rows: vec![vec![population], datasets],
         height: 350.0,
         legend: looks,
-        dashed: None,
+        legend_above: 1,
+        ..Sheet::default()
     };
     sheet.save(out_stem)
 }

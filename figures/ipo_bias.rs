@@ -28,8 +28,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
             .into(),
         rows: vec![vec![map(&cells)?, frequencies(&rankings)]],
         height: 430.0,
-        legend: Vec::new(),
-        dashed: None,
+        ..Sheet::default()
     };
     sheet.save(out_stem)
 }

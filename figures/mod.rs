@@ -1,11 +1,16 @@
 //! The figures, one file each: reads rows, draws, never simulates.
 
+pub mod am_calibration;
 mod axes;
 mod bands;
+pub mod bpo_phases;
 mod canvas;
 mod chart;
 pub mod copg_toy;
+pub mod copr_bound;
+pub mod copr_continual;
 pub mod coverage;
+pub mod dro_value_error;
 pub mod ipo_bias;
 mod legend;
 mod looks;
@@ -30,6 +35,11 @@ pub const ALL: &[Figure] = &[
     figure("ipo-bias", ipo_bias::draw),
     figure("coverage", coverage::draw),
     figure("reward-noise", reward_noise::draw),
+    figure("dro-value-error", dro_value_error::draw),
+    figure("copr-bound", copr_bound::draw),
+    figure("copr-continual", copr_continual::draw),
+    figure("bpo-phases", bpo_phases::draw),
+    figure("am-calibration", am_calibration::draw),
 ];
 
 const fn figure(name: &'static str, draw: fn(&Path, &Path) -> anyhow::Result<()>) -> Figure {

@@ -40,11 +40,13 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
                   has no statistical error."
             .into(),
         rows,
+        columns: COLUMNS,
         height: 235.0,
         legend: (noises.iter().enumerate())
             .map(|(i, (noise, _))| look(i, format!("noise of sd {noise}")))
             .collect(),
         dashed: Some("exact limit on the population, no noise".into()),
+        ..Sheet::default()
     };
     sheet.save(out_stem)
 }

@@ -36,6 +36,9 @@ pub const SIM: Sim = Sim {
 const MASSES: [f64; 13] = [
     0.3, 0.15, 0.07, 0.03, 0.015, 0.007, 0.003, 1.5e-3, 7e-4, 3e-4, 1e-4, 3e-5, 1e-5,
 ];
+/// The Advantage Model's margin, and the value of DRO where it is held fixed (V* is 2.125).
+const MARGIN: f64 = 2.5;
+const VALUE: f64 = 1.5;
 const SAMPLES: [usize; 2] = [1_000, 10_000];
 const SEEDS: usize = 40;
 
@@ -62,8 +65,8 @@ table! {
 /// The bandit whose laws give the best arm `mass`.
 fn bandit(mass: f64) -> Result<Problem> {
     let law = |second: f64| [mass, (1.0 - mass) * second, (1.0 - mass) * (1.0 - second)];
-    let file = json!({"beta": 0.5, "prompts": [{
-        "reward": [2.5, 2.0, 1.0], "behavior": [law(2.0 / 9.0), law(1.0 / 19.0)],
+    let file = json!({"beta": 0.5, "margin": MARGIN, "prompts": [{
+        "reward": [2.5, 2.0, 1.0], "value": VALUE, "behavior": [law(2.0 / 9.0), law(1.0 / 19.0)],
     }]});
     Ok(Problem::from_json(&file.to_string())?)
 }
@@ -79,7 +82,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     );
     let names: Vec<_> = asked.iter().map(|o| o.name()).collect();
     let config = json!({
-        "objectives": names, "masses": MASSES, "samples": samples, "seeds": seeds,
+        "objectives": names, "margin": MARGIN, "value": VALUE, "masses": MASSES, "samples": samples, "seeds": seeds,
         "key": request.key,
     });
     let run = Run::start(SIM.name, request, dir, config)?;
@@ -170,45 +173,46 @@ pub fn read_exact(dir: &Path) -> Result<Vec<Family<Mass>>> {
 
 /// The mean regrets on datasets of one size, and half the width of their bands.
 pub struct Means {
-    /// Responses in a dataset, as pairs.
+    /// Pairs in a dataset.
     pub samples: u64,
     /// Of each family: its name, and mass, mean, half width.
     pub curves: Vec<(String, Vec<(f64, f64, Option<f64>)>)>,
 }
 
-/// The curves on datasets, by size; objectives that agree on every dataset are joined, and datasets
-/// without a limit are left out of the means.
+/// The curves on datasets, by size; objectives that agree on every dataset of every size are joined,
+/// and datasets without a limit are left out of the means.
 pub fn read_sampled(dir: &Path) -> Result<Vec<Means>> {
     let rows: Vec<(_, Sampled)> = read_numbered(&dir.join("sampled.csv"))?;
-    let mut sizes: BTreeMap<u64, Vec<(String, BTreeMap<(Mass, u64), Option<f64>>)>> =
-        BTreeMap::new();
+    // By pairs, mass and seed.
+    type Curve = BTreeMap<(u64, Mass, u64), Option<f64>>;
+    let mut curves: Vec<(String, Curve)> = Vec::new();
     for (_, row) in rows {
-        let curves = sizes.entry(row.samples).or_default();
         let at = curves.iter().position(|(name, _)| *name == row.objective);
         let at = at.unwrap_or_else(|| {
             curves.push((row.objective.clone(), BTreeMap::new()));
             curves.len() - 1
         });
-        curves[at].1.insert((key(row.mass), row.seed), row.regret);
+        let place = (row.samples, key(row.mass), row.seed);
+        curves[at].1.insert(place, row.regret);
     }
-    let means = sizes.into_iter().map(|(samples, curves)| {
-        let curve = |family: Family<(Mass, u64)>| {
-            let mut by_mass: BTreeMap<Mass, Vec<f64>> = BTreeMap::new();
-            for (&(mass, _), regret) in &family.curve {
-                by_mass.entry(mass).or_default().extend(regret);
-            }
+    let mut means: BTreeMap<u64, Means> = BTreeMap::new();
+    for family in families(curves) {
+        let mut sizes: BTreeMap<u64, BTreeMap<Mass, Vec<f64>>> = BTreeMap::new();
+        for (&(samples, mass, _), regret) in &family.curve {
+            let by_mass = sizes.entry(samples).or_default();
+            by_mass.entry(mass).or_default().extend(regret);
+        }
+        for (samples, by_mass) in sizes {
             let points = by_mass.into_iter().filter_map(|(at, regrets)| {
                 let spread = Spread::of(regrets)?;
                 Some((mass(at), spread.mean, spread.half()))
             });
-            (family.name(), points.collect())
-        };
-        Means {
-            samples,
-            curves: families(curves).into_iter().map(curve).collect(),
+            let curves = Vec::new();
+            let size = means.entry(samples).or_insert(Means { samples, curves });
+            size.curves.push((family.name(), points.collect()));
         }
-    });
-    Ok(means.collect())
+    }
+    Ok(means.into_values().collect())
 }
 
 /// Masses that the report shows.

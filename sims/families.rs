@@ -36,11 +36,11 @@ impl<K> Family<K> {
     }
 }
 
-/// Whether two regrets are the same but for rounding.
+/// Whether two regrets are the same to four digits, which is what flows to rest are good for.
 pub fn same(a: Option<f64>, b: Option<f64>) -> bool {
     match (a, b) {
         (None, None) => true,
-        (Some(a), Some(b)) => (a - b).abs() <= (1e-6 * a.abs().max(b.abs())).max(ZERO),
+        (Some(a), Some(b)) => (a - b).abs() <= (1e-4 * a.abs().max(b.abs())).max(ZERO),
         _ => false,
     }
 }
@@ -71,9 +71,16 @@ pub fn left_out(skipped: &[Skipped]) -> String {
     if skipped.is_empty() {
         return String::new();
     }
-    let each = skipped
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for row in skipped {
+        match reasons.iter_mut().find(|(reason, _)| *reason == row.reason) {
+            Some((_, names)) => names.push(&row.objective),
+            None => reasons.push((&row.reason, vec![&row.objective])),
+        }
+    }
+    let each = reasons
         .iter()
-        .map(|s| format!("{} ({})", s.objective, s.reason));
+        .map(|(reason, names)| format!("{} ({reason})", names.join(", ")));
     format!("\nLeft out: {}.\n", each.collect::<Vec<_>>().join("; "))
 }
 
@@ -87,7 +94,7 @@ mod tests {
         let found = families([
             ("a".to_owned(), curve([Some(0.1), None])),
             ("b".to_owned(), curve([Some(0.1), Some(0.2)])),
-            ("c".to_owned(), curve([Some(0.1 + 1e-9), None])),
+            ("c".to_owned(), curve([Some(0.1 + 1e-6), None])),
             ("d".to_owned(), curve([Some(1e-17), Some(0.0)])),
         ]);
         let names: Vec<_> = found.iter().map(Family::name).collect();

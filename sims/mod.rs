@@ -1,7 +1,12 @@
 //! The experiments, one file each: what to run, top to bottom, on the library's public face.
 
+pub mod am_calibration;
+pub mod bpo_phases;
 pub mod copg_toy;
+pub mod copr_bound;
+pub mod copr_continual;
 pub mod coverage;
+pub mod dro_value_error;
 pub mod families;
 pub mod ipo_bias;
 pub mod limits;
@@ -104,4 +109,9 @@ pub const ALL: &[Sim] = &[
     ipo_bias::SIM,
     coverage::SIM,
     reward_noise::SIM,
+    dro_value_error::SIM,
+    copr_bound::SIM,
+    copr_continual::SIM,
+    bpo_phases::SIM,
+    am_calibration::SIM,
 ];

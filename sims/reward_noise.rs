@@ -13,6 +13,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use pistar::bandit::{Dataset, Evidence, Problem};
+use pistar::loss::InputKind;
 use serde_json::json;
 
 use super::families::{Family, Skipped, families, left_out};
@@ -29,8 +30,10 @@ pub const SIM: Sim = Sim {
     report,
 };
 
-const BANDIT: &str = r#"{"beta": 0.5, "prompts": [{
+/// CoPG's, with a margin for the Advantage Model and a value for DRO where it is held fixed.
+const BANDIT: &str = r#"{"beta": 0.5, "margin": 2.5, "prompts": [{
     "reward": [2.5, 2.0, 1.0],
+    "value": 1.5,
     "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]
 }]}"#;
 /// Standard deviations of the noise.
@@ -63,14 +66,15 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         Some(problem) => problem.clone(),
         None => Problem::from_json(BANDIT)?,
     };
-    let asked = objectives(request)?;
+    let (asked, rated): (Vec<_>, Vec<_>) =
+        (objectives(request)?.into_iter()).partition(|o| o.spec().inputs != InputKind::Rated);
     let samples = request.samples.map_or(SAMPLES.to_vec(), |n| vec![n]);
     let seeds = request.seeds.unwrap_or(SEEDS) as u64;
     anyhow::ensure!(
         samples.iter().all(|n| (1..=10_000_000).contains(n)) && (1..=100_000).contains(&seeds),
         "--samples or --seeds: it is 0 or more than can be run"
     );
-    let names: Vec<_> = asked.iter().map(|o| o.name()).collect();
+    let names: Vec<_> = asked.iter().chain(&rated).map(|o| o.name()).collect();
     let config = json!({
         "problem": serde_json::from_str::<serde_json::Value>(&problem.to_json())?,
         "objectives": names, "noise": NOISE, "samples": samples, "seeds": seeds,
@@ -118,7 +122,14 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         })
         .collect();
     run.write("limits.csv", &limits)?;
-    run.write("skipped.csv", &skipped(solved.iter().chain([&population])))?;
+    let mut skipped = skipped(solved.iter().chain([&population]));
+    // Their labels are of single responses, and what is kept of a dataset is each arm's mean.
+    skipped.extend(rated.iter().map(|objective| Skipped {
+        objective: objective.name().into(),
+        reason:
+            "a noisy reward makes a label of each response, and only mean rewards are kept".into(),
+    }));
+    run.write("skipped.csv", &skipped)?;
     run.finish()
 }
 

@@ -18,10 +18,10 @@ const PG_VALUE: f64 = 0.014_817_426_243;
 const RATIOS: &str = r#"{"logits": [[0.3, -0.2, 0.1]]}"#;
 
 /// A folder to run in, with `toy.json` and `toy.toml` as `problem new` prints them.
-struct Place(TempDir);
+pub struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let place = Self(TempDir::new().unwrap());
         let new = place.ok(&["problem", "new"]);
         place.write("toy.json", &new);
@@ -30,25 +30,25 @@ impl Place {
         place
     }
 
-    fn at(&self, name: &str) -> std::path::PathBuf {
+    pub fn at(&self, name: &str) -> std::path::PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         fs::write(self.at(name), contents).unwrap();
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.at(name)).unwrap()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pistar"));
         command.args(args).current_dir(self.0.path());
         command
     }
 
-    fn run(&self, args: &[&str], input: impl AsRef<[u8]>) -> Output {
+    pub fn run(&self, args: &[&str], input: impl AsRef<[u8]>) -> Output {
         let mut child = (self.command(args))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -69,7 +69,7 @@ impl Place {
         text(&output.stdout)
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         self.ok_from(args, "")
     }
 
@@ -108,7 +108,7 @@ impl Place {
         self.refusal(args, input, says).unwrap();
     }
 
-    fn refuses(&self, args: &[&str], says: &[&str]) {
+    pub fn refuses(&self, args: &[&str], says: &[&str]) {
         self.refuses_from(args, "", says);
     }
 

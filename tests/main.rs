@@ -25,6 +25,8 @@ mod policy_gradient;
 mod preference;
 mod rloo;
 mod scored;
+#[cfg(all(feature = "plot", not(mutants)))]
+mod sims;
 #[cfg(not(mutants))]
 mod simulator;
 mod slic;
