@@ -28,20 +28,41 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
     }
     let sheet = Sheet {
         title: "What is kept of old tasks while new ones are learned".into(),
-        caption: "Accuracy (share of pairs of arms ordered rightly; ½ is chance) on each task after each, \
+        caption: format!(
+            "Accuracy (share of pairs of arms ordered rightly; ½ is chance) on each task after each, \
                   mean over random sequences of bandits of a log-linear policy; darker is better. Read a \
                   column upwards: a task is learned on the diagonal and then kept or forgotten. Last \
                   panel: average accuracy after the last task against forgetting, with 95 % intervals; \
-                  lower right is better. Joint training has all data at every step."
-            .into(),
+                  lower right is better. Joint training has all data at every step.{}",
+            coinciding(&all)
+        ),
         rows,
         columns: COLUMNS,
         height: 240.0,
-        legend: all.iter().enumerate().map(|(i, k)| look(i, k.method.as_str())).collect(),
+        legend: all
+            .iter()
+            .enumerate()
+            .map(|(i, k)| look(i, k.method.as_str()))
+            .collect(),
         legend_above: 1,
         ..Sheet::default()
     };
     sheet.save(out_stem)
+}
+
+/// Names methods whose marks lie on each other.
+fn coinciding(all: &[Kept]) -> String {
+    let means = |k: &Kept| [0, 3].map(|which| k.metrics[which].map_or(f64::NAN, |s| s.mean));
+    let near = |a: &Kept, b: &Kept| {
+        let pairs = means(a).into_iter().zip(means(b));
+        pairs.into_iter().all(|(a, b)| (a - b).abs() < 2e-3)
+    };
+    let pairs = (all.iter().enumerate())
+        .flat_map(|(i, a)| all[i + 1..].iter().map(move |b| (a, b)))
+        .filter(|(a, b)| near(a, b));
+    pairs
+        .map(|(a, b)| format!(" {} and {} lie on each other.", a.method, b.method))
+        .collect()
 }
 
 fn matrix(kept: &Kept, scale: Axis) -> Chart {

@@ -239,7 +239,7 @@ fn report(dir: &Path) -> Result<String> {
         .collect();
     text += &markdown(&header, &rows);
     text += "\nSpread of the scores within categories of prompts, by the spread of the rewards in \
-             them, on the population: the reward model's is that of the rewards, the Advantage \
+             them, on the population: the reward model's is that of the rewards less each prompt's mean, the Advantage \
              Model's is held together by the margin.\n\n";
     let mut models: Vec<&str> = Vec::new();
     for c in &categories {

@@ -232,7 +232,7 @@ fn report(dir: &Path) -> Result<String> {
     let mut text = format!(
         "Exact regret on the population as both behaviour laws' mass on the best arm falls \
          (columns). {right} of {all} objectives keep π* however small it is: coverage costs them \
-         nothing but time. The others carry a bias that the laws decide.\n\n"
+         nothing but time. The others have a bias, which for some the laws decide.\n\n"
     );
     let masses = SHOWN.map(|m| format!("{m}"));
     let header: Vec<&str> = ["objective"]

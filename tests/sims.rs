@@ -312,6 +312,7 @@ fn sweeps_of_the_other_papers_say_so_too() {
         .collect();
     for (a, b) in dpo.iter().zip(table(&fixed)) {
         assert!((a - number(&b, "regret")).abs() < 1e-12, "{b:?}");
+        assert!((a - number(&b, "stepwise")).abs() < 1e-12, "{b:?}");
     }
     assert!(dpo[0] < 1e-14 && dpo.windows(2).all(|w| w[1] > w[0]));
 
