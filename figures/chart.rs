@@ -9,6 +9,7 @@ use super::axes::{Axis, INK, Panel, SOFT};
 use super::legend::Look;
 use super::map::{Map, Region};
 use super::paper::{Align, Paper, width, wrap};
+use crate::sims::report::Point;
 
 /// Space that tick numbers and the axis' name take on the left, and below.
 const MARGIN: (f64, f64) = (74.0, 48.0);
@@ -92,7 +93,7 @@ impl Chart {
     }
 
     /// Adds a line, marked, with the band of its mean where it has one.
-    pub fn series(&mut self, look: &Look, points: &[(f64, f64, Option<f64>)]) {
+    pub fn series(&mut self, look: &Look, points: &[Point]) {
         if points.len() > 1 && points.iter().any(|p| p.2.is_some()) {
             let half = |h: Option<f64>| h.unwrap_or(0.0);
             let edges = points
@@ -215,8 +216,8 @@ impl Layer {
                 marks.into_iter().try_for_each(|at| look.mark(paper, at))
             }
             Self::Dashed(color, points) => {
-                let dashes = dashes(&place(points)).into_iter();
-                dashes.map(|dash| paper.line(*color, 1.6, &dash)).collect()
+                let mut dashes = dashes(&place(points)).into_iter();
+                dashes.try_for_each(|dash| paper.line(*color, 1.6, &dash))
             }
             Self::Dots(color, points) => (place(points).into_iter())
                 .try_for_each(|at| paper.fill(*color, 1.0, &disk(at, 2.6))),

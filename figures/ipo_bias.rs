@@ -85,7 +85,8 @@ fn frequencies(rankings: &[Ranking]) -> Chart {
         (x, "number of arms"),
         (y, "share of problems, %"),
     );
-    let hits: [(&str, fn(&Ranking) -> u64); 2] = [
+    type Hits = fn(&Ranking) -> u64;
+    let hits: [(&str, Hits); 2] = [
         ("some pair inverted", |r| r.inverted),
         ("wrong best arm", |r| r.wrong_best),
     ];

@@ -15,7 +15,7 @@ use pistar::solve::advantage::{self, Form};
 use pistar::solve::calibration::{Moments, error, moments};
 use serde_json::json;
 
-use super::report::{Spread, markdown, number};
+use super::report::{Point, Spread, markdown, number};
 use super::run::Run;
 use super::table::{read, table};
 use super::{Request, Sim};
@@ -181,7 +181,7 @@ pub struct Errors {
     /// The model.
     pub model: String,
     /// Labels, mean error, half the width of its band.
-    pub points: Vec<(f64, f64, Option<f64>)>,
+    pub points: Vec<Point>,
     /// The mean error on the population.
     pub limit: Option<f64>,
 }

@@ -198,6 +198,20 @@ fn report(dir: &Path) -> Result<String> {
         })
         .collect();
     text += &markdown(&["method", "AA", "AIA", "BWT", "FM"], &rows);
+    let first = |kept: &Kept| {
+        let last = kept.matrix.keys().map(|at| at.0).max()?;
+        Some((*kept.matrix.get(&(0, 0))?, *kept.matrix.get(&(last, 0))?))
+    };
+    let drops: Vec<String> = (all.iter())
+        .filter_map(|kept| {
+            let (at_once, at_last) = first(kept)?;
+            Some(format!("{} {at_once:.2} → {at_last:.2}", kept.method))
+        })
+        .collect();
+    text += &format!(
+        "\nThe first task, just learned and after the last: {}.\n",
+        drops.join(", ")
+    );
     let least = (all.iter())
         .filter(|k| k.method != "joint")
         .filter_map(|k| Some((k.metrics[3]?.mean, &k.method)))

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::families::{Family, Skipped, ZERO, families, left_out};
 use super::limits::{objectives, skipped, solve};
-use super::report::{Spread, markdown, maybe};
+use super::report::{Point, Spread, markdown, maybe};
 use super::run::Run;
 use super::table::{read, read_numbered, table};
 use super::{Request, Sim};
@@ -176,7 +176,7 @@ pub struct Means {
     /// Pairs in a dataset.
     pub samples: u64,
     /// Of each family: its name, and mass, mean, half width.
-    pub curves: Vec<(String, Vec<(f64, f64, Option<f64>)>)>,
+    pub curves: Vec<(String, Vec<Point>)>,
 }
 
 /// The curves on datasets, by size; objectives that agree on every dataset of every size are joined,

@@ -58,6 +58,9 @@ impl Spread {
     }
 }
 
+/// A point of a curve: where it is, its mean, and half the width of its band if it has one.
+pub type Point = (f64, f64, Option<f64>);
+
 /// The 95 % interval of a frequency of `hits` in `tries` (Wilson), and the frequency itself.
 pub fn frequency(hits: u64, tries: u64) -> (f64, [f64; 2]) {
     let (n, z2) = (tries.max(1) as f64, 1.96f64 * 1.96);

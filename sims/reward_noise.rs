@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::families::{Family, Skipped, families, left_out};
 use super::limits::{objectives, skipped, solve};
-use super::report::{Spread, markdown, maybe};
+use super::report::{Point, Spread, markdown, maybe};
 use super::run::Run;
 use super::table::{read, read_numbered, table};
 use super::{Request, Sim};
@@ -140,7 +140,7 @@ pub struct Series {
     /// The exact limit on the population without noise.
     pub limit: Option<f64>,
     /// Of each noise: pairs, mean regret, half the width of its band.
-    pub curves: Vec<(f64, Vec<(f64, f64, Option<f64>)>)>,
+    pub curves: Vec<(f64, Vec<Point>)>,
     /// Datasets on which there is no limit.
     pub missing: usize,
 }
@@ -202,7 +202,7 @@ fn report(dir: &Path) -> Result<String> {
     let Some(first) = all.first() else {
         return Ok(text);
     };
-    let ends = |points: &[(f64, f64, Option<f64>)]| -> Vec<f64> {
+    let ends = |points: &[Point]| -> Vec<f64> {
         let sizes: Vec<f64> = points.iter().map(|p| p.0).collect();
         match sizes.as_slice() {
             [only] => vec![*only],
