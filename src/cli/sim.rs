@@ -13,7 +13,6 @@ use crate::sims::{self, MOST_RATES};
 Examples:
   pistar sim copg-toy --out runs/toy
   pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 --out runs/mine
-
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
 
 Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG. The rows depend on the
