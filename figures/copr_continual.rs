@@ -26,6 +26,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
         let rest = charts.split_off(charts.len().min(COLUMNS));
         rows.push(std::mem::replace(&mut charts, rest));
     }
+    let last = rows.len() - 1;
     let sheet = Sheet {
         title: "What is kept of old tasks while new ones are learned".into(),
         caption: format!(
@@ -44,7 +45,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
             .enumerate()
             .map(|(i, k)| look(i, k.method.as_str()))
             .collect(),
-        legend_above: 2,
+        legend_above: last,
         ..Sheet::default()
     };
     sheet.save(out_stem)

@@ -13,10 +13,12 @@ use crate::sims::{self, MOST_RATES};
 Examples:
   pistar sim copg-toy --out runs/toy
   pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 --out runs/mine
+  pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
 
-Writes rows.csv, limits.csv (the exact limits), manifest.json, and the figure as SVG and PNG. The
-rows depend on the configuration alone: same key, same bytes, whatever --threads. They are written
-as blocks of up to 32 seeds finish.")]
+Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG. The rows depend on the
+configuration alone: same key, same bytes, whatever --threads. Those of copg-toy are written as
+blocks of up to 32 seeds finish, with limits.csv, the exact limits. An option that a sim has no use
+for is refused.")]
 pub struct Args {
     /// Name of the sim
     #[arg(required_unless_present = "list")]
@@ -27,7 +29,7 @@ pub struct Args {
     /// Run it on this problem instead of its own
     #[arg(long, value_name = "FILE")]
     problem: Option<PathBuf>,
-    /// Train these objectives instead of its own (repeatable)
+    /// Train or solve these objectives instead of its own (repeatable)
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = input::objective)]
     objective: Vec<Objective>,
     /// Learning rates, one run each (separated by commas) [default: 1e-3,1e-2]
@@ -36,7 +38,7 @@ pub struct Args {
     /// Plain SGD instead of Adam
     #[arg(long)]
     sgd: bool,
-    /// Number of seeds [default: 40]
+    /// Number of seeds [default: the sim's own; 40 for copg-toy]
     #[arg(long)]
     seeds: Option<usize>,
     /// Key of all random streams; another key gives independent runs
@@ -45,7 +47,7 @@ pub struct Args {
     /// Passes over the dataset [default: 100]
     #[arg(long)]
     epochs: Option<usize>,
-    /// Pairs in each seed's dataset [default: 10000]
+    /// Pairs in each dataset, or random problems [default: the sim's own; 10000 for copg-toy]
     #[arg(long)]
     samples: Option<usize>,
     /// Pairs in a minibatch [default: 512]
