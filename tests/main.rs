@@ -3,6 +3,7 @@
 mod advantage;
 mod bandit;
 mod bpo;
+mod calibration;
 mod certificates;
 #[cfg(not(mutants))]
 mod claims;
