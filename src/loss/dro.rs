@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::Response;
+use super::{Response, sizes};
 use crate::backend::{Backend, Segments};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// DRO-V:
 ///
@@ -39,16 +39,8 @@ pub fn dro_v_eliminated<X: Backend>(
     groups: &Rc<Segments>,
     beta: f64,
 ) -> Result<X> {
-    let sizes: Vec<f64> = (0..groups.groups())
-        .map(|g| groups.size(g) as f64)
-        .collect();
-    if let Some(g) = sizes.iter().position(|&k| k < 2.0) {
-        return Err(Error::invalid(
-            format!("dro-v-eliminated: group {g}"),
-            "it has one response",
-            "a variance needs two or more responses to each prompt",
-        ));
-    }
+    let remedy = "a variance needs two or more responses to each prompt";
+    let sizes = sizes("dro-v-eliminated", groups, remedy)?;
     let f = regularised(responses, beta)?;
     let each: Vec<f64> = sizes.iter().map(|k| 1.0 / k).collect();
     let scale: Vec<f64> = sizes.iter().map(|k| 0.5 / (k - 1.0)).collect();

@@ -130,3 +130,17 @@ impl<X> Inputs<X> {
 pub fn margin<X: Backend>(first: &Response<X>, second: &Response<X>) -> Result<X> {
     first.log_ratio()?.sub(&second.log_ratio()?)
 }
+
+/// Sizes of groups of two or more responses, for losses that compare them.
+fn sizes(loss: &str, groups: &Segments, remedy: &str) -> Result<Vec<f64>> {
+    let sizes: Vec<f64> = (0..groups.groups())
+        .map(|g| groups.size(g) as f64)
+        .collect();
+    match sizes.iter().position(|&k| k < 2.0) {
+        None => Ok(sizes),
+        Some(g) => {
+            let place = format!("{loss}: group {g}");
+            Err(Error::invalid(place, "it has one response", remedy))
+        }
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::Response;
+use super::{Response, sizes};
 use crate::backend::{Backend, Segments};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A surrogate whose gradient is the negated RLOO update, the mean over the k responses of a
 /// prompt of
@@ -19,16 +19,8 @@ use crate::error::{Error, Result};
 ///   μ₁ = μ₂ = μ, for every k: π* when μ covers the support of π_ref,
 ///   [`solve::copg`](crate::solve::copg).
 pub fn rloo<X: Backend>(responses: &Response<X>, groups: &Rc<Segments>, beta: f64) -> Result<X> {
-    let sizes: Vec<f64> = (0..groups.groups())
-        .map(|g| groups.size(g) as f64)
-        .collect();
-    if let Some(g) = sizes.iter().position(|&k| k < 2.0) {
-        return Err(Error::invalid(
-            format!("rloo: group {g}"),
-            "it has one response",
-            "leave-one-out needs two or more responses to each prompt",
-        ));
-    }
+    let remedy = "leave-one-out needs two or more responses to each prompt";
+    let sizes = sizes("rloo", groups, remedy)?;
     // R_j − (S − R_j)/(k−1) = (k R_j − S)/(k−1); the mean over the group divides by k.
     let k: Vec<f64> = groups.owner().iter().map(|&g| sizes[g as usize]).collect();
     let scale: Vec<f64> = k.iter().map(|k| 1.0 / (k * (k - 1.0))).collect();

@@ -26,27 +26,10 @@ const TABLE_2: [[[f64; 3]; 2]; 3] = [
     [[15.78, 9.77, 74.45], [10.30, 7.95, 81.75]],
 ];
 
-const fn claim(
-    name: &'static str,
-    place: &'static str,
-    statement: &'static str,
-    verdict: Verdict,
-    remark: &'static str,
-    check: fn() -> Result<Finding>,
-) -> Claim {
-    Claim {
-        name,
-        paper: Paper::AdvantageModel,
-        place,
-        statement,
-        verdict,
-        remark,
-        check,
-    }
-}
+const PAPER: Paper = Paper::AdvantageModel;
 
 pub(super) const CLAIMS: &[Claim] = &[
-    claim(
+    PAPER.claim(
         "advantage-model/ppo-objective",
         "eq. 2",
         "The quantity that PPO is run on is the expected reward less β times the divergence from \
@@ -56,7 +39,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          is π*, a minimiser would be something else",
         ppo_objective,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/differences-only",
         "section 3.1",
         "The reward-model loss fixes score differences only, so that scores of a prompt can lie \
@@ -65,7 +48,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         differences_only,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/teacher-forcing",
         "eq. 4",
         "Teacher forcing on accepted responses maximises the sum of their token probabilities",
@@ -74,7 +57,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          printed sum is largest where all mass is on the most frequent response",
         teacher_forcing,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/expected-advantage",
         "eq. 5",
         "Importance weights remove the bias of another policy's responses: the score less its \
@@ -84,7 +67,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          and the same for r and r + c",
         expected_advantage,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/several-proposals",
         "eq. 8",
         "With K other policies and a weight N the expected reward of eq. 5 is the current policy's \
@@ -95,7 +78,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          and can have another order",
         several_proposals,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/models-the-advantage",
         "eq. 5 and 6, section 4.3",
         "Training with eq. 6 models the advantage directly",
@@ -104,7 +87,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          the gaps; a free table's optimum has another mean, and at m = 2.5 smaller gaps",
         models_the_advantage,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/bounded",
         "eq. 6",
         "The bounding loss keeps the gain of a good response and the loss of a bad one within the margin",
@@ -113,7 +96,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          a π_φ that has little mass where the comparisons are, a score can leave the margin",
         bounded,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/well-calibrated-bound",
         "eq. 6, section 3.1",
         "The bounding loss leaves the score differences calibrated",
@@ -122,7 +105,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          response with itself are left out",
         well_calibrated,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/better-calibrated",
         "section 4.3, Table 1",
         "The Advantage Model is better calibrated than the reward model",
@@ -132,7 +115,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          does not",
         better_calibrated,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/ranking-preserved",
         "section 1 and 4.3",
         "Bounding the scores preserves the ranking of the responses",
@@ -141,7 +124,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          and even the best response can change; rare, a fraction of a percent of pairs at m = 2.5",
         ranking_preserved,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/stable-scales",
         "section 4.3, Figure 4",
         "Means and standard deviations of the Advantage Model's scores vary less from task to task \
@@ -151,7 +134,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          differ is a matter of what it starts from and what its prompts share",
         stable_scales,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/better-reward-for-ppo",
         "section 4.3, Figure 5 and Table 2",
         "PPO on the Advantage Model's scores ends with a better policy than PPO on reward scores",
@@ -161,7 +144,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          the Advantage Model's limit has a regret",
         better_reward,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/rehearsal-sign",
         "eq. 9",
         "Adding γ times the rehearsal term to the PPO objective keeps the rehearsed responses likely",
@@ -170,7 +153,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          would have to be subtracted (as a loss: −L_PPO − γ E[ln π])",
         rehearsal_sign,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/rehearsal-as-divergence",
         "section 3.2",
         "Selective rehearsal amounts to a stronger divergence penalty on the prompts it keeps",
@@ -179,7 +162,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          initial policy; top-k responses pull even where the policy has not moved",
         rehearsal_as_divergence,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/table-1",
         "section 4.3",
         "Accuracies and calibration errors, slightly higher and much lower for the Advantage Model on \
@@ -188,7 +171,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "they are in Table 1, and there as described; Table 2 holds shares of wins, losses and ties",
         table_1,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/table-2-forgetting",
         "section 4.3, Table 2",
         "On the forget set PPO on reward scores falls behind the SFT model and PPO on the Advantage \
@@ -197,7 +180,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "by wins less losses; by wins alone, which the text speaks of, RM-PPO is ahead on that set",
         table_2_forgetting,
     ),
-    claim(
+    PAPER.claim(
         "advantage-model/table-2-rehearsal",
         "section 4.3, Table 2",
         "Selective rehearsal raises the win rate on both test sets",

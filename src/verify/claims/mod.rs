@@ -61,6 +61,27 @@ impl Paper {
         }
     }
 
+    /// A claim of the paper; a row of its table.
+    const fn claim(
+        self,
+        name: &'static str,
+        place: &'static str,
+        statement: &'static str,
+        verdict: Verdict,
+        remark: &'static str,
+        check: fn() -> Result<Finding>,
+    ) -> Claim {
+        Claim {
+            name,
+            paper: self,
+            place,
+            statement,
+            verdict,
+            remark,
+            check,
+        }
+    }
+
     /// The paper of that name.
     ///
     /// # Errors

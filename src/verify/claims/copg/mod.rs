@@ -7,30 +7,13 @@ mod limits;
 mod properties;
 mod toy;
 
-use super::{Claim, Finding, Paper, Verdict};
+use super::{Claim, Paper, Verdict};
 use Verdict::{Holds, HoldsIf, Misprint};
 
-const fn claim(
-    name: &'static str,
-    place: &'static str,
-    statement: &'static str,
-    verdict: Verdict,
-    remark: &'static str,
-    check: fn() -> crate::error::Result<Finding>,
-) -> Claim {
-    Claim {
-        name,
-        paper: Paper::Copg,
-        place,
-        statement,
-        verdict,
-        remark,
-        check,
-    }
-}
+const PAPER: Paper = Paper::Copg;
 
 pub(super) const CLAIMS: &[Claim] = &[
-    claim(
+    PAPER.claim(
         "copg/optimum",
         "eq. 12",
         "The unique maximiser of the regularised objective J is π_ref e^{R/β}, normalised",
@@ -38,7 +21,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "J(π) = J* − β KL(π‖π*)",
         algebra::optimum,
     ),
-    claim(
+    PAPER.claim(
         "copg/on-policy-baseline",
         "eq. 3",
         "On policy, a baseline that does not depend on the response leaves the gradient of J \
@@ -47,7 +30,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         algebra::on_policy_baseline,
     ),
-    claim(
+    PAPER.claim(
         "copg/importance-sampling",
         "eq. 4",
         "With importance weights π/μ any law μ gives J and its gradient, at a variance that grows \
@@ -56,7 +39,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         algebra::importance_sampling,
     ),
-    claim(
+    PAPER.claim(
         "copg/weighted-likelihood",
         "after eq. 5",
         "The loss can be seen as a log-likelihood weighted by contrasted rewards",
@@ -65,7 +48,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          lead to the optimum at temperature β/2, and detached weights must be R_β (eq. 9)",
         limits::weighted_likelihood,
     ),
-    claim(
+    PAPER.claim(
         "copg/rewritten-objective",
         "after eq. 6",
         "L is a sum of two weighted log-likelihoods, each with the other law's mean reward as its \
@@ -74,7 +57,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         algebra::rewritten,
     ),
-    claim(
+    PAPER.claim(
         "copg/theorem-1",
         "Thm. 1",
         "If both laws and the reference have the same support, the unique maximiser of L is π*",
@@ -82,7 +65,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "sufficient, not necessary: a connected comparison graph is enough",
         limits::theorem,
     ),
-    claim(
+    PAPER.claim(
         "copg/any-two-laws",
         "section 3.2",
         "The main constraint on the two laws is that they share the prompts",
@@ -92,7 +75,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          an arm outside the reference's support must not occur: ln 0)",
         limits::any_two_laws,
     ),
-    claim(
+    PAPER.claim(
         "copg/gradient",
         "eq. 7",
         "The gradient of L is two off-policy policy gradients, each with the other law's mean \
@@ -101,7 +84,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "in logits it is the comparison graph's Laplacian applied to R − βu, so linear",
         algebra::gradient,
     ),
-    claim(
+    PAPER.claim(
         "copg/one-law",
         "after eq. 7",
         "With one law for both responses the gradient is 2 E_μ[(R_β − E_μ R_β) ∇ln π]",
@@ -109,7 +92,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         algebra::one_law,
     ),
-    claim(
+    PAPER.claim(
         "copg/only-this-baseline",
         "section 3.1",
         "Off policy it cannot be any baseline, it must be this specific one",
@@ -118,7 +101,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          ν, that of π included, does as well where the laws cover the reference",
         baselines::only_this,
     ),
-    claim(
+    PAPER.claim(
         "copg/empirical-sign",
         "eq. 8",
         "CoPG minimises the empirical mean of ℓ over pairs",
@@ -126,7 +109,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "ℓ is to be maximised, as the gradient ascent named two lines below does; it has no minimum",
         limits::empirical_sign,
     ),
-    claim(
+    PAPER.claim(
         "copg/finite-data",
         "section 3.2",
         "Maximising the empirical mean over a dataset of scored pairs solves the problem",
@@ -135,7 +118,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          error (noisy rewards leave a weighted least-squares error)",
         limits::finite_data,
     ),
-    claim(
+    PAPER.claim(
         "copg/pair-gradient",
         "eq. 9 and 16",
         "The gradient of ℓ on a pair is (R_β(y) − R_β(y′)) (∇ln π(y) − ∇ln π(y′))",
@@ -143,7 +126,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         algebra::pair_gradient,
     ),
-    claim(
+    PAPER.claim(
         "copg/proportional",
         "after eq. 9",
         "A step raises the response of higher reward in proportion to the difference of rewards",
@@ -151,7 +134,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "if rewards means the regularised ones: beyond Δu = ΔR/β the step turns back",
         properties::proportional,
     ),
-    claim(
+    PAPER.claim(
         "copg/square",
         "before Algorithm 1",
         "The gradient of ℓ is proportional to the negated gradient of (R_β(y) − R_β(y′))²",
@@ -159,7 +142,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "exactly −1/(2β) times it, so the square's learning rate is 2β times as effective",
         algebra::square,
     ),
-    claim(
+    PAPER.claim(
         "copg/algorithm-1",
         "Algorithm 1",
         "The update is θ − η ∇g, g being the gradient of the squared form",
@@ -167,7 +150,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "one ∇ too many: θ − η g descends the square to π*; ∇g is a matrix that no reward enters",
         properties::algorithm,
     ),
-    claim(
+    PAPER.claim(
         "copg/property-1",
         "Prop. 1",
         "Under π itself the expected gradient of ℓ is twice that of J",
@@ -175,7 +158,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "the gradient is taken through ℓ only, not through the law",
         properties::policy_gradient,
     ),
-    claim(
+    PAPER.claim(
         "copg/property-2",
         "Prop. 2",
         "On two samples the gradient of ℓ is RLOO's",
@@ -183,7 +166,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "and for any k, RLOO is 1/(k−1) times the sum over all pairs",
         properties::rloo,
     ),
-    claim(
+    PAPER.claim(
         "copg/rloo-off-policy",
         "section 4, appendix",
         "RLOO is valid with samples of any law",
@@ -192,7 +175,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          sum, not divided by k)",
         properties::rloo_off_policy,
     ),
-    claim(
+    PAPER.claim(
         "copg/property-3",
         "Prop. 3",
         "With rewards ±¼ the gradient of ℓ is −1/(2β) (½ − βΔu)²",
@@ -201,7 +184,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          the scale hold, and IPO's usual form has the same minimiser",
         properties::ipo,
     ),
-    claim(
+    PAPER.claim(
         "copg/property-3-proof",
         "proof of Prop. 3",
         "The proof redefines R(y) = −R(y′) = −¼",
@@ -209,7 +192,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "+¼, as in the statement: with −¼ the next line is wrong by the sign of ½",
         properties::ipo_proof,
     ),
-    claim(
+    PAPER.claim(
         "copg/completed-square",
         "eq. 15",
         "β times ℓ is half of (ΔR)² − (ΔR − ΔV)², V = β ln π/π_ref",
@@ -217,7 +200,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         algebra::completed_square,
     ),
-    claim(
+    PAPER.claim(
         "copg/square-wording",
         "after eq. 15",
         "Line (b) is a partial square of the form ½(ΔV)² − ΔV ΔR",
@@ -225,7 +208,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "the negative of that",
         algebra::square_wording,
     ),
-    claim(
+    PAPER.claim(
         "copg/toy-copg",
         "section 5, Fig. 1",
         "On the toy bandit CoPG achieves zero regret after 100 epochs of Adam at 1e-3",
@@ -235,7 +218,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          the paper names no parametrisation). The limit is 0, and “Thm. A” in the text is Thm. 1",
         toy::copg,
     ),
-    claim(
+    PAPER.claim(
         "copg/toy-ipo",
         "section 5, Fig. 1",
         "On the toy bandit IPO converges to a biased solution",
@@ -243,7 +226,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "the bias is in the population, so more data does not remove it",
         toy::ipo,
     ),
-    claim(
+    PAPER.claim(
         "copg/ipo-objective",
         "section 5",
         "IPO optimises the expected preference E_{y′~μ₂} σ(R(y) − R(y′))",
@@ -252,7 +235,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          graph and can even rank arms wrongly. That it is biased stands",
         limits::ipo_objective,
     ),
-    claim(
+    PAPER.claim(
         "copg/toy-no-baseline",
         "section 5, Fig. 1",
         "Off-policy policy gradient without a baseline has increasing regret",
@@ -260,7 +243,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "but it does not diverge: it converges to a point of regret 0.638",
         baselines::none,
     ),
-    claim(
+    PAPER.claim(
         "copg/toy-value-baseline",
         "section 5, Fig. 1",
         "Policy gradient with a value baseline converges to a biased solution",
@@ -268,7 +251,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "if the value is E_π[R]; with section 2's own value, E_π[R_β], it converges to π*",
         baselines::value,
     ),
-    claim(
+    PAPER.claim(
         "copg/toy-value-worse",
         "section 5, Fig. 1",
         "In the sampled runs the value baseline ends above CoPG",
@@ -277,7 +260,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          the unbiased E_π[R_β] is above CoPG too",
         toy::value_baseline,
     ),
-    claim(
+    PAPER.claim(
         "copg/dpo-optimises-reward",
         "section 6.1",
         "When preferences follow a Bradley–Terry model of the reward, DPO optimises the reward",
@@ -285,7 +268,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "with an infinite sample; on the toy's 10⁴ pairs it keeps an error where CoPG has none",
         limits::dpo,
     ),
-    claim(
+    PAPER.claim(
         "copg/dpo-many-rankings",
         "section 6.2",
         "DPO needs several rankings of the same completions to find the right solution",

@@ -7,30 +7,13 @@ mod multipliers;
 mod objectives;
 mod ranks;
 
-use super::{Claim, Finding, Paper, Verdict};
+use super::{Claim, Paper, Verdict};
 use Verdict::{Holds, HoldsIf, Misprint, Refuted};
 
-const fn claim(
-    name: &'static str,
-    place: &'static str,
-    statement: &'static str,
-    verdict: Verdict,
-    remark: &'static str,
-    check: fn() -> crate::error::Result<Finding>,
-) -> Claim {
-    Claim {
-        name,
-        paper: Paper::Copr,
-        place,
-        statement,
-        verdict,
-        remark,
-        check,
-    }
-}
+const PAPER: Paper = Paper::Copr;
 
 pub(super) const CLAIMS: &[Claim] = &[
-    claim(
+    PAPER.claim(
         "copr/dpo-gap",
         "section 2.1",
         "DPO drives the preferred response's probability to 1 and its implicit reward gap to infinity",
@@ -39,7 +22,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          Bradley–Terry labels of the population it stops at π*",
         objectives::dpo_gap,
     ),
-    claim(
+    PAPER.claim(
         "copr/joint-objective",
         "eq. 3 and 4",
         "One policy minimises its divergences to the optimal policies of all tasks and is each task's \
@@ -49,7 +32,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          the s-th advantage by (t − s + 1)/t, so the newest least, where eq. 3 weights all by 1",
         objectives::joint,
     ),
-    claim(
+    PAPER.claim(
         "copr/sampling-distribution",
         "Def. 1 and eq. 5",
         "The optimal policy conditioned on a set of responses needs no partition function",
@@ -57,7 +40,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "the struck-out factor of eq. 5 should read 1/Z",
         objectives::definition,
     ),
-    claim(
+    PAPER.claim(
         "copr/proposition-1",
         "Prop. 1",
         "A policy is π* if and only if it has the sampling distributions of π* on all proper subsets \
@@ -67,7 +50,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          family of sets that connects the responses is enough, the whole set alone included",
         objectives::proposition,
     ),
-    claim(
+    PAPER.claim(
         "copr/printed-code",
         "section 3.2.1",
         "Four lines of PyTorch implement the fit of eq. 7",
@@ -76,7 +59,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          kl_div(log P*, P_θ, reduction=\"sum\"). Both vanish at the same place when it can be reached",
         objectives::printed_code,
     ),
-    claim(
+    PAPER.claim(
         "copr/printed-code-batched",
         "section 3.2.1",
         "The printed lines compute the mean over prompts of each prompt's divergence",
@@ -85,7 +68,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          batch, which ties the masses of different prompts' responses to each other",
         objectives::batched,
     ),
-    claim(
+    PAPER.claim(
         "copr/advantage-mean",
         "eq. 14 and 16",
         "The linear advantage has mean zero under the policy, as an advantage does",
@@ -94,7 +77,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          It runs over ±(J − 1)/J in steps of 2/J, and has no rule for ties or duplicates",
         ranks::mean,
     ),
-    claim(
+    PAPER.claim(
         "copr/ranking-gradient",
         "A.3, eq. 27",
         "Early in training on pairwise losses, rewards that start equal are linear in the rank",
@@ -103,7 +86,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          bend away from linear",
         ranks::gradient,
     ),
-    claim(
+    PAPER.claim(
         "copr/invariance",
         "A.4, eq. 28",
         "The sampling distribution does not depend on the expected reward of the prompt",
@@ -111,7 +94,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         ranks::invariance,
     ),
-    claim(
+    PAPER.claim(
         "copr/lower-bound",
         "A.2, eq. 21 to 24",
         "A policy that is γπ* on the ranked responses is at least γp ln γ + (1 − γp) ln((1 − γp)/(1 − p)) \
@@ -121,7 +104,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          equality iff the policy is proportional to π* off the ranked responses",
         mass::bound,
     ),
-    claim(
+    PAPER.claim(
         "copr/gamma-risk",
         "A.2, Fig. 4(a)",
         "A decrease of γ is riskier than an increase",
@@ -130,7 +113,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          small steps to either side it is the increase that costs more there",
         mass::riskier,
     ),
-    claim(
+    PAPER.claim(
         "copr/gamma-from-fit",
         "A.2",
         "The objective of eq. 7 determines the size of γ",
@@ -140,7 +123,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          stands",
         mass::free,
     ),
-    claim(
+    PAPER.claim(
         "copr/likelihood-mitigates",
         "A.2",
         "Learning the best response by likelihood mitigates the risk of a decrease of γ",
@@ -149,7 +132,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          responses (γ = 1/p), which is further from π* than a γ near 1",
         mass::mitigates,
     ),
-    claim(
+    PAPER.claim(
         "copr/simultaneous-fit",
         "section 3.2.3",
         "With the likelihood of the best response added, the policy fits the optimal policy and that \
@@ -159,7 +142,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          the best response, c < 0, a sharper distribution than P*. Both terms do raise the best response",
         mass::simultaneous,
     ),
-    claim(
+    PAPER.claim(
         "copr/multiplier-update",
         "eq. 10 and 12",
         "Ascent on ln λ follows α λ J_C",
@@ -167,7 +150,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "λ never reaches 0; its start is not given",
         multipliers::update,
     ),
-    claim(
+    PAPER.claim(
         "copr/multiplier-trades",
         "section 3.2.3",
         "The multiplier controls how much new learning gives way to the old optimal policy",
@@ -176,7 +159,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          of β(1 + λ); the printed code's at the mixture (P₂* + λP₁*)/(1 + λ)",
         multipliers::temperature,
     ),
-    claim(
+    PAPER.claim(
         "copr/multiplier-balances",
         "section 3.2.3",
         "Alternating updates keep λ from over-emphasising one objective",
@@ -185,7 +168,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          time 1/(α λ₀ J_C), so it needs a clip",
         multipliers::finite_time,
     ),
-    claim(
+    PAPER.claim(
         "copr/normalised-loss",
         "eq. 11",
         "Division by Λ = 1 + Σλ normalises the loss",
@@ -194,7 +177,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          for Adam at constant λ nothing but ε",
         multipliers::normaliser,
     ),
-    claim(
+    PAPER.claim(
         "copr/threshold",
         "eq. 9 and 13",
         "The threshold d_i, the old divergence at the initial parameters, is positive",
@@ -204,7 +187,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          the start of the new task)",
         multipliers::threshold,
     ),
-    claim(
+    PAPER.claim(
         "copr/forgetting-range",
         "C, eq. 31",
         "A task's forgetting is its loss from the best accuracy at the times 1 to k − 1",
@@ -213,7 +196,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          are 0/0. As corrected FM ≥ −BWT always",
         metrics::range,
     ),
-    claim(
+    PAPER.claim(
         "copr/table-2-average",
         "Table 2",
         "AA is the mean of a row's three scores (eq. 29)",
@@ -221,7 +204,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "the row of SFT in order prints .720 where its scores average .7077; every other row agrees",
         metrics::averages,
     ),
-    claim(
+    PAPER.claim(
         "copr/alignment-beats-sft",
         "section 4.2",
         "All alignment methods of Table 2 outperform the SFT-based ones",
@@ -230,7 +213,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          SPIN, PRO, DPO and COPR are above all of them",
         metrics::alignment,
     ),
-    claim(
+    PAPER.claim(
         "copr/ranking-beats-spin",
         "section 4.2",
         "Rank-based methods, which use real negative responses, outperform SPIN",

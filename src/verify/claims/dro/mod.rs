@@ -7,30 +7,13 @@ mod row;
 mod tables;
 mod value;
 
-use super::{Claim, Finding, Paper, Verdict};
+use super::{Claim, Paper, Verdict};
 use Verdict::{Holds, HoldsIf, Misprint};
 
-const fn claim(
-    name: &'static str,
-    place: &'static str,
-    statement: &'static str,
-    verdict: Verdict,
-    remark: &'static str,
-    check: fn() -> crate::error::Result<Finding>,
-) -> Claim {
-    Claim {
-        name,
-        paper: Paper::Dro,
-        place,
-        statement,
-        verdict,
-        remark,
-        check,
-    }
-}
+const PAPER: Paper = Paper::Dro;
 
 pub(super) const CLAIMS: &[Claim] = &[
-    claim(
+    PAPER.claim(
         "dro/optimum",
         "eq. 1 and 2",
         "The optimum of the KL-regularised problem is π_ref e^{(r − V*)/τ} with \
@@ -39,7 +22,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "and V* is the optimal objective itself",
         optimum::optimum,
     ),
-    claim(
+    PAPER.claim(
         "dro/theorem-1",
         "Thm. 1",
         "(π*, V*) is a global optimum of L(π, V), and the only one where the supports of μ and π_ref \
@@ -50,7 +33,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          proportions",
         optimum::theorem,
     ),
-    claim(
+    PAPER.claim(
         "dro/theorem-1-remark",
         "remarks on Thm. 1",
         "ln π* + V* = ln π_ref + r/τ",
@@ -58,7 +41,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "V*/τ, as eq. 2 has it",
         optimum::remark,
     ),
-    claim(
+    PAPER.claim(
         "dro/ipo-form",
         "section 2",
         "IPO is the pairwise loss of f(z) = (z − 1)² at z = β times the difference of log-ratios",
@@ -67,7 +50,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          same β it is another policy",
         optimum::ipo_form,
     ),
-    claim(
+    PAPER.claim(
         "dro/value",
         "Prop. 1",
         "The value that minimises L at a policy is V^π = E_μ[r − τ ln π/π_ref]",
@@ -75,7 +58,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         value::best_value,
     ),
-    claim(
+    PAPER.claim(
         "dro/v-eliminated",
         "section 3.2",
         "π* minimises π ↦ L(π, V^π)",
@@ -84,7 +67,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          times it, and where they differ CoPG adds the square of the laws' difference in means",
         value::eliminated,
     ),
-    claim(
+    PAPER.claim(
         "dro/fixed-value",
         "Prop. 1",
         "A fixed value V has one policy π_V that minimises L(·, V)",
@@ -93,7 +76,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          minima, and two may tie for the lowest",
         value::one_minimum,
     ),
-    claim(
+    PAPER.claim(
         "dro/equation-5",
         "Prop. 1, eq. 5",
         "π_V ∝ π_ref exp([r − (π_V/μ)(V^{π_V} − V)]/τ)",
@@ -102,7 +85,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          satisfies it",
         value::equation_5,
     ),
-    claim(
+    PAPER.claim(
         "dro/equation-6",
         "Prop. 1, eq. 6",
         "|ln π_V/π*| ≤ (2/τ) max |(V^{π_V} − V)(1 − π_V/μ)|",
@@ -110,7 +93,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "sharper: (|V^{π_V} − V|/τ)(max π_V/μ − min π_V/μ)",
         value::equation_6,
     ),
-    claim(
+    PAPER.claim(
         "dro/constant-value",
         "section 3.2, second remark",
         "The best value that is the same for all prompts is V_c = E_ρ V^π",
@@ -118,7 +101,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         value::best_constant,
     ),
-    claim(
+    PAPER.claim(
         "dro/constant-value-optimum",
         "section 3.2, second remark",
         "With the best constant value π* is recovered if V* is the same for all prompts",
@@ -126,7 +109,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "and in general only then: elsewhere the limit keeps a regret",
         value::constant_optimum,
     ),
-    claim(
+    PAPER.claim(
         "dro/value-gradient",
         "eq. 7",
         "The gradient of the loss with respect to the value is Σ (V − r + τ ln π/π_ref) ∇V",
@@ -134,7 +117,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         algorithm::value_gradient,
     ),
-    claim(
+    PAPER.claim(
         "dro/policy-gradient",
         "eq. 8",
         "The policy gradient of the loss is −τ Σ (∇ln π (r − V) − (τ/2) ∇(ln π/π_ref)²)",
@@ -142,7 +125,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "r − V is a constant for this gradient",
         algorithm::policy_gradient,
     ),
-    claim(
+    PAPER.claim(
         "dro/not-a-baseline",
         "section 3.3",
         "Off policy, leaving V out or replacing it biases the policy gradient; on policy it would not",
@@ -150,7 +133,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "",
         algorithm::not_a_baseline,
     ),
-    claim(
+    PAPER.claim(
         "dro/l2-and-kl",
         "section 3.3",
         "The gradient of the ℓ₂ regularisation is that of the KL if the sampling is on policy, and \
@@ -159,7 +142,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "the sampling law being held fixed",
         algorithm::l2_and_kl,
     ),
-    claim(
+    PAPER.claim(
         "dro/algorithm-1",
         "Algorithm 1",
         "Eq. 8 divided by τ has the ℓ₂ coefficient ½",
@@ -168,7 +151,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          rescaling absorbs the factor. This concerns the printed line, not the authors' code",
         algorithm::coefficient,
     ),
-    claim(
+    PAPER.claim(
         "dro/algorithm-1-limit",
         "Algorithm 1",
         "The updates of Algorithm 1 lead to (π*, V*)",
@@ -178,7 +161,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          infinity, the reference often among them",
         algorithm::limit,
     ),
-    claim(
+    PAPER.claim(
         "dro/figure-3",
         "section 4.1, Fig. 3",
         "Learning the value faster improves the win rate monotonically, by little",
@@ -186,7 +169,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "read off the printed row",
         tables::figure_3,
     ),
-    claim(
+    PAPER.claim(
         "dro/figure-5",
         "section 4.1, Fig. 5",
         "With two networks several values per batch gain 4.5 % over one, and most of the loss from \
@@ -195,7 +178,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         "read off the printed row",
         tables::figure_5,
     ),
-    claim(
+    PAPER.claim(
         "dro/kto-biased",
         "section 2",
         "KTO's assumptions lead it to suboptimal policies",
@@ -204,7 +187,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          probability 0, and the others balance by how often they are shown",
         kto::biased,
     ),
-    claim(
+    PAPER.claim(
         "dro/kto-one-level",
         "section 3.1",
         "KTO assumes a constant partition function for all prompts of a batch",
@@ -213,7 +196,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          that ignores its rewards, and one whose arms are all below it on a single arm",
         kto::one_level,
     ),
-    claim(
+    PAPER.claim(
         "dro/kto-thumbs",
         "section 4, KTO baseline",
         "A reward greater or less than the minibatch's mean makes a completion desirable or not",
@@ -222,7 +205,7 @@ pub(super) const CLAIMS: &[Claim] = &[
          rounding of the mean then decides",
         kto::thumbs,
     ),
-    claim(
+    PAPER.claim(
         "dro/kto-kl",
         "section 4, KTO baseline",
         "KTO's estimate of the KL from mismatched pairs stands for the KL of the policy",
