@@ -17,11 +17,13 @@ pub mod registry;
 pub mod reward_model;
 pub mod rloo;
 pub mod slic;
+mod spec;
 
 use std::rc::Rc;
 
 pub use baseline::{Baseline, Value};
-pub use registry::{InputKind, Kind, Objective, Spec, Table};
+pub use registry::Objective;
+pub use spec::{InputKind, Kind, Spec, Table};
 
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};

@@ -32,7 +32,7 @@ pub struct Labels {
 /// One fitted model on one bandit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalibrationRow {
-    /// The model: `advantage`, `reward` (penalty [`TINY`]) or `reward, prior` (penalty 1/n: a
+    /// The model: `advantage`, `reward` (penalty 1e-4) or `reward, prior` (penalty 1/n: a
     /// standard normal prior).
     pub model: &'static str,
     /// The bandit.

@@ -1,0 +1,225 @@
+//! Kahneman–Tversky Optimization on rewards split into thumbs up and down.
+//!
+//! With labels, `λ_D = λ_U = 1`, `s_a = σ(β(u_a − z₀))` and `z₀ = max(0, E_ρ KL(π‖π_ref))`, which
+//! couples the prompts and carries no gradient, the loss `E[1 − σ(±β(u − z₀))]` is linear in s:
+//! with `κ_a = μ̄_a (2q_a − 1)`, q the probability of a thumb up, it is `−Σ κ s` up to a constant.
+//! Its gradient flow on logits is `θ̇_a = ρ (g_a − π_a Σ g)`, `g_a = β κ_a s_a (1 − s_a)`.
+
+mod field;
+mod roots;
+
+use super::flow::Motion;
+use super::{FixedPoint, largest};
+use crate::bandit::population::threshold;
+use crate::bandit::{Evidence, Policy, Problem};
+use crate::error::{Error, Result};
+use field::Field;
+
+/// What a reward must exceed, strictly, for its response to count as desirable.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Split {
+    /// `E_ρ E_μ̄ R`, the mean over all prompts (the DRO paper's minibatch mean, batch → ∞).
+    Pooled,
+    /// `E_μ̄[R|x]`, the prompt's own mean.
+    PerPrompt,
+    /// A given number.
+    Threshold(f64),
+}
+
+/// What stands for z₀.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KlTerm {
+    /// `max(0, E_ρ KL(π‖π_ref))`.
+    Exact,
+    /// 0.
+    Zero,
+}
+
+/// How rewards become thumbs, and what the reference point is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// The split into desirable and undesirable.
+    pub split: Split,
+    /// z₀.
+    pub kl: KlTerm,
+}
+
+impl Default for Options {
+    /// The pooled mean and the exact KL.
+    fn default() -> Self {
+        Self {
+            split: Split::Pooled,
+            kl: KlTerm::Exact,
+        }
+    }
+}
+
+/// Whether each arm is desirable: its reward exceeds the threshold.
+///
+/// A reward equal to the threshold counts as undesirable (the DRO paper's "greater or less" leaves
+/// it open); arms that no response shows get a label too, which nothing uses.
+pub fn desirable(evidence: &Evidence, split: Split) -> Vec<Vec<bool>> {
+    let pooled = threshold(evidence);
+    (evidence.prompts.iter())
+        .map(|share| {
+            let threshold = match split {
+                Split::Pooled => pooled,
+                Split::PerPrompt => share.mean_reward(),
+                Split::Threshold(t) => t,
+            };
+            share.reward.iter().map(|&r| r > threshold).collect()
+        })
+        .collect()
+}
+
+/// What the estimate of the KL from mismatched pairs (a prompt with responses to other prompts)
+/// comes to on a bandit whose responses all come from μ̄: `E_μ̄[u]`, before it is clamped at 0.
+///
+/// That is the KL only where μ̄ = π; at π = π_ref both are 0, and `E_μ̄[u]` may be negative. Arms
+/// without mass count nothing.
+pub fn mismatched_kl(law: &[f64], log_policy: &[f64], log_reference: &[f64]) -> f64 {
+    (law.iter().zip(log_policy.iter().zip(log_reference)))
+        .filter(|(mass, _)| **mass > 0.0)
+        .map(|(mass, (l, reference))| mass * (l - reference))
+        .sum()
+}
+
+/// KTO's limit on rewards split as `options` say: [`fixed_point_of`] with κ = ±μ̄.
+///
+/// # Errors
+/// A threshold that is no number; otherwise as [`fixed_point_of`].
+pub fn fixed_point(problem: &Problem, evidence: &Evidence, options: Options) -> Result<FixedPoint> {
+    if let Split::Threshold(t) = options.split
+        && t.is_nan()
+    {
+        return Err(Error::invalid(
+            "threshold",
+            "it is NaN",
+            "give the number that desirable rewards exceed",
+        ));
+    }
+    let pulls: Vec<Vec<f64>> = (desirable(evidence, options.split).iter())
+        .zip(&evidence.prompts)
+        .map(|(labels, share)| {
+            (labels.iter().zip(share.mean_law()))
+                .map(|(&good, mass)| if good { mass } else { -mass })
+                .collect()
+        })
+        .collect();
+    fixed_point_of(problem, evidence, &pulls, options.kl)
+}
+
+/// KTO's limit for any pulls `κ_a = μ̄_a (2q_a − 1)`, q the probability of a thumb up: that of
+/// gradient flow from the reference.
+///
+/// * With D = {κ > 0} not empty, every other arm goes to probability 0 (as t^{−1/β} where κ < 0), and
+///   on D `κ s (1 − s)/π` is one number: for β ≤ 1 a nested root, of Σπ = 1 for each prompt and of
+///   `z₀ = E_ρ KL` over all. Which of its rewards are larger does not matter. (At β = 1 an arm of D
+///   may go to 0 too.) Given z₀ the policy is one; z₀ need not be, from β ≈ 0.6 on where κ and π_ref
+///   disagree strongly. Then the joint flow from the reference chooses and `unique` is false. (Several
+///   z₀ are looked for on a grid.)
+/// * With D empty the interior rest repels for β < 1 and the policy ends on one arm, any of which
+///   attracts. Joint flow from the reference says which; arms with κ = 0 (never shown) win over
+///   those with κ < 0, the likeliest under the reference first.
+///   Arms that nothing tells apart share.
+/// * For β > 1 nothing is established. Every arm of D attracts once it has taken nearly all
+///   probability, so limits are many; shown is the flow's from the reference, and `unique` is false
+///   unless every D holds one arm, which wins at any temperature.
+/// * Residual: the largest entry of the expected update.
+///
+/// # Errors
+/// Pulls that do not fit the problem or are not finite, or more than 20,000 arms where a flow has to
+/// be followed.
+pub fn fixed_point_of(
+    problem: &Problem,
+    evidence: &Evidence,
+    pulls: &[Vec<f64>],
+    kl: KlTerm,
+) -> Result<FixedPoint> {
+    check(problem, pulls)?;
+    let field = Field::new(problem, evidence, pulls, kl);
+    let (beta, mut notes) = (field.beta, Vec::new());
+    let mut method = "nested root of Σπ = 1 and z₀ = KL";
+    let mut unique = true;
+    for block in &field.blocks {
+        let fate = block.fate(beta);
+        unique &= fate.unique;
+        notes.extend((fate.note).map(|note| format!("prompt {}: {note}", block.index)));
+    }
+    let flows = (field.blocks.iter()).any(|b| b.fate(beta).support.is_none());
+    if flows {
+        field.small_enough()?;
+    }
+    let rows = if beta > 1.0 && flows {
+        method = "joint gradient flow from the reference, Newton polish";
+        notes.push(
+            "for β > 1 no limit is established: shown is gradient flow's from the reference".into(),
+        );
+        field.hot()
+    } else {
+        let limits = if flows {
+            method =
+                "joint gradient flow from the reference to find the arms that win, nested root";
+            let (limits, undecided) = field.winners();
+            notes.extend(undecided.iter().map(|x| {
+                format!(
+                    "prompt {x}: gradient flow from the reference rests between arms, a point that \
+                     others leave"
+                )
+            }));
+            limits
+        } else {
+            field.blocks.iter().map(|b| field.won(b, &[])).collect()
+        };
+        let roots = field.reference_points(&limits);
+        let z = match roots.as_slice() {
+            [z] => *z,
+            several => {
+                unique = false;
+                method = "nested roots of Σπ = 1 and z₀ = KL, joint gradient flow to choose";
+                notes.push(format!(
+                    "{} values of z₀ = KL attract; shown is the one that gradient flow from the \
+                     reference comes to",
+                    several.len()
+                ));
+                field.reached(several)?
+            }
+        };
+        field.rows(&limits, z)
+    };
+    if field.blocks.len() < problem.prompts().len() {
+        unique = false;
+        notes.push("prompts without examples stay at the reference".into());
+    }
+    let residual = largest(field.local(&rows.concat()).update);
+    let mut all: Vec<Vec<f64>> = (problem.prompts().iter())
+        .map(|p| p.log_reference.clone())
+        .collect();
+    for (block, row) in field.blocks.iter().zip(rows) {
+        all[block.index] = row;
+    }
+    let policy = Policy::from_log(all);
+    Ok(FixedPoint {
+        regret: Some(problem.regret(&policy)),
+        policy: Some(policy),
+        method: method.into(),
+        residual: Some(residual),
+        unique,
+        notes,
+        value: None,
+        table: None,
+    })
+}
+
+fn check(problem: &Problem, pulls: &[Vec<f64>]) -> Result<()> {
+    let fits = pulls.len() == problem.prompts().len()
+        && (problem.prompts().iter().zip(pulls)).all(|(p, row)| p.arms() == row.len());
+    if fits && pulls.iter().flatten().all(|k| k.is_finite()) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "pulls",
+        "there is not one finite number for each prompt and arm",
+        "give κ = μ̄(2q − 1), q the probability of a thumb up",
+    ))
+}
