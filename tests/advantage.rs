@@ -4,57 +4,13 @@ use pistar::bandit::{Dataset, Evidence, Problem, Prompt};
 use pistar::solve::advantage::{self, Form, estimator, fixed_point};
 use pistar::solve::{FixedPoint, calibration};
 use proptest::prelude::*;
-use serde_json::Value;
 
+use super::common::golden::{instances, number, row, table};
 use super::common::strategies::{self as any_, settings};
 use super::common::{distance, toy};
 
 const REGRESSIONS: &str = "tests/regressions/advantage.txt";
 const FORMS: [Form; 3] = [Form::SelfPairs, Form::Distinct, Form::Centred];
-
-fn number(v: &Value) -> f64 {
-    match v {
-        Value::String(s) if s.contains('/') => {
-            let (n, d) = s.split_once('/').unwrap();
-            n.parse::<f64>().unwrap() / d.parse::<f64>().unwrap()
-        }
-        Value::String(s) => s.parse().unwrap(),
-        other => other.as_f64().unwrap(),
-    }
-}
-
-fn row(v: &Value) -> Vec<f64> {
-    v.as_array().unwrap().iter().map(number).collect()
-}
-
-fn rows(v: &Value) -> Vec<Vec<f64>> {
-    v.as_array().unwrap().iter().map(row).collect()
-}
-
-/// The reference instances, π_φ = softmax(th), and their margins.
-fn instances() -> Vec<(Value, Problem, f64)> {
-    let golden: Value = serde_json::from_str(include_str!("fixtures/golden.json")).unwrap();
-    (golden["instances"].as_object().unwrap().values())
-        .map(|instance| {
-            let inputs = &instance["inputs"];
-            let prompts: Vec<Value> = (0..row(&inputs["rho"]).len())
-                .map(|x| {
-                    serde_json::json!({
-                        "weight": number(&inputs["rho"][x]),
-                        "reward": row(&inputs["R"][x]),
-                        "reference": row(&inputs["ref"][x]),
-                        "behavior": [row(&inputs["mu1"][x]), row(&inputs["mu2"][x])],
-                    })
-                })
-                .collect();
-            let file = serde_json::json!({ "beta": number(&inputs["beta"]), "prompts": prompts });
-            let policy = pistar::bandit::Policy::softmax(&rows(&inputs["th"])).probabilities();
-            let problem = (Problem::from_json(&file.to_string()).unwrap())
-                .map_prompts(|x, prompt| prompt.centre = Some(policy[x].clone()));
-            (instance.clone(), problem, number(&inputs["m"]))
-        })
-        .collect()
-}
 
 #[test]
 fn golden_tables_regrets_values_and_gradients() {
@@ -63,14 +19,13 @@ fn golden_tables_regrets_values_and_gradients() {
         (Form::Distinct, "AM_noself"),
         (Form::Centred, "AM_centred"),
     ];
-    let all = instances();
-    assert_eq!(all.len(), 3);
-    for (instance, problem, margin) in all {
+    for (_, instance, problem) in instances() {
+        let margin = problem.margin().unwrap();
         let population = Evidence::population(&problem);
         for (form, key) in forms {
             let want = &instance["limits"][key];
             let got = fixed_point(&problem, &population, margin, form).unwrap();
-            let off = distance(got.table.as_ref().unwrap(), &rows(&want["a"]));
+            let off = distance(got.table.as_ref().unwrap(), &table(&want["a"]));
             assert!(off < 1e-12, "{key}: {off}");
             let regret = number(&want["regret_if_used_as_reward"]);
             assert!((got.regret.unwrap() - regret).abs() < 1e-12, "{key}");

@@ -11,8 +11,8 @@ use pistar::solve::bpo::{
 };
 use pistar::solve::{FixedPoint, fixed_point};
 use proptest::prelude::*;
-use serde_json::Value;
 
+use super::common::golden::{self, instances, number};
 use super::common::numeric::minimiser;
 use super::common::strategies::{self as any_, fit, settings, table};
 use super::common::{apart, distance, gradient_size, toy};
@@ -288,34 +288,12 @@ fn the_rate_at_which_ipo_collapses() {
 /// The reference numbers, computed in 50-digit arithmetic.
 #[test]
 fn golden_phases() {
-    let golden: Value = serde_json::from_str(include_str!("fixtures/golden.json")).unwrap();
-    let number = |v: &Value| -> f64 {
-        let text = v.as_str().map_or_else(|| v.to_string(), str::to_string);
-        match text.split_once('/') {
-            Some((n, d)) => n.parse::<f64>().unwrap() / d.parse::<f64>().unwrap(),
-            None => text.parse().unwrap(),
-        }
-    };
-    let row = |v: &Value| -> Vec<f64> { v.as_array().unwrap().iter().map(number).collect() };
     let mut compared = 0;
-    for (name, instance) in golden["instances"].as_object().unwrap() {
-        let inputs = &instance["inputs"];
-        let prompts: Vec<Value> = (0..row(&inputs["rho"]).len())
-            .map(|x| {
-                serde_json::json!({
-                    "weight": number(&inputs["rho"][x]),
-                    "reward": row(&inputs["R"][x]),
-                    "reference": row(&inputs["ref"][x]),
-                    "behavior": [row(&inputs["mu1"][x]), row(&inputs["mu2"][x])],
-                })
-            })
-            .collect();
-        let file = serde_json::json!({ "beta": number(&inputs["beta"]), "prompts": prompts });
-        let problem = Problem::from_json(&file.to_string()).unwrap();
+    for (name, instance, problem) in instances() {
         for (inner, key) in [(Inner::Dpo, "DPO"), (Inner::Ipo, "IPO_onpolicy_pairs")] {
             for (k, point) in (1..).zip(phases(&problem, inner, 5).unwrap()) {
                 let want = &instance["limits"]["BPO_phases_exact"][k.to_string()][key];
-                let pi: Vec<Vec<f64>> = want["pi"].as_array().unwrap().iter().map(row).collect();
+                let pi = golden::table(&want["pi"]);
                 let off = distance(&policy(&point).probabilities(), &pi);
                 assert!(off < 1e-13, "{name} {key} {k}: {off:e}");
                 let off = (point.regret.unwrap() - number(&want["regret"])).abs();

@@ -13,8 +13,8 @@ use pistar::solve::copr::{
 use pistar::solve::minimise::smooth;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use serde_json::Value;
 
+use super::common::golden::{instances, number, table};
 use super::common::strategies::{self as any_, positive, settings};
 use super::common::{distance, toy};
 
@@ -69,53 +69,16 @@ fn softmax(logits: &[f64]) -> Vec<f64> {
     Policy::softmax(&[logits.to_vec()]).log()[0].clone()
 }
 
-fn number(v: &Value) -> f64 {
-    match v {
-        Value::String(s) if s.contains('/') => {
-            let (n, d) = s.split_once('/').unwrap();
-            n.parse::<f64>().unwrap() / d.parse::<f64>().unwrap()
-        }
-        Value::String(s) => s.parse().unwrap(),
-        other => other.as_f64().unwrap(),
-    }
-}
-
-fn row(v: &Value) -> Vec<f64> {
-    v.as_array().unwrap().iter().map(number).collect()
-}
-
-fn table(v: &Value) -> Vec<Vec<f64>> {
-    v.as_array().unwrap().iter().map(row).collect()
-}
-
 /// The independent numbers: P*, P_θ, losses and gradients at a policy, limits, the bound.
 #[test]
 fn golden() {
-    let golden: Value = serde_json::from_str(include_str!("fixtures/golden.json")).unwrap();
-    let instances = golden["instances"].as_object().unwrap();
-    assert_eq!(instances.len(), 3);
-    for (name, instance) in instances {
-        let inputs = &instance["inputs"];
-        let (beta, weights) = (number(&inputs["beta"]), row(&inputs["rho"]));
-        let prompts: Vec<Value> = (0..weights.len())
-            .map(|x| {
-                serde_json::json!({
-                    "weight": weights[x],
-                    "reward": row(&inputs["R"][x]),
-                    "reference": row(&inputs["ref"][x]),
-                    "behavior": [row(&inputs["mu1"][x]), row(&inputs["mu2"][x])],
-                    "ranking": inputs["Y"][x],
-                })
-            })
-            .collect();
-        let file = serde_json::json!({ "beta": beta, "prompts": prompts });
-        let problem = Problem::from_json(&file.to_string()).unwrap();
+    for (name, instance, problem) in instances() {
         let rankings: Vec<Vec<u32>> = (problem.prompts().iter())
             .map(|p| p.ranking.clone().unwrap())
             .collect();
         let parts = each(&problem, &rankings);
 
-        let at = Policy::softmax(&table(&inputs["th"]));
+        let at = Policy::softmax(&table(&instance["inputs"]["th"]));
         let want = &instance["at_test_point"];
         let p_star: Vec<Vec<f64>> = parts.iter().map(|(_, _, t)| exp(&t.log)).collect();
         assert!(
@@ -165,7 +128,7 @@ fn golden() {
             }
             let got = Policy::from_log(
                 (parts.iter())
-                    .map(|(p, r, _)| log_policy(fixed_point(p, r, beta, sft)))
+                    .map(|(p, r, _)| log_policy(fixed_point(p, r, problem.beta(), sft)))
                     .collect(),
             );
             assert!(

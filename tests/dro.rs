@@ -10,7 +10,7 @@ use pistar::solve::dro;
 use pistar::solve::minimise::smooth;
 use proptest::prelude::*;
 
-use super::common::reference::{instances, number, row, table};
+use super::common::golden::{instances, number, row, table};
 use super::common::strategies::{self as any_, fit, settings, table as logits};
 use super::common::{apart, distance, toy};
 

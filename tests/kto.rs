@@ -6,7 +6,7 @@ use pistar::solve::FixedPoint;
 use pistar::solve::kto::{self, KlTerm, Options, Split};
 use proptest::prelude::*;
 
-use super::common::reference::{instances, number, table};
+use super::common::golden::{instances, number, table};
 use super::common::strategies::{self as any_, fit, settings, table as logits};
 use super::common::{apart, distance, toy};
 

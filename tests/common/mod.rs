@@ -1,7 +1,7 @@
 //! What several test files need.
 
+pub mod golden;
 pub mod numeric;
-pub mod reference;
 pub mod strategies;
 
 use pistar::bandit::{Evidence, Policy, Problem};

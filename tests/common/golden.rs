@@ -1,6 +1,6 @@
-//! The reference numbers of `fixtures/golden.json`, by name.
+//! The reference numbers of `fixtures/golden.json`, computed independently of this crate.
 
-use pistar::bandit::Problem;
+use pistar::bandit::{Policy, Problem};
 use serde_json::Value;
 
 /// A number, a decimal string or a fraction.
@@ -24,7 +24,7 @@ pub fn table(v: &Value) -> Vec<Vec<f64>> {
     v.as_array().unwrap().iter().map(row).collect()
 }
 
-/// Each instance: its name, all its numbers, its problem.
+/// Each instance: its name, all its numbers, its problem with value, ranking, policy and margin.
 pub fn instances() -> Vec<(String, Value, Problem)> {
     let golden: Value = serde_json::from_str(include_str!("../fixtures/golden.json")).unwrap();
     let instances = golden["instances"].as_object().unwrap().clone();
@@ -39,15 +39,16 @@ pub fn instances() -> Vec<(String, Value, Problem)> {
                         "reward": row(&inputs["R"][x]),
                         "reference": row(&inputs["ref"][x]),
                         "behavior": [row(&inputs["mu1"][x]), row(&inputs["mu2"][x])],
+                        "value": number(&inputs["V"][x]),
+                        "ranking": inputs["Y"][x],
+                        "policy": Policy::softmax(&[row(&inputs["th"][x])]).probabilities()[0],
                     })
                 })
                 .collect();
-            let file = serde_json::json!({ "beta": number(&inputs["beta"]), "prompts": prompts });
-            (
-                name,
-                instance.clone(),
-                Problem::from_json(&file.to_string()).unwrap(),
-            )
+            let (beta, margin) = (number(&inputs["beta"]), number(&inputs["m"]));
+            let file = serde_json::json!({ "beta": beta, "margin": margin, "prompts": prompts });
+            let problem = Problem::from_json(&file.to_string()).unwrap();
+            (name, instance, problem)
         })
         .collect()
 }
