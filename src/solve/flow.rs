@@ -208,6 +208,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn centring_takes_the_mean_out() {
+        let mut values = [1.0, 2.0, 6.0];
+        centre(&mut values);
+        assert_eq!(values, [-2.0, -1.0, 3.0]);
+    }
+
+    #[test]
     fn woodbury_solves_its_system() {
         let d = [2.0, -1.0, 0.5];
         let left = [vec![0.3, -0.2, 0.9], vec![1.0, 0.4, -0.6]];
