@@ -543,3 +543,15 @@ fn arms_never_compared_are_free() {
     );
     assert!((0.4 * c[0] + 0.3 * c[1] + 0.2 * c[2] + 0.1 * c[3]).abs() < 1e-15);
 }
+
+/// Eq. 5 by hand: the weighted mean is over what the proposal may draw.
+#[test]
+fn importance_weights_by_hand() {
+    let (reward, current) = ([1.0, -2.0, 4.0], [0.5, 0.3, 0.2]);
+    let full = estimator::importance(&reward, &current, &[0.1, 0.1, 0.8]);
+    let mean = 0.5 - 0.6 + 0.8;
+    assert!(distance(&[full], &[vec![1.0 - mean, -2.0 - mean, 4.0 - mean]]) < 1e-15);
+    let missed = estimator::importance(&reward, &current, &[0.5, 0.5, 0.0]);
+    let seen = 0.5 - 0.6;
+    assert!(distance(&[missed], &[vec![1.0 - seen, -2.0 - seen, 4.0 - seen]]) < 1e-15);
+}

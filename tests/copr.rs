@@ -6,7 +6,7 @@ use pistar::bandit::{Policy, Problem, Prompt, kl};
 use pistar::error::Result;
 use pistar::solve::Part;
 use pistar::solve::copr::{
-    Divergence, Motion, Multipliers, Target, blow_up_time, compromise, curve, fixed_point,
+    Divergence, Moment, Motion, Multipliers, Target, blow_up_time, compromise, curve, fixed_point,
     linear_advantage, linear_advantages, lower_bound, motion, ranking_gradient, restrict,
     sampling_distribution, slope, with_likelihood,
 };
@@ -586,6 +586,43 @@ proptest! {
                 prop_assert!((exp(&log).iter().sum::<f64>() - 1.0).abs() < 1e-9);
                 prop_assert!(found.residual < 1e-9, "{}", found.residual);
             }
+        }
+    }
+}
+
+/// Moments follow the flow: their slope is the negated gradient, and the divergence they carry is
+/// the one they are named after.
+#[test]
+fn moments_follow_the_gradient() {
+    let toy = toy();
+    let prompt = &toy.prompts()[0];
+    let target = Target::ranked(prompt, &[2, 0], toy.beta()).unwrap();
+    for divergence in [Divergence::Reverse, Divergence::Forward] {
+        let (step, likelihood) = (1e-3, 0.7);
+        let how = Motion {
+            divergence,
+            likelihood,
+            step,
+            steps: 400,
+        };
+        let moments = motion(&[-0.3, -1.8, -2.4], &target, 0.8, how);
+        assert_eq!(moments.len(), 401);
+        for window in moments.windows(3).step_by(40) {
+            let [before, here, after] = window else {
+                unreachable!()
+            };
+            let gradient =
+                target.gradient_with_likelihood(&here.log_policy, divergence, likelihood);
+            // Log-odds against arm 1, so that the normaliser does not count.
+            for a in [0, 2] {
+                let odds = |m: &Moment| m.log_policy[a] - m.log_policy[1];
+                let slope = (odds(after) - odds(before)) / (2.0 * step);
+                assert!((slope + gradient[a] - gradient[1]).abs() < 1e-6);
+            }
+            assert!((after.time - here.time - step).abs() < 1e-12);
+            assert!((here.gamma - target.mass(&here.log_policy) / 0.8).abs() < 1e-15);
+            let apart = here.divergence - target.divergence(&here.log_policy, divergence);
+            assert!(apart.abs() < 1e-15);
         }
     }
 }
