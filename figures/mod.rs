@@ -1,6 +1,7 @@
 //! The figures, one file each: reads rows, draws, never simulates.
 
 pub mod am_calibration;
+pub mod am_hacking;
 mod axes;
 mod bands;
 pub mod bpo_phases;
@@ -40,6 +41,7 @@ pub const ALL: &[Figure] = &[
     figure("copr-continual", copr_continual::draw),
     figure("bpo-phases", bpo_phases::draw),
     figure("am-calibration", am_calibration::draw),
+    figure("am-hacking", am_hacking::draw),
 ];
 
 const fn figure(name: &'static str, draw: fn(&Path, &Path) -> anyhow::Result<()>) -> Figure {

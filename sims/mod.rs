@@ -1,6 +1,7 @@
 //! The experiments, one file each: what to run, top to bottom, on the library's public face.
 
 pub mod am_calibration;
+pub mod am_hacking;
 pub mod bpo_phases;
 pub mod copg_toy;
 pub mod copr_bound;
@@ -114,4 +115,5 @@ pub const ALL: &[Sim] = &[
     copr_continual::SIM,
     bpo_phases::SIM,
     am_calibration::SIM,
+    am_hacking::SIM,
 ];
