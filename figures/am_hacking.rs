@@ -43,7 +43,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
             chart(&run, &looks, task, (title, "win rate"), win, Some(0.5))
         })
         .collect();
-    let title = ("forget set: distance moved", "KL(π‖π₀)");
+    let title = ("forget set: distance moved", "KL(π, π₀)");
     charts.push(chart(&run, &looks, FORGET, title, |r| r.kl, None));
     let title = ("code: the reward that training sees", "mean reward");
     charts.push(chart(&run, &looks, "code", title, |r| r.reward, None));
@@ -57,7 +57,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
     let sheet = Sheet {
         title: "Hacking and forgetting: PPO on rewards, and on the Advantage Model’s scores".into(),
         caption: "Clipped PPO in exact expectation on one log-linear policy for four tasks in random worlds: \
-                  mean over worlds with its 95 % band, by round. Win rate: P(y ≻ y₀), y from the policy, \
+                  mean over worlds with its 95 % band, by round. Win rate: how often y beats y₀, y from the policy, \
                   y₀ from the initial one, by the true preferences; dashed: ½, no better than before. \
                   The tasks share what they learn about quality and style; style pays in code, whose rewards are \
                   largest, and is a fault elsewhere. One baseline serves all tasks unless the critic is exact \
