@@ -1,5 +1,6 @@
 //! Win rates by task, and how far the policy moves on the forget set, against rounds of PPO.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use super::legend::Look;
 use super::looks::look;
 use super::sheet::Sheet;
 use crate::sims::am_hacking::{FORGET, Hacking, Row};
+use crate::sims::report::{Point, Spread};
 
 /// The variants drawn, and what the legend calls them; the report's table has the others too.
 const DRAWN: [(&str, &str); 5] = [
@@ -82,7 +84,7 @@ fn chart(
     level: Option<f64>,
 ) -> Chart {
     let curves: Vec<_> = (looks.iter())
-        .map(|(variant, look)| (look, run.curve(variant, task, of)))
+        .map(|(variant, look)| (look, curve(run, variant, task, of)))
         .collect();
     let points = || curves.iter().flat_map(|(_, points)| points);
     let edge = |sign: f64| points().map(move |p| p.1 + sign * p.2.unwrap_or(0.0));
@@ -113,4 +115,16 @@ fn chart(
         chart.add(Layer::Points((*look).clone(), marked));
     }
     chart
+}
+
+/// Round, mean over worlds, half the width of its 95 % band.
+fn curve(run: &Hacking, variant: &str, task: &str, of: fn(&Row) -> f64) -> Vec<Point> {
+    let mut rounds: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for row in run.of(variant, task) {
+        rounds.entry(row.round).or_default().push(of(row));
+    }
+    let point = |(round, values): (u64, Vec<f64>)| {
+        Spread::of(values).map(|s| (round as f64, s.mean, s.half()))
+    };
+    rounds.into_iter().filter_map(point).collect()
 }

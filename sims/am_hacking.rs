@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use pistar::sim::multitask::{Experiment, VARIANTS, experiment};
 use serde_json::json;
 
-use super::report::{Point, Spread, markdown};
+use super::report::{Spread, markdown};
 use super::run::Run;
 use super::table::{read, table};
 use super::{Request, Sim};
@@ -115,20 +115,9 @@ impl Hacking {
         self.names(|r| &r.task)
     }
 
-    /// Round, mean over worlds, half the width of its 95 % band.
-    pub fn curve(&self, variant: &str, task: &str, of: fn(&Row) -> f64) -> Vec<Point> {
-        let mut rounds: Vec<(u64, Vec<f64>)> = Vec::new();
-        for row in (self.rows.iter()).filter(|r| r.variant == variant && r.task == task) {
-            match rounds.iter_mut().find(|(round, _)| *round == row.round) {
-                Some((_, values)) => values.push(of(row)),
-                None => rounds.push((row.round, vec![of(row)])),
-            }
-        }
-        rounds.sort_by_key(|(round, _)| *round);
-        let point = |(round, values): (u64, Vec<f64>)| {
-            Spread::of(values).map(|s| (round as f64, s.mean, s.half()))
-        };
-        rounds.into_iter().filter_map(point).collect()
+    /// The rows of a variant in a task.
+    pub fn of(&self, variant: &str, task: &str) -> impl Iterator<Item = &Row> {
+        (self.rows.iter()).filter(move |r| r.variant == variant && r.task == task)
     }
 
     /// The last round.
@@ -139,8 +128,8 @@ impl Hacking {
     /// World and value after the last round.
     fn end(&self, variant: &str, task: &str, of: fn(&Row) -> f64) -> Vec<(u64, f64)> {
         let last = self.last();
-        (self.rows.iter())
-            .filter(|r| r.variant == variant && r.task == task && r.round == last)
+        (self.of(variant, task))
+            .filter(|r| r.round == last)
             .map(|r| (r.seed, of(r)))
             .collect()
     }
