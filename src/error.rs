@@ -83,6 +83,16 @@ pub enum Error {
 /// `std::result::Result` with [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+#[cfg(feature = "llm")]
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Backend {
+            backend: "candle",
+            message: error.to_string(),
+        }
+    }
+}
+
 impl Error {
     /// An [`Error::Invalid`].
     pub fn invalid(

@@ -25,6 +25,8 @@ pub mod backend;
 pub mod bandit;
 pub mod continual;
 pub mod error;
+#[cfg(feature = "llm")]
+pub mod llm;
 pub mod loss;
 pub mod random;
 pub mod sim;

@@ -1,0 +1,215 @@
+//! Every differentiable operation of a transformer, each singly replaceable.
+//!
+//! Activations are ragged: the tokens of all sequences of a micro-batch lie end to end in one
+//! `[N, D]` tensor, so that there is no padding to attend to, to mask or to pay for.
+//!
+//! On a CPU in f32 and f64 an operation may be fused, with its own backward; elsewhere, and as the
+//! twin that tests compare it with, it is composed of candle's operations ([`plain`]).
+
+pub mod plain;
+
+use std::rc::Rc;
+
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+
+use super::tape::{Node, Tape};
+use crate::error::Result;
+
+/// Where sequences begin and end in a ragged tensor: `[s₀ = 0, s₁, …, N]`.
+pub type Starts = Rc<[usize]>;
+
+/// A pointwise nonlinearity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x σ(x)`
+    Silu,
+    /// `x Φ(x)`
+    Gelu,
+    /// `½x (1 + tanh(√(2/π) (x + 0.044715 x³)))`
+    GeluTanh,
+}
+
+/// Cosines and sines of rotary position embedding, `[T, D/2]` each, in the order of positions.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    /// Cosines.
+    pub cos: Tensor,
+    /// Sines.
+    pub sin: Tensor,
+}
+
+/// How attention is laid out.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads, a divisor of `heads`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// What dot products are multiplied by.
+    pub scale: f64,
+    /// How many tokens back a token sees, itself included; all if `None`.
+    pub window: Option<usize>,
+}
+
+/// `x Wᵀ + b`: `[N, I]`, `[O, I]`, `[O]` → `[N, O]`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Result<Node> {
+    plain::linear(tape, x, weight, bias)
+}
+
+/// The rows of `table` with those indices: `[V, D]` → `[N, D]`.
+///
+/// # Errors
+/// An index that is not a row.
+pub fn embedding(tape: &Tape, table: &Node, ids: &Rc<[u32]>) -> Result<Node> {
+    plain::rows(tape, table, ids)
+}
+
+/// Some rows of an activation: `[N, D]` → `[M, D]`.
+///
+/// # Errors
+/// An index that is not a row.
+pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
+    plain::rows(tape, x, rows)
+}
+
+/// `x / √(mean x² + ε) · (w + offset)` over the last axis; offset 1 for Gemma.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64) -> Result<Node> {
+    plain::rms_norm(tape, x, weight, epsilon, offset)
+}
+
+/// `(x − mean) / √(variance + ε) · w + b` over the last axis.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f64) -> Result<Node> {
+    plain::layer_norm(tape, x, weight, bias, epsilon)
+}
+
+/// Rotary position embedding of `[N, heads · D]`, halves split (Hugging Face's order): with
+/// `(a, b)` the halves of a head, `(a cos − b sin, b cos + a sin)`. A token's position is its
+/// index in its sequence.
+///
+/// # Errors
+/// A sequence longer than the table.
+pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
+    plain::rope(tape, x, heads, table, starts)
+}
+
+/// Causal attention within each sequence: `[N, heads · D]` and twice `[N, kv_heads · D]` →
+/// `[N, heads · D]`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn attention(
+    tape: &Tape,
+    [q, k, v]: [&Node; 3],
+    form: &Attention,
+    starts: &Starts,
+) -> Result<Node> {
+    plain::attention(tape, [q, k, v], form, starts)
+}
+
+/// `f(gate) · up`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn gated(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node> {
+    plain::gated(tape, gate, up, f)
+}
+
+/// `f(x)`.
+///
+/// # Errors
+/// A failing device.
+pub fn activation(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
+    plain::activation(tape, x, f)
+}
+
+/// `a + b`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn add(tape: &Tape, a: &Node, b: &Node) -> Result<Node> {
+    let sum = (a.value() + b.value())?;
+    Ok(tape.record(sum, &[a, b], || {
+        let (a, b) = (a.clone(), b.clone());
+        Box::new(move |gradient, sums| {
+            sums.add_shared(&a, &gradient)?;
+            sums.add_shared(&b, &gradient)
+        })
+    }))
+}
+
+/// `scale · x`.
+///
+/// # Errors
+/// A failing device.
+pub fn scale(tape: &Tape, x: &Node, scale: f64) -> Result<Node> {
+    let scaled = (x.value() * scale)?;
+    Ok(tape.record(scaled, &[x], || {
+        let x = x.clone();
+        Box::new(move |gradient, sums| sums.add(&x, (gradient * scale)?))
+    }))
+}
+
+/// `ln softmax(h Wᵀ)` at each row's target: `[M, D]`, `[V, D]` → `[M]`.
+///
+/// # Errors
+/// A target beyond the vocabulary.
+pub fn token_log_probs(
+    tape: &Tape,
+    hidden: &Node,
+    head: &Node,
+    targets: &Rc<[u32]>,
+) -> Result<Node> {
+    plain::token_log_probs(tape, hidden, head, targets)
+}
+
+/// `sum += x`.
+///
+/// # Errors
+/// Shapes that differ.
+pub fn add_in_place(sum: &Tensor, x: &Tensor) -> Result<()> {
+    if sum.device().is_cpu() && sum.is_contiguous() {
+        return Ok(sum.inplace_op2(&x.contiguous()?, &AddTo)?);
+    }
+    Ok(sum.slice_set(&(sum + x)?.contiguous()?, 0, 0)?)
+}
+
+struct AddTo;
+
+impl InplaceOp2 for AddTo {
+    fn name(&self) -> &'static str {
+        "add-in-place"
+    }
+
+    fn cpu_fwd(
+        &self,
+        sum: &mut CpuStorage,
+        to: &Layout,
+        x: &CpuStorage,
+        from: &Layout,
+    ) -> candle_core::Result<()> {
+        fn add<T: Copy + std::ops::AddAssign>(sum: &mut [T], x: &[T]) {
+            sum.iter_mut().zip(x).for_each(|(s, x)| *s += *x);
+        }
+        let range = |layout: &Layout| {
+            let start = layout.start_offset();
+            start..start + layout.shape().elem_count()
+        };
+        match (sum, x) {
+            (CpuStorage::F32(s), CpuStorage::F32(x)) => add(&mut s[range(to)], &x[range(from)]),
+            (CpuStorage::F64(s), CpuStorage::F64(x)) => add(&mut s[range(to)], &x[range(from)]),
+            _ => candle_core::bail!("gradients are f32 or f64, both the same"),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
+
+mod smoke;
