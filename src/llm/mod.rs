@@ -1,12 +1,16 @@
 //! Transformers under the very same losses: models, text data, training.
 //!
-//! A loss never sees a model: a batch of token sequences becomes numbers per response, which
-//! [`loss`](crate::loss) gets in f64, and the cotangents it returns are pushed back through the
-//! [`decoder`].
+//! A loss never sees a model: [`step`] turns a batch of token sequences into numbers per response,
+//! which [`loss`](crate::loss) gets in f64, and the cotangents it returns are pushed back through
+//! the [`decoder`].
 
 pub mod architecture;
+pub mod batch;
 pub mod decoder;
+pub mod example;
+pub mod network;
 pub mod ops;
 pub mod parameters;
 pub mod sequence;
+pub mod step;
 pub mod tape;

@@ -1,0 +1,81 @@
+//! A row of data in tokens, and batches of them.
+
+use std::collections::HashMap;
+
+use super::batch::TextBatch;
+use super::sequence::Sequence;
+use crate::loss::InputKind;
+
+/// A response to an example's prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    /// Prompt and completion.
+    pub sequence: Sequence,
+    /// Its reward; of rated responses 1 if desirable and 0 if not, in ranked lists the advantage; 0
+    /// where there is none.
+    pub reward: f64,
+}
+
+/// One example: two responses of a pair, the preferred one first where there are labels; one of
+/// single and rated ones; all of a group; all of a ranked list, from worst to best.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// Its row in the data, from 0.
+    pub row: u64,
+    /// Its responses.
+    pub responses: Vec<Response>,
+}
+
+impl Example {
+    /// Tokens of all its responses.
+    pub fn tokens(&self) -> usize {
+        (self.responses.iter())
+            .map(|r| r.sequence.tokens().len())
+            .sum()
+    }
+}
+
+/// Examples of one kind as a batch, each with weight `1/B`. `log_reference` gives the reference's
+/// number of each response of each example, 0 if there is none.
+pub fn collate(
+    kind: InputKind,
+    examples: &[Example],
+    mut log_reference: impl FnMut(&Example, usize) -> f64,
+) -> TextBatch {
+    let mut text = TextBatch {
+        weight: vec![1.0 / examples.len() as f64; examples.len()],
+        ..TextBatch::default()
+    };
+    let mut prompts: HashMap<&[u32], u32> = HashMap::new();
+    for example in examples {
+        for (index, response) in example.responses.iter().enumerate() {
+            let place = match kind {
+                InputKind::ScoredPairs | InputKind::LabelledPairs => index,
+                _ => 0,
+            };
+            text.slots[place].push(text.sequences.len() as u32);
+            text.reward[place].push(response.reward);
+            text.sequences.push(response.sequence.clone());
+            text.log_reference.push(log_reference(example, index));
+        }
+        match kind {
+            InputKind::Groups | InputKind::Lists => text.sizes.push(example.responses.len()),
+            InputKind::Rated => {
+                text.desirable.push(example.responses[0].reward);
+                text.held.push(0.0);
+            }
+            InputKind::Singles => {
+                let sequence = &example.responses[0].sequence;
+                let next = text.prompts.len() as u32;
+                let prompt = *prompts.entry(sequence.prompt()).or_insert(next);
+                if prompt == next {
+                    text.prompts.push(sequence.clone());
+                }
+                text.prompt.push(prompt);
+                text.held.push(0.0);
+            }
+            InputKind::ScoredPairs | InputKind::LabelledPairs => {}
+        }
+    }
+    text
+}

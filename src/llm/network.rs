@@ -1,0 +1,69 @@
+//! What a training step asks of a network.
+
+use super::decoder::Decoder;
+use super::ops::Starts;
+use super::sequence::{Predictions, Sequence};
+use super::tape::{Node, Tape};
+use crate::error::Result;
+
+/// How a sequence's number is made of its pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reduction {
+    /// The sum over completion tokens: `ln π(y|x)`.
+    Sum,
+    /// The mean over completion tokens: `ln π(y|x) / |y|`.
+    Mean,
+}
+
+impl Reduction {
+    /// What a sum of that many pieces is multiplied by.
+    pub fn scale(self, pieces: usize) -> f64 {
+        match self {
+            Self::Sum => 1.0,
+            Self::Mean => 1.0 / pieces as f64,
+        }
+    }
+}
+
+/// A network's output for packed sequences.
+pub struct Output {
+    /// What sequences' numbers are made of, end to end, `[M]`: token log-probabilities, or one
+    /// score each.
+    pub pieces: Node,
+    /// Where each sequence's pieces begin, and the total.
+    pub starts: Starts,
+    /// A value of each sequence's prompt, `[S]`, if the network shares one.
+    pub values: Option<Node>,
+}
+
+/// Something that turns sequences into numbers.
+pub trait Network {
+    /// Number of leaves of its tapes.
+    fn leaves(&self) -> usize;
+
+    /// The numbers of packed sequences.
+    ///
+    /// # Errors
+    /// Those of the model.
+    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output>;
+}
+
+/// A language model: the pieces are log-probabilities of completion tokens.
+impl Network for Decoder {
+    fn leaves(&self) -> usize {
+        self.parameters().len()
+    }
+
+    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output> {
+        let predictions = Predictions::new(sequences);
+        let pieces = self.log_probs(tape, &predictions)?;
+        let starts = predictions.starts;
+        let values = None;
+        Ok(Output {
+            pieces,
+            starts,
+            values,
+        })
+    }
+}

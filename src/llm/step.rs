@@ -1,0 +1,250 @@
+//! A batch's loss and its gradient: numbers first, cotangents second.
+//!
+//! Networks turn sequences into numbers; a loss sees numbers only, in f64 on the host; its
+//! cotangents go back through the networks. What does not fit into memory at once is run twice:
+//! once for the numbers, and again in micro-batches for the gradients. No loss can tell.
+
+use candle_core::{DType, Tensor};
+
+use super::batch::TextBatch;
+use super::network::{Network, Output, Reduction};
+use super::sequence::Sequence;
+use super::tape::{LeafGradients, Node, Tape};
+use crate::backend::nd::Var;
+use crate::bandit::population::{Batch, on_tape};
+use crate::error::{Error, Result};
+use crate::loss::{InputKind, Inputs};
+
+/// What is run on every batch.
+pub struct Step<'a> {
+    /// What the loss is fed.
+    pub kind: InputKind,
+    /// What gives each sequence its trained number.
+    pub policy: &'a dyn Network,
+    /// What gives each prompt its value, if that is trained too and not shared.
+    pub value: Option<&'a dyn Network>,
+    /// How a sequence's number is made of its tokens'.
+    pub reduction: Reduction,
+    /// Most tokens that are run at once.
+    pub micro_batch: usize,
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Weighted sum of the losses.
+    pub loss: f64,
+    /// The numbers the loss saw.
+    pub batch: Batch,
+}
+
+/// The numbers of sequences.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// One of each sequence.
+    pub sequences: Vec<f64>,
+    /// A value of each sequence's prompt, if the network shares one.
+    pub values: Vec<f64>,
+}
+
+impl Step<'_> {
+    /// Adds the gradient of `Σᵢ weightᵢ lossᵢ` to `policy` and `value`.
+    ///
+    /// # Errors
+    /// Those of the loss and of the networks.
+    pub fn run(
+        &self,
+        text: &TextBatch,
+        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+        policy: &mut LeafGradients,
+        value: &mut LeafGradients,
+    ) -> Result<Outcome> {
+        let mut runs = Runs::new(
+            self.policy,
+            self.reduction,
+            &text.sequences,
+            self.micro_batch,
+        )?;
+        let mut value_runs = match self.value {
+            Some(network) => Some(Runs::new(
+                network,
+                Reduction::Sum,
+                &text.prompts,
+                self.micro_batch,
+            )?),
+            None => None,
+        };
+        let of_prompts = value_runs.as_ref().map(|runs| &runs.numbers.sequences);
+        let baseline = match (of_prompts, runs.numbers.values.as_slice()) {
+            (Some(values), _) => text.prompt.iter().map(|&p| values[p as usize]).collect(),
+            (None, []) => text.held.clone(),
+            (None, values) => text.slots[0].iter().map(|&s| values[s as usize]).collect(),
+        };
+        let batch = text.numbers(self.kind, &runs.numbers.sequences, baseline);
+        let cotangents = on_tape(self.kind, &batch, loss)?;
+        let mut of_sequences = vec![0.0; text.sequences.len()];
+        for (slots, gradient) in text.slots.iter().zip(&cotangents.gradient) {
+            (slots.iter().zip(gradient)).for_each(|(&s, g)| of_sequences[s as usize] += g);
+        }
+        // After the places comes the gradient of the number held against them.
+        let places = text.slots.iter().filter(|s| !s.is_empty()).count();
+        let held = cotangents
+            .gradient
+            .get(places)
+            .map_or(&[][..], Vec::as_slice);
+        let mut of_values = vec![0.0; runs.numbers.values.len()];
+        match &mut value_runs {
+            Some(runs) => {
+                let mut of_prompts = vec![0.0; text.prompts.len()];
+                (text.prompt.iter().zip(held)).for_each(|(&p, g)| of_prompts[p as usize] += g);
+                runs.push(&of_prompts, &[], value)?;
+            }
+            None if !of_values.is_empty() => {
+                (text.slots[0].iter().zip(held)).for_each(|(&s, g)| of_values[s as usize] += g);
+            }
+            None => {}
+        }
+        runs.push(&of_sequences, &of_values, policy)?;
+        Ok(Outcome {
+            loss: cotangents.value,
+            batch,
+        })
+    }
+}
+
+/// Numbers only: what each sequence gets from a network.
+///
+/// # Errors
+/// Those of the network.
+pub fn numbers(
+    network: &dyn Network,
+    reduction: Reduction,
+    sequences: &[Sequence],
+    micro_batch: usize,
+) -> Result<Numbers> {
+    let mut numbers = Numbers::default();
+    for part in parts(sequences, micro_batch) {
+        let output = network.forward(&Tape::idle(), &part)?;
+        read(&output, reduction, &mut numbers)?;
+    }
+    Ok(numbers)
+}
+
+/// A network's runs on a batch: the recorded one, if one was enough.
+struct Runs<'a> {
+    network: &'a dyn Network,
+    reduction: Reduction,
+    parts: Vec<Vec<&'a Sequence>>,
+    recorded: Option<(Tape, Output)>,
+    numbers: Numbers,
+}
+
+impl<'a> Runs<'a> {
+    fn new(
+        network: &'a dyn Network,
+        reduction: Reduction,
+        sequences: &'a [Sequence],
+        micro_batch: usize,
+    ) -> Result<Self> {
+        let parts = parts(sequences, micro_batch);
+        let mut runs = Self {
+            network,
+            reduction,
+            parts,
+            recorded: None,
+            numbers: Numbers::default(),
+        };
+        match runs.parts.as_slice() {
+            [all] => {
+                let (tape, output) = record(network, all)?;
+                read(&output, reduction, &mut runs.numbers)?;
+                runs.recorded = Some((tape, output));
+            }
+            _ => runs.numbers = numbers(network, reduction, sequences, micro_batch)?,
+        }
+        Ok(runs)
+    }
+
+    /// Pushes the cotangents of sequences and of shared values.
+    fn push(
+        &mut self,
+        of_sequences: &[f64],
+        of_values: &[f64],
+        gradients: &mut LeafGradients,
+    ) -> Result<()> {
+        let mut done = 0;
+        for part in &self.parts {
+            let here = done..done + part.len();
+            done = here.end;
+            let (tape, output) = match self.recorded.take() {
+                Some(recorded) => recorded,
+                None => record(self.network, part)?,
+            };
+            let mut pieces = Vec::new();
+            let ends = output.starts.windows(2);
+            for (w, g) in ends.zip(&of_sequences[here.clone()]) {
+                let count = w[1] - w[0];
+                pieces.extend(std::iter::repeat_n(g * self.reduction.scale(count), count));
+            }
+            let mut seeds = vec![(output.pieces.clone(), like(&output.pieces, &pieces)?)];
+            if let Some(values) = &output.values {
+                seeds.push((values.clone(), like(values, &of_values[here])?));
+            }
+            tape.backward(seeds, gradients)?;
+        }
+        Ok(())
+    }
+}
+
+fn record(network: &dyn Network, sequences: &[&Sequence]) -> Result<(Tape, Output)> {
+    let tape = Tape::recording(network.leaves());
+    let output = network.forward(&tape, sequences)?;
+    Ok((tape, output))
+}
+
+/// Consecutive sequences of at most `budget` tokens together, at least one in each part.
+fn parts(sequences: &[Sequence], budget: usize) -> Vec<Vec<&Sequence>> {
+    let mut parts: Vec<(usize, Vec<&Sequence>)> = Vec::new();
+    for sequence in sequences {
+        let tokens = sequence.tokens().len();
+        match parts.last_mut() {
+            Some((sum, part)) if *sum + tokens <= budget => {
+                *sum += tokens;
+                part.push(sequence);
+            }
+            _ => parts.push((tokens, vec![sequence])),
+        }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+fn read(output: &Output, reduction: Reduction, numbers: &mut Numbers) -> Result<()> {
+    let pieces = host(&output.pieces)?;
+    numbers.sequences.extend(
+        output
+            .starts
+            .windows(2)
+            .map(|w| pieces[w[0]..w[1]].iter().sum::<f64>() * reduction.scale(w[1] - w[0])),
+    );
+    if let Some(values) = &output.values {
+        numbers.values.extend(host(values)?);
+    }
+    Ok(())
+}
+
+fn host(node: &Node) -> Result<Vec<f64>> {
+    Ok(node.value().to_dtype(DType::F64)?.to_vec1()?)
+}
+
+fn like(node: &Node, numbers: &[f64]) -> Result<Tensor> {
+    let value = node.value();
+    if value.elem_count() != numbers.len() {
+        return Err(Error::Shape {
+            operation: "cotangents",
+            left: value.elem_count(),
+            right: numbers.len(),
+        });
+    }
+    let tensor = Tensor::from_slice(numbers, numbers.len(), &candle_core::Device::Cpu)?;
+    Ok(tensor.to_dtype(value.dtype())?.to_device(value.device())?)
+}

@@ -1,0 +1,101 @@
+//! A step does not know in how many pieces it was run.
+
+use candle_core::{DType, Device};
+use pistar::llm::batch::TextBatch;
+use pistar::llm::decoder::Decoder;
+use pistar::llm::example::{Example, Response, collate};
+use pistar::llm::network::{Network, Reduction};
+use pistar::llm::sequence::Sequence;
+use pistar::llm::step::Step;
+use pistar::llm::tape::LeafGradients;
+use pistar::loss::{InputKind, Objective, Parameters};
+use pistar::random::{Purpose, Stream};
+
+use crate::smoke::tiny;
+
+/// Eight examples of ragged lengths.
+fn examples(kind: InputKind) -> Vec<Example> {
+    let mut stream = Stream::new(5, Purpose::Problem, kind as u64);
+    (0..8)
+        .map(|row| {
+            let count = match kind {
+                InputKind::ScoredPairs | InputKind::LabelledPairs => 2,
+                InputKind::Singles | InputKind::Rated => 1,
+                InputKind::Groups | InputKind::Lists => 2 + stream.below(3) as usize,
+            };
+            let prompt: Vec<u32> = (0..1 + stream.below(3)).map(|_| stream.below(11)).collect();
+            let response = |stream: &mut Stream| {
+                let mut tokens = prompt.clone();
+                tokens.extend((0..1 + stream.below(4)).map(|_| stream.below(11)));
+                let reward = match kind {
+                    InputKind::Rated => f64::from(stream.below(2)),
+                    _ => stream.uniform(),
+                };
+                Response {
+                    sequence: Sequence::new(tokens, prompt.len()).unwrap(),
+                    reward,
+                }
+            };
+            let responses = (0..count).map(|_| response(&mut stream)).collect();
+            Example { row, responses }
+        })
+        .collect()
+}
+
+fn gradients(
+    model: &Decoder,
+    objective: Objective,
+    parts: &[TextBatch],
+    micro_batch: usize,
+    reduction: Reduction,
+) -> (f64, Vec<Vec<f64>>) {
+    let step = Step {
+        kind: objective.spec().inputs,
+        policy: model,
+        value: None,
+        reduction,
+        micro_batch,
+    };
+    let parameters = Parameters {
+        beta: 0.3,
+        margin: Some(2.0),
+    };
+    let mut sums = LeafGradients::new(model.leaves());
+    let mut loss = 0.0;
+    for part in parts {
+        let objective = |inputs: &_| objective.loss(inputs, parameters);
+        let none = &mut LeafGradients::new(0);
+        loss += step.run(part, objective, &mut sums, none).unwrap().loss;
+    }
+    let each = (0..model.leaves()).map(|leaf| {
+        let gradient = sums.get(leaf).expect("a gradient for every parameter");
+        gradient.flatten_all().unwrap().to_vec1().unwrap()
+    });
+    (loss, each.collect())
+}
+
+#[test]
+fn every_objective_is_the_same_in_any_pieces() {
+    let model = Decoder::random(tiny(), 0.5, 1, DType::F64, &Device::Cpu).unwrap();
+    for objective in Objective::ALL {
+        let kind = objective.spec().inputs;
+        let examples = examples(kind);
+        let whole = collate(kind, &examples, |e, i| -1.0 - e.row as f64 - 0.5 * i as f64);
+        for reduction in [Reduction::Sum, Reduction::Mean] {
+            let one = gradients(&model, objective, &[whole.clone()], usize::MAX, reduction);
+            assert!(one.1.iter().flatten().any(|g| *g != 0.0));
+            for (part, micro) in [(30, 30), (12, 5), (usize::MAX, 7), (1, usize::MAX), (1, 1)] {
+                let parts = whole.split(kind, part);
+                let other = gradients(&model, objective, &parts, micro, reduction);
+                let name = objective.name();
+                assert!(
+                    (one.0 - other.0).abs() < 1e-12 * one.0.abs().max(1.0),
+                    "{name}"
+                );
+                for (a, b) in one.1.iter().flatten().zip(other.1.iter().flatten()) {
+                    assert!((a - b).abs() < 1e-12 * a.abs().max(1.0), "{name}: {a} {b}");
+                }
+            }
+        }
+    }
+}
