@@ -82,7 +82,13 @@ fn every_objective_is_the_same_in_any_pieces() {
         let examples = examples(kind);
         let whole = collate(kind, &examples, |e, i| -1.0 - e.row as f64 - 0.5 * i as f64);
         for reduction in [Reduction::Sum, Reduction::Mean] {
-            let one = gradients(&model, objective, &[whole.clone()], usize::MAX, reduction);
+            let one = gradients(
+                &model,
+                objective,
+                std::slice::from_ref(&whole),
+                usize::MAX,
+                reduction,
+            );
             assert!(one.1.iter().flatten().any(|g| *g != 0.0));
             for (part, micro) in [(30, 30), (12, 5), (usize::MAX, 7), (1, usize::MAX), (1, 1)] {
                 let parts = whole.split(kind, part);
