@@ -7,6 +7,7 @@
 pub mod architecture;
 pub mod decoder;
 pub mod ops;
+pub mod optimizer;
 pub mod parameters;
 pub mod sequence;
 pub mod tape;

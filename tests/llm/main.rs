@@ -1,3 +1,4 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
+mod optimizer;
 mod smoke;
