@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod example;
 pub mod network;
 pub mod ops;
+pub mod optimizer;
 pub mod parameters;
 pub mod sequence;
 pub mod step;
