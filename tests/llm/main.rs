@@ -1,4 +1,6 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
+mod data;
 mod micro_batches;
 mod smoke;
+mod texts;
