@@ -6,6 +6,7 @@
 
 pub mod architecture;
 pub mod batch;
+pub mod data;
 pub mod decoder;
 pub mod example;
 pub mod network;
