@@ -6,6 +6,7 @@
 
 pub mod architecture;
 pub mod batch;
+pub mod checkpoint;
 pub mod data;
 pub mod decoder;
 pub mod example;
@@ -14,6 +15,7 @@ pub mod objective;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
+pub mod reference;
 pub mod schedule;
 pub mod sequence;
 pub mod step;

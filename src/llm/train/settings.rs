@@ -7,8 +7,11 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::llm::objective::TokenReduction;
-use crate::llm::schedule::Shape;
+use crate::error::{Error, Result};
+use crate::llm::objective::{Numbers, TextObjective, TokenReduction};
+use crate::llm::optimizer::Config;
+use crate::llm::schedule::{Schedule, Shape};
+use crate::loss::Parameters;
 
 /// Precision of weights and activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -65,7 +68,7 @@ impl From<String> for ReferenceSource {
 impl FromStr for ReferenceSource {
     type Err = std::convert::Infallible;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         Ok(text.to_string().into())
     }
 }
@@ -219,6 +222,16 @@ pub struct Settings {
     #[arg(long, value_name = "TOKENS", help_heading = "Batches")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_prompt_length: Option<usize>,
+    /// Take completions without text, whose only token is EOS
+    #[arg(long, help_heading = "Batches")]
+    pub allow_empty: bool,
+    /// Refuse prompts whose tokens change when the completion follows
+    #[arg(long, help_heading = "Batches")]
+    pub strict_boundaries: bool,
+    /// Rows of similar length in a batch: sorted within windows of so many batches
+    #[arg(long, value_name = "BATCHES", help_heading = "Batches")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length_buckets: Option<usize>,
     /// Whether every epoch has its own random order
     #[arg(
         long,
@@ -296,7 +309,7 @@ impl Default for Settings {
     }
 }
 
-/// Fields that say where a run is kept and how it is started, not what comes out of it.
+/// Fields that may change when a run goes on.
 const FREE: [&str; 2] = ["checkpoint_every", "keep"];
 
 impl Settings {
@@ -316,12 +329,7 @@ impl Settings {
     ///
     /// # Errors
     /// As [`parse`](Self::parse).
-    pub fn with_file(
-        &self,
-        text: &str,
-        origin: &str,
-        keep: impl Fn(&str) -> bool,
-    ) -> Result<Self> {
+    pub fn with_file(&self, text: &str, origin: &str, keep: impl Fn(&str) -> bool) -> Result<Self> {
         Self::parse(text, origin)?;
         let failed = |e: &dyn fmt::Display| Error::Format {
             origin: origin.into(),
@@ -356,16 +364,149 @@ impl Settings {
         })
     }
 
-    /// With every default that depends on the objective filled in.
+    /// The objective with its numbers.
     ///
     /// # Errors
-    /// No objective, or a number out of range: by name.
+    /// None, one that cannot be trained on text, or numbers that do not suit it.
+    pub fn objective(&self) -> Result<TextObjective> {
+        let Some(name) = &self.objective else {
+            let known: Vec<_> = TextObjective::names().collect();
+            let remedy = format!("name one of {}", known.join(", "));
+            return Err(Error::invalid("objective", "it is missing", remedy));
+        };
+        let numbers = Numbers {
+            parameters: Parameters {
+                beta: self.beta,
+                margin: self.margin,
+            },
+            baseline: self.baseline,
+            weights: [self.desirable_weight, self.undesirable_weight],
+            token_reduction: self.token_reduction,
+        };
+        TextObjective::new(name, numbers)
+    }
+
+    /// With the defaults that depend on the objective filled in, so that `config.toml` says them.
+    ///
+    /// # Errors
+    /// Those of [`objective`](Self::objective), or a number that is out of range or has no use.
     pub fn resolve(mut self) -> Result<Self> {
         let objective = self.objective()?;
-        let rate = match objective.scores() || objective.kind() == InputKind::Lists {
-            true => 2e-5,
-            false => 1e-6,
+        let lr = match objective.reference() {
+            true => 1e-6,
+            false => 2e-5,
         };
-        todo!()
+        self.lr.get_or_insert(lr);
+        if !objective.scores() {
+            self.token_reduction
+                .get_or_insert(objective.token_reduction());
+        }
+        if objective.value() && self.value == ValueNetwork::Separate {
+            self.value_lr = self.value_lr.or(self.lr);
+        }
+        if self.lora_rank > 0 {
+            self.lora_alpha.get_or_insert(2.0 * self.lora_rank as f64);
+        }
+        self.check(&objective)?;
+        Ok(self)
+    }
+
+    fn check(&self, objective: &TextObjective) -> Result<()> {
+        let finite = |place: &str, number: Option<f64>| match number {
+            Some(n) if !n.is_finite() || n < 0.0 => Err(Error::invalid(
+                place,
+                format!("it is {n}"),
+                "give a finite number, at least 0",
+            )),
+            _ => Ok(()),
+        };
+        let positive = |place: &str, number: u64| match number {
+            0 => Err(Error::invalid(place, "it is 0", "give 1 or more")),
+            _ => Ok(()),
+        };
+        let useless = |place: &str, given: bool, remedy: &str| match given {
+            true => Err(Error::invalid(place, "nothing has a use for it", remedy)),
+            false => Ok(()),
+        };
+        finite("lr", self.lr)?;
+        finite("value_lr", self.value_lr)?;
+        finite("clip", Some(self.clip))?;
+        finite("epochs", Some(self.epochs))?;
+        positive("epochs", self.epochs.ceil() as u64)?;
+        positive("steps", self.steps.unwrap_or(1))?;
+        positive("batch", self.batch as u64)?;
+        positive("accumulation", self.accumulation as u64)?;
+        positive("micro_batch_tokens", self.micro_batch_tokens as u64)?;
+        positive("length_buckets", self.length_buckets.unwrap_or(1) as u64)?;
+        positive("log_every", self.log_every)?;
+        Schedule::new(self.schedule, self.warmup, 1)?;
+        let (alone, another) = (
+            self.value == ValueNetwork::Shared,
+            matches!(self.reference, ReferenceSource::Model(_)),
+        );
+        let only_value = "only dro-v has a value network";
+        useless("value", alone && !objective.value(), only_value)?;
+        let separate = objective.value() && !alone;
+        let only_separate = "only dro-v with a separate value network has one";
+        useless(
+            "value_lr",
+            self.value_lr.is_some() && !separate,
+            only_separate,
+        )?;
+        let no_reference = "the objective looks at no reference; leave it out";
+        useless("reference", another && !objective.reference(), no_reference)?;
+        let full = self.lora_rank == 0;
+        let only_lora = "give a lora_rank too, or leave it out";
+        useless("lora_alpha", full && self.lora_alpha.is_some(), only_lora)?;
+        useless(
+            "lora_targets",
+            full && !self.lora_targets.is_empty(),
+            only_lora,
+        )
+    }
+
+    /// What AdamW runs with.
+    pub fn adamw(&self) -> Config {
+        Config {
+            beta1: self.adam_beta1,
+            beta2: self.adam_beta2,
+            epsilon: self.adam_epsilon,
+            weight_decay: self.weight_decay,
+            decay_vectors: false,
+        }
+    }
+
+    /// Refuses to go on from a run with other settings.
+    ///
+    /// # Errors
+    /// The first field that differs, but for those that change nothing that is computed.
+    pub fn same(&self, old: &Self) -> Result<()> {
+        let table = |settings: &Self| {
+            let text = settings.to_toml()?;
+            toml::from_str::<toml::Table>(&text).map_err(|e| Error::Format {
+                origin: "config.toml".into(),
+                message: e.to_string(),
+                remedy: "start the run anew".into(),
+            })
+        };
+        let (new, old) = (table(self)?, table(old)?);
+        for name in new.keys().chain(old.keys()) {
+            if new.get(name) != old.get(name) && !FREE.contains(&name.as_str()) {
+                let said = |table: &toml::Table| match table.get(name) {
+                    Some(value) => value.to_string(),
+                    None => "not given".into(),
+                };
+                return Err(Error::invalid(
+                    name,
+                    format!(
+                        "the run was started with {} and this is {}",
+                        said(&old),
+                        said(&new)
+                    ),
+                    "go on with the old value, or start a new run in another --out",
+                ));
+            }
+        }
+        Ok(())
     }
 }
