@@ -6,11 +6,16 @@
 
 pub mod architecture;
 pub mod batch;
+pub mod config;
 pub mod decoder;
 pub mod example;
+mod folder;
+pub mod json;
 pub mod network;
 pub mod ops;
 pub mod parameters;
 pub mod sequence;
 pub mod step;
 pub mod tape;
+pub mod tokenizer;
+pub mod weights;
