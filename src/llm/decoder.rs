@@ -1,15 +1,21 @@
 //! The decoder-only transformer.
 
-use candle_core::{DType, Device, Tensor};
-use ndarray_rand::rand_distr::{Distribution, StandardNormal};
+mod build;
+mod initial;
 
-use super::architecture::{Architecture, Norm, Positions};
+use std::path::PathBuf;
+
+use candle_core::{DType, Tensor};
+
+use super::architecture::{Architecture, Norm};
+use super::config::Config;
 use super::ops::{self, Attention, Rope, Starts};
 use super::parameters::{Id, Parameters};
 use super::sequence::{Packed, Predictions, Sequence};
 use super::tape::{Node, Tape};
 use crate::error::{Error, Result};
-use crate::random::{Purpose, Stream};
+
+pub use build::Source;
 
 /// `x Wᵀ + b`.
 #[derive(Debug, Clone, Copy)]
@@ -46,136 +52,16 @@ pub struct Decoder {
     positions: Option<Id>,
     blocks: Vec<Block>,
     norm: NormWeights,
-    head: Id,
+    /// None in a reward or value network of its own.
+    head: Option<Id>,
     rope: Option<Rope>,
+    /// None if it was made from an architecture.
+    config: Option<Config>,
+    /// The folder it was loaded from.
+    origin: Option<PathBuf>,
 }
 
-/// Where weights come from: a name and a shape to numbers.
-pub type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<Tensor> + 'a;
-
 impl Decoder {
-    /// A decoder whose weights come from `source`, under Llama's names.
-    ///
-    /// # Errors
-    /// Those of `source`, or a failing device.
-    pub fn new(
-        architecture: Architecture,
-        dtype: DType,
-        device: &Device,
-        source: &mut Source,
-    ) -> Result<Self> {
-        let a = &architecture;
-        let mut parameters = Parameters::new(dtype, device);
-        let mut get = |name: String, shape: &[usize]| -> Result<Id> {
-            let tensor = source(&name, shape)?;
-            if tensor.dims() != shape {
-                let problem = format!("its shape is {:?}", tensor.dims());
-                return Err(Error::invalid(
-                    name,
-                    problem,
-                    format!("the configuration asks for {shape:?}"),
-                ));
-            }
-            parameters.add(name, &tensor)
-        };
-        let embedding = get("model.embed_tokens.weight".into(), &[a.vocabulary, a.width])?;
-        let positions = match a.positions {
-            Positions::Learned => Some(get(
-                "model.embed_positions.weight".into(),
-                &[a.context, a.width],
-            )?),
-            Positions::Rotary { .. } => None,
-        };
-        let mut blocks = Vec::with_capacity(a.layers);
-        for layer in 0..a.layers {
-            let at = |part: &str| format!("model.layers.{layer}.{part}");
-            let mut linear = |part: &str, [i, o]: [usize; 2], bias: bool| -> Result<Linear> {
-                let weight = get(at(&format!("{part}.weight")), &[o, i])?;
-                let bias = match bias {
-                    true => Some(get(at(&format!("{part}.bias")), &[o])?),
-                    false => None,
-                };
-                Ok(Linear { weight, bias })
-            };
-            let (q, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-            let query = linear("self_attn.q_proj", [a.width, q], a.qkv_bias)?;
-            let key = linear("self_attn.k_proj", [a.width, kv], a.qkv_bias)?;
-            let value = linear("self_attn.v_proj", [a.width, kv], a.qkv_bias)?;
-            let output = linear("self_attn.o_proj", [q, a.width], a.output_bias)?;
-            let gate = match a.gated {
-                true => Some(linear(
-                    "mlp.gate_proj",
-                    [a.width, a.intermediate],
-                    a.mlp_bias,
-                )?),
-                false => None,
-            };
-            let up = linear("mlp.up_proj", [a.width, a.intermediate], a.mlp_bias)?;
-            let down = linear("mlp.down_proj", [a.intermediate, a.width], a.mlp_bias)?;
-            let mut norm = |part: &str| norm(a, &mut get, at(part));
-            blocks.push(Block {
-                attention_norm: norm("input_layernorm")?,
-                query,
-                key,
-                value,
-                output,
-                mlp_norm: norm("post_attention_layernorm")?,
-                gate,
-                up,
-                down,
-            });
-        }
-        let norm = norm(a, &mut get, "model.norm".into())?;
-        let head = match a.tied {
-            true => embedding,
-            false => get("lm_head.weight".into(), &[a.vocabulary, a.width])?,
-        };
-        let rope = rope(a, dtype, device)?;
-        Ok(Self {
-            architecture,
-            parameters,
-            embedding,
-            positions,
-            blocks,
-            norm,
-            head,
-            rope,
-        })
-    }
-
-    /// Random weights: matrices normal with that standard deviation, norms at their identity,
-    /// biases 0. The same seed gives the same weights.
-    ///
-    /// # Errors
-    /// A failing device.
-    pub fn random(
-        architecture: Architecture,
-        deviation: f64,
-        seed: u64,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Self> {
-        let identity = match architecture.norm {
-            Norm::Rms { offset } => 1.0 - offset,
-            Norm::Layer => 1.0,
-        };
-        let mut index = 0;
-        Self::new(architecture, dtype, device, &mut |name, shape| {
-            index += 1;
-            let mut stream = Stream::new(seed, Purpose::Start, index);
-            let count: usize = shape.iter().product();
-            let numbers: Vec<f64> = match shape {
-                [_] if name.ends_with("bias") => vec![0.0; count],
-                [_] => vec![identity; count],
-                _ => (0..count)
-                    .map(|_| -> f64 { StandardNormal.sample(stream.rng()) })
-                    .map(|z| deviation * z)
-                    .collect(),
-            };
-            Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
-        })
-    }
-
     /// What it is made of.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
@@ -189,6 +75,17 @@ impl Decoder {
     /// Its weights, to change what is trained.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
+    }
+
+    /// The configuration it was made from, if it was.
+    pub fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
+    /// Where it comes from.
+    pub(super) fn set_folder(&mut self, config: Config, origin: Option<PathBuf>) {
+        self.config = Some(config);
+        self.origin = origin;
     }
 
     /// The last block's output, normalised: `[N, width]` for N packed tokens.
@@ -228,7 +125,7 @@ impl Decoder {
         ops::token_log_probs(
             tape,
             &hidden,
-            &self.node(tape, self.head),
+            &self.node(tape, self.head()?),
             &predictions.targets,
         )
     }
@@ -253,7 +150,7 @@ impl Decoder {
     pub fn logits(&self, packed: &Packed) -> Result<Tensor> {
         let tape = Tape::idle();
         let hidden = self.hidden(&tape, packed)?;
-        let logits = ops::linear(&tape, &hidden, &self.node(&tape, self.head), None)?;
+        let logits = ops::linear(&tape, &hidden, &self.node(&tape, self.head()?), None)?;
         Ok(logits.value().clone())
     }
 
@@ -310,6 +207,14 @@ impl Decoder {
         self.parameters.node(tape, id)
     }
 
+    fn head(&self) -> Result<Id> {
+        self.head.ok_or_else(|| {
+            let problem = "the model has no output head";
+            let remedy = "it was loaded as the body of a reward or value network; load a policy";
+            Error::invalid("lm_head.weight", problem, remedy)
+        })
+    }
+
     fn check(&self, packed: &Packed) -> Result<()> {
         let a = &self.architecture;
         if let Some(token) = (packed.tokens.iter()).find(|&&t| t as usize >= a.vocabulary) {
@@ -331,40 +236,4 @@ impl Decoder {
         }
         Ok(())
     }
-}
-
-fn norm(
-    a: &Architecture,
-    get: &mut impl FnMut(String, &[usize]) -> Result<Id>,
-    name: String,
-) -> Result<NormWeights> {
-    Ok(NormWeights {
-        weight: get(format!("{name}.weight"), &[a.width])?,
-        bias: match a.norm {
-            Norm::Layer => Some(get(format!("{name}.bias"), &[a.width])?),
-            Norm::Rms { .. } => None,
-        },
-    })
-}
-
-/// Cosines and sines of every position.
-fn rope(a: &Architecture, dtype: DType, device: &Device) -> Result<Option<Rope>> {
-    let Positions::Rotary {
-        frequencies,
-        factor,
-    } = &a.positions
-    else {
-        return Ok(None);
-    };
-    let table = |f: fn(f64) -> f64| -> Result<Tensor> {
-        let numbers = (0..a.context)
-            .flat_map(|t| (frequencies.iter()).map(move |w| factor * f(t as f64 * w)));
-        let shape = (a.context, frequencies.len());
-        let table = Tensor::from_iter(numbers, &Device::Cpu)?.reshape(shape)?;
-        Ok(table.to_dtype(dtype)?.to_device(device)?)
-    };
-    Ok(Some(Rope {
-        cos: table(f64::cos)?,
-        sin: table(f64::sin)?,
-    }))
 }

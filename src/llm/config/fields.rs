@@ -1,0 +1,231 @@
+//! Fields of a `config.json`, of which none is left unread.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Family;
+use crate::error::{Error, Result};
+use crate::llm::json::Object;
+
+/// Fields that change no logit: bookkeeping, generation, training elsewhere, output formats. (We
+/// train without dropout, so dropout rates are among them.)
+const HARMLESS: &[&str] = &[
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_attn_implementation_internal",
+    "_commit_hash",
+    "_flash_attn_2_enabled",
+    "_name_or_path",
+    "architectures",
+    "attention_dropout",
+    "attn_implementation",
+    "attn_pdrop",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "cls_token_id",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "embd_pdrop",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "hidden_dropout",
+    "id2label",
+    "is_decoder",
+    "keys_to_ignore_at_inference",
+    "label2id",
+    "length_penalty",
+    "mask_token_id",
+    "max_length",
+    "min_length",
+    "model_type",
+    "name_or_path",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_labels",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "pad_token",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "resid_pdrop",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_last_hidden_states",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "unk_token_id",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_bfloat16",
+    "use_cache",
+];
+
+/// The fields of an object, and which of them have been read.
+pub struct Fields<'a> {
+    object: &'a Object,
+    prefix: &'static str,
+    seen: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of a configuration.
+    pub fn new(object: &'a Object) -> Self {
+        Self::within("", object)
+    }
+
+    /// The fields of an object inside it.
+    pub fn within(prefix: &'static str, object: &'a Object) -> Self {
+        let seen = RefCell::default();
+        Self {
+            object,
+            prefix,
+            seen,
+        }
+    }
+
+    /// A field, unless it is absent or `null`.
+    pub fn value(&self, name: &str) -> Option<&'a Value> {
+        self.seen.borrow_mut().insert(name.into());
+        self.object.get(name).filter(|v| !v.is_null())
+    }
+
+    /// Whether it is there, `null` included.
+    pub fn has(&self, name: &str) -> bool {
+        self.object.contains_key(name)
+    }
+
+    /// An error about a field.
+    pub fn wrong(&self, name: &str, value: &Value, right: impl Into<String>) -> Error {
+        let place = format!("{}{name}", self.prefix);
+        Error::invalid(place, format!("it is {value}"), right)
+    }
+
+    /// A positive whole number.
+    pub fn count(&self, name: &str) -> Result<usize> {
+        self.count_if_there(name)?.ok_or_else(|| {
+            let place = format!("{}{name}", self.prefix);
+            Error::invalid(place, "it is missing", "give a whole number above 0")
+        })
+    }
+
+    /// A positive whole number, unless it is absent or `null`.
+    pub fn count_if_there(&self, name: &str) -> Result<Option<usize>> {
+        let Some(value) = self.value(name) else {
+            return Ok(None);
+        };
+        // Far above any model, and far below what products of two could overflow.
+        let count = value.as_u64().filter(|&n| (1..1 << 31).contains(&n));
+        let count = count.ok_or_else(|| self.wrong(name, value, "give a whole number above 0"))?;
+        Ok(Some(count as usize))
+    }
+
+    /// A number that is not negative.
+    pub fn number_or(&self, name: &str, default: f64) -> Result<f64> {
+        let Some(value) = self.value(name) else {
+            return Ok(default);
+        };
+        (value.as_f64())
+            .filter(|x| x.is_finite() && *x >= 0.0)
+            .ok_or_else(|| self.wrong(name, value, "give a number, not below 0"))
+    }
+
+    /// A number that must be there.
+    pub fn number(&self, name: &str) -> Result<f64> {
+        match self.value(name) {
+            Some(_) => self.number_or(name, 0.0),
+            None => {
+                let place = format!("{}{name}", self.prefix);
+                Err(Error::invalid(place, "it is missing", "give a number"))
+            }
+        }
+    }
+
+    /// A truth value.
+    pub fn flag_or(&self, name: &str, default: bool) -> Result<bool> {
+        let Some(value) = self.value(name) else {
+            return Ok(default);
+        };
+        (value.as_bool()).ok_or_else(|| self.wrong(name, value, "give true or false"))
+    }
+
+    /// Text.
+    pub fn text(&self, name: &str) -> Result<Option<&'a str>> {
+        let Some(value) = self.value(name) else {
+            return Ok(None);
+        };
+        let text = value.as_str();
+        Ok(Some(
+            text.ok_or_else(|| self.wrong(name, value, "give a string"))?,
+        ))
+    }
+
+    /// A field that would change the arithmetic, at the only value that is supported (absent and
+    /// `null` stand for it too).
+    pub fn only(&self, name: &str, supported: impl Into<Value>) -> Result<()> {
+        let supported = supported.into();
+        let same = |value: &Value| match (value.as_f64(), supported.as_f64()) {
+            (Some(a), Some(b)) => a == b,
+            _ => *value == supported,
+        };
+        match self.value(name) {
+            Some(value) if !same(value) => {
+                let right = format!("it changes the arithmetic, and only {supported} is supported");
+                Err(self.wrong(name, value, right))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether every field was read or is known to be harmless.
+    ///
+    /// # Errors
+    /// The first that is neither.
+    pub fn all_known(&self, family: Family) -> Result<()> {
+        let seen = self.seen.borrow();
+        let known = |name: &str| seen.contains(name) || HARMLESS.contains(&name);
+        match (self.object.iter()).find(|(name, value)| !value.is_null() && !known(name)) {
+            None => Ok(()),
+            Some((name, value)) => {
+                let right = format!(
+                    "this field is not known for {family} and might change the arithmetic; \
+                     remove it if it does not"
+                );
+                Err(self.wrong(name, value, right))
+            }
+        }
+    }
+}

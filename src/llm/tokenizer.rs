@@ -1,0 +1,235 @@
+//! Text to tokens and back: `tokenizer.json` through the `tokenizers` crate.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::json::{self, Object};
+use crate::error::{Error, Result};
+
+/// A model's tokenizer and its special tokens.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    path: PathBuf,
+    bos: Option<u32>,
+    ends: Vec<u32>,
+    pad: Option<u32>,
+    begins: bool,
+}
+
+impl Tokenizer {
+    /// The tokenizer of a model's folder.
+    ///
+    /// Special tokens are those of `tokenizer_config.json`, else of `special_tokens_map.json`,
+    /// `config.json`, `generation_config.json`, in that order. Truncation and padding that
+    /// `tokenizer.json` may ask for are switched off: nothing shortens a text without a word.
+    ///
+    /// # Errors
+    /// A file that is missing or broken, or a special token that the vocabulary does not have.
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let path = dir.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let failed = |e: tokenizers::Error| Error::Format {
+            origin: path.display().to_string(),
+            message: e.to_string(),
+            remedy: "save it again with transformers' `save_pretrained`".into(),
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(failed)?;
+        inner.with_truncation(None).map_err(failed)?;
+        inner.with_padding(None);
+        let special = Special::read(dir)?;
+        let bos = special.tokens("bos", &inner)?.first().copied();
+        let pad = special.tokens("pad", &inner)?.first().copied();
+        let ends = special.tokens("eos", &inner)?;
+        let empty = inner.encode("", true).map_err(failed)?;
+        let begins = bos.is_some() && empty.get_ids().first().copied() == bos;
+        Ok(Self {
+            inner,
+            path,
+            bos,
+            ends,
+            pad,
+            begins,
+        })
+    }
+
+    /// The tokens of a text, and no others: neither BOS nor EOS is added. What looks like a
+    /// special token in the text becomes that token.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot take.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false);
+        Ok(encoding.map_err(|e| self.failed(&e))?.get_ids().to_vec())
+    }
+
+    /// [`encode`](Self::encode), with the bytes of the text that each token stands for.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let encoding = (self.inner.encode(text, false)).map_err(|e| self.failed(&e))?;
+        let offsets = encoding.get_offsets().iter().map(|&(a, b)| a..b).collect();
+        Ok((encoding.get_ids().to_vec(), offsets))
+    }
+
+    /// [`encode`](Self::encode), begun with BOS where the model expects it: where its tokenizer
+    /// adds it by itself, and the text does not already begin with it.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.encode(text)?;
+        if let (true, Some(bos)) = (self.begins, self.bos)
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+
+    /// The text of tokens, special ones included.
+    ///
+    /// # Errors
+    /// Tokens that the tokenizer cannot join.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, false).map_err(|e| self.failed(&e))
+    }
+
+    /// The text of tokens without the special ones.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_text(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(|e| self.failed(&e))
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Whether the model expects texts to begin with BOS: its tokenizer adds it by itself.
+    pub fn begins_with_bos(&self) -> bool {
+        self.begins
+    }
+
+    /// The token that ends a completion: the tokenizer's own, if it has one.
+    pub fn eos(&self) -> Option<u32> {
+        self.ends.first().copied()
+    }
+
+    /// Every token that ends a completion, [`eos`](Self::eos) first.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The token that fills.
+    pub fn pad(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// One more than the highest token, added ones included.
+    pub fn vocabulary(&self) -> usize {
+        let highest = self.inner.get_vocab(true).into_values().max();
+        highest.map_or(0, |id| id as usize + 1)
+    }
+
+    /// The token written so, such as `<|im_end|>`.
+    pub fn token(&self, text: &str) -> Option<u32> {
+        self.inner.token_to_id(text)
+    }
+
+    /// Whether every token has a row in an embedding of that many. (An embedding may have more,
+    /// many are rounded up.)
+    ///
+    /// # Errors
+    /// If not.
+    pub fn fits(&self, rows: usize) -> Result<()> {
+        if self.vocabulary() <= rows {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            self.path.display().to_string(),
+            format!("its tokens go up to {}", self.vocabulary() - 1),
+            format!("the model's embedding has {rows} rows (`vocab_size`); use its own tokenizer"),
+        ))
+    }
+
+    fn failed(&self, error: &tokenizers::Error) -> Error {
+        Error::Format {
+            origin: self.path.display().to_string(),
+            message: error.to_string(),
+            remedy: "use the tokenizer that the model was trained with".into(),
+        }
+    }
+}
+
+/// What the folder's files say of special tokens: first those that write them as text, then those
+/// that number them.
+struct Special([(PathBuf, Object); 4]);
+
+impl Special {
+    fn read(dir: &Path) -> Result<Self> {
+        let file = |name: &str| -> Result<_> {
+            let path = dir.join(name);
+            let object = json::read_if_there(&path)?;
+            Ok((path, object))
+        };
+        Ok(Self([
+            file("tokenizer_config.json")?,
+            file("special_tokens_map.json")?,
+            file("config.json")?,
+            file("generation_config.json")?,
+        ]))
+    }
+
+    /// The tokens of one role. The first file that has a word on it decides which comes first
+    /// (`null` is a word: there is none); only EOS has several.
+    fn tokens(&self, role: &str, inner: &tokenizers::Tokenizer) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        for (path, object) in &self.0 {
+            let (as_text, as_number) = (format!("{role}_token"), format!("{role}_token_id"));
+            let (field, value) = match (object.get(&as_text), object.get(&as_number)) {
+                (Some(value), _) => (as_text, value),
+                (_, Some(value)) => (as_number, value),
+                _ => continue,
+            };
+            let fail = |problem: String| {
+                let place = format!("{}: {field}", path.display());
+                let remedy = "it must name a token of tokenizer.json";
+                Err(Error::invalid(place, problem, remedy))
+            };
+            let values = match value {
+                Value::Array(values) => values.as_slice(),
+                value => std::slice::from_ref(value),
+            };
+            for value in values {
+                let text = match value {
+                    Value::Object(token) => token.get("content").unwrap_or(&Value::Null),
+                    value => value,
+                };
+                let id = match text {
+                    Value::Null => continue,
+                    // The first Llama says −1 for "none".
+                    Value::Number(id) if id.as_i64().is_some_and(|id| id < 0) => continue,
+                    Value::String(text) => inner.token_to_id(text),
+                    value => (value.as_u64().and_then(|id| u32::try_from(id).ok()))
+                        .filter(|&id| inner.id_to_token(id).is_some()),
+                };
+                match id {
+                    Some(id) if !found.contains(&id) => found.push(id),
+                    Some(_) => {}
+                    None => return fail(format!("{text} is not in the vocabulary")),
+                }
+            }
+            if role != "eos" {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
