@@ -96,11 +96,15 @@ pub fn prune(run: &Path, keep: usize) -> Result<()> {
     Ok(())
 }
 
-/// Removes a checkpoint, which is no longer one from the first moment on.
+/// Removes a file or a folder, if it is there; what is a checkpoint is none from the first moment
+/// on.
 ///
 /// # Errors
 /// If it cannot be removed.
 pub fn discard(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
     let gone = part_named(path, ".gone");
     remove(&gone)?;
     fs::rename(path, &gone).map_err(Error::io(path, "remove"))?;

@@ -215,18 +215,20 @@ impl TextObjective {
         }
     }
 
-    /// A step's examples as a batch without the reference's numbers. Weights are `1/B`, times
-    /// KTO's; with [`TokenReduction::Batch`], one over the number of predicted tokens. SFT sees the
-    /// best response of each list only.
-    pub fn batch(&self, examples: &[Example]) -> TextBatch {
-        let best: Vec<Example>;
-        let examples = match self.objective {
-            Objective::Sft => {
-                best = examples.iter().map(best_only).collect();
-                &best
+    /// What it looks at: SFT at the best response of each list, every other at all.
+    pub fn select(&self, mut examples: Vec<Example>) -> Vec<Example> {
+        if self.objective == Objective::Sft {
+            for example in &mut examples {
+                let last = example.responses.len().saturating_sub(1);
+                example.responses.drain(..last);
             }
-            _ => examples,
-        };
+        }
+        examples
+    }
+
+    /// A step's examples as a batch without the reference's numbers. Weights are `1/B`, times
+    /// KTO's; with [`TokenReduction::Batch`], one over the number of predicted tokens.
+    pub fn batch(&self, examples: &[Example]) -> TextBatch {
         let mut text = collate(self.kind(), examples, |_, _| 0.0);
         let [good, bad] = self.numbers.weights;
         for (weight, desirable) in text.weight.iter_mut().zip(&text.desirable) {
@@ -274,15 +276,6 @@ pub fn mismatched(text: &TextBatch, longest: usize) -> Result<Vec<Sequence>> {
             Sequence::new([own.prompt(), completion].concat(), own.prompt().len())
         })
         .collect()
-}
-
-/// The example with its last response alone.
-fn best_only(example: &Example) -> Example {
-    let last = example.responses.len().saturating_sub(1);
-    Example {
-        row: example.row,
-        responses: example.responses[last..].to_vec(),
-    }
 }
 
 fn refused(name: &str) -> Error {

@@ -16,16 +16,16 @@ use super::step;
 use crate::error::{Error, Result};
 
 /// Where the reference's numbers come from.
-pub enum Reference<'a> {
+pub enum Reference {
     /// The objective looks at none: 0.
     None,
     /// Numbers computed before.
-    Cached(&'a Cache),
+    Cached(Cache),
     /// A model that stays as it is.
-    Live(&'a dyn Network),
+    Live(Box<dyn Network>),
 }
 
-impl Reference<'_> {
+impl Reference {
     /// The reference's number of each sequence, run as the policy is: on a policy with the
     /// reference's weights every log-ratio is exactly 0.
     ///
@@ -40,7 +40,7 @@ impl Reference<'_> {
         match self {
             Self::None => Ok(vec![0.0; sequences.len()]),
             Self::Live(network) => {
-                Ok(step::numbers(*network, reduction, sequences, micro_batch)?.sequences)
+                Ok(step::numbers(&**network, reduction, sequences, micro_batch)?.sequences)
             }
             Self::Cached(cache) => (sequences.iter())
                 .map(|s| Ok(cache.sum(s)? * reduction.scale(s.completion().len())))

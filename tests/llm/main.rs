@@ -5,6 +5,8 @@ mod fixtures;
 mod micro_batches;
 mod optimizer;
 mod parity;
+mod schedule;
 mod smoke;
 mod texts;
 mod tokenizer;
+mod train;

@@ -87,6 +87,19 @@ impl Batch {
         }
     }
 
+    /// Adds the examples of another batch of the same kind after its own.
+    pub fn append(&mut self, mut other: Self) {
+        for slot in 0..2 {
+            self.log_policy[slot].append(&mut other.log_policy[slot]);
+            self.log_reference[slot].append(&mut other.log_reference[slot]);
+            self.reward[slot].append(&mut other.reward[slot]);
+        }
+        self.baseline.append(&mut other.baseline);
+        self.desirable.append(&mut other.desirable);
+        self.sizes.append(&mut other.sizes);
+        self.weight.append(&mut other.weight);
+    }
+
     pub(super) fn clear(&mut self) {
         for slot in 0..2 {
             self.log_policy[slot].clear();

@@ -1,0 +1,134 @@
+//! A network with what it takes to train it.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::Device;
+
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::llm::network::Network;
+use crate::llm::optimizer::{AdamW, clip, gradient_norm};
+use crate::llm::parameters::Parameters;
+use crate::llm::tape::LeafGradients;
+
+/// A network that is trained and kept in folders.
+pub trait Model: Network {
+    /// What is trained, and what is not.
+    fn parameters(&self) -> &Parameters;
+
+    /// Most tokens of a sequence.
+    fn context(&self) -> usize;
+
+    /// Writes it to a folder that is there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn save(&self, dir: &Path) -> Result<()>;
+}
+
+/// A network, its gradient and its optimiser.
+pub struct Learner {
+    /// The network.
+    pub model: Box<dyn Model>,
+    /// The gradient of the step so far.
+    pub gradients: LeafGradients,
+    optimizer: AdamW,
+    lr: f64,
+    clip: f64,
+}
+
+impl Learner {
+    /// A network before its first step, and its learning rate.
+    ///
+    /// # Errors
+    /// Constants of the optimiser that are out of range.
+    pub fn new(model: Box<dyn Model>, settings: &Settings, lr: f64) -> Result<Self> {
+        let optimizer = AdamW::new(model.parameters(), settings.adamw())?;
+        let gradients = LeafGradients::new(model.leaves());
+        let clip = settings.clip;
+        Ok(Self {
+            model,
+            gradients,
+            optimizer,
+            lr,
+            clip,
+        })
+    }
+
+    /// The learning rate before the schedule.
+    pub fn lr(&self) -> f64 {
+        self.lr
+    }
+
+    /// The gradient's norm.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn norm(&self) -> Result<f64> {
+        gradient_norm(self.model.parameters(), &self.gradients)
+    }
+
+    /// Clips a gradient of that norm, takes the step, and forgets the gradient.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn update(&mut self, norm: f64, factor: f64) -> Result<()> {
+        let scale = match self.clip {
+            0.0 => 1.0,
+            most => clip(norm, most),
+        };
+        let parameters = self.model.parameters();
+        (self.optimizer).step(parameters, &self.gradients, self.lr * factor, scale)?;
+        self.gradients.clear();
+        Ok(())
+    }
+
+    /// Writes network and optimiser to a folder that is there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        self.model.save(dir)?;
+        let path = dir.join(OPTIMIZER);
+        let state = self.optimizer.state(self.model.parameters())?;
+        let state: HashMap<String, _> = state.into_iter().collect();
+        candle_core::safetensors::save(&state, &path).map_err(|e| failed(&path, &e))
+    }
+
+    /// Takes up the optimiser's state; the network has been loaded from the same folder.
+    ///
+    /// # Errors
+    /// A file that is missing or broken, or is another network's.
+    pub fn restore(&mut self, dir: &Path) -> Result<()> {
+        let path = dir.join(OPTIMIZER);
+        let state = candle_core::safetensors::load(&path, &Device::Cpu);
+        let state = state.map_err(|e| failed(&path, &e))?;
+        (self.optimizer.load_state(self.model.parameters(), state))
+            .map_err(|e| e.in_file(&path.display().to_string()))
+    }
+}
+
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+fn failed(path: &Path, error: &candle_core::Error) -> Error {
+    Error::Format {
+        origin: path.display().to_string(),
+        message: error.to_string(),
+        remedy: "resume from another checkpoint".into(),
+    }
+}
+
+impl Model for crate::llm::decoder::Decoder {
+    fn parameters(&self) -> &Parameters {
+        Self::parameters(self)
+    }
+
+    fn context(&self) -> usize {
+        self.architecture().context
+    }
+
+    fn save(&self, _: &Path) -> Result<()> {
+        todo!()
+    }
+}

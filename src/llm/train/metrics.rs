@@ -1,0 +1,174 @@
+//! What a step is told of, under the names that TRL uses.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bandit::population::Batch;
+use crate::llm::objective::TextObjective;
+use crate::loss::InputKind;
+
+/// How the values of several steps make one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Fold {
+    Mean { sum: f64, count: f64 },
+    Least(f64),
+    Most(f64),
+    Last(f64),
+}
+
+/// Metrics of the steps since the last row.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Meter(BTreeMap<String, Fold>);
+
+impl Meter {
+    /// Counts one value among those whose mean is told.
+    pub fn mean(&mut self, name: &str, value: f64) {
+        self.add(
+            name,
+            Fold::Mean {
+                sum: value,
+                count: 1.0,
+            },
+        );
+    }
+
+    /// The value that is told unless another follows.
+    pub fn last(&mut self, name: &str, value: f64) {
+        self.add(name, Fold::Last(value));
+    }
+
+    fn add(&mut self, name: &str, new: Fold) {
+        let Some(old) = self.0.get_mut(name) else {
+            self.0.insert(name.into(), new);
+            return;
+        };
+        *old = match (*old, new) {
+            (Fold::Mean { sum, count }, Fold::Mean { sum: s, count: c }) => Fold::Mean {
+                sum: sum + s,
+                count: count + c,
+            },
+            (Fold::Least(a), Fold::Least(b)) => Fold::Least(a.min(b)),
+            (Fold::Most(a), Fold::Most(b)) => Fold::Most(a.max(b)),
+            (_, new) => new,
+        };
+    }
+
+    /// The values, after which nothing has been counted.
+    pub fn take(&mut self) -> BTreeMap<String, f64> {
+        let value = |fold| match fold {
+            Fold::Mean { sum, count } => sum / count,
+            Fold::Least(value) | Fold::Most(value) | Fold::Last(value) => value,
+        };
+        (std::mem::take(&mut self.0).into_iter())
+            .map(|(name, fold)| (name, value(fold)))
+            .collect()
+    }
+
+    /// What the numbers of a step's responses say. `rewards/…` are the implicit ones, `βu`; of a
+    /// pair the preferred response, or else the one with the greater reward, is `chosen`; of a
+    /// ranked list the best one, and the worst is `rejected`.
+    pub fn measure(&mut self, objective: &TextObjective, batch: &Batch) {
+        if objective.scores() {
+            return self.measure_scores(batch);
+        }
+        let beta = objective.beta();
+        let ratio =
+            |place: usize, i: usize| batch.log_policy[place][i] - batch.log_reference[place][i];
+        let told = |of: [usize; 2]| (beta * ratio(of[0], of[1]), batch.log_policy[of[0]][of[1]]);
+        let mut pair = |chosen: [usize; 2], rejected: [usize; 2]| {
+            let ((good, good_logp), (bad, bad_logp)) = (told(chosen), told(rejected));
+            self.mean("rewards/chosen", good);
+            self.mean("rewards/rejected", bad);
+            self.mean("rewards/margins", good - bad);
+            self.mean("rewards/accuracies", f64::from(good > bad));
+            self.mean("logps/chosen", good_logp);
+            self.mean("logps/rejected", bad_logp);
+        };
+        match objective.kind() {
+            InputKind::LabelledPairs => (0..batch.len()).for_each(|i| pair([0, i], [1, i])),
+            InputKind::ScoredPairs => {
+                (0..batch.len()).for_each(|i| match batch.reward[0][i] >= batch.reward[1][i] {
+                    true => pair([0, i], [1, i]),
+                    false => pair([1, i], [0, i]),
+                })
+            }
+            InputKind::Lists if objective.reference() => {
+                let mut start = 0;
+                for &size in batch.sizes.iter() {
+                    if size > 1 {
+                        pair([0, start + size - 1], [0, start]);
+                    }
+                    start += size;
+                }
+            }
+            InputKind::Rated => {
+                for (i, &desirable) in batch.desirable.iter().enumerate() {
+                    let (reward, logp) = told([0, i]);
+                    let of = match desirable > 0.5 {
+                        true => "chosen",
+                        false => "rejected",
+                    };
+                    self.mean(&format!("rewards/{of}"), reward);
+                    self.mean(&format!("logps/{of}"), logp);
+                }
+                if let Some(&anchor) = batch.baseline.first().filter(|_| objective.anchored()) {
+                    self.mean("kl", anchor);
+                }
+            }
+            InputKind::Singles | InputKind::Groups | InputKind::Lists => {
+                batch.log_policy[0]
+                    .iter()
+                    .for_each(|&l| self.mean("logps", l));
+            }
+        }
+        if objective.value() {
+            batch.baseline.iter().for_each(|&v| self.mean("value", v));
+        }
+        if objective.reference() {
+            for place in 0..2 {
+                (0..batch.log_policy[place].len())
+                    .for_each(|i| self.mean("log_ratio", ratio(place, i)));
+            }
+        }
+    }
+
+    fn measure_scores(&mut self, batch: &Batch) {
+        for (&good, &bad) in batch.log_policy[0].iter().zip(&batch.log_policy[1]) {
+            self.mean("accuracy", f64::from(good > bad));
+            self.mean("margin", good - bad);
+            for score in [good, bad] {
+                self.mean("mean_reward", score);
+                self.add("min_reward", Fold::Least(score));
+                self.add("max_reward", Fold::Most(score));
+            }
+        }
+    }
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Steps done.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: f64,
+    /// Metrics of the steps since the last row.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
+    /// Tokens of all responses so far.
+    pub num_tokens: u64,
+    /// Seconds since this process began to train.
+    pub seconds: f64,
+    /// Tokens per second since the last row.
+    pub tokens_per_second: f64,
+}
+
+/// What a progress bar tells of it.
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let loss = self.metrics.get("loss").copied().unwrap_or(f64::NAN);
+        write!(f, "loss {loss:.4}, {:.0} tokens/s", self.tokens_per_second)
+    }
+}

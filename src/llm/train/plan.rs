@@ -1,0 +1,171 @@
+//! Which examples make which step, and what of them is run at once.
+
+use std::cell::RefCell;
+
+use super::examples::Examples;
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::llm::batch::TextBatch;
+use crate::llm::data::Ordering;
+use crate::llm::example::Example;
+use crate::llm::objective::{TextObjective, mismatched};
+use crate::llm::sequence::Sequence;
+
+/// Which examples make which step, and what of them is run at once.
+pub struct Plan<'a> {
+    objective: TextObjective,
+    micro_batch: usize,
+    longest: usize,
+    examples: &'a dyn Examples,
+    ordering: Ordering,
+    shuffle: bool,
+    per_epoch: u64,
+    steps: u64,
+    /// The epoch visited last, and its batches.
+    epoch: RefCell<Option<(u64, Vec<Vec<u32>>)>>,
+}
+
+impl<'a> Plan<'a> {
+    /// The plan of a run on a model that takes `context` tokens.
+    ///
+    /// # Errors
+    /// No examples, a batch beyond them, or one that is too small for the objective.
+    pub fn new(settings: &Settings, context: usize, examples: &'a dyn Examples) -> Result<Self> {
+        let objective = settings.objective()?;
+        let batch = settings.batch.saturating_mul(settings.accumulation);
+        let ordering = Ordering {
+            batch,
+            seed: settings.seed,
+            drop_last: settings.drop_last,
+            bucket: settings.length_buckets,
+        };
+        let count = examples.count();
+        if count == 0 {
+            return Err(Error::invalid(
+                "data",
+                "it has no examples",
+                "give one or more",
+            ));
+        }
+        ordering.check(count)?;
+        let per_epoch = ordering.count(count) as u64;
+        let steps = match settings.steps {
+            Some(steps) => steps,
+            None => (settings.epochs * per_epoch as f64).ceil() as u64,
+        };
+        let last = match (count % batch, settings.drop_last) {
+            (0, _) | (_, true) => batch,
+            (rest, false) => rest,
+        };
+        let smallest = match steps < per_epoch {
+            true => batch,
+            false => last,
+        };
+        if objective.anchored() && smallest < 2 {
+            return Err(Error::invalid(
+                "batch",
+                format!("of {count} examples, a step of {batch} leaves one alone"),
+                "KTO's z₀ needs two or more: give another batch, drop_last, or train kto-no-kl",
+            ));
+        }
+        Ok(Self {
+            objective,
+            micro_batch: settings.micro_batch_tokens,
+            longest: settings.max_length.unwrap_or(context),
+            examples,
+            ordering,
+            shuffle: settings.shuffle,
+            per_epoch,
+            steps,
+            epoch: RefCell::new(None),
+        })
+    }
+
+    /// What is minimised.
+    pub fn objective(&self) -> &TextObjective {
+        &self.objective
+    }
+
+    /// The examples.
+    pub fn source(&self) -> &dyn Examples {
+        self.examples
+    }
+
+    /// Steps in all.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Steps of an epoch.
+    pub fn per_epoch(&self) -> u64 {
+        self.per_epoch
+    }
+
+    /// Epochs that so many steps make.
+    pub fn epochs(&self, steps: u64) -> f64 {
+        steps as f64 / self.per_epoch as f64
+    }
+
+    /// The first steps, which visit every response that the run will see.
+    pub fn covering(&self) -> u64 {
+        let others = self.ordering.drop_last && self.examples.count() % self.ordering.batch > 0;
+        match self.objective.anchored() || others {
+            true => self.steps,
+            false => self.steps.min(self.per_epoch),
+        }
+    }
+
+    /// The batch of the step after `done` others, without the reference's numbers, and the examples
+    /// that it was made of.
+    ///
+    /// # Errors
+    /// Those of the examples.
+    pub fn batch(&self, done: u64) -> Result<(TextBatch, Vec<Example>)> {
+        let examples = self.objective.select(self.rows(done)?);
+        Ok((self.objective.batch(&examples), examples))
+    }
+
+    /// Most tokens that are run at once.
+    pub fn micro_batch(&self) -> usize {
+        self.micro_batch
+    }
+
+    /// What is run at once, of a step's batch: the same for the policy and the reference, so that
+    /// equal weights give equal numbers, to the last bit.
+    pub fn parts(&self, text: &TextBatch) -> Vec<TextBatch> {
+        text.split(self.objective.kind(), self.micro_batch)
+    }
+
+    /// What z₀ is estimated from, for KTO; else nothing.
+    ///
+    /// # Errors
+    /// A batch of one example.
+    pub fn mismatched(&self, text: &TextBatch) -> Result<Vec<Sequence>> {
+        match self.objective.anchored() {
+            true => mismatched(text, self.longest),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn rows(&self, done: u64) -> Result<Vec<Example>> {
+        let (epoch, index) = (done / self.per_epoch, done % self.per_epoch);
+        let mut visited = self.epoch.borrow_mut();
+        let batches = match visited.take() {
+            Some((last, batches)) if last == epoch => batches,
+            _ => self.batches(epoch)?,
+        };
+        let (_, batches) = visited.insert((epoch, batches));
+        self.examples.at(&batches[index as usize])
+    }
+
+    fn batches(&self, epoch: u64) -> Result<Vec<Vec<u32>>> {
+        let to_vec = |batch: &[u32]| batch.to_vec();
+        if self.shuffle {
+            let batches = self.examples.batches(&self.ordering, epoch)?;
+            return Ok(batches.iter().map(to_vec).collect());
+        }
+        let rows: Vec<u32> = (0..self.examples.count() as u32).collect();
+        let all = rows.chunks(self.ordering.batch).map(to_vec);
+        Ok(all.take(self.per_epoch as usize).collect())
+    }
+}
