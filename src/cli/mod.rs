@@ -11,9 +11,11 @@ mod reproduce;
 mod sim;
 mod solve;
 mod target;
+#[cfg(feature = "llm")]
+mod train;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(
@@ -43,6 +45,9 @@ enum Command {
     Problem(problem::Args),
     /// Train by sampling: run an experiment, or the same on your own problem
     Sim(sim::Args),
+    /// Train a transformer on text: objective, model and data to a run's folder
+    #[cfg(feature = "llm")]
+    Train(Box<train::Args>),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -55,7 +60,9 @@ enum Command {
 pub struct Found(pub String);
 
 pub fn run() -> anyhow::Result<()> {
-    match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    match cli.command {
         Command::Solve(args) => solve::run(&args),
         Command::Loss(args) => loss::run(&args),
         Command::Objectives(args) => objectives::run(&args),
@@ -63,6 +70,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Claims(args) => claims::run(&args),
         Command::Problem(args) => problem::run(&args),
         Command::Sim(args) => sim::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

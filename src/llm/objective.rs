@@ -84,6 +84,11 @@ impl TextObjective {
         TRAINABLE.iter().map(|(name, _)| *name)
     }
 
+    /// Names, and the registered objectives whose losses they are.
+    pub fn table() -> impl Iterator<Item = (&'static str, Objective)> {
+        TRAINABLE.into_iter()
+    }
+
     /// The objective of that name.
     ///
     /// # Errors
@@ -170,6 +175,11 @@ impl TextObjective {
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The registered objective whose loss it is.
+    pub fn registered(&self) -> Objective {
+        self.objective
     }
 
     /// What it is fed.

@@ -30,6 +30,8 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const MODEL: &str = "model";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
+/// Status of a run that is going on, or was interrupted.
+pub const RUNNING: &str = "running";
 /// Status of a run that came to its end.
 pub const COMPLETE: &str = "complete";
 
@@ -55,15 +57,13 @@ pub struct Manifest {
     pub examples: usize,
     /// Steps in all.
     pub steps: u64,
-    /// Trained numbers.
-    pub trained: usize,
-    /// All numbers of the networks that are trained.
-    pub parameters: usize,
 }
 
 /// A folder that no other process writes to meanwhile.
 pub struct Claimed {
     dir: PathBuf,
+    /// Whether it was made, and nothing is in it yet.
+    new: bool,
     /// Released by the system when the process ends, however it ends.
     lock: File,
 }
@@ -74,6 +74,7 @@ impl Claimed {
     /// # Errors
     /// A folder that cannot be written, or that another process trains in.
     pub fn new(dir: &Path) -> Result<Self> {
+        let new = !dir.exists();
         fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
         let path = dir.join(LOCK);
         let mut options = OpenOptions::new();
@@ -97,6 +98,7 @@ impl Claimed {
         checkpoint::clean(dir)?;
         Ok(Self {
             dir: dir.into(),
+            new,
             lock,
         })
     }
@@ -141,26 +143,16 @@ impl Claimed {
         Ok(())
     }
 
-    /// Begins a run.
-    ///
-    /// # Errors
-    /// If its files cannot be written.
-    pub fn begin(self, settings: &Settings, manifest: Manifest) -> Result<Folder> {
-        let folder = self.go_on(manifest, 0)?;
-        let path = folder.dir().join(CONFIG);
-        checkpoint::write_file(&path, settings.to_toml()?.as_bytes())?;
-        Ok(folder)
-    }
-
-    /// Goes on with a run whose rows had that many bytes: those beyond them, after the checkpoint,
-    /// are forgotten.
+    /// Begins a run, or goes on with one whose rows had that many bytes at the checkpoint: later
+    /// ones are forgotten.
     ///
     /// # Errors
     /// Rows of fewer bytes, or files that cannot be written.
-    pub fn go_on(self, manifest: Manifest, bytes: u64) -> Result<Folder> {
+    pub fn go_on(mut self, settings: &Settings, manifest: Manifest, bytes: u64) -> Result<Folder> {
         let path = self.dir.join(METRICS);
         let mut options = OpenOptions::new();
         let options = options.append(true).create(true);
+        self.new = false;
         let rows = options.open(&path).map_err(Error::io(&path, "create"))?;
         let length = rows.metadata().map_err(Error::io(&path, "read"))?.len();
         if length < bytes {
@@ -178,7 +170,20 @@ impl Claimed {
             manifest,
         };
         folder.write_manifest()?;
+        let path = folder.dir().join(CONFIG);
+        checkpoint::write_file(&path, settings.to_toml()?.as_bytes())?;
         Ok(folder)
+    }
+}
+
+/// A folder that was made for a run that did not begin goes again.
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if self.new {
+            // If anything else is in it by now, it stays.
+            let _ = fs::remove_file(self.dir.join(LOCK));
+            let _ = fs::remove_dir(&self.dir);
+        }
     }
 }
 

@@ -118,17 +118,3 @@ fn failed(path: &Path, error: &candle_core::Error) -> Error {
         remedy: "resume from another checkpoint".into(),
     }
 }
-
-impl Model for crate::llm::decoder::Decoder {
-    fn parameters(&self) -> &Parameters {
-        Self::parameters(self)
-    }
-
-    fn context(&self) -> usize {
-        self.architecture().context
-    }
-
-    fn save(&self, _: &Path) -> Result<()> {
-        todo!()
-    }
-}

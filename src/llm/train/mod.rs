@@ -5,20 +5,24 @@ mod failure;
 mod folder;
 mod learner;
 mod metrics;
+mod networks;
 mod plan;
 mod settings;
+mod start;
 mod state;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use super::objective::TokenReduction;
 pub use examples::Examples;
-pub use folder::{Folder, Manifest};
+pub use folder::{CONFIG, Folder, METRICS, MODEL, Manifest};
 pub use learner::{Learner, Model};
 pub use metrics::{Meter, Row};
 pub use plan::Plan;
 pub use settings::{Precision, ReferenceSource, Settings, ValueNetwork};
+pub use start::train;
 pub use state::{Saved, State};
 
 use super::batch::TextBatch;
@@ -260,6 +264,28 @@ impl<'a> Trainer<'a> {
         )
     }
 
+    /// Takes up what a checkpoint has besides the networks.
+    ///
+    /// # Errors
+    /// A file that is missing or broken.
+    fn restore(&mut self, dir: &Path, state: State) -> Result<()> {
+        self.policy.restore(dir)?;
+        if let Some(value) = &mut self.value {
+            value.restore(&dir.join(VALUE))?;
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    /// Writes the networks to a folder that is there.
+    fn save_models(&self, dir: &Path) -> Result<()> {
+        self.policy.model.save(dir)?;
+        match &self.value {
+            Some(value) => value.model.save(&value_folder(dir)?),
+            None => Ok(()),
+        }
+    }
+
     /// Writes a checkpoint, and then removes older ones.
     fn checkpoint(&self, folder: &Folder) -> Result<()> {
         let saved = Saved {
@@ -273,9 +299,7 @@ impl<'a> Trainer<'a> {
         checkpoint::write_folder(&checkpoint::path(folder.dir(), self.state.steps), |dir| {
             self.policy.save(dir)?;
             if let Some(value) = &self.value {
-                let dir = dir.join(VALUE);
-                fs::create_dir(&dir).map_err(Error::io(&dir, "create"))?;
-                value.save(&dir)?;
+                value.save(&value_folder(dir)?)?;
             }
             saved.write(dir)
         })?;
@@ -284,6 +308,12 @@ impl<'a> Trainer<'a> {
             keep => checkpoint::prune(folder.dir(), keep),
         }
     }
+}
+
+fn value_folder(dir: &Path) -> Result<PathBuf> {
+    let dir = dir.join(VALUE);
+    fs::create_dir(&dir).map_err(Error::io(&dir, "create"))?;
+    Ok(dir)
 }
 
 /// Computes what a reference gives every response that the run will see, and keeps it in a file.

@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use candle_core::Device;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::llm::data;
 use crate::llm::objective::{Numbers, TextObjective, TokenReduction};
 use crate::llm::optimizer::Config;
 use crate::llm::schedule::{Schedule, Shape};
@@ -463,6 +465,37 @@ impl Settings {
             full && !self.lora_targets.is_empty(),
             only_lora,
         )
+    }
+
+    /// What is done with rows that are not as they should be.
+    pub fn rows(&self) -> data::Settings {
+        data::Settings {
+            max_length: self.max_length,
+            max_prompt_length: self.max_prompt_length,
+            allow_empty: self.allow_empty,
+            strict_boundaries: self.strict_boundaries,
+        }
+    }
+
+    /// Where it runs.
+    ///
+    /// # Errors
+    /// A device that is not known, or that this machine or this build does not have.
+    pub fn device(&self) -> Result<Device> {
+        let ordinal = match self.device.as_str() {
+            "cpu" => return Ok(Device::Cpu),
+            "cuda" => Some(0),
+            name => name.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
+        };
+        let fail = |problem: String| {
+            let remedy = "give cpu, cuda or cuda:N";
+            Err(Error::invalid("device", problem, remedy))
+        };
+        match ordinal {
+            None => fail(format!("it is `{}`", self.device)),
+            Some(ordinal) => Device::new_cuda(ordinal)
+                .or_else(|e| fail(format!("`{}` cannot be used: {e}", self.device))),
+        }
     }
 
     /// What AdamW runs with.

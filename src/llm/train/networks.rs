@@ -1,0 +1,192 @@
+//! The networks of a run: a model's folder to what is trained, and to what stays.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device};
+
+use super::learner::Model;
+use super::settings::{Settings, ValueNetwork};
+use crate::error::{Error, Result};
+use crate::llm::decoder::Decoder;
+use crate::llm::heads::{PolicyWithValue, ScalarHead, Scorer};
+use crate::llm::lora::{AdapterConfig, Target};
+use crate::llm::objective::TextObjective;
+use crate::llm::parameters::Parameters;
+use crate::llm::saving::Saving;
+use crate::llm::weights::Checkpoint;
+
+/// Where a checkpoint has a value head whose decoder is kept as an adapter.
+const VALUE_HEAD: &str = "value_head";
+
+impl Model for Decoder {
+    fn parameters(&self) -> &Parameters {
+        Self::parameters(self)
+    }
+
+    fn context(&self) -> usize {
+        self.architecture().context
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        save(self, dir)
+    }
+}
+
+impl Model for Scorer {
+    fn parameters(&self) -> &Parameters {
+        self.decoder.parameters()
+    }
+
+    fn context(&self) -> usize {
+        self.decoder.architecture().context
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        save(&self.decoder, dir)
+    }
+}
+
+impl Model for PolicyWithValue {
+    fn parameters(&self) -> &Parameters {
+        self.0.parameters()
+    }
+
+    fn context(&self) -> usize {
+        self.0.architecture().context
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        save(&self.0, dir)
+    }
+}
+
+/// What a network is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Policy,
+    PolicyWithValue,
+    Score,
+    Value,
+}
+
+impl Role {
+    /// The role of what gives the objective its trained numbers.
+    pub fn of(objective: &TextObjective, settings: &Settings) -> Self {
+        match (objective.scores(), objective.value(), settings.value) {
+            (true, _, _) => Self::Score,
+            (_, true, ValueNetwork::Shared) => Self::PolicyWithValue,
+            _ => Self::Policy,
+        }
+    }
+
+    fn head(self) -> Option<ScalarHead> {
+        match self {
+            Self::Policy => None,
+            Self::Score => Some(ScalarHead::Reward),
+            Self::PolicyWithValue | Self::Value => Some(ScalarHead::Value),
+        }
+    }
+
+    /// The decoder in a folder, with its output head if the role needs it.
+    pub fn decoder(self, dir: &Path, dtype: DType, device: &Device) -> Result<Decoder> {
+        match self {
+            Self::Policy | Self::PolicyWithValue => Decoder::load(dir, dtype, device),
+            Self::Score | Self::Value => Decoder::load_body(dir, dtype, device),
+        }
+    }
+
+    /// What is trained, before its first step: a folder's decoder with the head that is kept there,
+    /// or else a new one, and with a new adapter if the settings want one.
+    pub fn start(self, mut decoder: Decoder, dir: &Path, settings: &Settings) -> Result<Decoder> {
+        if let Some(head) = self.head() {
+            match Checkpoint::open(dir)?.has(head.names()[0]) {
+                true => head.load(&mut decoder, dir)?,
+                false => head.add(&mut decoder, settings.seed)?,
+            }
+        }
+        if let Some(config) = adapter(settings) {
+            decoder.add_adapter(config, settings.seed)?;
+        }
+        Ok(decoder)
+    }
+
+    /// What is trained, from a checkpoint. An adapter is put on `base`, the folder's decoder.
+    pub fn resume(self, base: Decoder, dir: &Path, settings: &Settings) -> Result<Decoder> {
+        if adapter(settings).is_none() {
+            let (dtype, device) = (
+                base.parameters().dtype(),
+                base.parameters().device().clone(),
+            );
+            drop(base);
+            let mut decoder = self.decoder(dir, dtype, &device)?;
+            if let Some(head) = self.head() {
+                head.load(&mut decoder, dir)?;
+            }
+            return Ok(decoder);
+        }
+        let mut decoder = base;
+        if self.head() == Some(ScalarHead::Value) {
+            ScalarHead::Value.load(&mut decoder, dir.join(VALUE_HEAD))?;
+        }
+        decoder.load_adapter(dir)?;
+        decoder.train_adapter()?;
+        Ok(decoder)
+    }
+
+    /// The network of a decoder that [`start`](Self::start) or [`resume`](Self::resume) gave.
+    pub fn network(self, decoder: Decoder) -> Box<dyn Model> {
+        match self {
+            Self::Policy => Box::new(decoder),
+            Self::PolicyWithValue => Box::new(PolicyWithValue(decoder)),
+            Self::Score => Box::new(Scorer {
+                decoder,
+                head: ScalarHead::Reward,
+            }),
+            Self::Value => Box::new(Scorer {
+                decoder,
+                head: ScalarHead::Value,
+            }),
+        }
+    }
+}
+
+/// The adapter that is trained, if one is.
+fn adapter(settings: &Settings) -> Option<AdapterConfig> {
+    let rank = settings.lora_rank;
+    let target = match settings.lora_targets.as_slice() {
+        [] => Target::AllLinear,
+        names => Target::Names(names.to_vec()),
+    };
+    let alpha = settings.lora_alpha.unwrap_or(rank as f64);
+    (rank > 0).then(|| AdapterConfig::new(rank, alpha, target))
+}
+
+/// Writes a model, or its adapter, to a folder that is there.
+fn save(decoder: &Decoder, dir: &Path) -> Result<()> {
+    if decoder.adapter().is_none() {
+        return decoder.save(dir, &Saving::default());
+    }
+    decoder.save_adapter(dir)?;
+    if ScalarHead::of(decoder) != Some(ScalarHead::Value) {
+        return Ok(());
+    }
+    // PEFT has no place for it.
+    let dir = dir.join(VALUE_HEAD);
+    fs::create_dir(&dir).map_err(Error::io(&dir, "create"))?;
+    let names = ScalarHead::Value.names();
+    let of_head = decoder
+        .parameters()
+        .iter()
+        .filter(|p| names.contains(&p.name.as_str()));
+    let tensors: HashMap<_, _> = of_head
+        .map(|p| (p.name.clone(), p.tensor.clone()))
+        .collect();
+    let path = dir.join("model.safetensors");
+    candle_core::safetensors::save(&tensors, &path).map_err(|e| Error::Format {
+        origin: path.display().to_string(),
+        message: e.to_string(),
+        remedy: "see whether the disk is full".into(),
+    })
+}
