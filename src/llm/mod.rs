@@ -14,6 +14,7 @@ mod folder;
 pub mod json;
 pub mod network;
 pub mod ops;
+pub mod optimizer;
 pub mod parameters;
 pub mod sequence;
 pub mod step;

@@ -3,6 +3,7 @@
 mod data;
 mod fixtures;
 mod micro_batches;
+mod optimizer;
 mod parity;
 mod smoke;
 mod texts;

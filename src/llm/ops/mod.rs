@@ -6,7 +6,9 @@
 //! On a CPU in f32 and f64 an operation may be fused, with its own backward; elsewhere, and as the
 //! twin that tests compare it with, it is composed of candle's operations ([`plain`]).
 
+pub(crate) mod float;
 pub mod plain;
+pub(crate) mod slice;
 
 use std::rc::Rc;
 
