@@ -16,8 +16,9 @@ pub struct Response {
     pub reward: f64,
 }
 
-/// One example: two responses of a pair, the preferred one first where there are labels; one of
-/// single and rated ones; all of a group; all of a ranked list, from worst to best.
+/// One example: two responses of a pair, the preferred one first where there are labels; two or
+/// more scored ones, which make as many pairs as there are; one of single and rated ones; all of a
+/// group; all of a ranked list, from worst to best.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
     /// Its row in the data, from 0.
@@ -35,31 +36,41 @@ impl Example {
     }
 }
 
-/// Examples of one kind as a batch, each with weight `1/B`. `log_reference` gives the reference's
-/// number of each response of each example, 0 if there is none.
+/// Examples of one kind as a batch, each with weight `1/B`; k scored responses are k(k − 1)/2 pairs
+/// that share it equally. `log_reference` gives the reference's number of each response of each
+/// example, 0 if there is none.
 pub fn collate(
     kind: InputKind,
     examples: &[Example],
     mut log_reference: impl FnMut(&Example, usize) -> f64,
 ) -> TextBatch {
-    let mut text = TextBatch {
-        weight: vec![1.0 / examples.len() as f64; examples.len()],
-        ..TextBatch::default()
-    };
+    let mut text = TextBatch::default();
+    let weight = 1.0 / examples.len() as f64;
     let mut prompts: HashMap<&[u32], u32> = HashMap::new();
     for example in examples {
+        let first = text.sequences.len() as u32;
         for (index, response) in example.responses.iter().enumerate() {
-            let place = match kind {
-                InputKind::ScoredPairs | InputKind::LabelledPairs => index,
-                _ => 0,
-            };
-            text.slots[place].push(text.sequences.len() as u32);
-            text.reward[place].push(response.reward);
             text.sequences.push(response.sequence.clone());
             text.log_reference.push(log_reference(example, index));
         }
+        let place = |text: &mut TextBatch, slot: usize, index: usize| {
+            text.slots[slot].push(first + index as u32);
+            text.reward[slot].push(example.responses[index].reward);
+        };
+        let count = example.responses.len();
+        if let InputKind::ScoredPairs | InputKind::LabelledPairs = kind {
+            let pairs = count * count.saturating_sub(1) / 2;
+            for (i, j) in (0..count).flat_map(|i| (i + 1..count).map(move |j| (i, j))) {
+                place(&mut text, 0, i);
+                place(&mut text, 1, j);
+                text.weight.push(weight / pairs as f64);
+            }
+            continue;
+        }
+        (0..count).for_each(|index| place(&mut text, 0, index));
+        text.weight.push(weight);
         match kind {
-            InputKind::Groups | InputKind::Lists => text.sizes.push(example.responses.len()),
+            InputKind::Groups | InputKind::Lists => text.sizes.push(count),
             InputKind::Rated => {
                 text.desirable.push(example.responses[0].reward);
                 text.held.push(0.0);

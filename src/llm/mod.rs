@@ -7,6 +7,7 @@
 pub mod architecture;
 pub mod batch;
 pub mod config;
+pub mod data;
 pub mod decoder;
 pub mod example;
 mod folder;

@@ -1,0 +1,130 @@
+//! A file of examples, as training asks for them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::columns::{Fault, Form};
+use super::file::{JsonLines, progress_bar};
+use super::order::{Batches, Ordering};
+use super::report::Report;
+use super::tokenise::{Encode, Notes, Settings, Tokeniser};
+use crate::error::Result;
+use crate::llm::example::Example;
+
+/// Rows that are read at once when all are.
+const CHUNK: usize = 1024;
+
+/// The examples of a file.
+pub struct Source {
+    file: JsonLines,
+    form: Form,
+    tokeniser: Tokeniser,
+    surveyed: Option<(Report, Vec<u32>)>,
+}
+
+impl Source {
+    /// Opens a file of JSON lines for a model that takes `context` tokens. Rows are read when they
+    /// are asked for: [`survey`](Self::survey) finds what is wrong before that.
+    ///
+    /// # Errors
+    /// Those of [`JsonLines::open`] and of [`Tokeniser::new`].
+    pub fn open(
+        path: &Path,
+        form: impl Into<Form>,
+        tokenizer: Arc<dyn Encode>,
+        context: usize,
+        settings: Settings,
+    ) -> Result<Self> {
+        Ok(Self {
+            tokeniser: Tokeniser::new(tokenizer, context, settings)?,
+            file: JsonLines::open(path)?,
+            form: form.into(),
+            surveyed: None,
+        })
+    }
+
+    /// Number of rows.
+    #[allow(clippy::len_without_is_empty)] // There is at least one.
+    pub fn len(&self) -> usize {
+        self.file.len()
+    }
+
+    /// SHA-256 of the file.
+    pub fn hash(&self) -> &str {
+        self.file.hash()
+    }
+
+    /// The file.
+    pub fn file(&self) -> &JsonLines {
+        &self.file
+    }
+
+    /// The example at row `row` of the file, from 0.
+    ///
+    /// # Errors
+    /// A row that cannot be used: `FILE:LINE`, the column, and what would be right.
+    pub fn example(&self, row: usize) -> Result<Example> {
+        Ok(self.noted(row)?.0)
+    }
+
+    /// The examples at those rows, in that order.
+    ///
+    /// # Errors
+    /// The first of [`example`](Self::example).
+    pub fn examples(&self, rows: &[u32]) -> Result<Vec<Example>> {
+        let each: Vec<_> = (rows.par_iter())
+            .map(|&row| self.example(row as usize))
+            .collect();
+        each.into_iter().collect()
+    }
+
+    fn noted(&self, row: usize) -> Result<(Example, Notes)> {
+        let columns = self.file.row(row)?;
+        let made =
+            (self.form.read(&columns)).and_then(|text| self.tokeniser.example(row as u64, &text));
+        made.map_err(|Fault { problem, remedy }| self.file.fault(row, problem, remedy))
+    }
+
+    /// Reads every row once, in parallel: what is wrong shows before training begins. Keeps the
+    /// lengths, 4 bytes a row.
+    ///
+    /// # Errors
+    /// The first row, in the file's order, that cannot be used.
+    pub fn survey(&mut self) -> Result<&Report> {
+        let bar = progress_bar("reading", self.len() as u64);
+        let (mut report, mut lengths) = (Report::default(), Vec::with_capacity(self.len()));
+        for start in (0..self.len()).step_by(CHUNK) {
+            let rows = start..self.len().min(start + CHUNK);
+            let each: Vec<_> = rows.into_par_iter().map(|row| self.noted(row)).collect();
+            for noted in each {
+                let (example, notes) = noted?;
+                report.add(&example, notes);
+                lengths.push(example.tokens() as u32);
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        report.locate(&self.file)?;
+        Ok(&self.surveyed.insert((report, lengths)).0)
+    }
+
+    /// What [`survey`](Self::survey) found, once it was called.
+    pub fn report(&self) -> Option<&Report> {
+        self.surveyed.as_ref().map(|(report, _)| report)
+    }
+
+    /// The batches of an epoch.
+    ///
+    /// # Errors
+    /// Those of [`Ordering::check`]; buckets before [`survey`](Self::survey), which finds lengths.
+    pub fn batches(&self, ordering: &Ordering, epoch: u64) -> Result<Batches> {
+        ordering.check(self.len())?;
+        let lengths = self
+            .surveyed
+            .as_ref()
+            .map(|(_, lengths)| lengths.as_slice());
+        ordering.batches(epoch, self.len(), lengths)
+    }
+}

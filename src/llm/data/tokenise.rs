@@ -1,0 +1,269 @@
+//! Rows of text to sequences of tokens.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::columns::{Completion, Parsed, Row, fault};
+use crate::error::{Error, Result};
+use crate::llm::example::{Example, Response};
+use crate::llm::sequence::Sequence;
+
+/// What turns text into tokens.
+pub trait Encode: Send + Sync {
+    /// Tokens of a text, none added before or after.
+    ///
+    /// # Errors
+    /// Text that has no tokens.
+    fn encode(&self, text: &str) -> Result<Vec<u32>>;
+
+    /// The token that begins a sequence, if there is one.
+    fn bos(&self) -> Option<u32>;
+
+    /// Whether every sequence begins with it. Where not, it stands only for a prompt without
+    /// tokens.
+    fn begins_with_bos(&self) -> bool;
+
+    /// The token that ends a sequence, if there is one.
+    fn eos(&self) -> Option<u32>;
+}
+
+/// What is done with rows that are not as they should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Most tokens of prompt and completion together. A longer completion loses its end, and with
+    /// it EOS. Without it a sequence beyond the context is an error.
+    pub max_length: Option<usize>,
+    /// Most tokens of a prompt. A longer one loses its beginning, but BOS. Without it a prompt that
+    /// leaves no room is an error.
+    pub max_prompt_length: Option<usize>,
+    /// Takes completions without text, whose only token is EOS.
+    pub allow_empty: bool,
+    /// Makes an error of a prompt whose tokens change when the completion follows.
+    pub strict_boundaries: bool,
+}
+
+/// What happened to a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Whether its prompt was cut.
+    pub prompt_cut: bool,
+    /// How many of its completions were cut.
+    pub completions_cut: usize,
+    /// How many of its completions were tokenised apart from the prompt.
+    pub apart: usize,
+}
+
+/// Makes sequences of text: `BOS prompt completion EOS`.
+///
+/// The whole is tokenised at once where that leaves the prompt's tokens as they are, as it does
+/// unless a token spans the boundary. Else the completion is tokenised apart, as if the model had
+/// been given the prompt and continued it.
+pub struct Tokeniser {
+    tokenizer: Arc<dyn Encode>,
+    settings: Settings,
+    longest: usize,
+    eos: u32,
+    /// Tokens of [`ANCHOR`], if the tokenizer puts a space before every text.
+    anchor: Option<Vec<u32>>,
+}
+
+/// A text that merges with nothing after it: what follows has no space put before it.
+const ANCHOR: &str = "\n";
+
+impl Tokeniser {
+    /// For a model that takes `context` tokens.
+    ///
+    /// # Errors
+    /// A tokenizer without EOS, or lengths that leave no room.
+    pub fn new(tokenizer: Arc<dyn Encode>, context: usize, settings: Settings) -> Result<Self> {
+        let longest = settings.max_length.unwrap_or(context);
+        let fail = |field: &str, value: usize, remedy: String| {
+            Err(Error::invalid(field, format!("it is {value}"), remedy))
+        };
+        if longest > context {
+            let remedy = format!("the model takes at most {context} tokens");
+            return fail("max_length", longest, remedy);
+        }
+        if longest < 2 {
+            let remedy = "give 2 or more: one token of a prompt, one of its completion".into();
+            return fail("max_length", longest, remedy);
+        }
+        if let Some(prompt) = settings.max_prompt_length
+            && !(1..longest).contains(&prompt)
+        {
+            let remedy = format!("give 1 to {}: a completion follows", longest - 1);
+            return fail("max_prompt_length", prompt, remedy);
+        }
+        let Some(eos) = tokenizer.eos() else {
+            return Err(Error::invalid(
+                "tokenizer",
+                "it names no EOS token, with which completions end",
+                "set `eos_token` in tokenizer_config.json",
+            ));
+        };
+        let anchor = tokenizer.encode(ANCHOR)?;
+        let after = tokenizer.encode(&format!("{ANCHOR}a"))?;
+        let adds = after.strip_prefix(&anchor[..]) != Some(&tokenizer.encode("a")?);
+        Ok(Self {
+            tokenizer,
+            settings,
+            longest,
+            eos,
+            anchor: adds.then_some(anchor),
+        })
+    }
+
+    /// The example of row number `row`.
+    ///
+    /// # Errors
+    /// Text without tokens, a prompt or a whole that is too long, in strict mode a boundary that
+    /// moves.
+    pub fn example(&self, row: u64, text: &Row) -> Parsed<(Example, Notes)> {
+        let mut notes = Notes::default();
+        let prompt = match &text.prompt {
+            Some(prompt) => self.encode(prompt)?,
+            None => Vec::new(),
+        };
+        let mut responses = Vec::with_capacity(text.completions.len());
+        for completion in &text.completions {
+            let tokens = self.completion(text, &prompt, completion, &mut notes)?;
+            let sequence = match text.prompt {
+                Some(_) => self.join(self.begin(&prompt)?, tokens, &mut notes)?,
+                None => self.alone(tokens, &mut notes)?,
+            };
+            let reward = completion.reward;
+            responses.push(Response { sequence, reward });
+        }
+        Ok((Example { row, responses }, notes))
+    }
+
+    /// Tokens of a completion, EOS at the end.
+    fn completion(
+        &self,
+        text: &Row,
+        prompt: &[u32],
+        completion: &Completion,
+        notes: &mut Notes,
+    ) -> Parsed<Vec<u32>> {
+        let whole = match &text.prompt {
+            Some(prompt) => self.encode(&format!("{prompt}{}", completion.text))?,
+            None => self.encode(&completion.text)?,
+        };
+        let mut tokens = match whole.strip_prefix(prompt) {
+            Some(rest) => rest.to_vec(),
+            None if self.settings.strict_boundaries => {
+                return fault(
+                    format!(
+                        "the prompt's tokens change when `{}` follows",
+                        completion.column
+                    ),
+                    "let the space between them begin the completion, or leave out \
+                     strict_boundaries",
+                );
+            }
+            None => {
+                notes.apart += 1;
+                self.apart(&completion.text)?
+            }
+        };
+        let ended = tokens.last() == Some(&self.eos);
+        if tokens.len() == usize::from(ended) && !self.settings.allow_empty {
+            return fault(
+                format!(
+                    "`{}` is empty: its only token would be EOS",
+                    completion.column
+                ),
+                "leave the row out, or set allow_empty",
+            );
+        }
+        if !ended {
+            tokens.push(self.eos);
+        }
+        Ok(tokens)
+    }
+
+    /// A completion's tokens without its prompt.
+    fn apart(&self, text: &str) -> Parsed<Vec<u32>> {
+        if let Some(anchor) = &self.anchor {
+            let tokens = self.encode(&format!("{ANCHOR}{text}"))?;
+            if let Some(rest) = tokens.strip_prefix(&anchor[..]) {
+                return Ok(rest.to_vec());
+            }
+        }
+        self.encode(text)
+    }
+
+    /// A prompt's tokens with BOS before them, unless it is there or the model has none.
+    fn begin(&self, prompt: &[u32]) -> Parsed<Vec<u32>> {
+        let bos = self.tokenizer.bos();
+        let needed = prompt.is_empty() || self.tokenizer.begins_with_bos();
+        match bos {
+            Some(bos) if needed && prompt.first() != Some(&bos) => {
+                Ok(std::iter::once(bos).chain(prompt.iter().copied()).collect())
+            }
+            None if prompt.is_empty() => fault(
+                "the prompt has no tokens, and the tokenizer no BOS token",
+                "give a prompt",
+            ),
+            _ => Ok(prompt.to_vec()),
+        }
+    }
+
+    /// A text without a prompt: BOS is given, and without one the first token.
+    fn alone(&self, tokens: Vec<u32>, notes: &mut Notes) -> Parsed<Sequence> {
+        match self.tokenizer.bos() {
+            Some(bos) if tokens[0] != bos => self.join(vec![bos], tokens, notes),
+            _ => self.join(vec![tokens[0]], tokens[1..].to_vec(), notes),
+        }
+    }
+
+    /// Prompt and completion, cut as the settings say.
+    fn join(
+        &self,
+        mut prompt: Vec<u32>,
+        mut completion: Vec<u32>,
+        notes: &mut Notes,
+    ) -> Parsed<Sequence> {
+        let limit = self.settings.max_prompt_length.unwrap_or(usize::MAX);
+        if prompt.len() > limit {
+            let kept = usize::from(Some(prompt[0]) == self.tokenizer.bos());
+            prompt.drain(kept..kept + prompt.len() - limit);
+            notes.prompt_cut = true;
+        }
+        if prompt.len() >= self.longest {
+            return fault(
+                format!(
+                    "the prompt has {} tokens, which leaves no room for a completion within {}",
+                    prompt.len(),
+                    self.longest
+                ),
+                "leave the row out, or set max_prompt_length to cut the beginnings of prompts",
+            );
+        }
+        let room = self.longest - prompt.len();
+        if completion.len() > room {
+            if self.settings.max_length.is_none() {
+                return fault(
+                    format!(
+                        "prompt and completion have {} tokens and there is room for {}",
+                        prompt.len() + completion.len(),
+                        self.longest
+                    ),
+                    "leave the row out, or set max_length to cut the ends of completions",
+                );
+            }
+            completion.truncate(room);
+            notes.completions_cut += 1;
+        }
+        let given = prompt.len();
+        prompt.extend(completion);
+        Sequence::new(prompt, given).or_else(|e| fault(e.to_string(), "give a longer text"))
+    }
+
+    fn encode(&self, text: &str) -> Parsed<Vec<u32>> {
+        let failed = |e: Error| fault(e.to_string(), "check tokenizer.json");
+        self.tokenizer.encode(text).or_else(failed)
+    }
+}
