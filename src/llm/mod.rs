@@ -12,6 +12,7 @@ pub mod decoder;
 pub mod example;
 mod folder;
 pub mod json;
+pub mod logprobs;
 pub mod network;
 pub mod ops;
 pub mod parameters;
