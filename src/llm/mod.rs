@@ -9,6 +9,7 @@ pub mod batch;
 pub mod config;
 pub mod data;
 pub mod decoder;
+pub mod device;
 pub mod example;
 mod folder;
 pub mod json;

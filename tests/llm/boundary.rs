@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::data::{file, says};
 use crate::smoke::tiny;
-use crate::texts::{Words, bytes, shared, spaces};
+use crate::texts::{Words, bytes, spaces};
 
 const CONTEXT: usize = 32;
 
@@ -28,7 +28,7 @@ fn source(
 ) -> Result<Source> {
     let rows: Vec<String> = rows.iter().map(|row| row.to_string()).collect();
     let (_folder, path) = file(rows.join("\n"));
-    Source::open(&path, form, shared(words), CONTEXT, settings)
+    Source::open(&path, form, words.load(), CONTEXT, settings)
 }
 
 /// The example of one row, from which `words` and `settings` make tokens.
@@ -60,15 +60,15 @@ fn bos_is_there_once_and_eos_is_there_once() {
     );
     // A tokenizer that begins with nothing; a prompt without tokens needs a beginning.
     let bos = |begins| Words {
-        bos: Some(7),
+        bos: Some("<bos>"),
         begins,
         ..bytes()
     };
-    let y = bytes().tokenizer.encode("y", false).unwrap().get_ids()[0];
+    let y = bytes().ids("y")[0];
     assert_eq!(tokens(bytes(), "y", "y"), (vec![y], vec![y, 0]));
     assert_eq!(tokens(bos(false), "y", "y"), (vec![y], vec![y, 0]));
-    assert_eq!(tokens(bos(true), "y", "y"), (vec![7, y], vec![y, 0]));
-    assert_eq!(tokens(bos(false), "", "y"), (vec![7], vec![y, 0]));
+    assert_eq!(tokens(bos(true), "y", "y"), (vec![1, y], vec![y, 0]));
+    assert_eq!(tokens(bos(false), "", "y"), (vec![1], vec![y, 0]));
     let row = json!({"prompt": "", "completion": "y"});
     says(
         example(bytes(), Settings::default(), row),
@@ -81,7 +81,7 @@ fn bos_is_there_once_and_eos_is_there_once() {
     );
     // BOS and EOS may be the same token, as GPT-2's.
     let same = Words {
-        bos: Some(0),
+        bos: Some("<eos>"),
         begins: true,
         ..bytes()
     };
@@ -110,10 +110,10 @@ fn a_text_alone_is_all_predicted() {
     let given = example(spaces(), Settings::default(), row).unwrap();
     assert_eq!(given.responses[0].sequence.tokens(), [1, 31, 4, 34, 2]);
     let (prompt, completion) = alone(bytes());
-    let all = bytes().tokenizer.encode("a me", false).unwrap();
+    let all = bytes().ids("a me");
     assert_eq!(
         [prompt.as_slice(), &completion].concat(),
-        [all.get_ids(), &[0]].concat()
+        [all.as_slice(), &[0]].concat()
     );
     assert_eq!(prompt.len(), 1);
 }
@@ -144,7 +144,7 @@ fn a_token_that_spans_the_boundary_is_told() {
     assert_eq!(sequence.prompt(), [1, 31, 24]);
     assert_eq!(sequence.completion(), [13, 34, 2]);
     let (prompt, completion) = tokens(bytes(), "no ", "yes");
-    let decode = |ids: &[u32]| bytes().tokenizer.decode(ids, true).unwrap();
+    let decode = |ids: &[u32]| bytes().load().decode_text(ids).unwrap();
     assert_eq!(
         (decode(&prompt), decode(&completion)),
         ("no ".into(), "yes".into())
@@ -178,15 +178,14 @@ proptest! {
             let apart = source.survey().unwrap().apart;
             let example = source.example(0).unwrap();
             let sequence = &example.responses[0].sequence;
-            let words = words();
-            let begin = usize::from(words.begins);
+            let (begin, tokenizer) = (usize::from(words().begins), words().load());
             let whole = format!("{prompt}{completion}");
-            let ids = |text: &str| words.tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+            let ids = |text: &str| tokenizer.encode(text).unwrap();
             let body = &sequence.tokens()[begin..sequence.tokens().len() - 1];
             prop_assert_eq!(apart == 0, body == ids(&whole));
             prop_assert_eq!(&sequence.prompt()[begin..], ids(&prompt));
-            prop_assert_eq!(words.tokenizer.decode(body, true).unwrap(), whole);
-            prop_assert_eq!(sequence.completion().last().copied(), words.eos);
+            prop_assert_eq!(tokenizer.decode_text(body).unwrap(), whole);
+            prop_assert_eq!(sequence.completion().last().copied(), tokenizer.eos());
         }
     }
 }
@@ -336,7 +335,7 @@ fn long_rows_are_refused_unless_a_cut_is_asked_for() {
         .responses
         .remove(0)
         .sequence;
-    assert_eq!(bytes().tokenizer.decode(cut.tokens(), true).unwrap(), "cdl");
+    assert_eq!(bytes().load().decode_text(cut.tokens()).unwrap(), "cdl");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use pistar::{Error, Result};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::texts::{shared, spaces};
+use crate::texts::spaces;
 
 /// A file of those bytes, in a folder that lives as long as it is held.
 pub fn file(bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
@@ -24,7 +24,7 @@ pub fn file(bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
 /// All examples of a file for a model that takes 64 tokens.
 pub fn read(form: impl Into<Form>, bytes: impl AsRef<[u8]>) -> Result<Vec<Example>> {
     let (_folder, path) = file(bytes);
-    let source = Source::open(&path, form, shared(spaces()), 64, Settings::default())?;
+    let source = Source::open(&path, form, spaces().load(), 64, Settings::default())?;
     (0..source.len()).map(|row| source.example(row)).collect()
 }
 
@@ -414,7 +414,7 @@ fn a_survey_finds_the_first_bad_row_and_counts() {
     let open = |rows: &[&str]| {
         let (folder, path) = file(rows.join("\n"));
         let settings = Settings::default();
-        let source = Source::open(&path, Form::Demonstration, shared(spaces()), 64, settings);
+        let source = Source::open(&path, Form::Demonstration, spaces().load(), 64, settings);
         (folder, source.unwrap())
     };
     let (_folder, mut source) = open(&rows);
@@ -444,7 +444,7 @@ fn examples_come_in_the_order_asked_for() {
         .collect();
     let (_folder, path) = file(rows.join("\n"));
     let settings = Settings::default();
-    let source = Source::open(&path, Form::Demonstration, shared(spaces()), 64, settings).unwrap();
+    let source = Source::open(&path, Form::Demonstration, spaces().load(), 64, settings).unwrap();
     let examples = source.examples(&[7, 2, 7]).unwrap();
     assert_eq!(
         examples.iter().map(|e| e.row).collect::<Vec<_>>(),
