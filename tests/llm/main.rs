@@ -1,5 +1,6 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
+mod boundary;
 mod data;
 mod fixtures;
 mod micro_batches;
