@@ -2,7 +2,10 @@
 
 mod boundary;
 mod data;
+mod families;
 mod fixtures;
+mod folders;
+mod lora;
 mod micro_batches;
 mod ops;
 mod optimizer;
