@@ -3,12 +3,14 @@
 mod build;
 mod initial;
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 
 use super::architecture::{Architecture, Norm};
 use super::config::Config;
+use super::lora::{self, Adapter, Lora};
 use super::ops::{self, Attention, Rope, Starts};
 use super::parameters::{Id, Parameters};
 use super::sequence::{Packed, Predictions, Sequence};
@@ -22,6 +24,7 @@ pub use build::Source;
 struct Linear {
     weight: Id,
     bias: Option<Id>,
+    lora: Option<Lora>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +47,7 @@ struct Block {
 }
 
 /// A decoder with its weights.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Decoder {
     architecture: Architecture,
     parameters: Parameters,
@@ -53,12 +56,13 @@ pub struct Decoder {
     blocks: Vec<Block>,
     norm: NormWeights,
     /// None in a reward or value network of its own.
-    head: Option<Id>,
+    head: Option<Linear>,
     rope: Option<Rope>,
     /// None if it was made from an architecture.
     config: Option<Config>,
     /// The folder it was loaded from.
     origin: Option<PathBuf>,
+    pub(super) adapter: Option<Adapter>,
 }
 
 impl Decoder {
@@ -82,10 +86,88 @@ impl Decoder {
         self.config.as_ref()
     }
 
+    /// The folder it was loaded from, if it was.
+    pub fn origin(&self) -> Option<&Path> {
+        self.origin.as_deref()
+    }
+
+    /// Whether it has an output head.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
     /// Where it comes from.
     pub(super) fn set_folder(&mut self, config: Config, origin: Option<PathBuf>) {
         self.config = Some(config);
         self.origin = origin;
+    }
+
+    /// The same model with memory of its own: what happens to one is not seen by the other.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn copy(&self) -> Result<Self> {
+        Ok(Self {
+            parameters: self.parameters.copied(false)?,
+            adapter: self.adapter.clone(),
+            ..self.shared()?
+        })
+    }
+
+    /// The same model without its adapter, frozen, sharing its memory.
+    pub(super) fn without_adapter(&self) -> Result<Self> {
+        let mut base = self.shared()?;
+        for linear in base.linears() {
+            linear.lora = None;
+        }
+        Ok(base)
+    }
+
+    fn shared(&self) -> Result<Self> {
+        Ok(Self {
+            architecture: self.architecture.clone(),
+            parameters: self.parameters.copied(true)?,
+            blocks: self.blocks.clone(),
+            rope: self.rope.clone(),
+            config: self.config.clone(),
+            origin: self.origin.clone(),
+            adapter: None,
+            ..*self
+        })
+    }
+
+    /// Its tensors by name.
+    pub(super) fn into_tensors(self) -> HashMap<String, Tensor> {
+        self.parameters.into_tensors()
+    }
+
+    /// Adapts a linear layer: `lm_head`, or that of a weight.
+    pub(super) fn adapt(&mut self, name: &str, lora: Lora) -> Result<()> {
+        if name == "lm_head" {
+            if let Some(head) = &mut self.head {
+                head.lora = Some(lora);
+            }
+            return Ok(());
+        }
+        let weight = self.parameters.find(&format!("{name}.weight"));
+        match self.linears().find(|l| Some(l.weight) == weight) {
+            Some(linear) => linear.lora = Some(lora),
+            None => {
+                let remedy = "this is a bug of pistar";
+                return Err(Error::invalid(name, "it is no linear layer", remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// All linear layers, the output head last.
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let blocks = self.blocks.iter_mut().flat_map(|b| {
+            let attention = [&mut b.query, &mut b.key, &mut b.value, &mut b.output];
+            let mlp = [&mut b.up, &mut b.down].into_iter().chain(&mut b.gate);
+            attention.into_iter().chain(mlp)
+        });
+        blocks.chain(&mut self.head)
     }
 
     /// The last block's output, normalised: `[N, width]` for N packed tokens.
@@ -121,13 +203,21 @@ impl Decoder {
     /// As [`hidden`](Self::hidden).
     pub fn log_probs(&self, tape: &Tape, predictions: &Predictions) -> Result<Node> {
         let hidden = self.hidden(tape, &predictions.packed)?;
-        let hidden = ops::rows(tape, &hidden, &predictions.rows)?;
-        ops::token_log_probs(
-            tape,
-            &hidden,
-            &self.node(tape, self.head()?),
-            &predictions.targets,
-        )
+        self.log_probs_of(tape, &hidden, predictions)
+    }
+
+    /// [`log_probs`](Self::log_probs), given the [`hidden`](Self::hidden) of what is fed.
+    ///
+    /// # Errors
+    /// A model without an output head, or a failing device.
+    pub fn log_probs_of(
+        &self,
+        tape: &Tape,
+        hidden: &Node,
+        predictions: &Predictions,
+    ) -> Result<Node> {
+        let hidden = ops::rows(tape, hidden, &predictions.rows)?;
+        ops::token_log_probs(tape, &hidden, &self.head(tape)?, &predictions.targets)
     }
 
     /// `Σ ln π` over each completion's tokens, summed in f64.
@@ -150,7 +240,7 @@ impl Decoder {
     pub fn logits(&self, packed: &Packed) -> Result<Tensor> {
         let tape = Tape::idle();
         let hidden = self.hidden(&tape, packed)?;
-        let logits = ops::linear(&tape, &hidden, &self.node(&tape, self.head()?), None)?;
+        let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
         Ok(logits.value().clone())
     }
 
@@ -188,7 +278,13 @@ impl Decoder {
 
     fn linear(&self, tape: &Tape, linear: Linear, x: &Node) -> Result<Node> {
         let bias = linear.bias.map(|b| self.node(tape, b));
-        ops::linear(tape, x, &self.node(tape, linear.weight), bias.as_ref())
+        let y = ops::linear(tape, x, &self.node(tape, linear.weight), bias.as_ref())?;
+        let Some(Lora { a, b, scaling }) = linear.lora else {
+            return Ok(y);
+        };
+        let inner = ops::linear(tape, x, &self.node(tape, a), None)?;
+        let outer = ops::linear(tape, &inner, &self.node(tape, b), None)?;
+        ops::add(tape, &y, &ops::scale(tape, &outer, scaling)?)
     }
 
     fn normalise(&self, tape: &Tape, norm: NormWeights, x: &Node) -> Result<Node> {
@@ -207,12 +303,21 @@ impl Decoder {
         self.parameters.node(tape, id)
     }
 
-    fn head(&self) -> Result<Id> {
-        self.head.ok_or_else(|| {
+    /// The output head's weight, adapted if it is.
+    fn head(&self, tape: &Tape) -> Result<Node> {
+        let head = self.head.ok_or_else(|| {
             let problem = "the model has no output head";
             let remedy = "it was loaded as the body of a reward or value network; load a policy";
             Error::invalid("lm_head.weight", problem, remedy)
-        })
+        })?;
+        let weight = self.node(tape, head.weight);
+        match head.lora {
+            None => Ok(weight),
+            Some(Lora { a, b, scaling }) => {
+                let (a, b) = (self.node(tape, a), self.node(tape, b));
+                lora::adapted(tape, &weight, &a, &b, scaling)
+            }
+        }
     }
 
     fn check(&self, packed: &Packed) -> Result<()> {

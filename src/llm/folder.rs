@@ -2,19 +2,13 @@
 
 use std::path::Path;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device};
 
 use super::config::{Config, Family};
 use super::decoder::Decoder;
-use super::weights::{Checkpoint, Loader};
+use super::heads::ScalarHead;
+use super::weights::{Checkpoint, Loader, same};
 use crate::error::{Error, Result};
-
-/// Tensors of scalar heads, which are loaded apart.
-pub(super) const SCALAR_HEADS: [&str; 3] = [
-    "score.weight",
-    "v_head.summary.weight",
-    "v_head.summary.bias",
-];
 
 impl Decoder {
     /// The model in a folder (`config.json` and safetensors), its numbers converted to `dtype`.
@@ -48,7 +42,7 @@ fn load(dir: &Path, head: bool, dtype: DType, device: &Device) -> Result<Decoder
             "a policy needs a language model",
         ));
     }
-    checkpoint.forget(|name| SCALAR_HEADS.contains(&name) || buffer(config.family, name));
+    checkpoint.forget(|name| scalar(name) || buffer(config.family, name));
     let a = &config.architecture;
     let repeated = match (head, a.tied && checkpoint.has("lm_head.weight")) {
         (true, true) => Some(checkpoint.take("lm_head.weight", &[a.vocabulary, a.width])?),
@@ -63,11 +57,8 @@ fn load(dir: &Path, head: bool, dtype: DType, device: &Device) -> Result<Decoder
         loader.take(name)
     })?;
     loader.finish()?;
-    if let Some(repeated) = repeated
-        && !same(
-            &repeated,
-            &decoder.parameters().iter().next().map(|p| &p.tensor),
-        )?
+    if let (Some(repeated), Some(first)) = (repeated, decoder.parameters().iter().next())
+        && !same(&repeated, &first.tensor)?
     {
         let problem = "lm_head.weight differs from the embedding";
         let remedy = "config.json says tie_word_embeddings: make it false, or leave the head out";
@@ -77,14 +68,9 @@ fn load(dir: &Path, head: bool, dtype: DType, device: &Device) -> Result<Decoder
     Ok(decoder)
 }
 
-/// Whether two tensors are equal in the second's precision.
-fn same(a: &Tensor, b: &Option<&Tensor>) -> Result<bool> {
-    let Some(b) = b else {
-        return Ok(false);
-    };
-    let a = a.to_dtype(b.dtype())?.to_device(b.device())?;
-    let differ = a.ne(*b)?.to_dtype(DType::U32)?.flatten_all()?;
-    Ok(differ.max(D::Minus1)?.to_scalar::<u32>()? == 0)
+/// Whether a tensor is a scalar head's, which is loaded apart.
+fn scalar(name: &str) -> bool {
+    (ScalarHead::ALL.iter()).any(|head| head.names().contains(&name))
 }
 
 /// Whether a tensor is a constant that older files carry along.

@@ -1,5 +1,7 @@
 //! Named parameters.
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::tape::{Node, Tape};
@@ -19,7 +21,7 @@ impl Id {
 /// A parameter.
 #[derive(Debug, Clone)]
 pub struct Parameter {
-    /// Its name in files.
+    /// Its name: Llama's for every family (`weights::layout` knows those of files).
     pub name: String,
     /// Its numbers, changed in place by optimisers.
     pub tensor: Tensor,
@@ -27,8 +29,9 @@ pub struct Parameter {
     pub trainable: bool,
 }
 
-/// All parameters of a network, in the order in which they were made.
-#[derive(Debug, Clone)]
+/// All parameters of a network, in the order in which they were made. (No `Clone`: tensors share
+/// memory, and a clone would be trained along.)
+#[derive(Debug)]
 pub struct Parameters {
     list: Vec<Parameter>,
     dtype: DType,
@@ -54,9 +57,7 @@ impl Parameters {
         if self.list.iter().any(|p| p.name == name) {
             return Err(Error::invalid(name, "it is there twice", "name each once"));
         }
-        let tensor = (tensor.to_dtype(self.dtype)?)
-            .to_device(&self.device)?
-            .copy()?;
+        let tensor = self.own(tensor)?;
         let trainable = true;
         self.list.push(Parameter {
             name,
@@ -64,6 +65,72 @@ impl Parameters {
             trainable,
         });
         Ok(Id(self.list.len() - 1))
+    }
+
+    /// Gives a parameter other numbers.
+    ///
+    /// # Errors
+    /// A name that is not there, another shape, or a failing device.
+    pub fn set(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let tensor = self.own(tensor)?;
+        let Some(parameter) = self.list.iter_mut().find(|p| p.name == name) else {
+            let remedy = "use the name of a parameter";
+            return Err(Error::invalid(name, "there is no such parameter", remedy));
+        };
+        if parameter.tensor.dims() != tensor.dims() {
+            let problem = format!("its new shape is {:?}", tensor.dims());
+            let remedy = format!("the parameter's is {:?}", parameter.tensor.dims());
+            return Err(Error::invalid(name, problem, remedy));
+        }
+        parameter.tensor = tensor;
+        Ok(())
+    }
+
+    /// A copy of its own, of the store's precision on its device.
+    fn own(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor
+            .to_dtype(self.dtype)?
+            .to_device(&self.device)?
+            .copy()?)
+    }
+
+    /// The parameters with memory of their own, or, for frozen ones, sharing it.
+    pub(super) fn copied(&self, share: bool) -> Result<Self> {
+        let list = (self.list.iter())
+            .map(|p| {
+                let (name, tensor) = (p.name.clone(), &p.tensor);
+                Ok(Parameter {
+                    name,
+                    tensor: if share {
+                        tensor.clone()
+                    } else {
+                        tensor.copy()?
+                    },
+                    trainable: p.trainable && !share,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let (dtype, device) = (self.dtype, self.device.clone());
+        Ok(Self {
+            list,
+            dtype,
+            device,
+        })
+    }
+
+    /// The tensors by name.
+    pub(super) fn into_tensors(self) -> HashMap<String, Tensor> {
+        self.list.into_iter().map(|p| (p.name, p.tensor)).collect()
+    }
+
+    /// The parameter of that name.
+    pub fn find(&self, name: &str) -> Option<Id> {
+        self.list.iter().position(|p| p.name == name).map(Id)
+    }
+
+    /// A parameter.
+    pub fn get(&self, id: Id) -> &Parameter {
+        &self.list[id.0]
     }
 
     /// A parameter on a tape: a leaf if it is trained.

@@ -1,8 +1,13 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
+mod boundary;
 mod data;
+mod families;
 mod fixtures;
+mod folders;
+mod lora;
 mod micro_batches;
+mod ops;
 mod optimizer;
 mod parity;
 mod schedule;

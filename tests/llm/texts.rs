@@ -1,36 +1,52 @@
 //! Small tokenizers for tests: byte-level as GPT-2's, and with a space before every text as Llama's.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use pistar::llm::data::Encode;
-use pistar::{Error, Result};
+use pistar::llm::tokenizer::Tokenizer;
 use serde_json::{Value, json};
-use tokenizers::Tokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-/// A tokenizer and its special tokens.
+/// A tokenizer's file and its special tokens.
+#[derive(Clone)]
 pub struct Words {
-    pub tokenizer: Tokenizer,
-    pub bos: Option<u32>,
+    pub file: Value,
+    pub bos: Option<&'static str>,
     pub begins: bool,
-    pub eos: Option<u32>,
+    pub eos: Option<&'static str>,
 }
 
-impl Encode for Words {
-    fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        match self.tokenizer.encode_fast(text, false) {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(Error::invalid("text", error.to_string(), "give another")),
+impl Words {
+    /// Writes it into a model's folder.
+    pub fn save(&self, folder: &Path) {
+        let mut file = self.file.clone();
+        if let (true, Some(bos)) = (self.begins, self.bos) {
+            let added = file["added_tokens"].as_array().unwrap();
+            let id = &added.iter().find(|t| t["content"] == bos).unwrap()["id"];
+            file["post_processor"] = json!({
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": bos, "type_id": 0}},
+                           {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+                         {"Sequence": {"id": "B", "type_id": 0}}],
+                "special_tokens": {bos: {"id": bos, "ids": [id], "tokens": [bos]}}
+            });
         }
+        let special = json!({"bos_token": self.bos, "eos_token": self.eos});
+        std::fs::write(folder.join("tokenizer.json"), file.to_string()).unwrap();
+        std::fs::write(folder.join("tokenizer_config.json"), special.to_string()).unwrap();
     }
-    fn bos(&self) -> Option<u32> {
-        self.bos
+
+    /// As a source takes it.
+    pub fn load(&self) -> Arc<Tokenizer> {
+        let folder = tempfile::tempdir().unwrap();
+        self.save(folder.path());
+        Arc::new(Tokenizer::load(folder.path()).unwrap())
     }
-    fn begins_with_bos(&self) -> bool {
-        self.begins
-    }
-    fn eos(&self) -> Option<u32> {
-        self.eos
+
+    /// Tokens of a text, with nothing added.
+    pub fn ids(&self, text: &str) -> Vec<u32> {
+        self.load().encode(text).unwrap()
     }
 }
 
@@ -52,29 +68,29 @@ fn vocabulary(pieces: Vec<String>, merges: &[[&str; 2]]) -> Value {
         .into()
 }
 
-/// Byte-level pairs in the manner of GPT-2: `<eos>` is 0, the bytes in the order of their characters
-/// follow, then ` y`, ` n`, `ye`, `no`. No BOS.
+/// Byte-level pairs in the manner of GPT-2: `<eos>` 0 and `<bos>` 1, the bytes in the order of their
+/// characters, then ` y`, ` n`, `ye`, `no`. It names no BOS.
 pub fn bytes() -> Words {
     let merges = [["Ġ", "y"], ["Ġ", "n"], ["y", "e"], ["n", "o"]];
     let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
-    let mut pieces = vec!["<eos>".to_string()];
+    let mut pieces = vec!["<eos>".to_string(), "<bos>".to_string()];
     pieces.extend(alphabet.iter().map(char::to_string));
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
                             "use_regex": true});
     let file = json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": special(&[(0, "<eos>")]), "normalizer": null,
+        "added_tokens": special(&[(0, "<eos>"), (1, "<bos>")]), "normalizer": null,
         "pre_tokenizer": byte_level, "post_processor": byte_level, "decoder": byte_level,
         "model": {"type": "BPE", "dropout": null, "unk_token": null,
                   "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
                   "byte_fallback": false, "vocab": vocabulary(pieces, &merges), "merges": merges}
     });
     Words {
-        tokenizer: file.to_string().parse().unwrap(),
+        file,
         bos: None,
         begins: false,
-        eos: Some(0),
+        eos: Some("<eos>"),
     }
 }
 
@@ -100,14 +116,9 @@ pub fn spaces() -> Words {
                   "byte_fallback": false, "vocab": vocabulary(pieces, &merges), "merges": merges}
     });
     Words {
-        tokenizer: file.to_string().parse().unwrap(),
-        bos: Some(1),
+        file,
+        bos: Some("<s>"),
         begins: true,
-        eos: Some(2),
+        eos: Some("</s>"),
     }
-}
-
-/// As a source takes it.
-pub fn shared(words: Words) -> Arc<dyn Encode> {
-    Arc::new(words)
 }

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Fields, gpt2, llama};
+use super::{gpt2, llama};
 use crate::error::{Error, Result};
 use crate::llm::architecture::Architecture;
+use crate::llm::fields::Fields;
 use crate::llm::ops::Activation;
 
 /// A family of decoders: `model_type`.
@@ -45,14 +46,25 @@ impl Family {
         }
     }
 
-    /// What `transformers` calls its classes: `…ForCausalLM`.
-    pub fn class(self) -> &'static str {
+    /// What `transformers` calls its language model.
+    pub fn language_model(self) -> &'static str {
         match self {
-            Self::Llama => "Llama",
-            Self::Mistral => "Mistral",
-            Self::Qwen2 => "Qwen2",
-            Self::Gemma => "Gemma",
-            Self::Gpt2 => "GPT2",
+            Self::Llama => "LlamaForCausalLM",
+            Self::Mistral => "MistralForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Gemma => "GemmaForCausalLM",
+            Self::Gpt2 => "GPT2LMHeadModel",
+        }
+    }
+
+    /// What `transformers` calls its classifier, which a reward model is with one label.
+    pub fn classifier(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForSequenceClassification",
+            Self::Mistral => "MistralForSequenceClassification",
+            Self::Qwen2 => "Qwen2ForSequenceClassification",
+            Self::Gemma => "GemmaForSequenceClassification",
+            Self::Gpt2 => "GPT2ForSequenceClassification",
         }
     }
 

@@ -1,9 +1,9 @@
 //! GPT-2: learned positions, layer norms, biases everywhere.
 
-use super::Fields;
 use super::families::activation;
 use crate::error::{Error, Result};
 use crate::llm::architecture::{Architecture, Norm, Positions};
+use crate::llm::fields::Fields;
 
 /// What GPT-2 reads.
 pub(super) fn architecture(fields: &Fields) -> Result<Architecture> {

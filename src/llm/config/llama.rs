@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::families::{Family, activation};
-use super::{Fields, rope};
+use super::rope;
 use crate::error::{Error, Result};
 use crate::llm::architecture::{Architecture, Norm};
+use crate::llm::fields::Fields;
 use crate::llm::ops::Activation;
 
 /// What Llama, Mistral, Qwen 2 and Gemma read.

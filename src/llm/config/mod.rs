@@ -5,8 +5,8 @@
 //! that is not `null` is refused by name. Defaults of absent fields are those of `transformers`.
 
 mod families;
-mod fields;
 mod gpt2;
+mod harmless;
 mod llama;
 mod rope;
 
@@ -15,11 +15,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::architecture::Architecture;
+use super::fields::Fields;
 use super::json::{self, Object};
 use crate::error::Result;
 
 pub use families::Family;
-use fields::Fields;
 
 /// A model's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ impl Config {
             Some(Value::Number(id)) => id.as_u64().map(|id| id as usize),
             _ => None,
         };
-        fields.all_known(family)?;
+        fields.all_known(family.name(), harmless::HARMLESS)?;
         let padding = padding.filter(|&row| row < architecture.vocabulary);
         Ok(Self {
             family,

@@ -4,9 +4,11 @@ use std::f64::consts::TAU;
 
 use serde_json::Value;
 
-use super::{Family, Fields};
+use super::Family;
+use super::harmless::HARMLESS;
 use crate::error::{Error, Result};
 use crate::llm::architecture::Positions;
+use crate::llm::fields::Fields;
 
 /// `θ^(−2i/D)` for the pairs `i` of a head of width D (Su et al. 2021), scaled as `rope_scaling`
 /// (transformers before 5) or `rope_parameters` say:
@@ -100,7 +102,7 @@ pub fn positions(
             Err(scaling.wrong("rope_type", &Value::from(other), right))
         }
     }?;
-    scaling.all_known(family)?;
+    scaling.all_known(family.name(), HARMLESS)?;
     Ok(positions)
 }
 

@@ -15,4 +15,4 @@ pub use columns::Form;
 pub use order::{Batches, Ordering};
 pub use report::Report;
 pub use source::Source;
-pub use tokenise::{Encode, Settings};
+pub use tokenise::Settings;

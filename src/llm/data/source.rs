@@ -9,9 +9,10 @@ use super::columns::{Fault, Form};
 use super::file::{JsonLines, progress_bar};
 use super::order::{Batches, Ordering};
 use super::report::Report;
-use super::tokenise::{Encode, Notes, Settings, Tokeniser};
+use super::tokenise::{Notes, Settings, Tokeniser};
 use crate::error::Result;
 use crate::llm::example::Example;
+use crate::llm::tokenizer::Tokenizer;
 
 /// Rows that are read at once when all are.
 const CHUNK: usize = 1024;
@@ -33,7 +34,7 @@ impl Source {
     pub fn open(
         path: &Path,
         form: impl Into<Form>,
-        tokenizer: Arc<dyn Encode>,
+        tokenizer: Arc<Tokenizer>,
         context: usize,
         settings: Settings,
     ) -> Result<Self> {

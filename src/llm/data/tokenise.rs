@@ -8,25 +8,7 @@ use super::columns::{Completion, Parsed, Row, fault};
 use crate::error::{Error, Result};
 use crate::llm::example::{Example, Response};
 use crate::llm::sequence::Sequence;
-
-/// What turns text into tokens.
-pub trait Encode: Send + Sync {
-    /// Tokens of a text, none added before or after.
-    ///
-    /// # Errors
-    /// Text that has no tokens.
-    fn encode(&self, text: &str) -> Result<Vec<u32>>;
-
-    /// The token that begins a sequence, if there is one.
-    fn bos(&self) -> Option<u32>;
-
-    /// Whether every sequence begins with it. Where not, it stands only for a prompt without
-    /// tokens.
-    fn begins_with_bos(&self) -> bool;
-
-    /// The token that ends a sequence, if there is one.
-    fn eos(&self) -> Option<u32>;
-}
+use crate::llm::tokenizer::Tokenizer;
 
 /// What is done with rows that are not as they should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +43,7 @@ pub struct Notes {
 /// unless a token spans the boundary. Else the completion is tokenised apart, as if the model had
 /// been given the prompt and continued it.
 pub struct Tokeniser {
-    tokenizer: Arc<dyn Encode>,
+    tokenizer: Arc<Tokenizer>,
     settings: Settings,
     longest: usize,
     eos: u32,
@@ -77,7 +59,7 @@ impl Tokeniser {
     ///
     /// # Errors
     /// A tokenizer without EOS, or lengths that leave no room.
-    pub fn new(tokenizer: Arc<dyn Encode>, context: usize, settings: Settings) -> Result<Self> {
+    pub fn new(tokenizer: Arc<Tokenizer>, context: usize, settings: Settings) -> Result<Self> {
         let longest = settings.max_length.unwrap_or(context);
         let fail = |field: &str, value: usize, remedy: String| {
             Err(Error::invalid(field, format!("it is {value}"), remedy))

@@ -64,7 +64,8 @@ impl Decoder {
                     true => Some(get(at(&format!("{part}.bias")), &[o])?),
                     false => None,
                 };
-                Ok(Linear { weight, bias })
+                let lora = None;
+                Ok(Linear { weight, bias, lora })
             };
             let (q, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
             let query = linear("self_attn.q_proj", [a.width, q], a.qkv_bias)?;
@@ -100,6 +101,11 @@ impl Decoder {
             (true, true) => Some(embedding),
             (true, false) => Some(get("lm_head.weight".into(), &[a.vocabulary, a.width])?),
         };
+        let head = head.map(|weight| Linear {
+            weight,
+            bias: None,
+            lora: None,
+        });
         let rope = rope(a, dtype, device)?;
         Ok(Self {
             architecture,
@@ -112,6 +118,7 @@ impl Decoder {
             rope,
             config: None,
             origin: None,
+            adapter: None,
         })
     }
 }

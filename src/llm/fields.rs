@@ -1,98 +1,12 @@
-//! Fields of a `config.json`, of which none is left unread.
+//! Fields of a JSON object, of which none is left unread.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::Family;
+use super::json::Object;
 use crate::error::{Error, Result};
-use crate::llm::json::Object;
-
-/// Fields that change no logit: bookkeeping, generation, training elsewhere, output formats. (We
-/// train without dropout, so dropout rates are among them.)
-const HARMLESS: &[&str] = &[
-    "_attn_implementation",
-    "_attn_implementation_autoset",
-    "_attn_implementation_internal",
-    "_commit_hash",
-    "_flash_attn_2_enabled",
-    "_name_or_path",
-    "architectures",
-    "attention_dropout",
-    "attn_implementation",
-    "attn_pdrop",
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "bos_token_id",
-    "chunk_size_feed_forward",
-    "cls_token_id",
-    "decoder_start_token_id",
-    "diversity_penalty",
-    "do_sample",
-    "dtype",
-    "early_stopping",
-    "embd_pdrop",
-    "encoder_no_repeat_ngram_size",
-    "eos_token_id",
-    "exponential_decay_length_penalty",
-    "finetuning_task",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "gradient_checkpointing",
-    "hidden_dropout",
-    "id2label",
-    "is_decoder",
-    "keys_to_ignore_at_inference",
-    "label2id",
-    "length_penalty",
-    "mask_token_id",
-    "max_length",
-    "min_length",
-    "model_type",
-    "name_or_path",
-    "no_repeat_ngram_size",
-    "num_beam_groups",
-    "num_beams",
-    "num_labels",
-    "num_return_sequences",
-    "output_attentions",
-    "output_hidden_states",
-    "output_scores",
-    "pad_token",
-    "pad_token_id",
-    "prefix",
-    "problem_type",
-    "remove_invalid_values",
-    "repetition_penalty",
-    "resid_pdrop",
-    "return_dict",
-    "return_dict_in_generate",
-    "sep_token_id",
-    "suppress_tokens",
-    "summary_activation",
-    "summary_first_dropout",
-    "summary_proj_to_labels",
-    "summary_type",
-    "summary_use_proj",
-    "task_specific_params",
-    "temperature",
-    "tf_legacy_loss",
-    "tie_encoder_decoder",
-    "tie_last_hidden_states",
-    "tokenizer_class",
-    "top_k",
-    "top_p",
-    "torch_dtype",
-    "torchscript",
-    "transformers_version",
-    "typical_p",
-    "unk_token_id",
-    "unsloth_fixed",
-    "unsloth_version",
-    "use_bfloat16",
-    "use_cache",
-];
 
 /// The fields of an object, and which of them have been read.
 pub struct Fields<'a> {
@@ -210,19 +124,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether every field was read or is known to be harmless.
+    /// Whether every field was read, is among the harmless, or says nothing (`null`).
     ///
     /// # Errors
-    /// The first that is neither.
-    pub fn all_known(&self, family: Family) -> Result<()> {
+    /// The first that does not.
+    pub fn all_known(&self, what: &str, harmless: &[&str]) -> Result<()> {
         let seen = self.seen.borrow();
-        let known = |name: &str| seen.contains(name) || HARMLESS.contains(&name);
+        let known = |name: &str| seen.contains(name) || harmless.contains(&name);
         match (self.object.iter()).find(|(name, value)| !value.is_null() && !known(name)) {
             None => Ok(()),
             Some((name, value)) => {
                 let right = format!(
-                    "this field is not known for {family} and might change the arithmetic; \
-                     remove it if it does not"
+                    "this field is not known for {what} and might change the arithmetic; remove \
+                     it if it does not"
                 );
                 Err(self.wrong(name, value, right))
             }

@@ -1,0 +1,194 @@
+//! Heads that give one number: rewards and values.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use candle_core::{Device, Tensor};
+use ndarray_rand::rand_distr::{Distribution, StandardNormal};
+
+use super::decoder::Decoder;
+use super::network::{Network, Output};
+use super::ops;
+use super::parameters::{Id, Parameters};
+use super::sequence::{Packed, Predictions, Sequence};
+use super::tape::{Node, Tape};
+use super::weights::Checkpoint;
+use crate::error::{Error, Result};
+use crate::random::{Purpose, Stream};
+
+/// Index of the stream of a head's weights, after those of all tensors of a decoder.
+const STREAM: u64 = 1 << 32;
+
+/// A linear map of a hidden state to one number. Its weights are kept with the decoder's, as
+/// further parameters, so that one optimiser and one checkpoint have them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScalarHead {
+    /// `score.weight` `[1, width]`: transformers' `…ForSequenceClassification` of one label.
+    Reward,
+    /// `v_head.summary.weight` `[1, width]` and `v_head.summary.bias` `[1]`: TRL's value head.
+    Value,
+}
+
+impl ScalarHead {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Reward, Self::Value];
+
+    /// The names of its tensors: weight, and bias if it has one.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Reward => &["score.weight"],
+            Self::Value => &["v_head.summary.weight", "v_head.summary.bias"],
+        }
+    }
+
+    /// The head that a decoder has.
+    pub fn of(decoder: &Decoder) -> Option<Self> {
+        let has = |head: &Self| decoder.parameters().find(head.names()[0]).is_some();
+        Self::ALL.into_iter().find(has)
+    }
+
+    /// Gives a decoder this head, its weight normal with the standard deviation of the
+    /// configuration (0.02 without one), its bias 0. The same seed gives the same weight.
+    ///
+    /// # Errors
+    /// A decoder that has a head already, or a failing device.
+    pub fn add(self, decoder: &mut Decoder, seed: u64) -> Result<()> {
+        let width = decoder.architecture().width;
+        let deviation = decoder.config().map_or(0.02, |c| c.deviation);
+        let mut stream = Stream::new(seed, Purpose::Start, STREAM);
+        let weight: Vec<f64> = (0..width)
+            .map(|_| -> f64 { StandardNormal.sample(stream.rng()) })
+            .map(|z| deviation * z)
+            .collect();
+        self.put(decoder, |_, shape| match shape {
+            [_] => Ok(Tensor::new(&[0.0], &Device::Cpu)?),
+            shape => Ok(Tensor::from_slice(&weight, shape, &Device::Cpu)?),
+        })
+    }
+
+    /// Gives a decoder this head with the weights in a folder.
+    ///
+    /// # Errors
+    /// A folder that does not hold them, or a decoder that has a head already.
+    pub fn load(self, decoder: &mut Decoder, dir: impl AsRef<Path>) -> Result<()> {
+        let mut checkpoint = Checkpoint::open(dir.as_ref())?;
+        self.put(decoder, |name, shape| checkpoint.take(name, shape))
+    }
+
+    /// Gives a decoder this head with that weight, or changes the one it has.
+    pub(super) fn set(self, decoder: &mut Decoder, weight: &Tensor) -> Result<()> {
+        match Self::of(decoder) == Some(self) {
+            true => decoder.parameters_mut().set(self.names()[0], weight),
+            false => self.put(decoder, |_, _| Ok(weight.clone())),
+        }
+    }
+
+    fn put(
+        self,
+        decoder: &mut Decoder,
+        mut tensor: impl FnMut(&str, &[usize]) -> Result<Tensor>,
+    ) -> Result<()> {
+        if let Some(head) = Self::of(decoder) {
+            let problem = "the model has a scalar head already";
+            return Err(Error::invalid(head.names()[0], problem, "one is enough"));
+        }
+        let width = decoder.architecture().width;
+        for name in self.names() {
+            let shape: &[usize] = if name.ends_with("bias") {
+                &[1]
+            } else {
+                &[1, width]
+            };
+            let tensor = tensor(name, shape)?;
+            decoder.parameters_mut().add(*name, &tensor)?;
+        }
+        Ok(())
+    }
+
+    /// `h · w + b` of those rows of hidden states: `[N, width]` → `[M]`.
+    ///
+    /// # Errors
+    /// A decoder without this head, or a row that is not there.
+    pub fn values(
+        self,
+        tape: &Tape,
+        parameters: &Parameters,
+        hidden: &Node,
+        rows: &Rc<[u32]>,
+    ) -> Result<Node> {
+        let node = |name: &&str| -> Result<Node> {
+            let id: Option<Id> = parameters.find(name);
+            let id = id.ok_or_else(|| {
+                Error::invalid(*name, "the model has no such head", "add it or load it")
+            })?;
+            Ok(parameters.node(tape, id))
+        };
+        let weights: Vec<Node> = self.names().iter().map(node).collect::<Result<_>>()?;
+        let hidden = ops::rows(tape, hidden, rows)?;
+        let column = ops::linear(tape, &hidden, &weights[0], weights.get(1))?;
+        let flat = column.value().squeeze(1)?;
+        Ok(tape.record(flat, &[&column], || {
+            let column = column.clone();
+            Box::new(move |gradient, sums| sums.add_shared(&column, &gradient.unsqueeze(1)?))
+        }))
+    }
+}
+
+/// A network of its own that scores sequences: one piece each. A reward head reads the last token,
+/// a value head the last token of the prompt, and of the completion nothing.
+#[derive(Debug)]
+pub struct Scorer {
+    /// The decoder, whose output head, if it has one, is not used.
+    pub decoder: Decoder,
+    /// Its scalar head.
+    pub head: ScalarHead,
+}
+
+impl Network for Scorer {
+    fn leaves(&self) -> usize {
+        self.decoder.parameters().len()
+    }
+
+    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output> {
+        let packed = Packed::new(sequences.iter().map(|s| match self.head {
+            ScalarHead::Reward => s.tokens(),
+            ScalarHead::Value => s.prompt(),
+        }));
+        let last = packed.starts[1..]
+            .iter()
+            .map(|&end| end as u32 - 1)
+            .collect();
+        let hidden = self.decoder.hidden(tape, &packed)?;
+        let parameters = self.decoder.parameters();
+        Ok(Output {
+            pieces: self.head.values(tape, parameters, &hidden, &last)?,
+            starts: (0..=sequences.len()).collect(),
+            values: None,
+        })
+    }
+}
+
+/// A policy that shares its body with a value head: the pieces are log-probabilities of completion
+/// tokens, the values are read at the last token of each prompt.
+#[derive(Debug)]
+pub struct PolicyWithValue(pub Decoder);
+
+impl Network for PolicyWithValue {
+    fn leaves(&self) -> usize {
+        self.0.parameters().len()
+    }
+
+    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output> {
+        let predictions = Predictions::new(sequences);
+        let hidden = self.0.hidden(tape, &predictions.packed)?;
+        // The row that predicts the first token of a completion is the prompt's last.
+        let first = &predictions.starts[..sequences.len()];
+        let last = first.iter().map(|&i| predictions.rows[i]).collect();
+        let values = ScalarHead::Value.values(tape, self.0.parameters(), &hidden, &last)?;
+        Ok(Output {
+            pieces: self.0.log_probs_of(tape, &hidden, &predictions)?,
+            starts: predictions.starts,
+            values: Some(values),
+        })
+    }
+}

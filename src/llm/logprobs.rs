@@ -1,0 +1,66 @@
+//! Log-probabilities of a file's completions.
+
+use serde::Serialize;
+
+use super::data::Source;
+use super::decoder::Decoder;
+use super::sequence::Sequence;
+use crate::error::Error;
+
+/// Rows that are tokenised at once.
+const BLOCK: usize = 64;
+
+/// `ln π(y|x)` of a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LogProb {
+    /// `Σ ln π` over its tokens, EOS included, summed in f64.
+    pub sum: f64,
+    /// How many tokens it has, EOS included.
+    pub count: usize,
+}
+
+/// Gives `each` the log-probability of every row's response, in order; of several, one after the
+/// other. At most `batch_tokens` tokens are run at once, more only if one sequence has more.
+///
+/// # Errors
+/// Those of the rows, of the model and of `each`; a sum that is no finite number.
+pub fn log_probs<E: From<Error>>(
+    model: &Decoder,
+    source: &Source,
+    batch_tokens: usize,
+    mut each: impl FnMut(LogProb) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut run = |batch: &mut Vec<(u64, Sequence)>| -> Result<(), E> {
+        let sequences: Vec<&Sequence> = batch.iter().map(|(_, sequence)| sequence).collect();
+        let sums = model.sums(&sequences)?;
+        for ((row, sequence), sum) in batch.drain(..).zip(sums) {
+            if !sum.is_finite() {
+                let problem = format!("the log-probability of its completion is {sum}");
+                let remedy = "check the model's weights, or try --dtype f64";
+                return Err(source.file().fault(row as usize, problem, remedy).into());
+            }
+            let count = sequence.completion().len();
+            each(LogProb { sum, count })?;
+        }
+        Ok(())
+    };
+    let (mut batch, mut tokens) = (Vec::new(), 0);
+    let rows: Vec<u32> = (0..source.len() as u32).collect();
+    for block in rows.chunks(BLOCK) {
+        for example in source.examples(block)? {
+            for response in example.responses {
+                let more = response.sequence.tokens().len();
+                if !batch.is_empty() && tokens + more > batch_tokens {
+                    run(&mut batch)?;
+                    tokens = 0;
+                }
+                tokens += more;
+                batch.push((example.row, response.sequence));
+            }
+        }
+    }
+    match batch.is_empty() {
+        true => Ok(()),
+        false => run(&mut batch),
+    }
+}

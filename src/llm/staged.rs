@@ -1,0 +1,166 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Files of a folder, written beside their places (`.NAME.part`) and moved there together at the
+/// end. What has not been moved is removed when this is dropped, and so is a folder that was made
+/// for it.
+pub struct Staged {
+    dir: PathBuf,
+    made: bool,
+    files: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Staged {
+    /// In a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new(dir: &Path) -> Result<Self> {
+        let made = !dir.exists();
+        fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+        Ok(Self {
+            dir: dir.into(),
+            made,
+            files: Vec::new(),
+        })
+    }
+
+    /// Writes a file, down to the disk.
+    ///
+    /// # Errors
+    /// If that fails, for instance because the disk is full.
+    pub fn write(&mut self, name: &str, write: impl FnOnce(&mut Sink) -> Result<()>) -> Result<()> {
+        let place = self.dir.join(name);
+        let part = self.dir.join(format!(".{name}.part"));
+        let file = File::create(&part).map_err(Error::io(&place, "create"))?;
+        self.files.push((part, place.clone()));
+        let file = BufWriter::with_capacity(1 << 20, file);
+        let mut sink = Sink { file, place };
+        write(&mut sink)?;
+        let Sink { file, place } = sink;
+        (file.into_inner())
+            .map_err(std::io::IntoInnerError::into_error)
+            .and_then(|file| file.sync_all())
+            .map_err(Error::io(&place, "write to"))
+    }
+
+    /// Writes a file's bytes.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write(name, |file| file.put(bytes))
+    }
+
+    /// Moves all files to their places, in the order in which they were written.
+    ///
+    /// # Errors
+    /// If one cannot be moved.
+    pub fn finish(mut self) -> Result<()> {
+        for (part, place) in std::mem::take(&mut self.files) {
+            if let Err(reason) = fs::rename(&part, &place) {
+                // The error that matters is the first one.
+                let _ = fs::remove_file(&part);
+                return Err(Error::io(&place, "write to")(reason));
+            }
+        }
+        self.made = false;
+        sync(&self.dir)
+    }
+}
+
+/// A file being written.
+pub struct Sink {
+    file: BufWriter<File>,
+    place: PathBuf,
+}
+
+impl Sink {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        (self.file.write_all(bytes)).map_err(Error::io(&self.place, "write to"))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for (part, _) in &self.files {
+            let _ = fs::remove_file(part);
+        }
+        if self.made {
+            // Which fails, as it should, if something else is in it by now.
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// Makes renames in a folder last.
+fn sync(dir: &Path) -> Result<()> {
+    // Only Unix opens folders.
+    match cfg!(unix) {
+        true => {
+            (File::open(dir).and_then(|dir| dir.sync_all())).map_err(Error::io(dir, "write to"))
+        }
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|f| f.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn nothing_is_seen_before_the_end_and_all_after() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "old").unwrap();
+        let mut staged = Staged::new(dir.path()).unwrap();
+        staged.bytes("a", b"new").unwrap();
+        staged.bytes("b", b"too").unwrap();
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"old");
+        assert!(!dir.path().join("b").exists());
+        staged.finish().unwrap();
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"new");
+        assert_eq!(names(dir.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("new");
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let mut staged = Staged::new(&new).unwrap();
+        staged.bytes("a", b"whole").unwrap();
+        let error = staged
+            .write("b", |file| {
+                file.put(b"half").unwrap();
+                Err(Error::io(new.join("b"), "write to")(full()))
+            })
+            .unwrap_err();
+        assert!(error.to_string().contains("no storage space"), "{error}");
+        drop(staged);
+        assert!(!new.exists());
+        fs::create_dir(&new).unwrap();
+        fs::write(new.join("mine"), "").unwrap();
+        let mut staged = Staged::new(&new).unwrap();
+        staged.bytes("a", b"whole").unwrap();
+        drop(staged);
+        assert_eq!(names(&new), ["mine"]);
+    }
+}

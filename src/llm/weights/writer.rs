@@ -1,0 +1,183 @@
+//! Writing safetensors, a tensor at a time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::llm::staged::{Sink, Staged};
+
+/// A tensor to be written, made only when its turn comes.
+pub struct Item<'a> {
+    /// Its name in the file.
+    pub name: String,
+    /// Its shape there.
+    pub shape: Vec<usize>,
+    /// Its numbers.
+    pub tensor: Box<dyn Fn() -> Result<Tensor> + 'a>,
+}
+
+/// Names of `model` files; of adapters they differ.
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Stages a model's weights: `model.safetensors`, or shards of at most `limit` bytes (or one
+/// tensor) with `model.safetensors.index.json`.
+///
+/// # Errors
+/// A precision that is not written, or a file that cannot be written.
+pub fn stage(staged: &mut Staged, items: &[Item], dtype: DType, limit: u64) -> Result<Vec<String>> {
+    let mut shards: Vec<(u64, Vec<&Item>)> = Vec::new();
+    for item in items {
+        let bytes = bytes(item, dtype);
+        match shards.last_mut() {
+            Some((sum, shard)) if *sum + bytes <= limit => {
+                *sum += bytes;
+                shard.push(item);
+            }
+            _ => shards.push((bytes, vec![item])),
+        }
+    }
+    if shards.len() <= 1 {
+        let all = items.iter().collect::<Vec<_>>();
+        file(staged, SINGLE, &all, dtype)?;
+        return Ok(vec![SINGLE.into()]);
+    }
+    let mut map = BTreeMap::new();
+    let mut names = Vec::new();
+    for (index, (_, shard)) in shards.iter().enumerate() {
+        let name = format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
+        file(staged, &name, shard, dtype)?;
+        map.extend(shard.iter().map(|item| (item.name.clone(), name.clone())));
+        names.push(name);
+    }
+    let total: u64 = shards.iter().map(|(bytes, _)| bytes).sum();
+    let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+    staged.bytes(INDEX, format!("{index:#}\n").as_bytes())?;
+    names.push(INDEX.into());
+    Ok(names)
+}
+
+/// Stages one file.
+///
+/// # Errors
+/// As [`stage`].
+pub fn file(staged: &mut Staged, name: &str, items: &[&Item], dtype: DType) -> Result<()> {
+    let kind = match dtype {
+        DType::F64 => "F64",
+        DType::F32 => "F32",
+        DType::BF16 => "BF16",
+        other => {
+            let problem = format!("weights cannot be saved in {other:?}");
+            return Err(Error::invalid(name, problem, "choose F64, F32 or BF16"));
+        }
+    };
+    let mut header = serde_json::Map::new();
+    // What transformers looks for.
+    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut end = 0;
+    for item in items {
+        let begin = end;
+        end += bytes(item, dtype);
+        let info = json!({"dtype": kind, "shape": item.shape, "data_offsets": [begin, end]});
+        header.insert(item.name.clone(), info);
+    }
+    let mut header = serde_json::Value::from(header).to_string().into_bytes();
+    // Numbers begin at a multiple of 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    staged.write(name, |file| {
+        file.put(&(header.len() as u64).to_le_bytes())?;
+        file.put(&header)?;
+        for item in items {
+            let tensor = (item.tensor)()?.to_dtype(dtype)?.to_device(&Device::Cpu)?;
+            if tensor.dims() != item.shape {
+                let problem = format!("its shape is {:?}, not {:?}", tensor.dims(), item.shape);
+                return Err(Error::invalid(
+                    &item.name,
+                    problem,
+                    "this is a bug of pistar",
+                ));
+            }
+            numbers(file, &tensor)?;
+        }
+        Ok(())
+    })
+}
+
+fn bytes(item: &Item, dtype: DType) -> u64 {
+    (item.shape.iter().product::<usize>() * dtype.size_in_bytes()) as u64
+}
+
+/// Writes a tensor's numbers, little-endian, in the order of its last axis.
+fn numbers(file: &mut Sink, tensor: &Tensor) -> Result<()> {
+    fn all<T: Copy, const N: usize>(
+        file: &mut Sink,
+        numbers: &[T],
+        bytes: impl Fn(T) -> [u8; N],
+    ) -> Result<()> {
+        let mut buffer = Vec::with_capacity(N << 16);
+        for part in numbers.chunks(1 << 16) {
+            buffer.clear();
+            part.iter().for_each(|&x| buffer.extend(bytes(x)));
+            file.put(&buffer)?;
+        }
+        Ok(())
+    }
+    let flat = tensor.flatten_all()?;
+    match flat.dtype() {
+        DType::F64 => all(file, &flat.to_vec1()?, f64::to_le_bytes),
+        DType::F32 => all(file, &flat.to_vec1()?, f32::to_le_bytes),
+        // A bf16 is the upper half of the f32 of the same value.
+        _ => all(file, &flat.to_dtype(DType::F32)?.to_vec1()?, |x: f32| {
+            ((x.to_bits() >> 16) as u16).to_le_bytes()
+        }),
+    }
+}
+
+/// Before new weights are moved to their places: an index is removed if shards that it lists are
+/// about to change, so that no mixture of old and new ever looks whole.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn before(dir: &Path, names: &[String]) -> Result<()> {
+    match names.len() > 1 {
+        true => remove(&dir.join(INDEX)),
+        false => Ok(()),
+    }
+}
+
+/// After new weights are in their places: the older files that they replace are removed.
+///
+/// # Errors
+/// If one cannot be removed.
+pub fn after(dir: &Path, names: &[String]) -> Result<()> {
+    let folder = fs::read_dir(dir).map_err(Error::io(dir, "read"))?;
+    for entry in folder {
+        let entry = entry.map_err(Error::io(dir, "read"))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if is_weights(&name) && !names.contains(&name) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(e)),
+        _ => Ok(()),
+    }
+}
+
+fn is_weights(name: &str) -> bool {
+    let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let shard = (name.strip_prefix("model-"))
+        .and_then(|n| n.strip_suffix(".safetensors"))
+        .and_then(|n| n.split_once("-of-"));
+    name == SINGLE || name == INDEX || shard.is_some_and(|(i, n)| number(i) && number(n))
+}
