@@ -103,11 +103,6 @@ impl Claimed {
         })
     }
 
-    /// Where it is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The settings of the run that was begun in it, if one was.
     ///
     /// # Errors

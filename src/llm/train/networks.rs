@@ -9,6 +9,7 @@ use candle_core::{DType, Device};
 use super::learner::Model;
 use super::settings::{Settings, ValueNetwork};
 use crate::error::{Error, Result};
+use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
 use crate::llm::heads::{PolicyWithValue, ScalarHead, Scorer};
 use crate::llm::lora::{AdapterConfig, Target};
@@ -183,10 +184,5 @@ fn save(decoder: &Decoder, dir: &Path) -> Result<()> {
     let tensors: HashMap<_, _> = of_head
         .map(|p| (p.name.clone(), p.tensor.clone()))
         .collect();
-    let path = dir.join("model.safetensors");
-    candle_core::safetensors::save(&tensors, &path).map_err(|e| Error::Format {
-        origin: path.display().to_string(),
-        message: e.to_string(),
-        remedy: "see whether the disk is full".into(),
-    })
+    checkpoint::write_tensors(&dir.join("model.safetensors"), &tensors)
 }

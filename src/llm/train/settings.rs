@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::llm::data;
+use crate::llm::device::device;
 use crate::llm::objective::{Numbers, TextObjective, TokenReduction};
 use crate::llm::optimizer::Config;
 use crate::llm::schedule::{Schedule, Shape};
@@ -482,20 +483,7 @@ impl Settings {
     /// # Errors
     /// A device that is not known, or that this machine or this build does not have.
     pub fn device(&self) -> Result<Device> {
-        let ordinal = match self.device.as_str() {
-            "cpu" => return Ok(Device::Cpu),
-            "cuda" => Some(0),
-            name => name.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
-        };
-        let fail = |problem: String| {
-            let remedy = "give cpu, cuda or cuda:N";
-            Err(Error::invalid("device", problem, remedy))
-        };
-        match ordinal {
-            None => fail(format!("it is `{}`", self.device)),
-            Some(ordinal) => Device::new_cuda(ordinal)
-                .or_else(|e| fail(format!("`{}` cannot be used: {e}", self.device))),
-        }
+        device(&self.device)
     }
 
     /// What AdamW runs with.
