@@ -21,11 +21,12 @@ pub trait Model: Network {
     /// Most tokens of a sequence.
     fn context(&self) -> usize;
 
-    /// Writes it to a folder that is there.
+    /// Writes it to a folder that is there. Tokenizer and the like are copied from `companions`, or
+    /// from where it was loaded.
     ///
     /// # Errors
     /// If it cannot be written.
-    fn save(&self, dir: &Path) -> Result<()>;
+    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()>;
 }
 
 /// A network, its gradient and its optimiser.
@@ -89,8 +90,8 @@ impl Learner {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<()> {
-        self.model.save(dir)?;
+    pub fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
+        self.model.save(dir, companions)?;
         let path = dir.join(OPTIMIZER);
         let state = self.optimizer.state(self.model.parameters())?;
         let state: HashMap<String, _> = state.into_iter().collect();

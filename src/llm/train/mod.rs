@@ -290,9 +290,10 @@ impl<'a> Trainer<'a> {
 
     /// Writes the networks to a folder that is there.
     fn save_models(&self, dir: &Path) -> Result<()> {
-        self.policy.model.save(dir)?;
+        let companions = self.settings.model.as_deref();
+        self.policy.model.save(dir, companions)?;
         match &self.value {
-            Some(value) => value.model.save(&value_folder(dir)?),
+            Some(value) => value.model.save(&value_folder(dir)?, companions),
             None => Ok(()),
         }
     }
@@ -308,9 +309,10 @@ impl<'a> Trainer<'a> {
             settings: self.settings.clone(),
         };
         checkpoint::write_folder(&checkpoint::path(folder.dir(), self.state.steps), |dir| {
-            self.policy.save(dir)?;
+            let companions = self.settings.model.as_deref();
+            self.policy.save(dir, companions)?;
             if let Some(value) = &self.value {
-                value.save(&value_folder(dir)?)?;
+                value.save(&value_folder(dir)?, companions)?;
             }
             saved.write(dir)
         })?;
