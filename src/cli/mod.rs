@@ -3,6 +3,8 @@
 mod claims;
 mod figure;
 mod input;
+#[cfg(feature = "llm")]
+mod logprobs;
 mod loss;
 mod objectives;
 pub mod output;
@@ -43,6 +45,9 @@ enum Command {
     Problem(problem::Args),
     /// Train by sampling: run an experiment, or the same on your own problem
     Sim(sim::Args),
+    /// Log-probabilities that a language model gives to completions
+    #[cfg(feature = "llm")]
+    Logprobs(logprobs::Args),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -63,6 +68,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Claims(args) => claims::run(&args),
         Command::Problem(args) => problem::run(&args),
         Command::Sim(args) => sim::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Logprobs(args) => logprobs::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

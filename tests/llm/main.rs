@@ -3,6 +3,7 @@
 mod boundary;
 mod data;
 mod fixtures;
+mod logprobs;
 mod micro_batches;
 mod ops;
 mod optimizer;
