@@ -5,6 +5,7 @@ mod data;
 mod families;
 mod fixtures;
 mod folders;
+mod logprobs;
 mod lora;
 mod micro_batches;
 mod ops;
