@@ -11,6 +11,7 @@ mod micro_batches;
 mod ops;
 mod optimizer;
 mod parity;
+mod saved;
 mod schedule;
 mod smoke;
 mod texts;

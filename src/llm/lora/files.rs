@@ -132,7 +132,8 @@ impl Decoder {
             items.push(self.item(format!("{PREFIX}{name}"), vec![name.into()])?);
         }
         let mut staged = Staged::new(dir)?;
-        let json = config.to_json(self.stores_transposed(), reward);
+        let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();
+        let json = config.to_json(&paths, self.stores_transposed(), reward);
         staged.bytes(CONFIG, format!("{json:#}\n").as_bytes())?;
         let items: Vec<&Item> = items.iter().collect();
         let dtype: DType = self.parameters().dtype();
