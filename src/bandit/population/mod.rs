@@ -149,7 +149,12 @@ pub fn evaluate_with(
         }
         Ok(())
     })?;
-    for (x, (prompt, gradient)) in problem.prompts().iter().zip(&mut total.gradient).enumerate() {
+    for (x, (prompt, gradient)) in problem
+        .prompts()
+        .iter()
+        .zip(&mut total.gradient)
+        .enumerate()
+    {
         feed.through(prompt, &trained[x], gradient);
         if !gradient.iter().all(|g| g.is_finite()) || !values[x].is_finite() {
             return Err(Error::invalid(

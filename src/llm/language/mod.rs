@@ -11,11 +11,13 @@
 mod bandit;
 mod population;
 mod strings;
+mod table;
 mod training;
 mod walk;
 
 pub use bandit::{Bandit, normal_rewards, total_variation};
 pub use population::Population;
 pub use strings::{Language, MOST_RESPONSES};
-pub use training::Training;
+pub use table::{Cells, Table};
+pub use training::{Trained, Training};
 pub use walk::walk;

@@ -49,17 +49,24 @@ impl Population {
         let mut prompt = Vec::new();
         // What is held against responses depends on the policy and comes later.
         let (start, none) = (reference.log(), None);
-        examples(problem, &evidence, &feed, start, none, |x, batch, behind| {
-            for (place, behind) in behind.iter().enumerate() {
-                text.slots[place].extend(behind.iter().map(|&a| (x * arms) as u32 + a));
-                text.reward[place].extend(&batch.reward[place]);
-            }
-            text.desirable.extend(&batch.desirable);
-            text.sizes.extend(&batch.sizes);
-            text.weight.extend(&batch.weight);
-            prompt.resize(text.weight.len(), x);
-            Ok(())
-        })?;
+        examples(
+            problem,
+            &evidence,
+            &feed,
+            start,
+            none,
+            |x, batch, behind| {
+                for (place, behind) in behind.iter().enumerate() {
+                    text.slots[place].extend(behind.iter().map(|&a| (x * arms) as u32 + a));
+                    text.reward[place].extend(&batch.reward[place]);
+                }
+                text.desirable.extend(&batch.desirable);
+                text.sizes.extend(&batch.sizes);
+                text.weight.extend(&batch.weight);
+                prompt.resize(text.weight.len(), x);
+                Ok(())
+            },
+        )?;
         if matches!(feed.inputs, InputKind::Singles | InputKind::Rated) {
             text.held = vec![0.0; prompt.len()];
         } else {

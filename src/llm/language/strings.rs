@@ -120,6 +120,28 @@ impl Language {
         tokens
     }
 
+    /// Which response has those tokens.
+    pub fn arm(&self, completion: &[u32]) -> Option<usize> {
+        let (string, ends) = match completion.split_last() {
+            Some((last, string)) if *last == self.boundary() => (string, true),
+            _ => (completion, false),
+        };
+        if string.len() > self.length || ends != (string.len() < self.length) {
+            return None;
+        }
+        let base = self.symbols as usize;
+        let (mut shorter, mut strings, mut index) = (0, 1, 0);
+        for &token in string {
+            if token >= self.symbols {
+                return None;
+            }
+            shorter += strings;
+            strings *= base;
+            index = index * base + token as usize;
+        }
+        Some(shorter + index)
+    }
+
     /// Prompt `x` with response `arm`.
     ///
     /// # Errors
@@ -224,12 +246,17 @@ mod tests {
             assert_eq!(language.responses(), count);
             let all: Vec<Vec<u32>> = (0..count).map(|a| language.completion(a)).collect();
             assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), count);
-            for tokens in &all {
+            for (arm, tokens) in all.iter().enumerate() {
+                assert_eq!(language.arm(tokens), Some(arm));
                 // EOS ends what is short, and is nowhere else.
                 let ends = tokens.last() == Some(&symbols);
                 let string = &tokens[..tokens.len() - usize::from(ends)];
                 assert!(string.iter().all(|&t| t < symbols));
                 assert_eq!(ends, string.len() < length);
+            }
+            let long = vec![0; length + 1];
+            for wrong in [&[][..], &[symbols, symbols], &[0, symbols + 1], &long] {
+                assert_eq!(language.arm(wrong), None);
             }
             assert!(all.is_sorted_by_key(|t| t.iter().filter(|&&t| t < symbols).count()));
         }
