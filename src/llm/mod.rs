@@ -18,6 +18,7 @@ pub mod heads;
 pub mod json;
 pub mod logprobs;
 pub mod lora;
+pub mod language;
 pub mod network;
 pub mod objective;
 pub mod ops;

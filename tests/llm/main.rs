@@ -7,6 +7,7 @@ mod fixtures;
 mod folders;
 mod logprobs;
 mod lora;
+mod language;
 mod micro_batches;
 mod ops;
 mod optimizer;
