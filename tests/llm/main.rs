@@ -17,4 +17,5 @@ mod schedule;
 mod smoke;
 mod texts;
 mod tokenizer;
+mod traces;
 mod train;
