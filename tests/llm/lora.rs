@@ -225,7 +225,12 @@ fn the_reference_of_an_adapter_is_its_base() {
     let before = logits(&model);
     assert!(model.base().is_err());
     model.load_adapter(folder("lora-llama")).unwrap();
-    // Loaded only, the base would still be trained.
+    assert!(model.parameters().iter().all(|p| !p.trainable));
+    // A base that is trained too is no reference.
+    model
+        .parameters_mut()
+        .iter_mut()
+        .for_each(|p| p.trainable = true);
     let error = model.base().unwrap_err().to_string();
     assert!(error.contains("model.embed_tokens.weight"), "{error}");
     model.train_adapter().unwrap();
