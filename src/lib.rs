@@ -1,5 +1,5 @@
 //! **pistar** (π\*) tells what an alignment objective converges to, exactly, on bandits small
-//! enough to solve, and runs the same loss code on tensors.
+//! enough to solve, and trains transformers with the same loss code.
 //!
 //! ```
 //! use pistar::bandit::{Evidence, Problem};
@@ -17,7 +17,7 @@
 //!
 //! The rooms, each importing only those after it: [`verify`] certifies losses, reports on them and
 //! checks what papers claim; [`sim`] trains by sampling and [`continual`] learns task after task;
-//! [`solve`] finds fixed points; [`bandit`] holds problems, laws, policies and datasets; [`loss`] the
+//! `llm` (with the feature of that name) trains transformers; [`solve`] finds fixed points; [`bandit`] holds problems, laws, policies and datasets; [`loss`] the
 //! objectives; [`backend`] the arrays they are written on.
 #![warn(missing_docs)]
 

@@ -3,6 +3,8 @@
 mod claims;
 mod figure;
 mod input;
+#[cfg(feature = "llm")]
+mod logprobs;
 mod loss;
 mod objectives;
 pub mod output;
@@ -48,6 +50,9 @@ enum Command {
     /// Train a transformer on text: objective, model and data to a run's folder
     #[cfg(feature = "llm")]
     Train(Box<train::Args>),
+    /// Log-probabilities that a language model gives to completions
+    #[cfg(feature = "llm")]
+    Logprobs(logprobs::Args),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -72,6 +77,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Sim(args) => sim::run(&args),
         #[cfg(feature = "llm")]
         Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
+        #[cfg(feature = "llm")]
+        Command::Logprobs(args) => logprobs::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

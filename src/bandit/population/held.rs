@@ -11,8 +11,12 @@ pub fn threshold(evidence: &Evidence) -> f64 {
     seen.map(|share| share.mass * share.mean_reward()).sum()
 }
 
-/// The number of each prompt that its single responses are held against: baseline, value or z₀.
-pub(super) fn held_against(
+/// The number of each prompt that its single responses are held against: baseline, value or z₀;
+/// none for other examples. `log_policy` holds the trained number of each arm.
+///
+/// # Errors
+/// A baseline that does not fit the problem, or a value that is to be given and is not.
+pub fn held(
     problem: &Problem,
     evidence: &Evidence,
     feed: &Feed,

@@ -8,7 +8,7 @@ mod rows;
 
 pub use batch::Batch;
 pub use feed::{Feed, Rating, policy_of};
-pub use held::{missing, threshold};
+pub use held::{held, missing, threshold};
 pub use rows::linear_advantage;
 
 use super::evidence::{Comparisons, Evidence};
@@ -16,7 +16,6 @@ use super::problem::{Problem, Prompt};
 use crate::backend::nd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::loss::{InputKind, Inputs, Objective};
-use held::held_against;
 use rows::Rows;
 
 /// Examples a batch holds at most; longer lists stream through in pieces of this size.
@@ -124,15 +123,66 @@ pub fn evaluate_with(
     let trained: Vec<Vec<f64>> = (problem.prompts().iter().zip(logits))
         .map(|(prompt, row)| feed.trained(prompt, row))
         .collect();
-    let held = held_against(problem, evidence, feed, &trained)?;
-    let threshold = threshold(evidence);
+    let held = held(problem, evidence, feed, &trained)?;
     let zeros = held.as_ref().map(|v| vec![0.0; v.len()]);
     let mut total = Evaluation {
         value: 0.0,
-        gradient: Vec::with_capacity(logits.len()),
+        gradient: (trained.iter()).map(|row| vec![0.0; row.len()]).collect(),
         value_gradient: zeros,
         value_at: held.clone(),
     };
+    let (held, mut values) = (held.as_deref(), vec![0.0; trained.len()]);
+    examples(problem, evidence, feed, &trained, held, |x, batch, arms| {
+        let cotangents = engine(batch)?;
+        total.value += cotangents.value;
+        values[x] += cotangents.value;
+        let gradient = &mut total.gradient[x];
+        for (arms, slot) in arms.iter().zip(&cotangents.gradient) {
+            (arms.iter().zip(slot)).for_each(|(&arm, g)| gradient[arm as usize] += g);
+        }
+        // What comes after the slots is the gradient of the number held against them.
+        let slots = arms.iter().filter(|a| !a.is_empty()).count();
+        if let (Some(sum), Some(of_value)) =
+            (&mut total.value_gradient, cotangents.gradient.get(slots))
+        {
+            sum[x] += of_value.iter().sum::<f64>();
+        }
+        Ok(())
+    })?;
+    for (x, (prompt, gradient)) in problem
+        .prompts()
+        .iter()
+        .zip(&mut total.gradient)
+        .enumerate()
+    {
+        feed.through(prompt, &trained[x], gradient);
+        if !gradient.iter().all(|g| g.is_finite()) || !values[x].is_finite() {
+            return Err(Error::invalid(
+                format!("logits[{x}]"),
+                "the loss or its gradient overflows there",
+                "give logits nearer to each other",
+            ));
+        }
+    }
+    Ok(total)
+}
+
+/// Every example of the exact expectation with its probability, prompt by prompt, in batches:
+/// `visit` gets the prompt's index, a batch, and the arms behind each of its slots. `trained` holds
+/// the trained number of each arm and `held` that which each prompt's single responses are held
+/// against (see [`held`]).
+///
+/// # Errors
+/// As [`evaluate`], and those of `visit`.
+pub fn examples(
+    problem: &Problem,
+    evidence: &Evidence,
+    feed: &Feed,
+    trained: &[Vec<f64>],
+    held: Option<&[f64]>,
+    mut visit: impl FnMut(usize, &Batch, &[Vec<u32>; 2]) -> Result<()>,
+) -> Result<()> {
+    let threshold = threshold(evidence);
     for (x, (prompt, evidence)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
         let listed = matches!(evidence.comparisons, Some(Comparisons::Listed { .. }));
         let visits_pairs = match feed.inputs {
@@ -148,48 +198,25 @@ pub fn evaluate_with(
                 arms: prompt.arms(),
             });
         }
-        let mut gradient = vec![0.0; prompt.arms()];
-        if evidence.mass > 0.0 {
-            let rows = Rows {
-                prompt,
-                evidence,
-                feed,
-                log_policy: &trained[x],
-                held: held.as_ref().map_or(0.0, |v| v[x]),
-                threshold: if feed.rating.per_prompt {
-                    evidence.mean_reward()
-                } else {
-                    threshold
-                },
-                x,
-            };
-            rows.stream(|batch, arms| {
-                let cotangents = engine(batch)?;
-                total.value += cotangents.value;
-                for (arms, slot) in arms.iter().zip(&cotangents.gradient) {
-                    (arms.iter().zip(slot)).for_each(|(&arm, g)| gradient[arm as usize] += g);
-                }
-                // What comes after the slots is the gradient of the number held against them.
-                let slots = arms.iter().filter(|a| !a.is_empty()).count();
-                if let (Some(sum), Some(of_value)) =
-                    (&mut total.value_gradient, cotangents.gradient.get(slots))
-                {
-                    sum[x] += of_value.iter().sum::<f64>();
-                }
-                Ok(())
-            })?;
+        if evidence.mass == 0.0 {
+            continue;
         }
-        feed.through(prompt, &trained[x], &mut gradient);
-        if !gradient.iter().all(|g| g.is_finite()) || !total.value.is_finite() {
-            return Err(Error::invalid(
-                format!("logits[{x}]"),
-                "the loss or its gradient overflows there",
-                "give logits nearer to each other",
-            ));
-        }
-        total.gradient.push(gradient);
+        let rows = Rows {
+            prompt,
+            evidence,
+            feed,
+            log_policy: &trained[x],
+            held: held.map_or(0.0, |v| v[x]),
+            threshold: if feed.rating.per_prompt {
+                evidence.mean_reward()
+            } else {
+                threshold
+            },
+            x,
+        };
+        rows.stream(|batch, arms| visit(x, batch, arms))?;
     }
-    Ok(total)
+    Ok(())
 }
 
 /// One finite number per arm.

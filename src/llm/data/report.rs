@@ -68,9 +68,31 @@ impl Report {
     pub fn mean_completion(&self) -> f64 {
         self.completion_tokens as f64 / self.responses as f64
     }
+
+    /// A line for each thing that was done to rows.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.prompts_cut > 0 {
+            notes.push(format!("{} prompts lost their beginning", self.prompts_cut));
+        }
+        if self.completions_cut > 0 {
+            let cut = self.completions_cut;
+            notes.push(format!("{cut} completions lost their end, and EOS"));
+        }
+        if self.apart > 0 {
+            let lines: Vec<String> = self.apart_lines.iter().map(u64::to_string).collect();
+            notes.push(format!(
+                "warning: in {} completions a token spans the end of the prompt; they were \
+                 tokenised apart (first on lines {})",
+                self.apart,
+                lines.join(", ")
+            ));
+        }
+        notes
+    }
 }
 
-/// A line of counts, and one for each thing that was done to rows.
+/// A line of counts, and the [notes](Report::notes).
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(
@@ -82,26 +104,8 @@ impl fmt::Display for Report {
             self.mean_completion(),
             self.longest
         )?;
-        if self.prompts_cut > 0 {
-            write!(f, "\n{} prompts lost their beginning", self.prompts_cut)?;
-        }
-        if self.completions_cut > 0 {
-            write!(
-                f,
-                "\n{} completions lost their end, and EOS",
-                self.completions_cut
-            )?;
-        }
-        if self.apart > 0 {
-            let lines: Vec<String> = self.apart_lines.iter().map(u64::to_string).collect();
-            write!(
-                f,
-                "\nwarning: in {} completions a token spans the end of the prompt; they were \
-                 tokenised apart (first on lines {})",
-                self.apart,
-                lines.join(", ")
-            )?;
-        }
-        Ok(())
+        self.notes()
+            .iter()
+            .try_for_each(|note| write!(f, "\n{note}"))
     }
 }

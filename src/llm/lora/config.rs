@@ -189,12 +189,14 @@ impl AdapterConfig {
         Ok(config)
     }
 
-    /// The file's content. `conv` is GPT-2's way to store matrices; with `reward`, the score head
-    /// is trained and saved too.
-    pub fn to_json(&self, conv: bool, reward: bool) -> Value {
+    /// The file's content, for an adapter of the layers with those paths. `conv` is GPT-2's way to
+    /// store matrices; with `reward`, the score head is trained and saved too.
+    ///
+    /// Layers that were not given by name are listed one by one, as PEFT does for `all-linear`: to
+    /// a pattern PEFT would hold activations and norms too, and fail.
+    pub fn to_json(&self, paths: &[&str], conv: bool, reward: bool) -> Value {
         let target = match &self.target {
-            Target::AllLinear => json!("all-linear"),
-            Target::Pattern(pattern) => json!(pattern),
+            Target::AllLinear | Target::Pattern(_) => json!(paths),
             Target::Names(names) => json!(names),
         };
         let (task, saved) = match reward {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 
-use super::{Adapter, AdapterConfig, HEAD, b_name};
+use super::modules::b_name;
+use super::{Adapter, AdapterConfig, HEAD};
 use crate::error::{Error, Result};
 use crate::llm::decoder::Decoder;
 use crate::llm::heads::ScalarHead;
@@ -18,9 +19,9 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 
 impl Decoder {
-    /// Puts the adapter of a folder in (`adapter_config.json`, `adapter_model.safetensors`). It is
-    /// frozen; [`train_adapter`](Self::train_adapter) trains it. A reward head that was saved with
-    /// it comes too.
+    /// Puts the adapter of a folder in (`adapter_config.json`, `adapter_model.safetensors`), and a
+    /// reward head that was saved with it. The whole model is frozen then;
+    /// [`train_adapter`](Self::train_adapter) trains the adapter.
     ///
     /// # Errors
     /// A file that is missing or broken, a configuration that is not supported, or tensors that do
@@ -63,10 +64,13 @@ impl Decoder {
                 Error::invalid(WEIGHTS, "a tensor is missing", "this is a bug of pistar")
             })
         })?;
-        match score {
-            Some(score) => ScalarHead::Reward.set(self, &score),
-            None => Ok(()),
+        if let Some(score) = score {
+            ScalarHead::Reward.set(self, &score)?;
         }
+        for parameter in self.parameters_mut().iter_mut() {
+            parameter.trainable = false;
+        }
+        Ok(())
     }
 
     /// PEFT saves embeddings and output head too if either is adapted: they must be the base's.
@@ -132,7 +136,8 @@ impl Decoder {
             items.push(self.item(format!("{PREFIX}{name}"), vec![name.into()])?);
         }
         let mut staged = Staged::new(dir)?;
-        let json = config.to_json(self.stores_transposed(), reward);
+        let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();
+        let json = config.to_json(&paths, self.stores_transposed(), reward);
         staged.bytes(CONFIG, format!("{json:#}\n").as_bytes())?;
         let items: Vec<&Item> = items.iter().collect();
         let dtype: DType = self.parameters().dtype();

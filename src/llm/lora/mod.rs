@@ -3,6 +3,7 @@
 
 mod config;
 mod files;
+mod modules;
 
 use std::collections::HashMap;
 
@@ -16,9 +17,9 @@ use super::heads::ScalarHead;
 use super::ops::add_in_place;
 use super::parameters::{Id, Parameter};
 use super::tape::{Node, Tape};
-use super::weights::layout;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
+use modules::{Module, b_name};
 
 /// The output head's path.
 const HEAD: &str = "lm_head";
@@ -43,26 +44,6 @@ pub struct Adapter {
     /// What it is made of.
     pub config: AdapterConfig,
     modules: Vec<Module>,
-}
-
-/// An adapted linear layer of the file: one of ours, or several that share A (GPT-2's `c_attn`).
-#[derive(Debug, Clone)]
-struct Module {
-    /// Its path in transformers.
-    path: String,
-    /// Our names, with `[out, in]`.
-    parts: Vec<(String, [usize; 2])>,
-}
-
-impl Module {
-    fn a(&self) -> (String, [usize; 1]) {
-        let (name, [_, input]) = &self.parts[0];
-        (format!("{name}.lora_A.weight"), [*input])
-    }
-}
-
-fn b_name(part: &str) -> String {
-    format!("{part}.lora_B.weight")
 }
 
 impl Decoder {
@@ -182,60 +163,6 @@ impl Decoder {
         Ok(merged)
     }
 
-    /// The linear layers of the file that a configuration adapts.
-    fn modules(&self, config: &AdapterConfig, all_named: bool) -> Result<Vec<Module>> {
-        let modules = self.linear_modules()?;
-        let paths = || modules.iter().map(|m| m.path.as_str());
-        let picked = config.target.pick(paths(), HEAD)?;
-        let unused = match &config.target {
-            Target::Names(names) if all_named => {
-                (names.iter()).find(|n| !picked.iter().any(|path| config::named(path, n)))
-            }
-            _ => None,
-        };
-        if picked.is_empty() || unused.is_some() {
-            let mut kinds: Vec<&str> = paths().map(|p| p.rsplit('.').next().unwrap_or(p)).collect();
-            kinds.sort_unstable();
-            kinds.dedup();
-            let problem = match unused {
-                Some(name) => format!("no linear layer is called {name}"),
-                None => format!("{:?} matches no linear layer", config.target),
-            };
-            let remedy = format!("there are {}", kinds.join(", "));
-            return Err(Error::invalid("target_modules", problem, remedy));
-        }
-        let is_picked = |m: &Module| picked.contains(&m.path.as_str());
-        Ok(modules.iter().filter(|m| is_picked(m)).cloned().collect())
-    }
-
-    /// All linear layers, as transformers has them.
-    fn linear_modules(&self) -> Result<Vec<Module>> {
-        let Some(config) = self.config() else {
-            let problem = "the model was not made from a config.json";
-            let remedy = "load it, or make it with `from_config`";
-            return Err(Error::invalid("adapter", problem, remedy));
-        };
-        let a = self.architecture();
-        let mut modules: Vec<Module> = layout(config.family, a, false)
-            .into_iter()
-            .filter(|entry| entry.parts[0].1.len() == 2)
-            .filter(|entry| !entry.parts[0].0.contains(".embed_"))
-            .map(|entry| Module {
-                path: bare(&entry.name).into(),
-                parts: (entry.parts.iter())
-                    .map(|(name, shape)| (bare(name).into(), [shape[0], shape[1]]))
-                    .collect(),
-            })
-            .collect();
-        if self.has_head() {
-            modules.push(Module {
-                path: HEAD.into(),
-                parts: vec![(HEAD.into(), [a.vocabulary, a.width])],
-            });
-        }
-        Ok(modules)
-    }
-
     /// Puts an adapter in, frozen.
     fn attach(
         &mut self,
@@ -280,10 +207,6 @@ fn is_lora(name: &str) -> bool {
 
 fn is_head(name: &str) -> bool {
     (ScalarHead::ALL.iter()).any(|head| head.names().contains(&name))
-}
-
-fn bare(name: &str) -> &str {
-    name.strip_suffix(".weight").unwrap_or(name)
 }
 
 fn no_dropout(config: &AdapterConfig) -> Result<()> {

@@ -160,7 +160,13 @@ pub fn after(dir: &Path, names: &[String]) -> Result<()> {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        if is_weights(&name) && !names.contains(&name) {
+        // What an interrupted save left is `.NAME.part`.
+        let part = (name.strip_prefix('.')).and_then(|n| n.strip_suffix(".part"));
+        let stale = match part {
+            Some(name) => is_weights(name),
+            None => is_weights(&name) && !names.contains(&name),
+        };
+        if stale {
             remove(&entry.path())?;
         }
     }

@@ -1,0 +1,146 @@
+//! `pistar logprobs`
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use candle_core::DType;
+use pistar::Error;
+use pistar::llm::data::file::progress_bar;
+use pistar::llm::data::{Form, Settings, Source};
+use pistar::llm::decoder::Decoder;
+use pistar::llm::device::device;
+use pistar::llm::logprobs::log_probs;
+use pistar::llm::staged::Staged;
+use pistar::llm::tokenizer::Tokenizer;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  pistar logprobs --model models/llama --data rows.jsonl | jq '.sum / .count'
+
+A row is {\"prompt\": …, \"completion\": …}, one a line, or {\"text\": …}, all of which is predicted.
+Answers come in the order of the rows, one JSON line each: {\"sum\": …, \"count\": …}, the sum of
+ln π over the completion's tokens and their number, EOS included. docs/data.md says how text becomes
+tokens. All rows are read before the first answer, so that a bad one shows at once.")]
+pub struct Args {
+    /// Folder of the model: config.json, safetensors, tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Rows, JSON lines
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Where answers go; a file is there whole or not at all (`-` is standard output)
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    out: PathBuf,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    device: String,
+    /// Precision of weights and activations; sums are in f64
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Precision,
+    /// Most tokens that are run at once, but for a longer row alone
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
+    batch_tokens: usize,
+    /// Most tokens of prompt and completion: longer completions lose their end, and EOS
+    #[arg(long, value_name = "TOKENS")]
+    max_length: Option<usize>,
+    /// Most tokens of a prompt: longer ones lose their beginning
+    #[arg(long, value_name = "TOKENS")]
+    max_prompt_length: Option<usize>,
+    /// Take completions without text, whose only token is EOS
+    #[arg(long)]
+    allow_empty: bool,
+    /// Refuse prompts whose tokens change when the completion follows
+    #[arg(long)]
+    strict_boundaries: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Precision {
+    F32,
+    F64,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let dtype = match args.dtype {
+        Precision::F32 => DType::F32,
+        Precision::F64 => DType::F64,
+    };
+    let tokenizer = Tokenizer::load(&args.model)?;
+    let model = Decoder::load(&args.model, dtype, &device(&args.device)?)?;
+    tokenizer.fits(model.architecture().vocabulary)?;
+    let settings = Settings {
+        max_length: args.max_length,
+        max_prompt_length: args.max_prompt_length,
+        allow_empty: args.allow_empty,
+        strict_boundaries: args.strict_boundaries,
+    };
+    let context = model.architecture().context;
+    let tokenizer = Arc::new(tokenizer);
+    let mut source = Source::open(
+        &args.data,
+        Form::Demonstration,
+        tokenizer,
+        context,
+        settings,
+    )?;
+    for note in source.survey()?.notes() {
+        eprintln!("{note}");
+    }
+    let batch = args.batch_tokens;
+    if args.out == Path::new("-") {
+        // A line is there as soon as its batch is done; a pipe that closes ends the run.
+        let mut out = io::stdout().lock();
+        return answers(&model, &source, batch, |line| {
+            out.write_all(line).context("standard output: cannot write")
+        });
+    }
+    if args.out.exists() && !args.out.is_file() {
+        // A device or a named pipe has no place to be moved to.
+        let failed = || Error::io(&args.out, "write to");
+        let mut out = BufWriter::new(File::create(&args.out).map_err(failed())?);
+        answers(&model, &source, batch, |line| {
+            out.write_all(line).map_err(failed())
+        })?;
+        return Ok(out.flush().map_err(failed())?);
+    }
+    let name = args.out.file_name().and_then(|name| name.to_str());
+    let (Some(name), Some(folder)) = (name, args.out.parent()) else {
+        let problem = format!("it is `{}`", args.out.display());
+        return Err(Error::invalid("--out", problem, "name a file").into());
+    };
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    // Only folders that are there: a typing mistake makes none.
+    std::fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
+    let mut staged = Staged::new(folder)?;
+    staged.write(name, |out| {
+        answers(&model, &source, batch, |line| out.put(line))
+    })?;
+    Ok(staged.finish()?)
+}
+
+/// One line a row.
+fn answers<E: From<Error>>(
+    model: &Decoder,
+    source: &Source,
+    batch_tokens: usize,
+    mut put: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let bar = progress_bar("log-probabilities", source.len() as u64);
+    log_probs(model, source, batch_tokens, |row| -> Result<(), E> {
+        let failed = |e: serde_json::Error| Error::io("answer", "write")(e.into());
+        let mut line = serde_json::to_vec(&row).map_err(failed)?;
+        line.push(b'\n');
+        put(&line)?;
+        bar.inc(1);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! From tokens to hidden states, log-probabilities and logits.
+
+use candle_core::{DType, Tensor};
+
+use super::{Block, Decoder, Linear, NormWeights};
+use crate::error::{Error, Result};
+use crate::llm::architecture::Norm;
+use crate::llm::lora::{self, Lora};
+use crate::llm::ops::{self, Attention, Starts};
+use crate::llm::parameters::Id;
+use crate::llm::sequence::{Packed, Predictions, Sequence};
+use crate::llm::tape::{Node, Tape};
+
+impl Decoder {
+    /// The last block's output, normalised: `[N, width]` for N packed tokens.
+    ///
+    /// # Errors
+    /// A token beyond the vocabulary, a sequence beyond the context, or a failing device.
+    pub fn hidden(&self, tape: &Tape, packed: &Packed) -> Result<Node> {
+        let a = &self.architecture;
+        self.check(packed)?;
+        let mut x = ops::embedding(tape, &self.node(tape, self.embedding), &packed.tokens)?;
+        if a.embedding_scale != 1.0 {
+            x = ops::scale(tape, &x, a.embedding_scale)?;
+        }
+        if let Some(table) = self.positions {
+            let positions = (packed.starts.windows(2)).flat_map(|w| 0..(w[1] - w[0]) as u32);
+            let positions = positions.collect::<Vec<_>>().into();
+            let p = ops::embedding(tape, &self.node(tape, table), &positions)?;
+            x = ops::add(tape, &x, &p)?;
+        }
+        for block in &self.blocks {
+            let attended = self.attend(tape, block, &x, &packed.starts)?;
+            x = ops::add(tape, &x, &attended)?;
+            let mixed = self.mix(tape, block, &x)?;
+            x = ops::add(tape, &x, &mixed)?;
+        }
+        self.normalise(tape, self.norm, &x)
+    }
+
+    /// ln π of every token of every completion, end to end, `[M]`; `predictions` says whose they
+    /// are.
+    ///
+    /// # Errors
+    /// As [`hidden`](Self::hidden).
+    pub fn log_probs(&self, tape: &Tape, predictions: &Predictions) -> Result<Node> {
+        let hidden = self.hidden(tape, &predictions.packed)?;
+        self.log_probs_of(tape, &hidden, predictions)
+    }
+
+    /// [`log_probs`](Self::log_probs), given the [`hidden`](Self::hidden) of what is fed.
+    ///
+    /// # Errors
+    /// A model without an output head, or a failing device.
+    pub fn log_probs_of(
+        &self,
+        tape: &Tape,
+        hidden: &Node,
+        predictions: &Predictions,
+    ) -> Result<Node> {
+        let hidden = ops::rows(tape, hidden, &predictions.rows)?;
+        ops::token_log_probs(tape, &hidden, &self.head(tape)?, &predictions.targets)
+    }
+
+    /// `Σ ln π` over each completion's tokens, summed in f64.
+    ///
+    /// # Errors
+    /// As [`hidden`](Self::hidden).
+    pub fn sums(&self, sequences: &[&Sequence]) -> Result<Vec<f64>> {
+        let predictions = Predictions::new(sequences);
+        let each = self.log_probs(&Tape::idle(), &predictions)?;
+        let each: Vec<f64> = each.value().to_dtype(DType::F64)?.to_vec1()?;
+        Ok((predictions.starts.windows(2))
+            .map(|w| each[w[0]..w[1]].iter().sum())
+            .collect())
+    }
+
+    /// Logits of every next token: `[N, vocabulary]`.
+    ///
+    /// # Errors
+    /// As [`hidden`](Self::hidden).
+    pub fn logits(&self, packed: &Packed) -> Result<Tensor> {
+        let tape = Tape::idle();
+        let hidden = self.hidden(&tape, packed)?;
+        let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
+        Ok(logits.value().clone())
+    }
+
+    fn attend(&self, tape: &Tape, block: &Block, x: &Node, starts: &Starts) -> Result<Node> {
+        let a = &self.architecture;
+        let x = self.normalise(tape, block.attention_norm, x)?;
+        let mut q = self.linear(tape, block.query, &x)?;
+        let mut k = self.linear(tape, block.key, &x)?;
+        let v = self.linear(tape, block.value, &x)?;
+        if let Some(table) = &self.rope {
+            q = ops::rope(tape, &q, a.heads, table, starts)?;
+            k = ops::rope(tape, &k, a.kv_heads, table, starts)?;
+        }
+        let form = Attention {
+            heads: a.heads,
+            kv_heads: a.kv_heads,
+            head_dim: a.head_dim,
+            scale: (a.head_dim as f64).sqrt().recip(),
+            window: a.window,
+        };
+        let mixed = ops::attention(tape, [&q, &k, &v], &form, starts)?;
+        self.linear(tape, block.output, &mixed)
+    }
+
+    fn mix(&self, tape: &Tape, block: &Block, x: &Node) -> Result<Node> {
+        let x = self.normalise(tape, block.mlp_norm, x)?;
+        let up = self.linear(tape, block.up, &x)?;
+        let f = self.architecture.activation;
+        let inner = match block.gate {
+            Some(gate) => ops::gated(tape, &self.linear(tape, gate, &x)?, &up, f)?,
+            None => ops::activation(tape, &up, f)?,
+        };
+        self.linear(tape, block.down, &inner)
+    }
+
+    fn linear(&self, tape: &Tape, linear: Linear, x: &Node) -> Result<Node> {
+        let bias = linear.bias.map(|b| self.node(tape, b));
+        let y = ops::linear(tape, x, &self.node(tape, linear.weight), bias.as_ref())?;
+        let Some(Lora { a, b, scaling }) = linear.lora else {
+            return Ok(y);
+        };
+        let inner = ops::linear(tape, x, &self.node(tape, a), None)?;
+        let outer = ops::linear(tape, &inner, &self.node(tape, b), None)?;
+        ops::add(tape, &y, &ops::scale(tape, &outer, scaling)?)
+    }
+
+    fn normalise(&self, tape: &Tape, norm: NormWeights, x: &Node) -> Result<Node> {
+        let weight = self.node(tape, norm.weight);
+        let epsilon = self.architecture.epsilon;
+        match (self.architecture.norm, norm.bias) {
+            (Norm::Layer, Some(bias)) => {
+                ops::layer_norm(tape, x, &weight, &self.node(tape, bias), epsilon)
+            }
+            (Norm::Rms { offset }, _) => ops::rms_norm(tape, x, &weight, epsilon, offset),
+            (Norm::Layer, None) => unreachable!("a layer norm is made with its bias"),
+        }
+    }
+
+    fn node(&self, tape: &Tape, id: Id) -> Node {
+        self.parameters.node(tape, id)
+    }
+
+    /// The output head's weight, adapted if it is.
+    fn head(&self, tape: &Tape) -> Result<Node> {
+        let head = self.head.ok_or_else(|| {
+            let problem = "the model has no output head";
+            let remedy = "it was loaded as the body of a reward or value network; load a policy";
+            Error::invalid("lm_head.weight", problem, remedy)
+        })?;
+        let weight = self.node(tape, head.weight);
+        match head.lora {
+            None => Ok(weight),
+            Some(Lora { a, b, scaling }) => {
+                let (a, b) = (self.node(tape, a), self.node(tape, b));
+                lora::adapted(tape, &weight, &a, &b, scaling)
+            }
+        }
+    }
+
+    fn check(&self, packed: &Packed) -> Result<()> {
+        let a = &self.architecture;
+        if let Some(token) = (packed.tokens.iter()).find(|&&t| t as usize >= a.vocabulary) {
+            return Err(Error::invalid(
+                "tokens",
+                format!(
+                    "token {token} is not below the vocabulary's {}",
+                    a.vocabulary
+                ),
+                "use the model's own tokenizer",
+            ));
+        }
+        if packed.longest() > a.context {
+            return Err(Error::invalid(
+                "tokens",
+                format!("a sequence has {} tokens", packed.longest()),
+                format!("the model takes at most {}", a.context),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Folders for transformers and peft to load: `fixtures/check_saved.py` compares the numbers that
+//! are written beside them. Every folder here also loads in ourselves with the same numbers.
+
+use std::fs;
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
+use pistar::llm::decoder::Decoder;
+use pistar::llm::heads::{ScalarHead, Scorer};
+use pistar::llm::lora::{AdapterConfig, Target};
+use pistar::llm::network::Network;
+use pistar::llm::saving::Saving;
+use pistar::llm::sequence::{Packed, Sequence};
+use pistar::llm::tape::Tape;
+use pistar::random::{Purpose, Stream};
+use serde_json::{Value, json};
+
+use crate::fixtures::{Expected, MODELS, folder, numbers};
+
+fn place(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join("saved")
+        .join(name);
+    let _ = fs::remove_dir_all(&dir);
+    dir
+}
+
+fn load(base: &str) -> Decoder {
+    Decoder::load(folder(base), DType::F32, &Device::Cpu).unwrap()
+}
+
+fn body(base: &str) -> Decoder {
+    Decoder::load_body(folder(base), DType::F32, &Device::Cpu).unwrap()
+}
+
+/// Moves every number of the parameters with that in their name.
+fn shake(model: &mut Decoder, part: &str) {
+    let mut stream = Stream::new(7, Purpose::Noise, 0);
+    let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
+    for name in names.iter().filter(|n| n.contains(part)) {
+        let id = model.parameters().find(name).unwrap();
+        let tensor = &model.parameters().get(id).tensor;
+        let moved = numbers(tensor)
+            .iter()
+            .map(|x| x + 0.2 * (stream.uniform() - 0.5))
+            .collect();
+        let moved = Tensor::from_vec::<_, f64>(moved, tensor.dims(), &Device::Cpu).unwrap();
+        model.parameters_mut().set(name, &moved).unwrap();
+    }
+}
+
+fn tokens() -> Vec<Vec<u32>> {
+    Expected::of("llama").sequences
+}
+
+fn logits(model: &Decoder) -> Vec<Vec<f64>> {
+    let one =
+        |tokens: &Vec<u32>| numbers(&model.logits(&Packed::new([tokens.as_slice()])).unwrap());
+    tokens().iter().map(one).collect()
+}
+
+/// A scalar head's numbers, and the model back.
+fn scores(decoder: Decoder, head: ScalarHead) -> (Vec<f64>, Decoder) {
+    let scorer = Scorer { decoder, head };
+    let sequences: Vec<_> = (tokens().into_iter())
+        .map(|tokens| Sequence::new(tokens, 1).unwrap())
+        .collect();
+    let sequences: Vec<_> = sequences.iter().collect();
+    let output = scorer.forward(&Tape::idle(), &sequences).unwrap();
+    (numbers(output.pieces.value()), scorer.decoder)
+}
+
+fn note(dir: &std::path::Path, kind: &str, base: Option<&str>, found: Value) {
+    let note = json!({"kind": kind, "base": base, "sequences": tokens(), "numbers": found});
+    fs::write(dir.join("ours.json"), note.to_string()).unwrap();
+}
+
+#[test]
+fn language_models() {
+    for name in MODELS {
+        let mut model = load(name);
+        shake(&mut model, "");
+        let dir = place(name);
+        let shard = if name == "qwen2" { 8_000 } else { u64::MAX };
+        model
+            .save(
+                &dir,
+                &Saving {
+                    shard,
+                    ..Saving::default()
+                },
+            )
+            .unwrap();
+        let found = logits(&model);
+        note(&dir, "causal", None, json!(found));
+        let again = Decoder::load(&dir, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(logits(&again), found, "{name}");
+    }
+}
+
+#[test]
+fn random_models() {
+    for name in MODELS {
+        let path = folder(name).join("config.json");
+        let model = Decoder::from_config(path, 3, DType::F32, &Device::Cpu).unwrap();
+        let dir = place(&format!("random-{name}"));
+        model.save(&dir, &Saving::default()).unwrap();
+        let found = logits(&model);
+        note(&dir, "causal", None, json!(found));
+        let again = Decoder::load(&dir, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(logits(&again), found, "{name}");
+    }
+}
+
+#[test]
+fn reward_and_value_models() {
+    for name in MODELS {
+        let mut model = body(name);
+        let head = ScalarHead::Reward;
+        head.add(&mut model, 1).unwrap();
+        shake(&mut model, "score");
+        let dir = place(&format!("reward-{name}"));
+        model.save(&dir, &Saving::default()).unwrap();
+        let (found, _) = scores(model, head);
+        note(&dir, "reward", None, json!(found));
+        let mut again = Decoder::load_body(&dir, DType::F32, &Device::Cpu).unwrap();
+        head.load(&mut again, &dir).unwrap();
+        assert_eq!(scores(again, head).0, found, "{name}");
+    }
+    let mut model = load("llama");
+    let head = ScalarHead::Value;
+    head.add(&mut model, 1).unwrap();
+    shake(&mut model, "v_head");
+    let dir = place("value-llama");
+    model.save(&dir, &Saving::default()).unwrap();
+    let (found, _) = scores(model, head);
+    note(&dir, "value", None, json!(found));
+    let mut again = Decoder::load(&dir, DType::F32, &Device::Cpu).unwrap();
+    head.load(&mut again, &dir).unwrap();
+    assert_eq!(scores(again, head).0, found);
+}
+
+#[test]
+fn adapters() {
+    let list = |names: &[&str]| Target::Names(names.iter().map(|&n| n.into()).collect());
+    let cases = [
+        ("llama", Target::AllLinear),
+        ("llama3", list(&["o_proj", "gate_proj"])),
+        ("llama-linear", list(&["lm_head", "k_proj"])),
+        ("mistral", Target::Pattern(r".*\.1\.mlp\..*".into())),
+        ("qwen2", list(&["q_proj", "k_proj", "v_proj"])),
+        ("gemma", Target::AllLinear),
+        ("gpt2", Target::AllLinear),
+    ];
+    for (base, target) in cases {
+        let mut model = load(base);
+        let mut config = AdapterConfig::new(2, 3.0, target);
+        config.rank_stabilised = base == "gemma";
+        model.add_adapter(config, 9).unwrap();
+        shake(&mut model, "lora_");
+        let dir = place(&format!("lora-{base}"));
+        model.save_adapter(&dir).unwrap();
+        let found = logits(&model);
+        note(&dir, "adapter", Some(base), json!(found));
+        let mut again = load(base);
+        again.load_adapter(&dir).unwrap();
+        assert_eq!(logits(&again), found, "{base}");
+        let merged = model.merge().unwrap();
+        let dir = place(&format!("merged-{base}"));
+        merged.save(&dir, &Saving::default()).unwrap();
+        note(&dir, "causal", None, json!(logits(&merged)));
+    }
+    let head = ScalarHead::Reward;
+    let mut model = body("reward");
+    head.load(&mut model, folder("reward")).unwrap();
+    model
+        .add_adapter(AdapterConfig::new(2, 3.0, list(&["q_proj", "v_proj"])), 9)
+        .unwrap();
+    shake(&mut model, "lora_");
+    shake(&mut model, "score");
+    let dir = place("lora-reward");
+    model.save_adapter(&dir).unwrap();
+    let (found, _) = scores(model, head);
+    note(&dir, "reward adapter", Some("reward"), json!(found));
+}
