@@ -10,6 +10,7 @@ mod lora;
 mod micro_batches;
 mod ops;
 mod optimizer;
+mod order;
 mod parity;
 mod schedule;
 mod smoke;
