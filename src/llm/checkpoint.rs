@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const PART: &str = ".part";
 
 /// Begins the names of checkpoints, followed by the number of steps done.
-const CHECKPOINT: &str = "checkpoint-";
+pub const CHECKPOINT: &str = "checkpoint-";
 
 /// A checkpoint's last file: one without it is not complete.
 pub const STATE: &str = "trainer_state.json";

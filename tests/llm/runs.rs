@@ -231,6 +231,43 @@ fn a_run_is_neither_overwritten_nor_changed_by_accident() {
 }
 
 #[test]
+fn what_is_no_runs_is_left_alone() {
+    let place = Place::new(6);
+    let all = |more: &[&'static str]| [&["dpo"], &SHORT[..], more].concat();
+    let model = place.files("model");
+    // The model would be where the run's own goes.
+    for more in [
+        &["--out", "."][..],
+        &["--out", ".", "--overwrite"],
+        &["--out", ".", "--resume"],
+    ] {
+        let error = place.refused(&all(more));
+        assert!(
+            error.contains("./model: a run would write there"),
+            "{error}"
+        );
+    }
+    place.train(&all(&["--out", "run"]));
+    let trained = place.files("run/model");
+    for from in ["run/model", "run/checkpoint-4"] {
+        let error = place.refused(&all(&["--out", "run", "--overwrite", "--model", from]));
+        assert!(
+            error.contains("the run itself would write there"),
+            "{error}"
+        );
+        let more = ["--out", "run", "--overwrite", "--reference", from];
+        let error = place.refused(&all(&more));
+        assert!(
+            error.contains("the run itself would write there"),
+            "{error}"
+        );
+    }
+    assert_eq!(model, place.files("model"));
+    assert_eq!(trained, place.files("run/model"));
+    place.train(&all(&["--out", "next", "--model", "run/model"]));
+}
+
+#[test]
 fn one_process_trains_in_a_folder() {
     let place = Place::new(6);
     fs::create_dir(place.at("run")).unwrap();

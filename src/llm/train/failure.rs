@@ -15,7 +15,6 @@ pub(super) const FILE: &str = "nan-batch.jsonl";
 #[derive(Serialize)]
 struct Line<'a> {
     row: u64,
-    weight: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<Number>,
     responses: Vec<Response<'a>>,
@@ -72,7 +71,6 @@ pub(super) fn lines(stepped: &Stepped) -> Result<String> {
         }
         let line = Line {
             row: example.row,
-            weight: Number(text.weight[i]),
             baseline: batch.baseline.get(i).copied().map(Number),
             responses,
         };

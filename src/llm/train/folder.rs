@@ -29,6 +29,8 @@ pub const METRICS: &str = "metrics.jsonl";
 /// Where the trained network is in the end.
 pub const MODEL: &str = "model";
 const MANIFEST: &str = "manifest.json";
+/// What a run writes besides its settings, its checkpoints and the reference's numbers.
+const FILES: [&str; 4] = [MANIFEST, METRICS, failure::FILE, MODEL];
 const LOCK: &str = ".lock";
 /// Status of a run that is going on, or was interrupted.
 pub const RUNNING: &str = "running";
@@ -126,13 +128,66 @@ impl Claimed {
         json(&path, serde_json::from_str(&text))
     }
 
-    /// Removes that run, but for the reference's numbers, which say what they are of.
+    /// Refuses a folder in which the run would write over what is no run's.
+    ///
+    /// # Errors
+    /// No run was begun in it, and it has a file or folder with a name that a run uses.
+    pub fn free(&self) -> Result<()> {
+        let mut names: Vec<PathBuf> = FILES.map(Into::into).into();
+        names.extend(
+            checkpoint::list(&self.dir)?
+                .into_iter()
+                .map(|(_, path)| path),
+        );
+        match names
+            .into_iter()
+            .map(|n| self.dir.join(n))
+            .find(|n| n.exists())
+        {
+            None => Ok(()),
+            Some(_) if self.dir.join(CONFIG).exists() => Ok(()),
+            Some(name) => Err(Error::invalid(
+                name.display().to_string(),
+                "a run would write there, and it is no run's (there is no config.toml beside it)",
+                "choose another --out",
+            )),
+        }
+    }
+
+    /// Refuses what is read from where the run writes.
+    ///
+    /// # Errors
+    /// A folder that is, or is in, the run's `model` or one of its checkpoints.
+    pub fn apart(&self, place: &str, read: &Path) -> Result<()> {
+        let real = |path: &Path| path.canonicalize().ok();
+        let (Some(own), Some(path)) = (real(&self.dir), real(read)) else {
+            return Ok(());
+        };
+        let name = (path.strip_prefix(own).ok())
+            .and_then(|rest| rest.components().next())
+            .map(|first| first.as_os_str().to_string_lossy().into_owned());
+        match name.is_some_and(|n| n == MODEL || n.starts_with(checkpoint::CHECKPOINT)) {
+            false => Ok(()),
+            true => Err(Error::invalid(
+                format!("{place}: {}", read.display()),
+                "the run itself would write there",
+                "choose another --out",
+            )),
+        }
+    }
+
+    /// Removes the run that was begun in it, if one was, but for the reference's numbers, which say
+    /// what they are of.
     ///
     /// # Errors
     /// If it cannot be removed.
     pub fn clear(&self) -> Result<()> {
+        if !self.dir.join(CONFIG).exists() {
+            return Ok(());
+        }
         checkpoint::prune(&self.dir, 0)?;
-        for name in [CONFIG, MANIFEST, METRICS, failure::FILE, MODEL] {
+        // The settings last: with them goes the sign that the rest is a run's.
+        for name in FILES.into_iter().chain([CONFIG]) {
             checkpoint::discard(&self.dir.join(name))?;
         }
         Ok(())
@@ -148,6 +203,8 @@ impl Claimed {
         let mut options = OpenOptions::new();
         let options = options.append(true).create(true);
         self.new = false;
+        let config = self.dir.join(CONFIG);
+        checkpoint::write_file(&config, settings.to_toml()?.as_bytes())?;
         let rows = options.open(&path).map_err(Error::io(&path, "create"))?;
         let length = rows.metadata().map_err(Error::io(&path, "read"))?.len();
         if length < bytes {
@@ -165,8 +222,6 @@ impl Claimed {
             manifest,
         };
         folder.write_manifest()?;
-        let path = folder.dir().join(CONFIG);
-        checkpoint::write_file(&path, settings.to_toml()?.as_bytes())?;
         Ok(folder)
     }
 }

@@ -25,13 +25,13 @@ pub struct Meter(BTreeMap<String, Fold>);
 impl Meter {
     /// Counts one value among those whose mean is told.
     pub fn mean(&mut self, name: &str, value: f64) {
-        self.add(
-            name,
-            Fold::Mean {
-                sum: value,
-                count: 1.0,
-            },
-        );
+        self.counted(name, value, 1.0);
+    }
+
+    /// The same for a value that counts as so many.
+    fn counted(&mut self, name: &str, value: f64, count: f64) {
+        let sum = value * count;
+        self.add(name, Fold::Mean { sum, count });
     }
 
     /// The value that is told unless another follows.
@@ -68,37 +68,42 @@ impl Meter {
 
     /// What the numbers of a step's responses say. `rewards/…` are the implicit ones, `βu`; of a
     /// pair the preferred response, or else the one with the greater reward, is `chosen`; of a
-    /// ranked list the best one, and the worst is `rejected`.
-    pub fn measure(&mut self, objective: &TextObjective, batch: &Batch) {
+    /// ranked list the best one, and the worst is `rejected`. `rows` is how many examples were read,
+    /// of which one may make several pairs.
+    pub fn measure(&mut self, objective: &TextObjective, batch: &Batch, rows: usize) {
+        // A row counts once, however many pairs it makes.
+        let share = |i: usize| batch.weight[i] * rows as f64;
         if objective.scores() {
-            return self.measure_scores(batch);
+            return self.measure_scores(batch, share);
         }
         let beta = objective.beta();
         let ratio =
             |place: usize, i: usize| batch.log_policy[place][i] - batch.log_reference[place][i];
         let told = |of: [usize; 2]| (beta * ratio(of[0], of[1]), batch.log_policy[of[0]][of[1]]);
-        let mut pair = |chosen: [usize; 2], rejected: [usize; 2]| {
+        let mut pair = |chosen: [usize; 2], rejected: [usize; 2], count: f64| {
             let ((good, good_logp), (bad, bad_logp)) = (told(chosen), told(rejected));
-            self.mean("rewards/chosen", good);
-            self.mean("rewards/rejected", bad);
-            self.mean("rewards/margins", good - bad);
-            self.mean("rewards/accuracies", f64::from(good > bad));
-            self.mean("logps/chosen", good_logp);
-            self.mean("logps/rejected", bad_logp);
+            self.counted("rewards/chosen", good, count);
+            self.counted("rewards/rejected", bad, count);
+            self.counted("rewards/margins", good - bad, count);
+            self.counted("rewards/accuracies", f64::from(good > bad), count);
+            self.counted("logps/chosen", good_logp, count);
+            self.counted("logps/rejected", bad_logp, count);
         };
         match objective.kind() {
-            InputKind::LabelledPairs => (0..batch.len()).for_each(|i| pair([0, i], [1, i])),
+            InputKind::LabelledPairs => {
+                (0..batch.len()).for_each(|i| pair([0, i], [1, i], share(i)))
+            }
             InputKind::ScoredPairs => {
                 (0..batch.len()).for_each(|i| match batch.reward[0][i] >= batch.reward[1][i] {
-                    true => pair([0, i], [1, i]),
-                    false => pair([1, i], [0, i]),
+                    true => pair([0, i], [1, i], share(i)),
+                    false => pair([1, i], [0, i], share(i)),
                 })
             }
             InputKind::Lists if objective.reference() => {
                 let mut start = 0;
                 for &size in batch.sizes.iter() {
                     if size > 1 {
-                        pair([0, start + size - 1], [0, start]);
+                        pair([0, start + size - 1], [0, start], 1.0);
                     }
                     start += size;
                 }
@@ -127,19 +132,23 @@ impl Meter {
             batch.baseline.iter().for_each(|&v| self.mean("value", v));
         }
         if objective.reference() {
+            let pairs = !batch.log_policy[1].is_empty();
             for place in 0..2 {
-                (0..batch.log_policy[place].len())
-                    .for_each(|i| self.mean("log_ratio", ratio(place, i)));
+                for i in 0..batch.log_policy[place].len() {
+                    let count = if pairs { share(i) } else { 1.0 };
+                    self.counted("log_ratio", ratio(place, i), count);
+                }
             }
         }
     }
 
-    fn measure_scores(&mut self, batch: &Batch) {
-        for (&good, &bad) in batch.log_policy[0].iter().zip(&batch.log_policy[1]) {
-            self.mean("accuracy", f64::from(good > bad));
-            self.mean("margin", good - bad);
+    fn measure_scores(&mut self, batch: &Batch, share: impl Fn(usize) -> f64) {
+        let pairs = batch.log_policy[0].iter().zip(&batch.log_policy[1]);
+        for (i, (&good, &bad)) in pairs.enumerate() {
+            self.counted("accuracy", f64::from(good > bad), share(i));
+            self.counted("margin", good - bad, share(i));
             for score in [good, bad] {
-                self.mean("mean_reward", score);
+                self.counted("mean_reward", score, share(i));
                 self.add("min_reward", Fold::Least(score));
                 self.add("max_reward", Fold::Most(score));
             }

@@ -181,7 +181,7 @@ impl<'a> Trainer<'a> {
             text.held.fill(anchor);
         }
         let (mut loss, mut batch) = (0.0, Batch::default());
-        for mut part in self.plan.parts(&text) {
+        for mut part in self.plan.parts(&text, &examples) {
             part.log_reference = self.log_reference(&part.sequences)?;
             let outcome = self.push(&part)?;
             loss += outcome.loss;
@@ -243,7 +243,8 @@ impl<'a> Trainer<'a> {
             meter.mean("value/grad_norm", stepped.value_norm);
             meter.last("value/learning_rate", value.lr() * factor);
         }
-        meter.measure(self.plan.objective(), &stepped.batch);
+        let rows = stepped.examples.len();
+        meter.measure(self.plan.objective(), &stepped.batch, rows);
     }
 
     /// Saves the batch that the run stops at, and forgets its gradient.
@@ -337,8 +338,8 @@ pub fn precompute(plan: &Plan, network: &dyn Network, cache: &mut Cache) -> Resu
     let bar = progress_bar("reference", plan.covering());
     let (before, mut saved) = (cache.len(), Instant::now());
     for done in 0..plan.covering() {
-        let (text, _) = plan.batch(done)?;
-        for part in plan.parts(&text) {
+        let (text, examples) = plan.batch(done)?;
+        for part in plan.parts(&text, &examples) {
             cache.fill(network, &part.sequences, plan.micro_batch())?;
         }
         cache.fill(network, &plan.mismatched(&text)?, plan.micro_batch())?;

@@ -131,10 +131,33 @@ impl<'a> Plan<'a> {
         self.micro_batch
     }
 
-    /// What is run at once, of a step's batch: the same for the policy and the reference, so that
-    /// equal weights give equal numbers, to the last bit.
-    pub fn parts(&self, text: &TextBatch) -> Vec<TextBatch> {
-        text.split(self.objective.kind(), self.micro_batch)
+    /// A step's batch in what is run at once, whole examples each: every response is run once, and
+    /// in the same company by the policy and the reference, so that equal weights give equal
+    /// numbers, to the last bit.
+    pub fn parts(&self, text: &TextBatch, examples: &[Example]) -> Vec<TextBatch> {
+        let mut parts: Vec<(usize, std::ops::Range<usize>)> = Vec::new();
+        for (i, example) in examples.iter().enumerate() {
+            let tokens = example.tokens();
+            match parts.last_mut() {
+                Some((sum, part)) if *sum + tokens <= self.micro_batch => {
+                    *sum += tokens;
+                    part.end = i + 1;
+                }
+                _ => parts.push((tokens, i..i + 1)),
+            }
+        }
+        let mut done = 0;
+        let part = |(_, rows): (usize, std::ops::Range<usize>)| {
+            let mut part = self.objective.batch(&examples[rows]);
+            let here = done..done + part.weight.len();
+            done = here.end;
+            part.weight.copy_from_slice(&text.weight[here.clone()]);
+            if !part.held.is_empty() {
+                part.held.copy_from_slice(&text.held[here]);
+            }
+            part
+        };
+        parts.into_iter().map(part).collect()
     }
 
     /// What z₀ is estimated from, for KTO; else nothing.

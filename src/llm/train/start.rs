@@ -37,6 +37,10 @@ pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> 
         ));
     }
     let settings = settings.resolve()?;
+    claimed.free()?;
+    for (place, path) in read(&settings) {
+        claimed.apart(place, path)?;
+    }
     if let (true, Some(begun)) = (resume, &begun) {
         settings.same(begun)?;
         if claimed.manifest().is_ok_and(|m| m.status == COMPLETE) && from.is_none() {
@@ -51,6 +55,16 @@ pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> 
     let (run, source) = Run::load(&settings, &dir, checkpoint, tell)?;
     run.train(&source, claimed, tell)?;
     Ok(dir)
+}
+
+/// The folders that the run reads models from.
+fn read(settings: &Settings) -> impl Iterator<Item = (&'static str, &Path)> {
+    let model = settings.model.as_deref().map(|dir| ("model", dir));
+    let reference = match &settings.reference {
+        ReferenceSource::Model(dir) => Some(("reference", dir.as_path())),
+        _ => None,
+    };
+    model.into_iter().chain(reference)
 }
 
 /// Where the run is, and the checkpoint that was asked for by name.
