@@ -400,4 +400,6 @@ fn lengths_that_make_no_sense() {
         &["max_prompt_length: it is 0", "1 to 31"],
     );
     lengths(Some(2), Some(1)).unwrap();
+    let unknown: std::result::Result<Settings, _> = toml::from_str("max_lenght = 3");
+    assert!(unknown.unwrap_err().to_string().contains("max_lenght"));
 }

@@ -11,6 +11,7 @@ mod lora;
 mod micro_batches;
 mod ops;
 mod optimizer;
+mod order;
 mod parity;
 mod saved;
 mod schedule;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::values::{Columns, Fault, Parsed, fault, quoted};
 use crate::bandit::population::linear_advantage;
 use crate::loss::{InputKind, Objective};
 
@@ -48,26 +49,6 @@ pub struct Row {
     pub prompt: Option<String>,
     /// In the order of [`Example::responses`](crate::llm::example::Example::responses).
     pub completions: Vec<Completion>,
-}
-
-/// What is wrong with a row, and what would be right.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fault {
-    /// What is wrong.
-    pub problem: String,
-    /// What would be right.
-    pub remedy: String,
-}
-
-/// What was read of a row, or why it cannot be.
-pub type Parsed<T> = Result<T, Fault>;
-
-/// A [`Fault`].
-pub(super) fn fault<T>(problem: impl Into<String>, remedy: impl Into<String>) -> Parsed<T> {
-    Err(Fault {
-        problem: problem.into(),
-        remedy: remedy.into(),
-    })
 }
 
 /// Columns that together make a row; `|` stands between names of the same.
@@ -157,6 +138,10 @@ impl Form {
                 reward,
             })
         };
+        let ranking = |set: Set| match set {
+            RANKED => columns.ranked(),
+            _ => columns.ascending("scores|rewards", 1.0),
+        };
         match (self, *set) {
             (Self::Kind(InputKind::LabelledPairs), PAIR) => {
                 row(vec![one("chosen", 0.0)?, one("rejected", 0.0)?])
@@ -187,7 +172,7 @@ impl Form {
             (Self::Kind(InputKind::Lists), set) => {
                 let mut list = match set {
                     PAIR => vec![one("rejected", 0.0)?, one("chosen", 0.0)?],
-                    set => columns.ranking(set)?,
+                    set => ranking(set)?,
                 };
                 let count = list.len();
                 for (index, completion) in list.iter_mut().enumerate() {
@@ -202,7 +187,7 @@ impl Form {
                 completions: vec![one("text", 0.0)?],
             }),
             (Self::Demonstration, set) => {
-                let best = columns.ranking(set)?.pop().into_iter();
+                let best = ranking(set)?.pop().into_iter();
                 row(best.map(|c| Completion { reward: 0.0, ..c }).collect())
             }
         }
@@ -233,168 +218,5 @@ impl Form {
         let sets: Vec<String> = self.sets().iter().map(|set| quoted(set, ", ")).collect();
         let remedy = format!("{} are read from {}", self.name(), sets.join(", or "));
         Fault { problem, remedy }
-    }
-}
-
-/// `a`, `b` or `c`.
-fn quoted(names: &[&str], between: &str) -> String {
-    let each = names
-        .iter()
-        .map(|name| format!("`{}`", name.replace('|', "` or `")));
-    each.collect::<Vec<_>>().join(between)
-}
-
-/// Columns by name.
-struct Columns<'a>(&'a Map<String, Value>);
-
-impl Columns<'_> {
-    fn names<'n>(&self, names: &'n str) -> Vec<(&'n str, &Value)> {
-        (names.split('|'))
-            .filter_map(|name| Some((name, self.0.get(name)?)))
-            .filter(|(_, value)| !value.is_null())
-            .collect()
-    }
-
-    fn missing(&self, set: &[&'static str]) -> Vec<&'static str> {
-        let absent = |names: &&'static str| self.names(names).is_empty();
-        set.iter().copied().filter(absent).collect()
-    }
-
-    /// The one column of these names.
-    fn get<'n>(&self, names: &'n str) -> Parsed<(&'n str, &Value)> {
-        match self.names(names)[..] {
-            [one] => Ok(one),
-            [] => fault(
-                format!("column {} is missing", quoted(&[names], "")),
-                "give it",
-            ),
-            [(a, _), (b, _), ..] => fault(
-                format!("columns `{a}` and `{b}` mean the same"),
-                "leave one of them out",
-            ),
-        }
-    }
-
-    fn text(&self, name: &str) -> Parsed<String> {
-        let (name, value) = self.get(name)?;
-        string(name, value)
-    }
-
-    fn number(&self, names: &str) -> Parsed<f64> {
-        let (name, value) = self.get(names)?;
-        number(name, value)
-    }
-
-    /// 1 or 0.
-    fn label(&self, name: &str) -> Parsed<f64> {
-        let (name, value) = self.get(name)?;
-        match (value, value.as_f64()) {
-            (Value::Bool(label), _) => Ok(f64::from(u8::from(*label))),
-            (_, Some(label)) if label == 0.0 || label == 1.0 => Ok(label),
-            _ => fault(
-                format!("`{name}` is {value}"),
-                "give true or 1 for desirable, false or 0 for undesirable",
-            ),
-        }
-    }
-
-    /// `completions` with their numbers, two or more.
-    fn list(&self, names: &str) -> Parsed<Vec<Completion>> {
-        let (texts, completions) = entries(self.get("completions")?)?;
-        let (name, numbers) = entries(self.get(names)?)?;
-        if completions.len() != numbers.len() {
-            return fault(
-                format!(
-                    "`{texts}` has {} entries and `{name}` {}",
-                    completions.len(),
-                    numbers.len()
-                ),
-                "give one number for each completion",
-            );
-        }
-        if completions.len() < 2 {
-            let problem = format!("`{texts}` has {} entries", completions.len());
-            return fault(problem, "give two or more");
-        }
-        (completions.iter().zip(numbers).enumerate())
-            .map(|(i, (text, reward))| {
-                let column = format!("{texts}[{i}]");
-                Ok(Completion {
-                    text: string(&column, text)?,
-                    column,
-                    reward: number(&format!("{name}[{i}]"), reward)?,
-                })
-            })
-            .collect()
-    }
-
-    /// `completions` in increasing order of their numbers times `sign`; ties are refused.
-    fn ascending(&self, names: &str, sign: f64) -> Parsed<Vec<Completion>> {
-        let mut list = self.list(names)?;
-        list.sort_by(|a, b| (sign * a.reward).total_cmp(&(sign * b.reward)));
-        if let Some(tie) = list.windows(2).find(|w| w[0].reward == w[1].reward) {
-            let (name, _) = self.get(names)?;
-            return fault(
-                format!("`{name}` has a tie at {}", tie[0].reward),
-                "an order is needed: break the tie or leave one of the completions out",
-            );
-        }
-        Ok(list)
-    }
-
-    /// `completions` from worst to best.
-    fn ranking(&self, set: Set) -> Parsed<Vec<Completion>> {
-        if set != RANKED {
-            return self.ascending("scores|rewards", 1.0);
-        }
-        let list = self.ascending("ranks", -1.0)?;
-        let best = list.last().map_or(0.0, |c| c.reward);
-        if list.iter().any(|c| c.reward.fract() != 0.0) || !(best == 0.0 || best == 1.0) {
-            let ranks: Vec<String> = list.iter().rev().map(|c| c.reward.to_string()).collect();
-            return fault(
-                format!("`ranks` are {}", ranks.join(", ")),
-                "give whole numbers, 0 or 1 for the best",
-            );
-        }
-        Ok(list)
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-fn string(name: &str, value: &Value) -> Parsed<String> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Array(_) | Value::Object(_) => fault(
-            format!("`{name}` is {}", kind(value)),
-            "give a string; conversations are not read yet",
-        ),
-        _ => fault(format!("`{name}` is {}", kind(value)), "give a string"),
-    }
-}
-
-fn number(name: &str, value: &Value) -> Parsed<f64> {
-    match value.as_f64() {
-        Some(number) if number.is_finite() => Ok(number),
-        _ => fault(
-            format!("`{name}` is {}", kind(value)),
-            "give a finite number",
-        ),
-    }
-}
-
-fn entries<'n, 'v>((name, value): (&'n str, &'v Value)) -> Parsed<(&'n str, &'v [Value])> {
-    match value {
-        Value::Array(entries) => Ok((name, entries)),
-        _ => fault(format!("`{name}` is {}", kind(value)), "give a list"),
     }
 }

@@ -10,6 +10,7 @@ pub mod order;
 pub mod report;
 pub mod source;
 pub mod tokenise;
+pub mod values;
 
 pub use columns::Form;
 pub use order::{Batches, Ordering};

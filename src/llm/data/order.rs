@@ -64,8 +64,9 @@ impl Ordering {
     /// seed and epoch, and the lengths of all rows if they are bucketed.
     ///
     /// # Errors
-    /// Buckets without lengths.
+    /// Those of [`check`](Self::check), or buckets without lengths.
     pub fn batches(&self, epoch: u64, rows: usize, lengths: Option<&[u32]>) -> Result<Batches> {
+        self.check(rows)?;
         let mut stream = Stream::new(self.seed, Purpose::Order, epoch);
         let mut rows: Vec<u32> = (0..rows as u32).collect();
         stream.shuffle(&mut rows);

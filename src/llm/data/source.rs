@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::columns::{Fault, Form};
+use super::columns::Form;
 use super::file::{JsonLines, progress_bar};
 use super::order::{Batches, Ordering};
 use super::report::Report;
 use super::tokenise::{Notes, Settings, Tokeniser};
+use super::values::Fault;
 use crate::error::Result;
 use crate::llm::example::Example;
 use crate::llm::tokenizer::Tokenizer;
@@ -119,9 +120,8 @@ impl Source {
     /// The batches of an epoch.
     ///
     /// # Errors
-    /// Those of [`Ordering::check`]; buckets before [`survey`](Self::survey), which finds lengths.
+    /// Those of [`Ordering::batches`]: [`survey`](Self::survey) finds the lengths for buckets.
     pub fn batches(&self, ordering: &Ordering, epoch: u64) -> Result<Batches> {
-        ordering.check(self.len())?;
         let lengths = self
             .surveyed
             .as_ref()

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{Completion, Parsed, Row, fault};
+use super::columns::{Completion, Row};
+use super::values::{Parsed, fault};
 use crate::error::{Error, Result};
 use crate::llm::example::{Example, Response};
 use crate::llm::sequence::Sequence;
