@@ -11,7 +11,9 @@ use pistar::llm::train::{CONFIG, Settings, train};
 use super::output;
 
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_override_self = true,
+    after_help = "\
 Examples:
   pistar train sft --model llama --data demos.jsonl --epochs 3 --out runs/sft
   pistar train dpo --model runs/sft/model --data pairs.jsonl --lora-rank 16 --lr 1e-4
@@ -21,7 +23,8 @@ Examples:
 Every flag is also a field of --config, with _ for -; flags win over the file, the file over the
 defaults. The run's folder gets config.toml (runs the same again), manifest.json, metrics.jsonl,
 checkpoint-N/ and, at the end, model/. A run that was killed goes on with --resume as if nothing had
-happened, to the last bit. docs/train.md says more.")]
+happened, to the last bit. docs/train.md says more."
+)]
 pub struct Args {
     #[command(flatten)]
     settings: Settings,

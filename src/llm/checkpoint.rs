@@ -1,7 +1,10 @@
 //! Files and folders that are there whole or not at all, whenever the power goes.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 
@@ -58,6 +61,19 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
         fs::rename(&part, path).map_err(io("write to"))?;
     }
     sync_parent(path).map_err(io("write to"))
+}
+
+/// Writes tensors to a file of a folder that nobody sees yet, one after the other.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<()> {
+    // candle's own file can be read by its owner only.
+    let usual = File::create(path).and_then(|f| f.metadata());
+    let usual = usual.map_err(Error::io(path, "create"))?.permissions();
+    let failed = |e: candle_core::Error| Error::io(path, "write to")(std::io::Error::other(e));
+    candle_core::safetensors::save(tensors, path).map_err(failed)?;
+    fs::set_permissions(path, usual).map_err(Error::io(path, "write to"))
 }
 
 /// Where the checkpoint after that many steps is.

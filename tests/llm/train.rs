@@ -2,33 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::example::{Example, Response};
-use pistar::llm::network::Network;
+use pistar::llm::heads::{ScalarHead, Scorer};
 use pistar::llm::objective::TextObjective;
+use pistar::llm::parameters::Parameters;
 use pistar::llm::reference::Reference;
 use pistar::llm::sequence::Sequence;
-use pistar::llm::train::{Model, Plan, Settings, Stepped, Trainer};
+use pistar::llm::train::{Learner, Model, Plan, Settings, TokenReduction, Trainer};
 use pistar::loss::InputKind;
 use pistar::random::{Purpose, Stream};
 
 use crate::smoke::tiny;
 
-/// Settings of a short run.
+/// Settings of a short run: three steps over eight examples.
 pub fn settings(objective: &str) -> Settings {
-    let with = |objective: &str, name, number| (objective == name).then_some(number);
+    let with = |name, number| (objective == name).then_some(number);
     Settings {
         objective: Some(objective.into()),
-        margin: with(objective, "advantage-model-distinct", 2.0),
-        baseline: with(objective, "pg", 0.3),
+        margin: with("advantage-model-distinct", 2.0),
+        baseline: with("pg", 0.3),
         beta: 0.3,
-        lr: Some(1e-2),
+        lr: Some(0.1),
         steps: Some(3),
+        batch: 8,
         ..Settings::default()
     }
-    .resolve()
-    .unwrap()
 }
 
 /// Eight examples of ragged lengths.
@@ -60,20 +60,638 @@ pub fn examples(kind: InputKind) -> Vec<Example> {
         .collect()
 }
 
-pub fn model(seed: u64) -> Decoder {
-    Decoder::random(tiny(), 0.3, seed, DType::F64, &Device::Cpu).unwrap()
+fn decoder(seed: u64, dtype: DType) -> Decoder {
+    Decoder::random(tiny(), 0.3, seed, dtype, &Device::Cpu).unwrap()
+}
+
+fn scorer(head: ScalarHead, seed: u64) -> Box<dyn Model> {
+    let mut decoder = decoder(seed, DType::F64);
+    head.add(&mut decoder, seed).unwrap();
+    Box::new(Scorer { decoder, head })
+}
+
+/// A trainer whose policy and reference are random models of those seeds.
+fn trainer<'a>(
+    settings: &'a Settings,
+    examples: &'a Vec<Example>,
+    [policy, reference]: [u64; 2],
+) -> Trainer<'a> {
+    let objective = settings.objective().unwrap();
+    let reference = match objective.reference() {
+        true => Reference::Live(Box::new(decoder(reference, DType::F64))),
+        false => Reference::None,
+    };
+    let policy = match objective.scores() {
+        true => scorer(ScalarHead::Reward, policy),
+        false => Box::new(decoder(policy, DType::F64)),
+    };
+    let value = objective.value().then(|| scorer(ScalarHead::Value, 3));
+    let plan = Plan::new(settings, 32, examples).unwrap();
+    Trainer::new(settings, plan, policy, value, reference).unwrap()
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    let flat = tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap();
+    flat.to_vec1().unwrap()
+}
+
+fn weights(parameters: &Parameters) -> Vec<f64> {
+    parameters.iter().flat_map(|p| numbers(&p.tensor)).collect()
+}
+
+/// Copies of all tensors of the policy and the value network.
+fn tensors(trainer: &Trainer) -> Vec<Tensor> {
+    let learners = std::iter::once(&trainer.policy).chain(&trainer.value);
+    let parameters = learners.flat_map(|l| l.model.parameters().iter());
+    parameters.map(|p| p.tensor.copy().unwrap()).collect()
+}
+
+/// The gradient that a learner was left with, 0 where none arrived.
+fn gradient(learner: &mut Learner) -> Vec<f64> {
+    let each = learner.model.parameters().iter().enumerate();
+    let all = each.flat_map(|(i, p)| match learner.gradients.get(i) {
+        Some(gradient) => numbers(gradient),
+        None => vec![0.0; p.tensor.elem_count()],
+    });
+    let all = all.collect();
+    learner.gradients.clear();
+    all
+}
+
+/// Loss and gradient of the first step, the value network's after the policy's.
+fn first(settings: &Settings, examples: &Vec<Example>, seeds: [u64; 2]) -> (f64, Vec<f64>) {
+    let mut trainer = trainer(settings, examples, seeds);
+    let loss = trainer.gradient().unwrap().loss;
+    let mut all = gradient(&mut trainer.policy);
+    if let Some(value) = &mut trainer.value {
+        all.extend(gradient(value));
+    }
+    (loss, all)
+}
+
+fn close(a: &[f64], b: &[f64], what: &str) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    let size = a.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() <= 1e-12 * size, "{what}: {a} {b}");
+    }
+}
+
+fn reductions(objective: &str) -> Vec<Option<TokenReduction>> {
+    let objective = settings(objective).objective().unwrap();
+    match objective.scores() {
+        true => vec![None],
+        false => vec![Some(TokenReduction::Sum), Some(TokenReduction::Mean), None],
+    }
 }
 
 #[test]
-fn it_runs() {
-    let settings = settings("dpo");
-    let examples = examples(InputKind::LabelledPairs);
-    let plan = Plan::new(&settings, 16, &examples).unwrap();
-    let reference = Reference::Live(Box::new(model(1)));
-    let mut trainer = Trainer::new(&settings, plan, Box::new(model(1)), None, reference).unwrap();
-    for _ in 0..3 {
-        let stepped = trainer.step(None).unwrap();
-        println!("{} {}", stepped.loss, stepped.norm);
+fn weights_and_metrics_do_not_know_the_pieces() {
+    for (name, _) in TextObjective::table() {
+        for token_reduction in reductions(name) {
+            let run = |batch, accumulation, micro_batch_tokens| {
+                let settings = Settings {
+                    token_reduction,
+                    batch,
+                    accumulation,
+                    micro_batch_tokens,
+                    // Small steps where the gradient is small: what is compared is not rounding.
+                    adam_epsilon: 1.0,
+                    ..settings(name)
+                }
+                .resolve()
+                .unwrap();
+                let examples = examples(settings.objective().unwrap().kind());
+                let mut trainer = trainer(&settings, &examples, [1, 2]);
+                for _ in 0..3 {
+                    trainer.step(None).unwrap();
+                }
+                let value = trainer
+                    .value
+                    .as_ref()
+                    .map(|v| weights(v.model.parameters()));
+                let metrics: BTreeMap<String, f64> = trainer.state.meter.take();
+                (weights(trainer.policy.model.parameters()), value, metrics)
+            };
+            let one = run(8, 1, usize::MAX);
+            for (batch, accumulation, tokens) in [
+                (1, 8, usize::MAX),
+                (2, 4, 30),
+                (4, 2, 12),
+                (8, 1, 7),
+                (8, 1, 1),
+            ] {
+                let what = format!("{name} {batch}×{accumulation} {tokens}");
+                let other = run(batch, accumulation, tokens);
+                close(&one.0, &other.0, &what);
+                close(
+                    &one.1.clone().unwrap_or_default(),
+                    &other.1.unwrap_or_default(),
+                    &what,
+                );
+                assert!(one.2.keys().eq(other.2.keys()), "{what}");
+                let metrics = |of: &BTreeMap<String, f64>| of.values().copied().collect::<Vec<_>>();
+                close(&metrics(&one.2), &metrics(&other.2), &what);
+            }
+        }
     }
-    panic!("{:?}", trainer.state);
+}
+
+#[test]
+fn every_name_has_its_own_gradient() {
+    let all: Vec<_> = TextObjective::table()
+        .map(|(name, _)| {
+            let settings = settings(name).resolve().unwrap();
+            let kind = settings.objective().unwrap().kind();
+            // These seeds give KTO a z₀ that is not 0.
+            (name, kind, first(&settings, &examples(kind), [2, 1]))
+        })
+        .collect();
+    // The same number with the square completed.
+    let same = [["copg", "copg-completed"]];
+    for (i, (a, kind, (_, one))) in all.iter().enumerate() {
+        assert!(one.iter().any(|g| *g != 0.0), "{a}");
+        for (b, _, (_, other)) in all[..i].iter().filter(|(_, k, _)| k == kind) {
+            let size = one.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+            let differs = (one.len() != other.len())
+                || (one.iter().zip(other)).any(|(a, b)| (a - b).abs() > 1e-3 * size);
+            assert_eq!(differs, !same.contains(&[*b, *a]), "{b} {a}");
+        }
+    }
+}
+
+/// What each loss is where every log-ratio is 0, if that does not depend on the data; β = 0.3.
+fn at_the_reference(name: &str) -> Option<f64> {
+    let beta: f64 = 0.3;
+    match name {
+        "dpo" => Some(2f64.ln()),
+        "ipo" => Some((0.5 / beta).powi(2)),
+        "ipo-copg" => Some(0.25),
+        "ipo-gpo" | "slic" => Some(1.0),
+        "copg" | "copg-completed" => Some(0.0),
+        "kto" | "kto-no-kl" => Some(0.5),
+        _ => None,
+    }
+}
+
+#[test]
+fn at_the_first_step_every_log_ratio_is_zero() {
+    for (name, _) in TextObjective::table() {
+        for token_reduction in [TokenReduction::Sum, TokenReduction::Mean] {
+            for micro_batch_tokens in [usize::MAX, 20, 1] {
+                let settings = Settings {
+                    micro_batch_tokens,
+                    ..settings(name)
+                };
+                let objective = settings.objective().unwrap();
+                if !objective.reference() {
+                    continue;
+                }
+                let settings = Settings {
+                    token_reduction: Some(token_reduction),
+                    ..settings
+                };
+                let examples = examples(objective.kind());
+                let step = trainer(&settings, &examples, [1, 1]).gradient().unwrap();
+                assert_eq!(step.batch.log_policy, step.batch.log_reference, "{name}");
+                assert!(step.batch.log_policy[0].iter().all(|l| *l < 0.0), "{name}");
+                if let Some(loss) = at_the_reference(name) {
+                    assert!((step.loss - loss).abs() < 1e-15, "{name}: {}", step.loss);
+                }
+                if name == "dpo" {
+                    assert_eq!(step.loss, 2f64.ln());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn token_reduction_is_of_policy_and_reference_alike() {
+    for (name, _) in TextObjective::table() {
+        let sums = settings(name);
+        let objective = sums.objective().unwrap();
+        if !objective.reference() {
+            continue;
+        }
+        let means = Settings {
+            token_reduction: Some(TokenReduction::Mean),
+            ..sums.clone()
+        };
+        let examples = examples(objective.kind());
+        let sums = trainer(&sums, &examples, [1, 2]).gradient().unwrap();
+        let means = trainer(&means, &examples, [1, 2]).gradient().unwrap();
+        for (place, slots) in sums.text.slots.iter().enumerate() {
+            for (i, &slot) in slots.iter().enumerate() {
+                let count = sums.text.sequences[slot as usize].completion().len() as f64;
+                for of in [0, 1] {
+                    let number = |batch: &pistar::bandit::population::Batch| {
+                        [&batch.log_policy, &batch.log_reference][of][place][i]
+                    };
+                    let (sum, mean) = (number(&sums.batch), number(&means.batch));
+                    assert!((sum / count - mean).abs() < 1e-13, "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sft_is_the_mean_over_the_tokens_of_the_step() {
+    let settings = settings("sft").resolve().unwrap();
+    assert_eq!(settings.token_reduction, Some(TokenReduction::Batch));
+    let examples = examples(InputKind::Lists);
+    let best: Vec<&Sequence> = (examples.iter())
+        .map(|e| &e.responses.last().unwrap().sequence)
+        .collect();
+    let sums = decoder(1, DType::F64).sums(&best).unwrap();
+    let tokens: usize = best.iter().map(|s| s.completion().len()).sum();
+    let loss = trainer(&settings, &examples, [1, 2])
+        .gradient()
+        .unwrap()
+        .loss;
+    assert!((loss + sums.iter().sum::<f64>() / tokens as f64).abs() < 1e-13);
+}
+
+#[test]
+fn another_example_adds_its_own_gradient_and_nothing_else() {
+    for (name, _) in TextObjective::table() {
+        let settings = settings(name);
+        let objective = settings.objective().unwrap();
+        // Those two couple the examples of a batch by definition: by z₀, and by their tokens.
+        if objective.anchored() || objective.token_reduction() == TokenReduction::Batch {
+            continue;
+        }
+        let all = examples(objective.kind());
+        let (seven, last) = (all[..7].to_vec(), all[7..].to_vec());
+        let settings = Settings {
+            shuffle: false,
+            ..settings
+        };
+        let of = |examples: &Vec<Example>| {
+            let settings = Settings {
+                batch: examples.len(),
+                ..settings.clone()
+            };
+            first(&settings, examples, [1, 2])
+        };
+        let (whole, seven, last) = (of(&all), of(&seven), of(&last));
+        let sum = |a: f64, b: f64| (7.0 * a + b) / 8.0;
+        assert!((whole.0 - sum(seven.0, last.0)).abs() < 1e-12, "{name}");
+        let sums: Vec<f64> = (seven.1.iter().zip(&last.1))
+            .map(|(a, b)| sum(*a, *b))
+            .collect();
+        close(&whole.1, &sums, name);
+    }
+}
+
+#[test]
+fn pairs_know_which_response_is_which_and_only_that() {
+    for (name, _) in TextObjective::table() {
+        let settings = settings(name);
+        let objective = settings.objective().unwrap();
+        let pairs = [InputKind::ScoredPairs, InputKind::LabelledPairs];
+        if !pairs.contains(&objective.kind()) {
+            continue;
+        }
+        let examples = examples(objective.kind());
+        let mut swapped = examples.clone();
+        swapped.iter_mut().for_each(|e| e.responses.reverse());
+        let (a, b) = (
+            first(&settings, &examples, [1, 2]),
+            first(&settings, &swapped, [1, 2]),
+        );
+        if objective.kind() == InputKind::ScoredPairs {
+            assert!((a.0 - b.0).abs() < 1e-12, "{name}");
+            close(&a.1, &b.1, name);
+            continue;
+        }
+        assert!((a.0 - b.0).abs() > 1e-3, "{name}");
+        if objective.reference() {
+            // At the reference, a preference one way is the opposite of the other.
+            let (a, b) = (
+                first(&settings, &examples, [1, 1]),
+                first(&settings, &swapped, [1, 1]),
+            );
+            let negated: Vec<f64> = b.1.iter().map(|g| -g).collect();
+            close(&a.1, &negated, name);
+        }
+    }
+}
+
+#[test]
+fn a_reward_of_zero_is_a_reward() {
+    // Contrasts see differences of rewards only: 0 must count like any other number.
+    for name in [
+        "copg",
+        "copg-completed",
+        "copg-squared",
+        "rloo",
+        "dro-v-eliminated",
+    ] {
+        let settings = settings(name);
+        let kind = settings.objective().unwrap().kind();
+        let mut examples = examples(kind);
+        for (i, response) in (examples.iter_mut())
+            .flat_map(|e| &mut e.responses)
+            .enumerate()
+        {
+            response.reward = f64::from(i as u32 % 2);
+        }
+        let mut shifted = examples.clone();
+        let responses = shifted.iter_mut().flat_map(|e| &mut e.responses);
+        responses.for_each(|r| r.reward += 5.0);
+        let (a, b) = (
+            first(&settings, &examples, [1, 2]),
+            first(&settings, &shifted, [1, 2]),
+        );
+        close(&a.1, &b.1, name);
+    }
+    // A baseline b is a reward that is b less: at reward 0, the gradient is that of −b.
+    let mut examples = examples(InputKind::Singles);
+    examples
+        .iter_mut()
+        .for_each(|e| e.responses[0].reward = 0.0);
+    let with_baseline = first(&settings("pg"), &examples, [1, 2]);
+    examples
+        .iter_mut()
+        .for_each(|e| e.responses[0].reward = -0.3);
+    let without = first(&settings("pg-zero"), &examples, [1, 2]);
+    close(&with_baseline.1, &without.1, "pg");
+}
+
+#[test]
+fn kto_weighs_its_examples_and_holds_an_estimate_of_the_divergence_against_them() {
+    let settings = Settings {
+        shuffle: false,
+        ..settings("kto")
+    };
+    let examples = examples(InputKind::Rated);
+    let step = trainer(&settings, &examples, [2, 1]).gradient().unwrap();
+    let sequence = |i: usize| &examples[i % 8].responses[0].sequence;
+    let mismatched: Vec<Sequence> = (0..8)
+        .map(|i| {
+            let tokens = [sequence(i).prompt(), sequence(i + 1).completion()].concat();
+            Sequence::new(tokens, sequence(i).prompt().len()).unwrap()
+        })
+        .collect();
+    let all: Vec<&Sequence> = mismatched.iter().collect();
+    let sums = |seed| decoder(seed, DType::F64).sums(&all).unwrap();
+    let mean = (sums(2).iter().zip(sums(1)))
+        .map(|(p, r)| p - r)
+        .sum::<f64>()
+        / 8.0;
+    assert!(mean > 0.1, "the example shows nothing: {mean}");
+    assert!(step.batch.baseline.iter().all(|z| (z - mean).abs() < 1e-12));
+    // The other way round it is negative, and held at 0.
+    let other = trainer(&settings, &examples, [1, 2]).gradient().unwrap();
+    assert!(other.batch.baseline.iter().all(|z| *z == 0.0));
+
+    let weighted = Settings {
+        desirable_weight: 2.0,
+        undesirable_weight: 0.5,
+        ..settings.clone()
+    };
+    let step = trainer(&weighted, &examples, [1, 2]).gradient().unwrap();
+    for (weight, desirable) in step.batch.weight.iter().zip(&step.batch.desirable) {
+        assert_eq!(*weight, if *desirable == 1.0 { 0.25 } else { 0.0625 });
+    }
+
+    for batch in [1, 7] {
+        let alone = Settings {
+            batch,
+            ..settings.clone()
+        };
+        let error = Plan::new(&alone, 32, &examples).err().unwrap().to_string();
+        assert!(
+            error.contains("batch") && error.contains("kto-no-kl"),
+            "{error}"
+        );
+        let whole = Settings {
+            drop_last: true,
+            ..alone
+        };
+        assert_eq!(Plan::new(&whole, 32, &examples).is_ok(), batch == 7);
+    }
+}
+
+#[test]
+fn a_learning_rate_of_zero_changes_nothing_and_decay_only_matrices() {
+    for (name, _) in TextObjective::table() {
+        let run = |lr, weight_decay| {
+            let settings = Settings {
+                lr: Some(lr),
+                weight_decay,
+                ..settings(name)
+            }
+            .resolve()
+            .unwrap();
+            let examples = examples(settings.objective().unwrap().kind());
+            let mut trainer = trainer(&settings, &examples, [1, 2]);
+            let before = tensors(&trainer);
+            trainer.step(None).unwrap();
+            let after = tensors(&trainer);
+            (before, after)
+        };
+        let (before, after) = run(0.0, 0.5);
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(numbers(before), numbers(after), "{name}");
+        }
+        let (before, plain) = run(0.1, 0.0);
+        let (_, decayed) = run(0.1, 0.5);
+        for ((before, plain), decayed) in before.iter().zip(&plain).zip(&decayed) {
+            // The output head of a network of scores gets no gradient, and so no step.
+            if before.dims().len() < 2 || numbers(plain) == numbers(before) {
+                assert_eq!(numbers(plain), numbers(decayed), "{name}");
+                continue;
+            }
+            let each = numbers(before).into_iter().zip(numbers(plain));
+            for ((before, plain), decayed) in each.zip(numbers(decayed)) {
+                assert!(
+                    (plain - decayed - 0.1 * 0.5 * before).abs() < 1e-15,
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_that_is_not_finite_is_not_taken() {
+    for (name, _) in TextObjective::table() {
+        let settings = settings(name).resolve().unwrap();
+        let examples = examples(settings.objective().unwrap().kind());
+        let mut trainer = trainer(&settings, &examples, [1, 2]);
+        let embedding = &trainer
+            .policy
+            .model
+            .parameters()
+            .iter()
+            .next()
+            .unwrap()
+            .tensor;
+        let row = Tensor::full(f64::INFINITY, (1, embedding.dims()[1]), &Device::Cpu).unwrap();
+        embedding.slice_set(&row, 0, 3).unwrap();
+        let before = weights(trainer.policy.model.parameters());
+        let value = |t: &Trainer| t.value.as_ref().map(|v| weights(v.model.parameters()));
+        let value_before = value(&trainer);
+        let error = trainer.step(None).err().unwrap().to_string();
+        assert!(error.contains("step 1: the loss is NaN"), "{name}: {error}");
+        assert_eq!(weights(trainer.policy.model.parameters()), before, "{name}");
+        assert_eq!(value(&trainer), value_before, "{name}");
+        assert_eq!(trainer.state.steps, 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_trained_on_text_is_refused_by_name() {
+    let error = |settings: Settings| settings.resolve().unwrap_err().to_string();
+    for name in [
+        "pg-value",
+        "dro-constant",
+        "kto-per-prompt",
+        "advantage-model",
+    ] {
+        let error = error(settings(name));
+        assert!(
+            error.contains(name) && error.contains("cannot be trained on text"),
+            "{error}"
+        );
+        assert!(error.contains("use one of sft, reward-model"), "{error}");
+    }
+    assert!(error(settings("dop")).contains("`dop` is not known"));
+    assert!(error(Settings::default()).contains("objective: it is missing"));
+    let base = || settings("dpo");
+    for (place, bad) in [
+        (
+            "beta",
+            Settings {
+                beta: 0.0,
+                ..base()
+            },
+        ),
+        (
+            "beta",
+            Settings {
+                beta: f64::NAN,
+                ..base()
+            },
+        ),
+        (
+            "margin",
+            Settings {
+                margin: Some(1.0),
+                ..base()
+            },
+        ),
+        (
+            "baseline",
+            Settings {
+                baseline: Some(1.0),
+                ..base()
+            },
+        ),
+        (
+            "margin",
+            Settings {
+                margin: None,
+                ..settings("advantage-model-distinct")
+            },
+        ),
+        (
+            "baseline",
+            Settings {
+                baseline: None,
+                ..settings("pg")
+            },
+        ),
+        (
+            "desirable_weight",
+            Settings {
+                desirable_weight: 2.0,
+                ..base()
+            },
+        ),
+        (
+            "token_reduction",
+            Settings {
+                token_reduction: Some(TokenReduction::Batch),
+                ..base()
+            },
+        ),
+        (
+            "lr",
+            Settings {
+                lr: Some(-1.0),
+                ..base()
+            },
+        ),
+        (
+            "clip",
+            Settings {
+                clip: f64::INFINITY,
+                ..base()
+            },
+        ),
+        (
+            "epochs",
+            Settings {
+                epochs: 0.0,
+                ..base()
+            },
+        ),
+        (
+            "steps",
+            Settings {
+                steps: Some(0),
+                ..base()
+            },
+        ),
+        ("batch", Settings { batch: 0, ..base() }),
+        (
+            "accumulation",
+            Settings {
+                accumulation: 0,
+                ..base()
+            },
+        ),
+        (
+            "micro_batch_tokens",
+            Settings {
+                micro_batch_tokens: 0,
+                ..base()
+            },
+        ),
+        (
+            "log_every",
+            Settings {
+                log_every: 0,
+                ..base()
+            },
+        ),
+        (
+            "warmup",
+            Settings {
+                warmup: 1.5,
+                ..base()
+            },
+        ),
+        (
+            "value_lr",
+            Settings {
+                value_lr: Some(0.1),
+                ..base()
+            },
+        ),
+        (
+            "lora_alpha",
+            Settings {
+                lora_alpha: Some(4.0),
+                ..base()
+            },
+        ),
+    ] {
+        let error = error(bad);
+        assert!(error.starts_with(&format!("{place}")), "{place}: {error}");
+    }
 }

@@ -4,11 +4,9 @@ use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
+use super::Stepped;
 use super::folder::json;
-use crate::bandit::population::Batch;
 use crate::error::Result;
-use crate::llm::batch::TextBatch;
-use crate::llm::example::Example;
 
 /// Its name in the run's folder.
 pub(super) const FILE: &str = "nan-batch.jsonl";
@@ -44,9 +42,14 @@ impl Serialize for Number {
     }
 }
 
-/// The examples of a step as JSON lines, with the numbers of their responses (`text` gives the
-/// order in which `batch` has them).
-pub(super) fn lines(examples: &[Example], text: &TextBatch, batch: &Batch) -> Result<String> {
+/// The examples of a step as JSON lines, with the numbers of their responses.
+pub(super) fn lines(stepped: &Stepped) -> Result<String> {
+    let Stepped {
+        batch,
+        text,
+        examples,
+        ..
+    } = stepped;
     // What a sequence came to, found through the places that it stands at.
     let mut found = vec![[f64::NAN; 2]; text.sequences.len()];
     for (place, slots) in text.slots.iter().enumerate() {

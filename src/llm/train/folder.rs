@@ -103,11 +103,6 @@ impl Claimed {
         })
     }
 
-    /// Where it is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The settings of the run that was begun in it, if one was.
     ///
     /// # Errors
@@ -213,9 +208,13 @@ impl Folder {
     pub fn row(&mut self, row: &Row) -> Result<()> {
         let path = self.dir().join(METRICS);
         let line = json(&path, serde_json::to_string(row))? + "\n";
-        (self.rows.write_all(line.as_bytes())).map_err(Error::io(&path, "write to"))?;
-        self.bytes += line.len() as u64;
-        Ok(())
+        let written = self.rows.write_all(line.as_bytes());
+        match &written {
+            Ok(()) => self.bytes += line.len() as u64,
+            // No half of a row stays; the error that matters is the first one.
+            Err(_) => drop(self.rows.set_len(self.bytes)),
+        }
+        written.map_err(Error::io(&path, "write to"))
     }
 
     /// Has the rows reach the disk; says how many bytes they are.

@@ -7,6 +7,7 @@ use candle_core::Device;
 
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::llm::checkpoint;
 use crate::llm::network::Network;
 use crate::llm::optimizer::{AdamW, clip, gradient_norm};
 use crate::llm::parameters::Parameters;
@@ -20,11 +21,12 @@ pub trait Model: Network {
     /// Most tokens of a sequence.
     fn context(&self) -> usize;
 
-    /// Writes it to a folder that is there.
+    /// Writes it to a folder that is there. Tokenizer and the like are copied from `companions`, or
+    /// from where it was loaded.
     ///
     /// # Errors
     /// If it cannot be written.
-    fn save(&self, dir: &Path) -> Result<()>;
+    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()>;
 }
 
 /// A network, its gradient and its optimiser.
@@ -88,12 +90,12 @@ impl Learner {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<()> {
-        self.model.save(dir)?;
+    pub fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
+        self.model.save(dir, companions)?;
         let path = dir.join(OPTIMIZER);
         let state = self.optimizer.state(self.model.parameters())?;
         let state: HashMap<String, _> = state.into_iter().collect();
-        candle_core::safetensors::save(&state, &path).map_err(|e| failed(&path, &e))
+        checkpoint::write_tensors(&path, &state)
     }
 
     /// Takes up the optimiser's state; the network has been loaded from the same folder.
@@ -103,18 +105,14 @@ impl Learner {
     pub fn restore(&mut self, dir: &Path) -> Result<()> {
         let path = dir.join(OPTIMIZER);
         let state = candle_core::safetensors::load(&path, &Device::Cpu);
-        let state = state.map_err(|e| failed(&path, &e))?;
+        let state = state.map_err(|e| Error::Format {
+            origin: path.display().to_string(),
+            message: e.to_string(),
+            remedy: "resume from another checkpoint".into(),
+        })?;
         (self.optimizer.load_state(self.model.parameters(), state))
             .map_err(|e| e.in_file(&path.display().to_string()))
     }
 }
 
 const OPTIMIZER: &str = "optimizer.safetensors";
-
-fn failed(path: &Path, error: &candle_core::Error) -> Error {
-    Error::Format {
-        origin: path.display().to_string(),
-        message: error.to_string(),
-        remedy: "resume from another checkpoint".into(),
-    }
-}

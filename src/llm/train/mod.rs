@@ -69,6 +69,19 @@ pub struct Stepped {
     pub value_norm: f64,
     /// The numbers that the loss saw.
     pub batch: Batch,
+    /// The step's batch.
+    pub text: TextBatch,
+    /// The examples that it was made of.
+    pub examples: Vec<Example>,
+}
+
+impl Stepped {
+    /// Whether loss and gradient are.
+    fn is_finite(&self) -> bool {
+        [self.loss, self.norm, self.value_norm]
+            .iter()
+            .all(|n| n.is_finite())
+    }
 }
 
 impl<'a> Trainer<'a> {
@@ -135,17 +148,15 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// One step: batch, reference, gradient, update, metrics. Where the loss or its gradient is not
-    /// finite, the weights stay as they were and the batch is saved in `folder`.
+    /// One step: gradient, update, metrics. Where the loss or its gradient is not finite, the
+    /// weights stay as they were and the batch is saved in `folder`.
     ///
     /// # Errors
-    /// Those of data, networks and loss; or a loss or gradient that is not finite.
+    /// Those of [`gradient`](Self::gradient); or a loss or gradient that is not finite.
     pub fn step(&mut self, folder: Option<&Folder>) -> Result<Stepped> {
-        let (mut text, examples) = self.plan.batch(self.state.steps)?;
-        let stepped = self.gradient(&mut text)?;
-        if !(stepped.loss.is_finite() && stepped.norm.is_finite() && stepped.value_norm.is_finite())
-        {
-            return Err(self.stopped(&stepped, &text, &examples, folder));
+        let stepped = self.gradient()?;
+        if !stepped.is_finite() {
+            return Err(self.stopped(&stepped, folder));
         }
         let factor = self.schedule.factor(self.state.steps);
         self.policy.update(stepped.norm, factor)?;
@@ -153,20 +164,24 @@ impl<'a> Trainer<'a> {
             value.update(stepped.value_norm, factor)?;
         }
         self.measure(&stepped, factor);
-        self.state.num_tokens += text.tokens() as u64;
+        self.state.num_tokens += stepped.text.tokens() as u64;
         self.state.steps += 1;
         Ok(stepped)
     }
 
-    /// The gradient of the loss, in parts, left with the learners. What couples the examples of a
-    /// batch is found before.
-    fn gradient(&mut self, text: &mut TextBatch) -> Result<Stepped> {
+    /// The gradient of the next step's loss, left with the learners: batch, what couples its
+    /// examples, then part by part the reference's numbers and the gradient.
+    ///
+    /// # Errors
+    /// Those of data, networks and loss.
+    pub fn gradient(&mut self) -> Result<Stepped> {
+        let (mut text, examples) = self.plan.batch(self.state.steps)?;
         if self.plan.objective().anchored() {
-            let anchor = self.anchor(text)?;
+            let anchor = self.anchor(&text)?;
             text.held.fill(anchor);
         }
         let (mut loss, mut batch) = (0.0, Batch::default());
-        for mut part in self.plan.parts(text) {
+        for mut part in self.plan.parts(&text) {
             part.log_reference = self.log_reference(&part.sequences)?;
             let outcome = self.push(&part)?;
             loss += outcome.loss;
@@ -177,6 +192,8 @@ impl<'a> Trainer<'a> {
             norm: self.policy.norm()?,
             value_norm: self.value.as_ref().map_or(Ok(0.0), Learner::norm)?,
             batch,
+            text,
+            examples,
         })
     }
 
@@ -229,14 +246,8 @@ impl<'a> Trainer<'a> {
         meter.measure(self.plan.objective(), &stepped.batch);
     }
 
-    /// Saves the batch that the run stops at.
-    fn stopped(
-        &mut self,
-        stepped: &Stepped,
-        text: &TextBatch,
-        examples: &[Example],
-        folder: Option<&Folder>,
-    ) -> Error {
+    /// Saves the batch that the run stops at, and forgets its gradient.
+    fn stopped(&mut self, stepped: &Stepped, folder: Option<&Folder>) -> Error {
         self.policy.gradients.clear();
         if let Some(value) = &mut self.value {
             value.gradients.clear();
@@ -249,7 +260,7 @@ impl<'a> Trainer<'a> {
             ),
         };
         let saved = folder.map(|folder| {
-            let lines = failure::lines(examples, text, &stepped.batch)?;
+            let lines = failure::lines(stepped)?;
             folder.nan_batch(&lines)
         });
         let remedy = match saved {
@@ -279,9 +290,10 @@ impl<'a> Trainer<'a> {
 
     /// Writes the networks to a folder that is there.
     fn save_models(&self, dir: &Path) -> Result<()> {
-        self.policy.model.save(dir)?;
+        let companions = self.settings.model.as_deref();
+        self.policy.model.save(dir, companions)?;
         match &self.value {
-            Some(value) => value.model.save(&value_folder(dir)?),
+            Some(value) => value.model.save(&value_folder(dir)?, companions),
             None => Ok(()),
         }
     }
@@ -297,9 +309,10 @@ impl<'a> Trainer<'a> {
             settings: self.settings.clone(),
         };
         checkpoint::write_folder(&checkpoint::path(folder.dir(), self.state.steps), |dir| {
-            self.policy.save(dir)?;
+            let companions = self.settings.model.as_deref();
+            self.policy.save(dir, companions)?;
             if let Some(value) = &self.value {
-                value.save(&value_folder(dir)?)?;
+                value.save(&value_folder(dir)?, companions)?;
             }
             saved.write(dir)
         })?;

@@ -9,6 +9,7 @@ use candle_core::{DType, Device};
 use super::learner::Model;
 use super::settings::{Settings, ValueNetwork};
 use crate::error::{Error, Result};
+use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
 use crate::llm::heads::{PolicyWithValue, ScalarHead, Scorer};
 use crate::llm::lora::{AdapterConfig, Target};
@@ -29,8 +30,8 @@ impl Model for Decoder {
         self.architecture().context
     }
 
-    fn save(&self, dir: &Path) -> Result<()> {
-        save(self, dir)
+    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
+        save(self, dir, companions)
     }
 }
 
@@ -43,8 +44,8 @@ impl Model for Scorer {
         self.decoder.architecture().context
     }
 
-    fn save(&self, dir: &Path) -> Result<()> {
-        save(&self.decoder, dir)
+    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
+        save(&self.decoder, dir, companions)
     }
 }
 
@@ -57,8 +58,8 @@ impl Model for PolicyWithValue {
         self.0.architecture().context
     }
 
-    fn save(&self, dir: &Path) -> Result<()> {
-        save(&self.0, dir)
+    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
+        save(&self.0, dir, companions)
     }
 }
 
@@ -112,30 +113,30 @@ impl Role {
         Ok(decoder)
     }
 
-    /// What is trained, from a checkpoint. An adapter is put on `base`, the folder's decoder.
-    pub fn resume(self, base: Decoder, dir: &Path, settings: &Settings) -> Result<Decoder> {
-        if adapter(settings).is_none() {
-            let (dtype, device) = (
-                base.parameters().dtype(),
-                base.parameters().device().clone(),
-            );
-            drop(base);
-            let mut decoder = self.decoder(dir, dtype, &device)?;
-            if let Some(head) = self.head() {
-                head.load(&mut decoder, dir)?;
-            }
-            return Ok(decoder);
+    /// What is trained, from a checkpoint of all weights.
+    pub fn restored(self, dir: &Path, settings: &Settings) -> Result<Decoder> {
+        let mut decoder = self.decoder(dir, settings.dtype.dtype(), &settings.device()?)?;
+        if let Some(head) = self.head() {
+            head.load(&mut decoder, dir)?;
         }
-        let mut decoder = base;
-        if self.head() == Some(ScalarHead::Value) {
-            ScalarHead::Value.load(&mut decoder, dir.join(VALUE_HEAD))?;
-        }
-        decoder.load_adapter(dir)?;
-        decoder.train_adapter()?;
         Ok(decoder)
     }
 
-    /// The network of a decoder that [`start`](Self::start) or [`resume`](Self::resume) gave.
+    /// What is trained, from a checkpoint of an adapter, which is put on a folder's decoder. The
+    /// head comes before it, as at the start: a norm is summed in the order of parameters.
+    pub fn adapted(self, mut base: Decoder, dir: &Path, settings: &Settings) -> Result<Decoder> {
+        match self.head() {
+            None => {}
+            Some(ScalarHead::Value) => ScalarHead::Value.load(&mut base, dir.join(VALUE_HEAD))?,
+            Some(head) => head.add(&mut base, settings.seed)?,
+        }
+        base.load_adapter(dir)?;
+        base.train_adapter()?;
+        Ok(base)
+    }
+
+    /// The network of a decoder that [`start`](Self::start), [`restored`](Self::restored) or
+    /// [`adapted`](Self::adapted) gave.
     pub fn network(self, decoder: Decoder) -> Box<dyn Model> {
         match self {
             Self::Policy => Box::new(decoder),
@@ -164,9 +165,13 @@ fn adapter(settings: &Settings) -> Option<AdapterConfig> {
 }
 
 /// Writes a model, or its adapter, to a folder that is there.
-fn save(decoder: &Decoder, dir: &Path) -> Result<()> {
+fn save(decoder: &Decoder, dir: &Path, companions: Option<&Path>) -> Result<()> {
     if decoder.adapter().is_none() {
-        return decoder.save(dir, &Saving::default());
+        let saving = Saving {
+            companions,
+            ..Saving::default()
+        };
+        return decoder.save(dir, &saving);
     }
     decoder.save_adapter(dir)?;
     if ScalarHead::of(decoder) != Some(ScalarHead::Value) {
@@ -183,10 +188,5 @@ fn save(decoder: &Decoder, dir: &Path) -> Result<()> {
     let tensors: HashMap<_, _> = of_head
         .map(|p| (p.name.clone(), p.tensor.clone()))
         .collect();
-    let path = dir.join("model.safetensors");
-    candle_core::safetensors::save(&tensors, &path).map_err(|e| Error::Format {
-        origin: path.display().to_string(),
-        message: e.to_string(),
-        remedy: "see whether the disk is full".into(),
-    })
+    checkpoint::write_tensors(&dir.join("model.safetensors"), &tensors)
 }

@@ -108,7 +108,8 @@ impl<'a> Plan<'a> {
 
     /// The first steps, which visit every response that the run will see.
     pub fn covering(&self) -> u64 {
-        let others = self.ordering.drop_last && self.examples.count() % self.ordering.batch > 0;
+        let others =
+            self.ordering.drop_last && !self.examples.count().is_multiple_of(self.ordering.batch);
         match self.objective.anchored() || others {
             true => self.steps,
             false => self.steps.min(self.per_epoch),

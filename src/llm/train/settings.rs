@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::llm::data;
+use crate::llm::device::device;
 use crate::llm::objective::{Numbers, TextObjective, TokenReduction};
 use crate::llm::optimizer::Config;
 use crate::llm::schedule::{Schedule, Shape};
@@ -138,21 +139,31 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<f64>,
     /// Weight of KTO's desirable examples
-    #[arg(long, default_value_t = 1.0, help_heading = "Objective")]
+    #[arg(
+        long,
+        value_name = "WEIGHT",
+        default_value_t = 1.0,
+        help_heading = "Objective"
+    )]
     pub desirable_weight: f64,
     /// Weight of KTO's undesirable examples
-    #[arg(long, default_value_t = 1.0, help_heading = "Objective")]
+    #[arg(
+        long,
+        value_name = "WEIGHT",
+        default_value_t = 1.0,
+        help_heading = "Objective"
+    )]
     pub undesirable_weight: f64,
-    /// How a response's log-probability is made of its tokens', the policy's and the reference's
-    /// [default: sum; of sft: batch]
-    #[arg(long, value_enum, help_heading = "Objective")]
+    /// How log-probabilities are made of tokens', policy's and reference's alike [default: sum; of
+    /// sft: batch]
+    #[arg(long, value_name = "HOW", value_enum, help_heading = "Objective")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_reduction: Option<TokenReduction>,
     /// `precomputed` or `live` by the model as given, or the folder of another model
     #[arg(long, value_name = "WHICH", default_value_t = ReferenceSource::Precomputed, help_heading = "Objective")]
     pub reference: ReferenceSource,
     /// Which network gives V(x) in dro-v
-    #[arg(long, value_enum, default_value_t = ValueNetwork::Separate, help_heading = "Objective")]
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = ValueNetwork::Separate, help_heading = "Objective")]
     pub value: ValueNetwork,
 
     /// Learning rate [default: 1e-6; of sft and reward models: 2e-5]
@@ -160,11 +171,17 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
     /// Learning rate of the separate value network [default: that of the policy]
-    #[arg(long, help_heading = "Optimiser")]
+    #[arg(long, value_name = "LR", help_heading = "Optimiser")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_lr: Option<f64>,
     /// How the learning rate goes on after warm-up
-    #[arg(long, value_enum, default_value_t, help_heading = "Optimiser")]
+    #[arg(
+        long,
+        value_name = "SHAPE",
+        value_enum,
+        default_value_t,
+        help_heading = "Optimiser"
+    )]
     pub schedule: Shape,
     /// Steps in which the learning rate rises from 0; below 1, the share of all steps
     #[arg(
@@ -175,16 +192,36 @@ pub struct Settings {
     )]
     pub warmup: f64,
     /// Decoupled weight decay of matrices (norms and biases never decay)
-    #[arg(long, default_value_t = 0.0, help_heading = "Optimiser")]
+    #[arg(
+        long,
+        value_name = "DECAY",
+        default_value_t = 0.0,
+        help_heading = "Optimiser"
+    )]
     pub weight_decay: f64,
     /// Decay of AdamW's first moment
-    #[arg(long, default_value_t = 0.9, help_heading = "Optimiser")]
+    #[arg(
+        long,
+        value_name = "BETA",
+        default_value_t = 0.9,
+        help_heading = "Optimiser"
+    )]
     pub adam_beta1: f64,
     /// Decay of AdamW's second moment
-    #[arg(long, default_value_t = 0.999, help_heading = "Optimiser")]
+    #[arg(
+        long,
+        value_name = "BETA",
+        default_value_t = 0.999,
+        help_heading = "Optimiser"
+    )]
     pub adam_beta2: f64,
     /// Added to the root of AdamW's second moment
-    #[arg(long, default_value_t = 1e-8, help_heading = "Optimiser")]
+    #[arg(
+        long,
+        value_name = "EPSILON",
+        default_value = "1e-8",
+        help_heading = "Optimiser"
+    )]
     pub adam_epsilon: f64,
     /// Longest gradient; a longer one is shortened to it; 0 for none
     #[arg(
@@ -482,20 +519,7 @@ impl Settings {
     /// # Errors
     /// A device that is not known, or that this machine or this build does not have.
     pub fn device(&self) -> Result<Device> {
-        let ordinal = match self.device.as_str() {
-            "cpu" => return Ok(Device::Cpu),
-            "cuda" => Some(0),
-            name => name.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
-        };
-        let fail = |problem: String| {
-            let remedy = "give cpu, cuda or cuda:N";
-            Err(Error::invalid("device", problem, remedy))
-        };
-        match ordinal {
-            None => fail(format!("it is `{}`", self.device)),
-            Some(ordinal) => Device::new_cuda(ordinal)
-                .or_else(|e| fail(format!("`{}` cannot be used: {e}", self.device))),
-        }
+        device(&self.device)
     }
 
     /// What AdamW runs with.

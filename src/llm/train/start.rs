@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::folder::{COMPLETE, Claimed, Folder, MODEL, Manifest, RUNNING};
+use super::folder::{COMPLETE, Claimed, MODEL, Manifest, RUNNING};
 use super::learner::Model;
 use super::networks::Role;
 use super::plan::Plan;
@@ -45,10 +45,11 @@ pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> 
         }
     }
     let checkpoint = match resume {
-        true => choose(&dir, from)?,
+        true => Checkpoint::choose(&dir, from)?,
         false => None,
     };
-    Run::load(&settings, tell)?.train(claimed, checkpoint.as_deref(), tell)?;
+    let (run, source) = Run::load(&settings, &dir, checkpoint, tell)?;
+    run.train(&source, claimed, tell)?;
     Ok(dir)
 }
 
@@ -81,36 +82,58 @@ fn place(mut settings: Settings) -> Result<(Settings, Option<PathBuf>)> {
     Ok((settings, named))
 }
 
-/// The checkpoint to go on from, without any newer ones.
-fn choose(dir: &Path, named: Option<PathBuf>) -> Result<Option<PathBuf>> {
-    let mut all = checkpoint::list(dir)?;
-    if let Some(named) = named {
-        while let Some((_, last)) = all.last()
-            && last.file_name() != named.file_name()
-        {
-            checkpoint::discard(last)?;
-            all.pop();
-        }
-    }
-    Ok(all.pop().map(|(_, path)| path))
+/// A checkpoint to go on from.
+struct Checkpoint {
+    dir: PathBuf,
+    saved: Saved,
+    /// Those after it, which the run will write again.
+    later: Vec<PathBuf>,
 }
 
-/// What a run is made of, as given.
+impl Checkpoint {
+    /// The one of that name, or the last one, if there is any.
+    fn choose(run: &Path, named: Option<PathBuf>) -> Result<Option<Self>> {
+        let mut all = checkpoint::list(run)?;
+        let mut later = Vec::new();
+        while let (Some(named), Some((_, last))) = (&named, all.last())
+            && last.file_name() != named.file_name()
+        {
+            later.extend(all.pop().map(|(_, path)| path));
+        }
+        let Some((_, dir)) = all.pop() else {
+            return Ok(None);
+        };
+        let saved = Saved::read(&dir)?;
+        Ok(Some(Self { dir, saved, later }))
+    }
+}
+
+/// What a run is made of, before anything is written.
 struct Run<'a> {
     settings: &'a Settings,
     objective: TextObjective,
     role: Role,
-    folder: &'a Path,
-    start: Decoder,
+    policy: Decoder,
+    /// The model as given, where the policy is not that any more.
+    start: Option<Decoder>,
     value: Option<Decoder>,
     /// A reference that is another model.
     other: Option<Decoder>,
-    source: Source,
+    cache: Option<Cache>,
+    checkpoint: Option<Checkpoint>,
+    /// SHA-256 of the model as given, and of the reference.
+    model: String,
+    reference: Option<String>,
 }
 
 impl<'a> Run<'a> {
     /// Reads everything and writes nothing.
-    fn load(settings: &'a Settings, tell: &mut dyn FnMut(&str)) -> Result<Self> {
+    fn load(
+        settings: &'a Settings,
+        dir: &Path,
+        checkpoint: Option<Checkpoint>,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<(Self, Source)> {
         let needed = |path: &'a Option<PathBuf>, name: &str, what: &str| {
             path.as_deref()
                 .ok_or_else(|| Error::invalid(name, "it is missing", format!("give {what}")))
@@ -140,10 +163,10 @@ impl<'a> Run<'a> {
             settings.rows(),
         )?;
         tell(&source.survey()?.to_string());
-        let value = match objective.value() && settings.value == ValueNetwork::Separate {
-            true => Some(Role::Value.decoder(folder, dtype, &device)?),
-            false => None,
-        };
+        let model = fingerprint(start.parameters())?;
+        if let Some(checkpoint) = &checkpoint {
+            (checkpoint.saved).same(settings, source.hash(), &model)?;
+        }
         let other = match &settings.reference {
             ReferenceSource::Model(dir) if objective.reference() => {
                 let other = Decoder::load(dir, dtype, &device)?;
@@ -152,106 +175,123 @@ impl<'a> Run<'a> {
             }
             _ => None,
         };
-        Ok(Self {
+        let reference = match (&other, objective.reference()) {
+            (Some(other), _) => Some(fingerprint(other.parameters())?),
+            (None, true) => Some(model.clone()),
+            (None, false) => None,
+        };
+        let cache = match &reference {
+            Some(model) if settings.reference != ReferenceSource::Live => {
+                Some(Cache::open(model.clone(), &dir.join(reference::FILE))?)
+            }
+            _ => None,
+        };
+        let at = checkpoint.as_ref().map(|c| c.dir.as_path());
+        let lora = settings.lora_rank > 0;
+        let made = |role: Role, decoder: Decoder, at: Option<&Path>| -> Result<_> {
+            match at {
+                None => Ok((role.start(decoder, folder, settings)?, None)),
+                Some(at) if lora => Ok((role.adapted(decoder, at, settings)?, None)),
+                Some(at) => Ok((role.restored(at, settings)?, Some(decoder))),
+            }
+        };
+        let value = match objective.value() && settings.value == ValueNetwork::Separate {
+            true => {
+                let decoder = Role::Value.decoder(folder, dtype, &device)?;
+                let at = at.map(|at| at.join(VALUE));
+                Some(made(Role::Value, decoder, at.as_deref())?.0)
+            }
+            false => None,
+        };
+        let (policy, start) = made(role, start, at)?;
+        let computed = cache.as_ref().is_some_and(|cache| !cache.is_empty());
+        let wanted = reference.is_some() && other.is_none() && !computed;
+        let run = Self {
             settings,
             objective,
             role,
-            folder,
-            start,
+            policy,
+            start: start.filter(|_| wanted),
             value,
             other,
-            source,
-        })
+            cache,
+            checkpoint,
+            model,
+            reference,
+        };
+        Ok((run, source))
     }
 
     /// Trains to the end.
     fn train(
-        self,
+        mut self,
+        source: &Source,
         claimed: Claimed,
-        checkpoint: Option<&Path>,
         tell: &mut dyn FnMut(&str),
     ) -> Result<()> {
-        let (settings, role) = (self.settings, self.role);
-        let plan = Plan::new(settings, self.start.architecture().context, &self.source)?;
-        let manifest = self.manifest(&plan)?;
-        let saved = checkpoint.map(Saved::read).transpose()?;
-        let mut folder = match &saved {
-            Some(saved) => {
-                saved.same(settings, &manifest.data, &manifest.model)?;
+        let settings = self.settings;
+        let plan = Plan::new(settings, self.policy.architecture().context, source)?;
+        let manifest = Manifest {
+            objective: self.objective.name().into(),
+            token_reduction: settings.token_reduction,
+            version: env!("CARGO_PKG_VERSION").into(),
+            status: RUNNING.into(),
+            model: self.model.clone(),
+            reference: self.reference.clone(),
+            data: source.hash().into(),
+            examples: source.len(),
+            steps: plan.steps(),
+        };
+        let bytes = match &self.checkpoint {
+            Some(Checkpoint { saved, later, .. }) => {
                 tell(&format!("going on after step {}", saved.state.steps));
-                claimed.go_on(settings, manifest, saved.metrics_bytes)?
+                later
+                    .iter()
+                    .try_for_each(|later| checkpoint::discard(later))?;
+                saved.metrics_bytes
             }
             None => {
                 claimed.clear()?;
-                claimed.go_on(settings, manifest, 0)?
+                0
             }
         };
-        let reference = self.reference(&plan, &folder, saved.is_some())?;
-        let made = |role: Role, decoder, at: Option<PathBuf>| match at {
-            Some(checkpoint) => role.resume(decoder, &checkpoint, settings),
-            None => role.start(decoder, self.folder, settings),
-        };
-        let policy = made(role, self.start, checkpoint.map(Path::to_path_buf))?;
-        let reference = match reference {
-            Some(reference) => reference,
-            // The reference of an adapter is what it was put on.
-            None => Reference::Live(Box::new(policy.base()?)),
-        };
-        let value = match self.value {
-            Some(decoder) => {
-                let decoder = made(Role::Value, decoder, checkpoint.map(|c| c.join(VALUE)))?;
-                Some(Role::Value.network(decoder))
-            }
-            None => None,
-        };
-        let policy = role.network(policy);
+        let mut folder = claimed.go_on(settings, manifest, bytes)?;
+        let reference = self.reference(&plan)?;
+        let policy = self.role.network(self.policy);
         tell(&trained(&*policy));
+        let value = self.value.map(|decoder| Role::Value.network(decoder));
         let mut trainer = Trainer::new(settings, plan, policy, value, reference)?;
-        if let (Some(dir), Some(saved)) = (checkpoint, saved) {
-            trainer.restore(dir, saved.state)?;
+        if let Some(Checkpoint { dir, saved, .. }) = self.checkpoint {
+            trainer.restore(&dir, saved.state)?;
         }
         trainer.run(&mut folder)?;
         checkpoint::write_folder(&folder.dir().join(MODEL), |dir| trainer.save_models(dir))?;
         folder.finish()
     }
 
-    fn manifest(&self, plan: &Plan) -> Result<Manifest> {
-        let model = fingerprint(self.start.parameters())?;
-        let reference = match (&self.other, self.objective.reference()) {
-            (Some(other), _) => Some(fingerprint(other.parameters())?),
-            (None, true) => Some(model.clone()),
-            (None, false) => None,
-        };
-        Ok(Manifest {
-            objective: self.objective.name().into(),
-            token_reduction: self.settings.token_reduction,
-            version: env!("CARGO_PKG_VERSION").into(),
-            status: RUNNING.into(),
-            model,
-            reference,
-            data: self.source.hash().into(),
-            examples: self.source.len(),
-            steps: plan.steps(),
-        })
-    }
-
-    /// The reference, unless it is the base of an adapter that is still to come.
-    fn reference(&self, plan: &Plan, folder: &Folder, resumed: bool) -> Result<Option<Reference>> {
-        let live = self.settings.reference == ReferenceSource::Live;
-        match folder.manifest().reference.clone() {
-            None => Ok(Some(Reference::None)),
-            Some(_) if live && self.settings.lora_rank > 0 => Ok(None),
-            Some(_) if live => Ok(Some(Reference::Live(Box::new(self.start.copy()?)))),
-            Some(model) => {
-                let path = folder.dir().join(reference::FILE);
-                let mut cache = Cache::open(model, &path)?;
-                // A run that has checkpoints has all numbers, or says which file lacks one.
-                if !resumed || cache.is_empty() {
-                    precompute(plan, self.other.as_ref().unwrap_or(&self.start), &mut cache)?;
-                }
-                Ok(Some(Reference::Cached(cache)))
-            }
+    /// What the policy is held against. An adapter's reference is the base that it is on.
+    fn reference(&mut self, plan: &Plan) -> Result<Reference> {
+        if self.reference.is_none() {
+            return Ok(Reference::None);
         }
+        let base = match self.settings.lora_rank {
+            0 => None,
+            _ => Some(self.policy.base()?),
+        };
+        let (start, other) = (self.start.take(), self.other.take());
+        let Some(mut cache) = self.cache.take() else {
+            let model = match base.or(start) {
+                Some(model) => model,
+                None => self.policy.copy()?,
+            };
+            return Ok(Reference::Live(Box::new(model)));
+        };
+        // A run that has checkpoints has all numbers, or says which file lacks one.
+        if self.checkpoint.is_none() || cache.is_empty() {
+            let model = other.as_ref().or(base.as_ref()).or(start.as_ref());
+            precompute(plan, model.unwrap_or(&self.policy), &mut cache)?;
+        }
+        Ok(Reference::Cached(cache))
     }
 }
 
