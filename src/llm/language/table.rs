@@ -25,7 +25,7 @@ pub enum Cells {
 
 /// A table with one number per response, per prompt or in all, that is trained as a network is. It
 /// looks responses up; it shares nothing between them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Table {
     language: Language,
     cells: Cells,
