@@ -9,6 +9,8 @@
 //! point.
 
 mod bandit;
+mod dataset;
+mod measure;
 mod population;
 mod strings;
 mod table;
@@ -16,8 +18,10 @@ mod training;
 mod walk;
 
 pub use bandit::{Bandit, normal_rewards, total_variation};
+pub use dataset::examples;
+pub use measure::{Measure, implicit};
 pub use population::Population;
 pub use strings::{Language, MOST_RESPONSES};
 pub use table::{Cells, Table};
 pub use training::{Trained, Training};
-pub use walk::walk;
+pub use walk::{scores, walk};
