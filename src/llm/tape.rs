@@ -138,6 +138,11 @@ enum Sum {
 }
 
 impl Sum {
+    /// Whether it may be changed, from first to last number.
+    fn is_free(&self) -> bool {
+        matches!(self, Self::Owned(tensor) if tensor.is_contiguous())
+    }
+
     fn tensor(&self) -> &Tensor {
         match self {
             Self::Owned(t) | Self::Shared(t) => t,
@@ -176,6 +181,14 @@ impl Gradients {
     /// Shapes that differ.
     pub fn add_shared(&mut self, node: &Node, gradient: &Tensor) -> Result<()> {
         self.plus(node, Sum::Shared(gradient.clone()))
+    }
+
+    /// Takes out the gradient of `node` so far, to be added to in place and given back to
+    /// [`add`](Self::add); `None` where there is none yet, or one that is also used elsewhere.
+    pub fn take(&mut self, node: &Node) -> Option<Tensor> {
+        match self.slots[node.slot?].take_if(|sum| sum.is_free())? {
+            Sum::Owned(tensor) | Sum::Shared(tensor) => Some(tensor),
+        }
     }
 
     fn plus(&mut self, node: &Node, gradient: Sum) -> Result<()> {

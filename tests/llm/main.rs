@@ -3,6 +3,7 @@
 mod data;
 mod fixtures;
 mod micro_batches;
+mod ops;
 mod optimizer;
 mod parity;
 mod smoke;

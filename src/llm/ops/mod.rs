@@ -6,16 +6,29 @@
 //! On a CPU in f32 and f64 an operation may be fused, with its own backward; elsewhere, and as the
 //! twin that tests compare it with, it is composed of candle's operations ([`plain`]).
 
+mod attention;
 pub(crate) mod float;
+mod kernel;
+mod layer_norm;
+mod linear;
+mod matmul;
+mod memory;
 pub mod plain;
+mod pointwise;
+mod rms_norm;
+mod rope;
+mod rows;
+mod simd;
 pub(crate) mod slice;
+mod token_log_probs;
 
 use std::rc::Rc;
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::tape::{Node, Tape};
 use crate::error::Result;
+use kernel::on_cpu;
 
 /// Where sequences begin and end in a ragged tensor: `[s₀ = 0, s₁, …, N]`.
 pub type Starts = Rc<[usize]>;
@@ -60,7 +73,7 @@ pub struct Attention {
 /// # Errors
 /// Shapes that do not fit.
 pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Result<Node> {
-    plain::linear(tape, x, weight, bias)
+    on_cpu!(x, linear::linear, plain::linear, (tape, x, weight, bias))
 }
 
 /// The rows of `table` with those indices: `[V, D]` → `[N, D]`.
@@ -68,7 +81,7 @@ pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Resu
 /// # Errors
 /// An index that is not a row.
 pub fn embedding(tape: &Tape, table: &Node, ids: &Rc<[u32]>) -> Result<Node> {
-    plain::rows(tape, table, ids)
+    on_cpu!(table, rows::rows, plain::rows, (tape, table, ids))
 }
 
 /// Some rows of an activation: `[N, D]` → `[M, D]`.
@@ -76,7 +89,7 @@ pub fn embedding(tape: &Tape, table: &Node, ids: &Rc<[u32]>) -> Result<Node> {
 /// # Errors
 /// An index that is not a row.
 pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
-    plain::rows(tape, x, rows)
+    on_cpu!(x, rows::rows, plain::rows, (tape, x, rows))
 }
 
 /// `x / √(mean x² + ε) · (w + offset)` over the last axis; offset 1 for Gemma.
@@ -84,7 +97,12 @@ pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
 /// # Errors
 /// Shapes that do not fit.
 pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64) -> Result<Node> {
-    plain::rms_norm(tape, x, weight, epsilon, offset)
+    on_cpu!(
+        x,
+        rms_norm::rms_norm,
+        plain::rms_norm,
+        (tape, x, weight, epsilon, offset)
+    )
 }
 
 /// `(x − mean) / √(variance + ε) · w + b` over the last axis.
@@ -92,7 +110,12 @@ pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64)
 /// # Errors
 /// Shapes that do not fit.
 pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f64) -> Result<Node> {
-    plain::layer_norm(tape, x, weight, bias, epsilon)
+    on_cpu!(
+        x,
+        layer_norm::layer_norm,
+        plain::layer_norm,
+        (tape, x, weight, bias, epsilon)
+    )
 }
 
 /// Rotary position embedding of `[N, heads · D]`, halves split (Hugging Face's order): with
@@ -102,7 +125,7 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
 /// # Errors
 /// A sequence longer than the table.
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
-    plain::rope(tape, x, heads, table, starts)
+    on_cpu!(x, rope::rope, plain::rope, (tape, x, heads, table, starts))
 }
 
 /// Causal attention within each sequence: `[N, heads · D]` and twice `[N, kv_heads · D]` →
@@ -116,7 +139,12 @@ pub fn attention(
     form: &Attention,
     starts: &Starts,
 ) -> Result<Node> {
-    plain::attention(tape, [q, k, v], form, starts)
+    on_cpu!(
+        q,
+        attention::attention,
+        plain::attention,
+        (tape, [q, k, v], form, starts)
+    )
 }
 
 /// `f(gate) · up`.
@@ -124,7 +152,7 @@ pub fn attention(
 /// # Errors
 /// Shapes that do not fit.
 pub fn gated(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node> {
-    plain::gated(tape, gate, up, f)
+    on_cpu!(gate, pointwise::gated, plain::gated, (tape, gate, up, f))
 }
 
 /// `f(x)`.
@@ -132,7 +160,7 @@ pub fn gated(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node>
 /// # Errors
 /// A failing device.
 pub fn activation(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
-    plain::activation(tape, x, f)
+    on_cpu!(x, pointwise::activation, plain::activation, (tape, x, f))
 }
 
 /// `a + b`.
@@ -140,7 +168,11 @@ pub fn activation(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
 /// # Errors
 /// Shapes that do not fit.
 pub fn add(tape: &Tape, a: &Node, b: &Node) -> Result<Node> {
-    let sum = (a.value() + b.value())?;
+    let sum = match kernel::precision(a) {
+        Some(DType::F32) => pointwise::sum::<f32>(a.value(), b.value())?,
+        Some(_) => pointwise::sum::<f64>(a.value(), b.value())?,
+        None => (a.value() + b.value())?,
+    };
     Ok(tape.record(sum, &[a, b], || {
         let (a, b) = (a.clone(), b.clone());
         Box::new(move |gradient, sums| {
@@ -172,7 +204,12 @@ pub fn token_log_probs(
     head: &Node,
     targets: &Rc<[u32]>,
 ) -> Result<Node> {
-    plain::token_log_probs(tape, hidden, head, targets)
+    on_cpu!(
+        hidden,
+        token_log_probs::token_log_probs,
+        plain::token_log_probs,
+        (tape, hidden, head, targets)
+    )
 }
 
 /// `sum += x`.
@@ -180,38 +217,9 @@ pub fn token_log_probs(
 /// # Errors
 /// Shapes that differ.
 pub fn add_in_place(sum: &Tensor, x: &Tensor) -> Result<()> {
-    if sum.device().is_cpu() && sum.is_contiguous() {
-        return Ok(sum.inplace_op2(&x.contiguous()?, &AddTo)?);
-    }
-    Ok(sum.slice_set(&(sum + x)?.contiguous()?, 0, 0)?)
-}
-
-struct AddTo;
-
-impl InplaceOp2 for AddTo {
-    fn name(&self) -> &'static str {
-        "add-in-place"
-    }
-
-    fn cpu_fwd(
-        &self,
-        sum: &mut CpuStorage,
-        to: &Layout,
-        x: &CpuStorage,
-        from: &Layout,
-    ) -> candle_core::Result<()> {
-        fn add<T: Copy + std::ops::AddAssign>(sum: &mut [T], x: &[T]) {
-            sum.iter_mut().zip(x).for_each(|(s, x)| *s += *x);
-        }
-        let range = |layout: &Layout| {
-            let start = layout.start_offset();
-            start..start + layout.shape().elem_count()
-        };
-        match (sum, x) {
-            (CpuStorage::F32(s), CpuStorage::F32(x)) => add(&mut s[range(to)], &x[range(from)]),
-            (CpuStorage::F64(s), CpuStorage::F64(x)) => add(&mut s[range(to)], &x[range(from)]),
-            _ => candle_core::bail!("gradients are f32 or f64, both the same"),
-        }
-        Ok(())
+    match (sum.device().is_cpu() && sum.is_contiguous(), sum.dtype()) {
+        (true, DType::F32) => pointwise::add_in_place::<f32>(sum, x),
+        (true, DType::F64) => pointwise::add_in_place::<f64>(sum, x),
+        _ => Ok(sum.slice_set(&(sum + x)?.contiguous()?, 0, 0)?),
     }
 }

@@ -1,0 +1,75 @@
+//! Memory of kernels, and how their work is shared between threads.
+
+use rayon::prelude::*;
+
+use super::float::Float;
+use super::simd::vectorised;
+
+/// Numbers per task: small enough to stay in a core's cache, large enough to pay for the task.
+pub const TASK: usize = 1 << 14;
+
+/// Memory for `len` numbers whose content is anything.
+///
+/// # Safety
+/// Every number is written before it is read.
+#[allow(clippy::uninit_vec)]
+pub unsafe fn unwritten<T: Float>(len: usize) -> Vec<T> {
+    let mut numbers = Vec::with_capacity(len);
+    // SAFETY: the capacity is there, and the caller writes before reading.
+    unsafe { numbers.set_len(len) };
+    numbers
+}
+
+/// Rows of that width in one task: a function of shapes only, so that sums over a task's rows do
+/// not depend on the number of threads.
+pub fn rows_per_task(width: usize) -> usize {
+    (TASK / width.max(1)).max(1)
+}
+
+/// `f(i, part)` for the parts of `out`, `size` numbers each (the last may be shorter).
+pub fn parts<T: Float>(out: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    match out.len() <= size {
+        true if out.is_empty() => {}
+        true => f(0, out),
+        false => (out.par_chunks_mut(size).enumerate()).for_each(|(i, part)| f(i, part)),
+    }
+}
+
+/// The same for two outputs whose parts go together.
+pub fn parts2<T: Float>(
+    [a, b]: [&mut [T]; 2],
+    [size_a, size_b]: [usize; 2],
+    f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) {
+    match a.len() <= size_a {
+        true if a.is_empty() => {}
+        true => f(0, a, b),
+        false => (a.par_chunks_mut(size_a).zip(b.par_chunks_mut(size_b)))
+            .enumerate()
+            .for_each(|(i, (a, b))| f(i, a, b)),
+    }
+}
+
+/// The sum over `rows` rows of what `add(sum, row)` adds to `width` numbers, in the same order for
+/// any number of threads.
+pub fn sum_rows<T: Float>(
+    rows: usize,
+    width: usize,
+    add: impl Fn(&mut [T], usize) + Sync,
+) -> Vec<T> {
+    let each = rows_per_task(width);
+    let mut partial = vec![T::zero(); rows.div_ceil(each) * width];
+    parts(&mut partial, width, |i, sum| {
+        vectorised(|| (i * each..rows.min((i + 1) * each)).for_each(|row| add(sum, row)));
+    });
+    add_up(&partial, width)
+}
+
+/// The sum of rows of `width` numbers, in order.
+pub fn add_up<T: Float>(rows: &[T], width: usize) -> Vec<T> {
+    let mut total = vec![T::zero(); width];
+    for row in rows.chunks_exact(width.max(1)) {
+        total.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
+    }
+    total
+}

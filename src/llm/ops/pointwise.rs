@@ -1,0 +1,168 @@
+//! [`super::activation`], [`super::gated`] and [`super::add`] on the CPU.
+
+use candle_core::Tensor;
+
+use super::Activation;
+use super::float::Float;
+use super::kernel::{same, same_shape, tensor};
+use super::memory::{TASK, parts, parts2, unwritten};
+use super::simd::vectorised;
+use super::slice::{Slice, modify};
+use crate::error::Result;
+use crate::llm::tape::{Node, Tape};
+
+/// A nonlinearity's value and slope.
+trait Function<T> {
+    fn at(x: T) -> (T, T);
+}
+
+/// `x σ(x)`, slope `σ (1 + x (1 − σ))`.
+struct Silu;
+
+impl<T: Float> Function<T> for Silu {
+    #[inline(always)]
+    fn at(x: T) -> (T, T) {
+        let one = T::one();
+        let sigmoid = one / (one + (-x).exp());
+        (x * sigmoid, sigmoid * (one + x * (one - sigmoid)))
+    }
+}
+
+/// `x Φ(x)`, slope `Φ + x φ`.
+struct Gelu;
+
+impl<T: Float> Function<T> for Gelu {
+    #[inline(always)]
+    fn at(x: T) -> (T, T) {
+        let n = T::from_f64;
+        let half = n(0.5);
+        let cdf = half * (T::one() + (x * n(std::f64::consts::FRAC_1_SQRT_2)).erf());
+        let density = (-half * x * x).exp()
+            * n(0.5 * std::f64::consts::FRAC_2_SQRT_PI)
+            * n(std::f64::consts::FRAC_1_SQRT_2);
+        (x * cdf, cdf + x * density)
+    }
+}
+
+/// `½x (1 + tanh u) = x σ(2u)` with `u = √(2/π) (x + 0.044715 x³)`.
+struct GeluTanh;
+
+impl<T: Float> Function<T> for GeluTanh {
+    #[inline(always)]
+    fn at(x: T) -> (T, T) {
+        let n = T::from_f64;
+        let one = T::one();
+        let twice = n(2.0 * (2.0 / std::f64::consts::PI).sqrt());
+        let cubic = n(0.044715) * x * x;
+        let sigmoid = one / (one + (-(twice * x * (one + cubic))).exp());
+        let slope = twice * (one + n(3.0) * cubic);
+        (x * sigmoid, sigmoid * (one + x * (one - sigmoid) * slope))
+    }
+}
+
+/// Backward: `dx = dy f′(x)`.
+pub fn activation<T: Float>(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
+    match f {
+        Activation::Silu => map::<T, Silu>(tape, x),
+        Activation::Gelu => map::<T, Gelu>(tape, x),
+        Activation::GeluTanh => map::<T, GeluTanh>(tape, x),
+    }
+}
+
+/// Backward: `dgate = dy up f′(gate)`, `dup = dy f(gate)`.
+pub fn gated<T: Float>(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node> {
+    match f {
+        Activation::Silu => gate_by::<T, Silu>(tape, gate, up),
+        Activation::Gelu => gate_by::<T, Gelu>(tape, gate, up),
+        Activation::GeluTanh => gate_by::<T, GeluTanh>(tape, gate, up),
+    }
+}
+
+fn map<T: Float, F: Function<T>>(tape: &Tape, x: &Node) -> Result<Node> {
+    let value = x.value().contiguous()?;
+    let shape = value.shape().clone();
+    let out = zip::<T>(&value, &value, |x, _| F::at(x).0)?;
+    Ok(tape.record(tensor(out, shape.clone())?, &[x], || {
+        let x = x.clone();
+        Box::new(move |gradient, sums| {
+            let dx = zip::<T>(&value, &gradient, |x, dy| dy * F::at(x).1)?;
+            sums.add(&x, tensor(dx, shape)?)
+        })
+    }))
+}
+
+fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Result<Node> {
+    same_shape(gate.value(), up.value())?;
+    let (g, u) = (gate.value().contiguous()?, up.value().contiguous()?);
+    let shape = g.shape().clone();
+    let out = zip::<T>(&g, &u, |g, u| F::at(g).0 * u)?;
+    Ok(tape.record(tensor(out, shape.clone())?, &[gate, up], || {
+        let (gate, up) = (gate.clone(), up.clone());
+        Box::new(move |gradient, sums| {
+            let gradient = gradient.contiguous()?;
+            let dy = Slice::<T>::new(&gradient)?;
+            let (g, u) = (Slice::<T>::new(&g)?, Slice::<T>::new(&u)?);
+            // SAFETY: the loop below writes every number of both.
+            let mut dg = unsafe { unwritten::<T>(g.len()) };
+            let mut du = unsafe { unwritten::<T>(g.len()) };
+            parts2([&mut dg, &mut du], [TASK; 2], |i, dg, du| {
+                let from = i * TASK;
+                let inputs = g[from..].iter().zip(&u[from..]).zip(&dy[from..]);
+                vectorised(|| {
+                    for ((dg, du), ((&g, &u), &dy)) in dg.iter_mut().zip(du).zip(inputs) {
+                        let (value, slope) = F::at(g);
+                        *dg = dy * u * slope;
+                        *du = dy * value;
+                    }
+                });
+            });
+            sums.add(&gate, tensor(dg, shape.clone())?)?;
+            sums.add(&up, tensor(du, shape)?)
+        })
+    }))
+}
+
+/// `a + b`.
+///
+/// # Errors
+/// Shapes that differ.
+pub fn sum<T: Float>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    same_shape(a, b)?;
+    tensor(zip::<T>(a, b, |a, b| a + b)?, a.shape())
+}
+
+/// `sum += x`.
+///
+/// # Errors
+/// Shapes that differ.
+pub fn add_in_place<T: Float>(sum: &Tensor, x: &Tensor) -> Result<()> {
+    same_shape(sum, x)?;
+    let x = x.contiguous()?;
+    let x = Slice::<T>::new(&x)?;
+    modify(sum, |sum: &mut [T]| {
+        parts(sum, TASK, |i, sum| {
+            vectorised(|| {
+                let terms = sum.iter_mut().zip(&x[i * TASK..]);
+                terms.for_each(|(sum, &x)| *sum += x);
+            });
+        });
+    })
+}
+
+/// `f(aᵢ, bᵢ)`
+fn zip<T: Float>(a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sync) -> Result<Vec<T>> {
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    let (a, b) = (Slice::<T>::new(&a)?, Slice::<T>::new(&b)?);
+    same("pointwise", a.len(), b.len())?;
+    // SAFETY: the loop below writes every number.
+    let mut out = unsafe { unwritten::<T>(a.len()) };
+    parts(&mut out, TASK, |i, out| {
+        let inputs = a[i * TASK..].iter().zip(&b[i * TASK..]);
+        vectorised(|| {
+            for (out, (&a, &b)) in out.iter_mut().zip(inputs) {
+                *out = f(a, b);
+            }
+        });
+    });
+    Ok(out)
+}

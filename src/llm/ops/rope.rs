@@ -1,0 +1,90 @@
+//! [`super::rope`] on the CPU.
+
+use super::float::Float;
+use super::kernel::{same, tensor};
+use super::memory::{parts, rows_per_task, unwritten};
+use super::simd::vectorised;
+use super::slice::Slice;
+use super::{Rope, Starts};
+use crate::error::{Error, Result};
+use crate::llm::tape::{Node, Tape};
+
+/// Backward: the rotation by the opposite angle.
+pub fn rope<T: Float>(
+    tape: &Tape,
+    x: &Node,
+    heads: usize,
+    table: &Rope,
+    starts: &Starts,
+) -> Result<Node> {
+    let (n, width) = x.value().dims2()?;
+    let (length, half) = table.cos.dims2()?;
+    same("rope", width, 2 * half * heads)?;
+    same("rope", n, starts.last().copied().unwrap_or(0))?;
+    let lengths = starts.windows(2).map(|w| w[1] - w[0]);
+    if let Some(longest) = lengths.max().filter(|&longest| longest > length) {
+        return Err(Error::invalid(
+            "rope",
+            format!("a sequence has {longest} tokens"),
+            format!("the table has {length} positions"),
+        ));
+    }
+    let value = x.value().contiguous()?;
+    let out = rotate(
+        &Slice::<T>::new(&value)?,
+        half,
+        width,
+        table,
+        starts,
+        T::one(),
+    )?;
+    Ok(tape.record(tensor(out, (n, width))?, &[x], || {
+        let (x, table, starts) = (x.clone(), table.clone(), starts.clone());
+        Box::new(move |gradient, sums| {
+            let gradient = gradient.contiguous()?;
+            let dy = Slice::<T>::new(&gradient)?;
+            let dx = rotate(&dy, half, width, &table, &starts, -T::one())?;
+            sums.add(&x, tensor(dx, (n, width))?)
+        })
+    }))
+}
+
+/// Rotates every head's halves; `turn` is 1 or −1.
+fn rotate<T: Float>(
+    x: &[T],
+    half: usize,
+    width: usize,
+    table: &Rope,
+    starts: &Starts,
+    turn: T,
+) -> Result<Vec<T>> {
+    let (cos, sin) = (table.cos.contiguous()?, table.sin.contiguous()?);
+    let (cos, sin) = (Slice::<T>::new(&cos)?, Slice::<T>::new(&sin)?);
+    let each = rows_per_task(width);
+    let positions: Vec<usize> = starts.windows(2).flat_map(|w| 0..w[1] - w[0]).collect();
+    // SAFETY: the loop below writes every number.
+    let mut out = unsafe { unwritten::<T>(x.len()) };
+    parts(&mut out, each * width, |i, out| {
+        let rows = x[i * each * width..].chunks_exact(width);
+        let rows = out.chunks_exact_mut(width).zip(rows);
+        vectorised(|| {
+            for ((out, x), &position) in rows.zip(&positions[i * each..]) {
+                let cos = &cos[position * half..][..half];
+                let sin = &sin[position * half..][..half];
+                for (out, x) in out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+                    let ((first, second), (a, b)) = (out.split_at_mut(half), x.split_at(half));
+                    let angles = cos.iter().zip(sin);
+                    let from = a.iter().zip(b).zip(angles);
+                    for ((first, second), ((&a, &b), (&cos, &sin))) in
+                        first.iter_mut().zip(second).zip(from)
+                    {
+                        let sin = turn * sin;
+                        *first = a * cos - b * sin;
+                        *second = b * cos + a * sin;
+                    }
+                }
+            }
+        });
+    });
+    Ok(out)
+}

@@ -1,0 +1,382 @@
+//! Every fused operation against its twin of candle's operations, against finite differences, and
+//! against itself on another number of threads.
+
+use std::rc::Rc;
+
+use candle_core::{DType, Device, Tensor};
+use ndarray_rand::rand_distr::{Distribution, StandardNormal};
+use pistar::Result;
+use pistar::llm::ops::{self, Activation, Attention, Rope, Starts, plain};
+use pistar::llm::tape::{LeafGradients, Node, Tape};
+use pistar::random::{Purpose, Stream};
+
+/// Numbers of inputs and of the cotangent, and whole numbers.
+struct Dice(Stream);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(Stream::new(seed, Purpose::Start, 7))
+    }
+
+    fn tensor(&mut self, shape: &[usize]) -> Tensor {
+        let count = shape.iter().product();
+        let numbers = (0..count).map(|_| -> f64 { StandardNormal.sample(self.0.rng()) });
+        let numbers: Vec<f64> = numbers.collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        let z: f64 = StandardNormal.sample(self.0.rng());
+        (z.abs() * 1e6) as usize % n
+    }
+
+    fn indices(&mut self, count: usize, n: usize) -> Rc<[u32]> {
+        (0..count).map(|_| self.below(n) as u32).collect()
+    }
+}
+
+/// An operation on all its differentiable inputs.
+type Op = Box<dyn Fn(&Tape, &[Node]) -> Result<Node>>;
+
+/// A fused operation, its twin, and inputs.
+struct Case {
+    inputs: Vec<Tensor>,
+    fused: Op,
+    twin: Op,
+}
+
+/// Random inputs from a seed: small ones, or ones that several threads share.
+type Make = fn(u64, bool) -> Case;
+
+/// The value, and the gradients of `Σ cotangent · value`.
+fn run(inputs: &[Tensor], seed: u64, op: &Op) -> (Tensor, Vec<Tensor>) {
+    let tape = Tape::recording(inputs.len());
+    let mut leaves = LeafGradients::new(inputs.len());
+    let nodes: Vec<Node> = (inputs.iter().enumerate())
+        .map(|(i, t)| tape.leaf(i, t.clone()))
+        .collect();
+    let output = op(&tape, &nodes).unwrap();
+    let value = output.value().clone();
+    let cotangent = Dice::new(seed).tensor(value.dims());
+    let cotangent = cotangent.to_dtype(value.dtype()).unwrap();
+    tape.backward([(output, cotangent)], &mut leaves).unwrap();
+    let gradients = (0..inputs.len()).map(|i| leaves.get(i).unwrap().clone());
+    (value, gradients.collect())
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    let flat = tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+    flat.to_vec1().unwrap()
+}
+
+/// Largest difference, relative to the largest number (at least 1).
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let (a, b) = (numbers(a), numbers(b));
+    let size = b.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+    (a.iter().zip(&b)).fold(0.0f64, |m, (a, b)| match (a - b).is_nan() {
+        true => f64::INFINITY,
+        false => m.max((a - b).abs() / size),
+    })
+}
+
+fn single(tensors: &[Tensor]) -> Vec<Tensor> {
+    let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
+    tensors.iter().map(single).collect()
+}
+
+/// In f64 within 1e-12 of the twin, in f32 within `rounding` of the twin in f64; its gradient is
+/// that of its value; and its bits do not depend on the number of threads.
+fn hold(make: Make, rounding: f64) {
+    for seed in 0..6 {
+        for big in [false, true] {
+            let case = make(seed, big);
+            let wanted = run(&case.inputs, seed, &case.twin);
+            compare(&run(&case.inputs, seed, &case.fused), &wanted, 1e-12);
+            let single = run(&single(&case.inputs), seed, &case.fused);
+            assert_eq!(single.0.dtype(), DType::F32);
+            compare(&single, &wanted, rounding);
+        }
+        differentiate(&make(seed, false), seed);
+    }
+    let bits = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let case = make(1, true);
+            [case.inputs.clone(), single(&case.inputs)].map(|inputs| {
+                let (value, gradients) = run(&inputs, 1, &case.fused);
+                let all = [vec![value], gradients].concat();
+                all.iter().map(numbers).collect::<Vec<_>>()
+            })
+        })
+    };
+    let one = bits(1);
+    assert!(one == bits(2) && one == bits(3), "bits depend on threads");
+}
+
+fn compare(found: &(Tensor, Vec<Tensor>), wanted: &(Tensor, Vec<Tensor>), tolerance: f64) {
+    let far = distance(&found.0, &wanted.0);
+    assert!(far < tolerance, "value: {far:e}");
+    assert_eq!(found.1.len(), wanted.1.len());
+    for (i, (found, wanted)) in found.1.iter().zip(&wanted.1).enumerate() {
+        let far = distance(found, wanted);
+        assert!(far < tolerance, "gradient {i}: {far:e}");
+    }
+}
+
+/// Central differences of `Σ cotangent · value` in a few coordinates of every input.
+fn differentiate(case: &Case, seed: u64) {
+    let (value, gradients) = run(&case.inputs, seed, &case.fused);
+    let cotangent = numbers(&Dice::new(seed).tensor(value.dims()));
+    let mut dice = Dice::new(seed + 100);
+    let total = |inputs: &[Tensor]| -> f64 {
+        let nodes: Vec<Node> = inputs.iter().map(|t| Node::constant(t.clone())).collect();
+        let value = (case.fused)(&Tape::idle(), &nodes).unwrap();
+        (numbers(value.value()).iter().zip(&cotangent))
+            .map(|(x, c)| x * c)
+            .sum()
+    };
+    for (k, gradient) in gradients.iter().enumerate() {
+        let gradient = numbers(gradient);
+        for _ in 0..8 {
+            let i = dice.below(gradient.len());
+            let moved = |step: f64| {
+                let mut inputs = case.inputs.clone();
+                let mut x = numbers(&inputs[k]);
+                x[i] += step;
+                inputs[k] = Tensor::from_vec(x, inputs[k].shape(), &Device::Cpu).unwrap();
+                total(&inputs)
+            };
+            let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            let far = (slope - gradient[i]).abs() / gradient[i].abs().max(1.0);
+            assert!(far < 1e-7, "input {k}, number {i}: {slope} {}", gradient[i]);
+        }
+    }
+}
+
+/// Ragged sequences, one of length 1 among them.
+fn starts(dice: &mut Dice, big: bool) -> Starts {
+    let longest = if big { 150 } else { 9 };
+    let lengths = [1 + dice.below(longest), 1, longest, 1 + dice.below(longest)];
+    let mut starts = vec![0];
+    for length in lengths {
+        starts.push(starts[starts.len() - 1] + length);
+    }
+    starts.into()
+}
+
+fn size(dice: &mut Dice, big: bool) -> usize {
+    if big {
+        200 + dice.below(150)
+    } else {
+        1 + dice.below(9)
+    }
+}
+
+#[test]
+fn linear() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let [n, i, o] = [(); 3].map(|()| size(&mut dice, big));
+        let mut inputs = vec![dice.tensor(&[n, i]), dice.tensor(&[o, i])];
+        if seed % 2 == 1 {
+            inputs.push(dice.tensor(&[o]));
+        }
+        Case {
+            inputs,
+            fused: Box::new(|tape, x| ops::linear(tape, &x[0], &x[1], x.get(2))),
+            twin: Box::new(|tape, x| plain::linear(tape, &x[0], &x[1], x.get(2))),
+        }
+    };
+    hold(make, 2e-6);
+}
+
+#[test]
+fn embedding_and_rows() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let [v, d] = [(); 2].map(|()| size(&mut dice, big));
+        let ids = dice.indices(3 * v, v);
+        let again = ids.clone();
+        Case {
+            inputs: vec![dice.tensor(&[v, d])],
+            fused: match seed % 2 {
+                0 => Box::new(move |tape, x| ops::embedding(tape, &x[0], &ids)),
+                _ => Box::new(move |tape, x| ops::rows(tape, &x[0], &ids)),
+            },
+            twin: Box::new(move |tape, x| plain::rows(tape, &x[0], &again)),
+        }
+    };
+    hold(make, 1e-6);
+}
+
+#[test]
+fn rms_norm() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let [n, d] = [(); 2].map(|()| size(&mut dice, big));
+        let offset = (seed % 2) as f64;
+        Case {
+            inputs: vec![dice.tensor(&[n, d]), dice.tensor(&[d])],
+            fused: Box::new(move |tape, x| ops::rms_norm(tape, &x[0], &x[1], 1e-2, offset)),
+            twin: Box::new(move |tape, x| plain::rms_norm(tape, &x[0], &x[1], 1e-2, offset)),
+        }
+    };
+    hold(make, 2e-6);
+}
+
+#[test]
+fn layer_norm() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let [n, d] = [(); 2].map(|()| size(&mut dice, big));
+        Case {
+            inputs: vec![dice.tensor(&[n, d]), dice.tensor(&[d]), dice.tensor(&[d])],
+            fused: Box::new(|tape, x| ops::layer_norm(tape, &x[0], &x[1], &x[2], 1e-2)),
+            twin: Box::new(|tape, x| plain::layer_norm(tape, &x[0], &x[1], &x[2], 1e-2)),
+        }
+    };
+    hold(make, 2e-6);
+}
+
+#[test]
+fn rope() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let starts = starts(&mut dice, big);
+        let (heads, half) = (1 + dice.below(4), 1 + dice.below(9));
+        let n = starts[starts.len() - 1];
+        let table = move |dtype: DType| {
+            let table = |f: fn(f64) -> f64| {
+                let angles = (0..160).flat_map(|t| (0..half).map(move |i| (t * (i + 1)) as f64));
+                let numbers = angles.map(|angle| f(0.37 * angle)).collect();
+                let table = Tensor::from_vec::<_, f64>(numbers, (160, half), &Device::Cpu);
+                table.unwrap().to_dtype(dtype).unwrap()
+            };
+            Rope {
+                cos: table(f64::cos),
+                sin: table(f64::sin),
+            }
+        };
+        let again = starts.clone();
+        Case {
+            inputs: vec![dice.tensor(&[n, heads * 2 * half])],
+            fused: Box::new(move |tape, x| {
+                let table = table(x[0].value().dtype());
+                ops::rope(tape, &x[0], heads, &table, &starts)
+            }),
+            twin: Box::new(move |tape, x| {
+                plain::rope(tape, &x[0], heads, &table(DType::F64), &again)
+            }),
+        }
+    };
+    hold(make, 1e-6);
+}
+
+#[test]
+fn attention() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let starts = starts(&mut dice, big);
+        let group = [1, 2, 4][seed as usize % 3];
+        let kv_heads = 1 + dice.below(3);
+        let head_dim = 1 + dice.below(19);
+        let form = Attention {
+            heads: group * kv_heads,
+            kv_heads,
+            head_dim,
+            scale: (head_dim as f64).sqrt().recip(),
+            window: (seed % 2 == 1).then(|| 1 + dice.below(if big { 100 } else { 6 })),
+        };
+        let n = starts[starts.len() - 1];
+        let (again, same) = (starts.clone(), form.clone());
+        Case {
+            inputs: vec![
+                dice.tensor(&[n, form.heads * head_dim]),
+                dice.tensor(&[n, kv_heads * head_dim]),
+                dice.tensor(&[n, kv_heads * head_dim]),
+            ],
+            fused: Box::new(move |tape, x| {
+                ops::attention(tape, [&x[0], &x[1], &x[2]], &form, &starts)
+            }),
+            twin: Box::new(move |tape, x| {
+                plain::attention(tape, [&x[0], &x[1], &x[2]], &same, &again)
+            }),
+        }
+    };
+    hold(make, 3e-6);
+}
+
+#[test]
+fn activation_and_gated() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let shape = [(); 2].map(|()| size(&mut dice, big));
+        let f = [Activation::Silu, Activation::Gelu, Activation::GeluTanh][seed as usize % 3];
+        let gated = seed >= 3;
+        // Far from 0 too.
+        let mut wide = || dice.tensor(&shape).affine(3.0, 0.0).unwrap();
+        let inputs = (0..1 + usize::from(gated)).map(|_| wide()).collect();
+        let (fused, twin): (Op, Op) = match gated {
+            true => (
+                Box::new(move |tape, x| ops::gated(tape, &x[0], &x[1], f)),
+                Box::new(move |tape, x| plain::gated(tape, &x[0], &x[1], f)),
+            ),
+            false => (
+                Box::new(move |tape, x| ops::activation(tape, &x[0], f)),
+                Box::new(move |tape, x| plain::activation(tape, &x[0], f)),
+            ),
+        };
+        Case {
+            inputs,
+            fused,
+            twin,
+        }
+    };
+    // Numbers near 10 are rounded by 5e-7 before the operation begins.
+    hold(make, 3e-6);
+}
+
+#[test]
+fn token_log_probs() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let [m, d, v] = [(); 3].map(|()| size(&mut dice, big));
+        let targets = dice.indices(m, v);
+        let again = targets.clone();
+        // Logits of a trained model's size.
+        let wide = (d as f64).sqrt().recip() * 4.0;
+        Case {
+            inputs: vec![
+                dice.tensor(&[m, d]),
+                dice.tensor(&[v, d]).affine(wide, 0.0).unwrap(),
+            ],
+            fused: Box::new(move |tape, x| ops::token_log_probs(tape, &x[0], &x[1], &targets)),
+            twin: Box::new(move |tape, x| plain::token_log_probs(tape, &x[0], &x[1], &again)),
+        }
+    };
+    hold(make, 3e-6);
+}
+
+#[test]
+fn add() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let shape = [(); 2].map(|()| size(&mut dice, big));
+        Case {
+            inputs: vec![dice.tensor(&shape), dice.tensor(&shape)],
+            fused: Box::new(|tape, x| ops::add(tape, &x[0], &x[1])),
+            twin: Box::new(|tape, x| {
+                let (a, b) = (x[0].clone(), x[1].clone());
+                let value = (a.value() + b.value())?;
+                Ok(tape.record(value, &[&x[0], &x[1]], || {
+                    Box::new(move |gradient, sums| {
+                        sums.add(&a, gradient.copy()?)?;
+                        sums.add(&b, gradient.copy()?)
+                    })
+                }))
+            }),
+        }
+    };
+    hold(make, 1e-6);
+}
