@@ -47,7 +47,7 @@ fn train_on(
     let mut stream = Stream::new(9, Purpose::Order, 0);
     let per_epoch = data.len() / BATCH;
     let training = Training {
-        steps: 20 * per_epoch,
+        steps: 80 * per_epoch,
         lr: 3e-3,
         value_lr: 0.0,
         micro_batch: usize::MAX,
@@ -94,36 +94,34 @@ fn a_dataset_is_within_its_statistical_error() {
     let bandit = bandit(2, &transformer(&language, 1));
     let problem = bandit.problem();
     let optimum = problem.optimum().policy;
-    // How far exact fits of datasets of this size are from the population's fixed point.
-    let fit = |index: u64| -> Option<Policy> {
-        let dataset = Dataset::preferences(problem, PAIRS, 4, index);
+    // How far exact fits of datasets of some size are from the population's fixed point.
+    let fit = |pairs: usize, index: u64| -> Policy {
+        let dataset = Dataset::preferences(problem, pairs, 4, index);
         let evidence = Evidence::from_dataset(problem, &dataset);
-        fixed_point(Objective::Dpo, problem, &evidence)
-            .unwrap()
-            .policy
+        let limit = fixed_point(Objective::Dpo, problem, &evidence).unwrap();
+        limit.policy.expect("enough pairs for a limit")
     };
-    let mut errors: Vec<f64> = (1..=200)
-        .filter_map(fit)
-        .map(|policy| total_variation(&policy, &optimum))
-        .collect();
-    errors.sort_by(f64::total_cmp);
-    let bound = errors[errors.len() * 99 / 100];
+    let error = |pairs: usize, index| total_variation(&fit(pairs, index), &optimum);
+    let median = |pairs: usize| {
+        let mut errors: Vec<f64> = (1..=200).map(|index| error(pairs, index)).collect();
+        errors.sort_by(f64::total_cmp);
+        errors[errors.len() / 2]
+    };
+    // A statistical error: four times the pairs, half of it.
+    let (here, there) = (median(PAIRS), median(4 * PAIRS));
+    assert!((here / there - 2.0).abs() < 0.5, "{here} {there}");
 
     let dataset = Dataset::preferences(problem, PAIRS, 4, 0);
-    let want = fit(0).unwrap();
+    let want = fit(PAIRS, 0);
     let got = train_on(&bandit, &dataset, Objective::Dpo, |_, _, _| {});
-    let (to_fit, to_optimum) = (
-        total_variation(&got, &want),
-        total_variation(&got, &optimum),
-    );
+    let to_fit = total_variation(&got, &want);
     println!(
-        "dpo on {PAIRS} pairs: {to_fit:.1e} from the dataset's fixed point, {to_optimum:.3} from \
-         the population's; of 200 datasets' exact fits the median is {:.3}, 99 % below {bound:.3}",
-        errors[errors.len() / 2]
+        "dpo on {PAIRS} pairs: {to_fit:.1e} from the dataset's fixed point, which is {:.3} from the \
+         population's; of 200 datasets the median is {here:.3}, of four times the pairs {there:.3}",
+        error(PAIRS, 0)
     );
-    assert!(to_fit < 0.02, "{to_fit}");
-    assert!(to_optimum < bound + 0.02, "{to_optimum} {bound}");
-    assert!(to_fit < 0.3 * to_optimum);
+    // Minibatches keep a policy from its limit by less than a dataset of this size does.
+    assert!(to_fit < 0.2 * here, "{to_fit} {here}");
 }
 
 /// CoPG makes no statistical error at all: rewards are seen, and any connected data has π*.
@@ -151,33 +149,39 @@ fn exact_numbers_stand_beside_the_estimates() {
     let dataset = Dataset::preferences(problem, PAIRS, 4, 0);
     let mut stream = Stream::new(1, Purpose::Responses, 7);
     let mut rows: Vec<Row> = Vec::new();
-    let mut within = 0;
+    let (mut within, mut estimates) = (0u32, 0u32);
     train_on(
         &bandit,
         &dataset,
         Objective::Dpo,
         |mut meter, policy, step| {
             let measure = Measure::of(&bandit, policy, limit.as_ref(), 1000, &mut stream);
-            let exact = [
-                measure.kl,
-                measure.kl,
-                problem
-                    .prompts()
-                    .iter()
-                    .zip(policy.probabilities())
-                    .map(|(p, law)| {
-                        let mean = law.iter().zip(&p.reward).map(|(p, r)| p * r);
-                        p.weight * mean.sum::<f64>()
-                    })
-                    .sum(),
-                measure.objective,
-            ];
-            for ((_, [value, error]), exact) in measure.estimates.into_iter().zip(exact) {
-                assert!(
-                    (value - exact).abs() < 5.0 * error,
-                    "{value} {exact} {error}"
-                );
-                within += usize::from((value - exact).abs() < 2.0 * error);
+            // Each estimator's mean and standard error, by listing: what a sample says of its own
+            // error is wrong where a tail is heavy, as k3's is far from the reference.
+            let moments = |power: i32| -> [f64; 4] {
+                let mut sums = [0.0; 4];
+                for (p, row) in problem.prompts().iter().zip(policy.log()) {
+                    for (arm, log) in row.iter().enumerate() {
+                        let u = log - p.log_reference[arm];
+                        let reward = p.reward[arm];
+                        let k3 = (-u).exp_m1() + u;
+                        let numbers = [u, k3, reward, reward - problem.beta() * u];
+                        for (sum, number) in sums.iter_mut().zip(numbers) {
+                            *sum += p.weight * log.exp() * number.powi(power);
+                        }
+                    }
+                }
+                sums
+            };
+            let (means, squares) = (moments(1), moments(2));
+            assert!((means[0] - measure.kl).abs() < 1e-9 && (means[1] - measure.kl).abs() < 1e-9);
+            assert!((means[3] - measure.objective).abs() < 1e-9);
+            for (i, (_, [value, _])) in measure.estimates.into_iter().enumerate() {
+                let error = ((squares[i] - means[i].powi(2)) / 1000.0).sqrt();
+                let off = (value - means[i]).abs();
+                assert!(off < 5.0 * error, "{value} {} {error}", means[i]);
+                within += u32::from(off < 2.0 * error);
+                estimates += 1;
             }
             // J* − J = regret, however each is found.
             let gap = problem.optimum().objective - measure.objective;
@@ -196,13 +200,19 @@ fn exact_numbers_stand_beside_the_estimates() {
             });
         },
     );
-    // 80 estimates, of which 95 % should be within two standard errors.
-    assert!(within >= 68, "{within}");
+    // Of all estimates 95 % should be within two standard errors.
+    let share = f64::from(within) / f64::from(estimates);
+    assert!(share > 0.9, "{share}");
     let last: &BTreeMap<String, f64> = &rows[rows.len() - 1].metrics;
     println!("{}", serde_json::to_string(&rows[rows.len() - 1]).unwrap());
     // What the run's own data say of implicit rewards, and the exact expectation.
     assert!((last["rewards/accuracies"] - last["exact/accuracies"]).abs() < 0.05);
-    let first = &rows[0].metrics;
-    assert!(last["exact/regret"] < 0.3 * first["exact/regret"]);
-    assert!(last["exact/distance"] < first["exact/distance"]);
+    // It ends with the regret of the dataset's fixed point.
+    let dataset = Evidence::from_dataset(problem, &dataset);
+    let fit = fixed_point(Objective::Dpo, problem, &dataset).unwrap();
+    let regret = fit.regret.unwrap();
+    assert!(
+        (last["exact/regret"] - regret).abs() < 0.1 * regret,
+        "{regret}"
+    );
 }
