@@ -9,8 +9,7 @@ use pistar::bandit::population::evaluate;
 use pistar::bandit::{Evidence, PairLaw, Prompt, Simplex};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::language::{
-    Bandit, Cells, Language, Population, Table, Training, normal_rewards,
-    walk,
+    Bandit, Cells, Language, Population, Table, Training, normal_rewards, walk,
 };
 use pistar::llm::network::Reduction;
 use pistar::llm::step::numbers;

@@ -133,7 +133,10 @@ fn a_face_of_slic() {
     let problem = bandit.problem();
     let wins = (0..24).map(|i| {
         let (x, a) = (i / 12, i % 12);
-        format!("{{\"prompt\": {x}, \"first\": {}, \"second\": {a}, \"label\": true}}\n", a + 1)
+        format!(
+            "{{\"prompt\": {x}, \"first\": {}, \"second\": {a}, \"label\": true}}\n",
+            a + 1
+        )
     });
     let wins: String = wins.collect();
     let dataset = Dataset::read(wins.as_bytes(), "wins", problem).unwrap();
@@ -145,8 +148,16 @@ fn a_face_of_slic() {
         there.unwrap().value
     };
     let (start, least) = (loss(&problem.reference()), loss(&want.policy.unwrap()));
-    assert!((start - 1.0).abs() < 1e-12 && least.abs() < 1e-12, "{start} {least}");
-    let got = trained(&bandit, &evidence, Objective::Slic, training(Objective::Slic));
+    assert!(
+        (start - 1.0).abs() < 1e-12 && least.abs() < 1e-12,
+        "{start} {least}"
+    );
+    let got = trained(
+        &bandit,
+        &evidence,
+        Objective::Slic,
+        training(Objective::Slic),
+    );
     assert!(loss(&got) < 1e-3, "{:e}", loss(&got));
 }
 
