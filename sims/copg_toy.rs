@@ -17,13 +17,13 @@ use pistar::loss::Objective;
 use pistar::sim::folder::Folder;
 use pistar::sim::{Config, Optimizer, Row, run};
 use pistar::solve::fixed_point;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::report::{Spread, markdown};
 use super::rows::{self, Limit, Rate, read_limits, read_rows};
 use super::run::progress_bar;
 use super::table::{Record, write};
-use super::{Request, Sim};
+use super::{Policy, Request, Sim};
 
 pub const SIM: Sim = Sim {
     name: "copg-toy",
@@ -51,10 +51,17 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         None => Problem::from_json(BANDIT)?,
     };
     let objectives = request.objectives.clone().unwrap_or(OBJECTIVES.to_vec());
-    let rates = request.lr.clone().unwrap_or(vec![1e-3, 1e-2]);
+    let tabular = request.policy == Policy::Tabular;
+    // A step of that size on every weight of a transformer moves a logit much further than one on
+    // a table.
+    let rates = match tabular {
+        true => vec![1e-3, 1e-2],
+        false => vec![1e-3],
+    };
+    let rates = request.lr.clone().unwrap_or(rates);
     let config = |lr| Config {
         objectives: objectives.clone(),
-        seeds: request.seeds.unwrap_or(40),
+        seeds: request.seeds.unwrap_or(if tabular { 40 } else { 10 }),
         key: request.key,
         samples: request.samples.unwrap_or(10_000),
         batch: request.batch.unwrap_or(512),
@@ -77,7 +84,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     }
     let shared = config(rates[0]);
     let names: Vec<_> = objectives.iter().map(|o| o.name()).collect();
-    let record = json!({
+    let mut record = json!({
         "problem": serde_json::from_str::<serde_json::Value>(&problem.to_json())?,
         "objectives": names,
         "lr": rates,
@@ -90,6 +97,9 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         "steps": shared.steps(),
         "drop_last": shared.drop_last,
     });
+    if let (false, Value::Object(record)) = (tabular, &mut record) {
+        record.insert("policy".into(), transformer::record(&problem)?);
+    }
     // The exact limits, from the solver.
     let population = Evidence::population(&problem);
     let mut limits = Vec::new();
@@ -131,17 +141,84 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
             };
             row.line()
         };
-        run(
-            &problem,
-            &config(lr),
-            |rows| folder.append(&rows.iter().map(line).collect::<Vec<_>>()),
-            |done| bar.set_position((before + done) as u64),
-        )?;
+        let append = |rows: &[Row]| folder.append(&rows.iter().map(line).collect::<Vec<_>>());
+        let tell = |done: usize| bar.set_position((before + done) as u64);
+        match request.policy {
+            Policy::Tabular => run(&problem, &config(lr), append, tell)?,
+            Policy::Transformer => transformer::train(&problem, &config(lr), append, tell)?,
+        }
     }
     let train_s = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
     folder.finish(Some(train_s))?;
     Ok(())
+}
+
+#[cfg(feature = "llm")]
+mod transformer {
+    use pistar::Result;
+    use pistar::bandit::Problem;
+    use pistar::llm::language::{LAYERS, START, Seeds, WIDTH, spelled};
+    use pistar::sim::{Config, Row, run_with};
+    use serde_json::{Value, json};
+
+    /// What is trained, for the manifest.
+    pub fn record(problem: &Problem) -> Result<Value> {
+        let bandit = spelled(problem)?;
+        let language = bandit.language();
+        Ok(json!({
+            "transformer": {
+                "symbols": language.symbols(),
+                "length": language.length(),
+                "prompts": language.prompts(),
+                "width": WIDTH,
+                "layers": LAYERS,
+                "precision": "f64",
+                "start": format!("fitted to the reference, |Δ ln π| ≤ {START:e}"),
+            }
+        }))
+    }
+
+    /// Trains transformers as [`run`](pistar::sim::run) trains tables.
+    pub fn train(
+        problem: &Problem,
+        config: &Config,
+        rows: impl FnMut(&[Row]) -> Result<()>,
+        progress: impl Fn(usize) + Sync,
+    ) -> Result<()> {
+        let bandit = spelled(problem)?;
+        let make = |objective, seeds| -> Result<Box<dyn pistar::sim::Trained + '_>> {
+            let seeds = Seeds::new(&bandit, objective, seeds, config.optimizer)?;
+            Ok(Box::new(seeds))
+        };
+        run_with(bandit.problem(), config, &make, rows, progress)
+    }
+}
+
+#[cfg(not(feature = "llm"))]
+mod transformer {
+    use pistar::bandit::Problem;
+    use pistar::sim::{Config, Row};
+    use pistar::{Error, Result};
+    use serde_json::Value;
+
+    fn missing() -> Error {
+        let problem = "this build has no transformers";
+        Error::invalid("--policy", problem, "build with the feature `llm`")
+    }
+
+    pub fn record(_: &Problem) -> Result<Value> {
+        Err(missing())
+    }
+
+    pub fn train(
+        _: &Problem,
+        _: &Config,
+        _: impl FnMut(&[Row]) -> Result<()>,
+        _: impl Fn(usize) + Sync,
+    ) -> Result<()> {
+        Err(missing())
+    }
 }
 
 /// Epochs whose regrets the report shows.

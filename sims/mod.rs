@@ -22,9 +22,21 @@ use std::path::Path;
 use pistar::bandit::Problem;
 use pistar::loss::Objective;
 
+/// What a sim trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Policy {
+    /// A table with a logit of every arm
+    #[default]
+    Tabular,
+    /// A small transformer whose every response is an arm
+    Transformer,
+}
+
 /// What a user may change of a sim.
 #[derive(Default)]
 pub struct Request {
+    /// What is trained.
+    pub policy: Policy,
     /// Another bandit than the sim's own.
     pub problem: Option<Problem>,
     /// Other objectives.
@@ -58,6 +70,7 @@ impl Request {
     /// An option was given that the sim has no use for.
     pub fn takes(&self, sim: &str, takes: &[&str]) -> anyhow::Result<()> {
         let given = [
+            ("policy", self.policy != Policy::Tabular),
             ("problem", self.problem.is_some()),
             ("objective", self.objectives.is_some()),
             ("lr", self.lr.is_some()),

@@ -6,13 +6,14 @@ use anyhow::bail;
 use pistar::loss::Objective;
 
 use super::{input, output};
-use crate::sims::{self, MOST_RATES};
+use crate::sims::{self, MOST_RATES, Policy};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   pistar sim copg-toy --out runs/toy
   pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 --out runs/mine
+  pistar sim copg-toy --policy transformer --seeds 3 --out runs/transformer
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
 
 Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG. The rows depend on the
@@ -32,13 +33,16 @@ pub struct Args {
     /// Train or solve these objectives instead of its own (repeatable)
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = input::objective)]
     objective: Vec<Objective>,
-    /// Learning rates, one run each (separated by commas) [default: 1e-3,1e-2]
+    /// What is trained: a transformer's responses are spelled out, one string for each arm
+    #[arg(long, value_enum, default_value_t)]
+    policy: Policy,
+    /// Learning rates, one run each (separated by commas) [default: 1e-3,1e-2; 1e-3 for transformers]
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     lr: Vec<f64>,
     /// Plain SGD instead of Adam
     #[arg(long)]
     sgd: bool,
-    /// Number of seeds [default: the sim's own; 40 for copg-toy]
+    /// Number of seeds [default: the sim's own; 40 for copg-toy, 10 with transformers]
     #[arg(long)]
     seeds: Option<usize>,
     /// Key of all random streams; another key gives independent runs
@@ -93,6 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let some = |list: &[f64]| (!list.is_empty()).then(|| list.to_vec());
     let request = sims::Request {
+        policy: args.policy,
         problem: args.problem.as_deref().map(input::problem).transpose()?,
         objectives: (!args.objective.is_empty()).then(|| args.objective.clone()),
         lr: some(&args.lr),

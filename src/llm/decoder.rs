@@ -3,6 +3,7 @@
 mod build;
 mod forward;
 mod initial;
+mod rope;
 mod sharing;
 
 use std::path::{Path, PathBuf};
@@ -10,10 +11,10 @@ use std::path::{Path, PathBuf};
 use super::architecture::Architecture;
 use super::config::Config;
 use super::lora::{Adapter, Lora};
-use super::ops::Rope;
 use super::parameters::{Id, Parameters};
 
 pub use build::Source;
+use rope::Rotary;
 
 /// `x Wᵀ + b`.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +54,7 @@ pub struct Decoder {
     norm: NormWeights,
     /// None in a reward or value network of its own.
     head: Option<Linear>,
-    rope: Option<Rope>,
+    rope: Option<Rotary>,
     /// None if it was made from an architecture.
     config: Option<Config>,
     /// The folder it was loaded from.

@@ -31,7 +31,13 @@ impl Decoder {
 }
 
 fn load(dir: &Path, head: bool, dtype: DType, device: &Device) -> Result<Decoder> {
-    let config = Config::read(dir.join("config.json"))?;
+    let path = dir.join("config.json");
+    if !path.exists() && dir.join("adapter_config.json").exists() {
+        let problem = "it holds an adapter, not a model";
+        let remedy = "load the adapter's base, and then the adapter";
+        return Err(Error::invalid(dir.display().to_string(), problem, remedy));
+    }
+    let config = Config::read(path)?;
     let mut checkpoint = Checkpoint::open(dir)?;
     let origin = checkpoint.origin().display().to_string();
     if head && checkpoint.has("score.weight") {

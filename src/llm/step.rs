@@ -130,8 +130,9 @@ pub fn numbers(
     Ok(numbers)
 }
 
-/// A network's runs on a batch: the recorded one, if one was enough.
-struct Runs<'a> {
+/// A network's runs on a batch: numbers first, cotangents second. Where all fitted into one run it
+/// was recorded, else every part is run again.
+pub struct Runs<'a> {
     network: &'a dyn Network,
     reduction: Reduction,
     parts: Vec<Vec<&'a Sequence>>,
@@ -140,7 +141,11 @@ struct Runs<'a> {
 }
 
 impl<'a> Runs<'a> {
-    fn new(
+    /// Runs the network for its numbers, on at most `micro_batch` tokens at once.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn new(
         network: &'a dyn Network,
         reduction: Reduction,
         sequences: &'a [Sequence],
@@ -165,8 +170,16 @@ impl<'a> Runs<'a> {
         Ok(runs)
     }
 
-    /// Pushes the cotangents of sequences and of shared values.
-    fn push(
+    /// What the network gave.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// Pushes the cotangents of sequences and of shared values to the parameters.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn push(
         &mut self,
         of_sequences: &[f64],
         of_values: &[f64],

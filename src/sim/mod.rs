@@ -12,12 +12,15 @@ mod optimizer;
 pub mod phases;
 mod plan;
 mod recording;
+mod trained;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 pub use optimizer::Optimizer;
+pub use trained::{Gradient, Trained};
 
 use crate::bandit::Problem;
 use crate::error::{Error, Result};
@@ -139,7 +142,10 @@ pub fn trainable(objective: Objective) -> bool {
     pairs && whole && objective.value().is_none() && objective.table() != Table::CentredScores
 }
 
-/// Trains every objective on every seed. `rows` gets the measurements block by block, always in
+/// Makes the policies of a block of seeds that an objective is to train.
+pub type Make<'a> = dyn Fn(Objective, Range<usize>) -> Result<Box<dyn Trained + 'a>> + Sync + 'a;
+
+/// Trains tables by every objective on every seed. `rows` gets the measurements block by block, always in
 /// the order of seed, objective, epoch; `progress` is told the epochs done so far (of
 /// `seeds × epochs`), from any thread.
 ///
@@ -148,6 +154,30 @@ pub fn trainable(objective: Objective) -> bool {
 pub fn run(
     problem: &Problem,
     config: &Config,
+    rows: impl FnMut(&[Row]) -> Result<()>,
+    progress: impl Fn(usize) + Sync,
+) -> Result<()> {
+    train(problem, config, None, rows, progress)
+}
+
+/// [`run`] with other policies than tables: the same data, minibatches and losses.
+///
+/// # Errors
+/// As [`run`], and those of `make` and of what it makes.
+pub fn run_with<'a>(
+    problem: &'a Problem,
+    config: &Config,
+    make: &Make<'a>,
+    rows: impl FnMut(&[Row]) -> Result<()>,
+    progress: impl Fn(usize) + Sync,
+) -> Result<()> {
+    train(problem, config, Some(make), rows, progress)
+}
+
+fn train<'a>(
+    problem: &'a Problem,
+    config: &Config,
+    make: Option<&Make<'a>>,
     mut rows: impl FnMut(&[Row]) -> Result<()>,
     progress: impl Fn(usize) + Sync,
 ) -> Result<()> {
@@ -171,7 +201,7 @@ pub fn run(
             let sender = sender.clone();
             let seeds = start..(start + size).min(config.seeds);
             scope.spawn(move |_| {
-                let result = train_block(problem, config, seeds, tell, stop);
+                let result = train_block(problem, config, make, seeds, tell, stop);
                 // The receiver is gone only after an error, when nobody wants the rows.
                 let _ = sender.send((index, result));
             });
@@ -217,10 +247,11 @@ fn finite(rows: &[Row], config: &Config) -> Result<()> {
     }
 }
 
-fn train_block(
-    problem: &Problem,
+fn train_block<'a>(
+    problem: &'a Problem,
     config: &Config,
-    seeds: std::ops::Range<usize>,
+    make: Option<&Make<'a>>,
+    seeds: Range<usize>,
     tell: &impl Fn(usize),
     stop: &AtomicBool,
 ) -> Result<Vec<Row>> {
@@ -229,9 +260,11 @@ fn train_block(
         .map(|seed| Data::draw(problem, &tuples, config, seed as u64))
         .collect();
     let mut learners = (config.objectives.iter())
-        .map(|&objective| Learner::new(problem, objective, &tuples, seeds.len(), config))
+        .map(|&objective| Learner::new(problem, objective, &tuples, seeds.clone(), config, make))
         .collect::<Result<Vec<_>>>()?;
-    let mut regrets: Vec<Vec<Vec<f64>>> = learners.iter().map(|l| vec![l.regrets()]).collect();
+    let mut regrets: Vec<Vec<Vec<f64>>> = (learners.iter())
+        .map(|learner| Ok(vec![learner.regrets()?]))
+        .collect::<Result<_>>()?;
     for _ in 0..config.epochs {
         if stop.load(Ordering::Relaxed) {
             return Ok(Vec::new());
@@ -248,7 +281,7 @@ fn train_block(
             }
         }
         for (regrets, learner) in regrets.iter_mut().zip(&learners) {
-            regrets.push(learner.regrets());
+            regrets.push(learner.regrets()?);
         }
         tell(seeds.len());
     }

@@ -1,10 +1,10 @@
 //! Models' folders: what is written is what was read, and what is wrong is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use pistar::error::Result;
 use pistar::llm::decoder::Decoder;
 use pistar::llm::saving::Saving;
@@ -168,6 +168,13 @@ fn precision_is_kept_or_converted() {
     let config: Value =
         serde_json::from_slice(&fs::read(dir.path().join("config.json")).unwrap()).unwrap();
     assert_eq!(config["torch_dtype"], "bfloat16");
+    let half: HashMap<String, Tensor> = (single.parameters().iter())
+        .map(|p| (p.name.clone(), p.tensor.to_dtype(DType::F16).unwrap()))
+        .collect();
+    candle_core::safetensors::save(&half, dir.path().join("model.safetensors")).unwrap();
+    for p in load(dir.path()).unwrap().parameters().iter() {
+        assert_eq!(numbers(&p.tensor), numbers(&half[&p.name]), "{}", p.name);
+    }
 }
 
 #[test]
@@ -341,6 +348,8 @@ fn tensors_that_do_not_fit_the_configuration_are_named() {
 fn a_folder_without_weights_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     assert_says(load(dir.path()).unwrap_err(), &["config.json"]);
+    let adapter = load(folder("lora-llama")).unwrap_err();
+    assert_says(adapter, &["lora-llama", "adapter", "base"]);
     fs::copy(
         folder("llama").join("config.json"),
         dir.path().join("config.json"),

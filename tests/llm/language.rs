@@ -1,18 +1,20 @@
 //! The enumerable language: a transformer goes where the exact half says.
 
+mod free;
+mod limits;
+mod sampled;
+
 use candle_core::{DType, Device};
 use pistar::bandit::population::evaluate;
-use pistar::bandit::{Evidence, PairLaw, Policy, Prompt, Simplex};
+use pistar::bandit::{Evidence, PairLaw, Prompt, Simplex};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::language::{
-    Bandit, Cells, Language, Population, Table, Trained, Training, normal_rewards, total_variation,
-    walk,
+    Bandit, Cells, Language, Population, Table, Training, normal_rewards, walk,
 };
 use pistar::llm::network::Reduction;
 use pistar::llm::step::numbers;
 use pistar::llm::tape::LeafGradients;
-use pistar::loss::{Kind, Objective, Value};
-use pistar::solve::fixed_point;
+use pistar::loss::Objective;
 
 /// A transformer wide enough for any table over a few prompts.
 pub fn transformer(language: &Language, layers: usize) -> Decoder {
@@ -119,92 +121,5 @@ fn an_expectation_in_text_is_the_exact_one() {
                 assert!((a - b).abs() < 1e-12, "{name}: {a} {b}");
             }
         }
-    }
-}
-
-/// How long it takes: limits on kinks and at the boundary are approached slowly.
-fn training(objective: Objective) -> Training {
-    let (steps, lr) = match objective.spec().kind {
-        Kind::Smooth | Kind::Field => (400, 3e-3),
-        Kind::Boundary => (1000, 3e-3),
-        Kind::Kinked => (1600, 3e-3),
-    };
-    let slow = matches!(objective, Objective::CoprSft | Objective::Sft);
-    Training {
-        steps: if slow { 1000 } else { steps },
-        lr,
-        value_lr: 0.05,
-        micro_batch: usize::MAX,
-    }
-}
-
-/// Trains a transformer, and a table of values where there is one; its exact policy.
-fn trained(bandit: &Bandit, evidence: &Evidence, objective: Objective) -> Policy {
-    let language = bandit.language();
-    let model = transformer(language, 2);
-    let mut population = Population::new(bandit, evidence, objective).unwrap();
-    let zeros = vec![0.0; language.prompts().len()];
-    let values = match objective.value() {
-        Some(Value::Own) => Some(Table::new(language, Cells::Values, &zeros).unwrap()),
-        Some(Value::Constant) => Some(Table::new(language, Cells::Value, &[0.0]).unwrap()),
-        Some(Value::Given) | None => None,
-    };
-    let values = values.as_ref().map(Trained::from);
-    let training = training(objective);
-    (training.run(&mut population, (&model).into(), values, |_, _| Ok(()))).unwrap();
-    walk(&model, language).unwrap()
-}
-
-/// The distance of what a transformer learned from an objective's exact fixed point.
-fn distance(bandit: &Bandit, objective: Objective) -> f64 {
-    let held = objective.value() == Some(Value::Given);
-    let bandit = &match held {
-        true => valued(bandit),
-        false => bandit.clone(),
-    };
-    let evidence = Evidence::population(bandit.problem());
-    let want = fixed_point(objective, bandit.problem(), &evidence).unwrap();
-    assert!(want.unique, "{}", objective.name());
-    let want = want.policy.unwrap();
-    let got = trained(bandit, &evidence, objective);
-    let moved = total_variation(&bandit.problem().reference(), &want);
-    let distance = total_variation(&got, &want);
-    println!("{:26} {moved:.3} {distance:.1e}", objective.name());
-    assert!(moved > 0.05, "{}: the reference is there", objective.name());
-    distance
-}
-
-/// Objectives that train a policy, of one kind.
-fn of_kind(kind: Kind) -> impl Iterator<Item = Objective> {
-    let policies = |o: &Objective| !o.trains_scores();
-    (Objective::ALL.into_iter())
-        .filter(policies)
-        .filter(move |o| o.spec().kind == kind)
-}
-
-#[test]
-fn smooth_objectives_reach_their_fixed_points() {
-    let language = Language::with_prompts(3, 2, 2).unwrap();
-    let bandit = bandit(2, &transformer(&language, 2));
-    for objective in of_kind(Kind::Smooth) {
-        assert!(distance(&bandit, objective) < 1e-3, "{}", objective.name());
-    }
-}
-
-#[test]
-fn fields_reach_their_fixed_points() {
-    let language = Language::with_prompts(3, 2, 2).unwrap();
-    let bandit = bandit(2, &transformer(&language, 2));
-    for objective in of_kind(Kind::Field) {
-        assert!(distance(&bandit, objective) < 1e-3, "{}", objective.name());
-    }
-}
-
-#[test]
-fn kinks_and_boundaries_are_reached() {
-    let language = Language::with_prompts(3, 2, 2).unwrap();
-    let bandit = bandit(2, &transformer(&language, 2));
-    for objective in of_kind(Kind::Kinked).chain(of_kind(Kind::Boundary)) {
-        assert!(distance(&bandit, objective) < 1e-3, "{}", objective.name());
     }
 }

@@ -3,6 +3,7 @@
 mod boundary;
 mod data;
 mod families;
+mod faults;
 mod fixtures;
 mod folders;
 mod language;

@@ -56,6 +56,8 @@ pub(super) fn architecture(family: Family, fields: &Fields) -> Result<Architectu
         }
     };
     fields.only("pretraining_tp", 1)?;
+    fields.only("rope_interleaved", false)?;
+    fields.only("use_mrope", false)?;
     fields.only("use_bidirectional_attention", false)?;
     Ok(Architecture {
         vocabulary: fields.count("vocab_size")?,

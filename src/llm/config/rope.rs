@@ -1,6 +1,6 @@
 //! Rotary frequencies, scaled or not.
 
-use std::f64::consts::TAU;
+use std::f32::consts::TAU;
 
 use serde_json::Value;
 
@@ -18,7 +18,8 @@ use crate::llm::fields::Fields;
 ///   divided by `factor`, those with λ < T/`high_freq_factor` kept, the rest interpolated;
 /// * `dynamic`: changes nothing up to `max_position_embeddings`, and no longer sequence is taken.
 ///
-/// Rounded to f32 as in the checkpoint's training code.
+/// In f32, step by step as in transformers: at position 8,000 the rounding of a frequency is the
+/// fourth digit of its angle, and checkpoints are trained with it.
 ///
 /// # Errors
 /// Any other kind of scaling, or a field of it that is not known.
@@ -67,7 +68,7 @@ pub fn positions(
     let positions = match kind {
         "default" => rotary(theta, head_dim, |f| f),
         "linear" => {
-            let factor = factor()?;
+            let factor = factor()? as f32;
             rotary(theta, head_dim, |f| f / factor)
         }
         "dynamic" => {
@@ -76,23 +77,23 @@ pub fn positions(
             rotary(theta, head_dim, |f| f)
         }
         "llama3" => {
-            let factor = factor()?;
-            let low = scaling.number("low_freq_factor")?;
-            let high = scaling.number("high_freq_factor")?;
+            let factor = factor()? as f32;
+            let low = scaling.number("low_freq_factor")? as f32;
+            let high = scaling.number("high_freq_factor")? as f32;
             if low >= high {
                 let right = format!("it must be above low_freq_factor, which is {low}");
                 return Err(scaling.wrong("high_freq_factor", &Value::from(high), right));
             }
             let original = scaling.count_if_there("original_max_position_embeddings")?;
-            let original = original.unwrap_or(context) as f64;
+            let original = original.unwrap_or(context) as f32;
             rotary(theta, head_dim, |f| {
-                let turns = original * f / TAU;
-                if turns < low {
+                let wavelength = TAU / f;
+                if wavelength > original / low {
                     f / factor
-                } else if turns > high {
+                } else if wavelength < original / high {
                     f
                 } else {
-                    let smooth = (turns - low) / (high - low);
+                    let smooth = (original / wavelength - low) / (high - low);
                     (1.0 - smooth) * f / factor + smooth * f
                 }
             })
@@ -114,14 +115,16 @@ fn object<'a>(fields: &Fields<'a>, name: &str, prefix: &'static str) -> Result<O
     }
 }
 
-fn rotary(theta: f64, head_dim: usize, scale: impl Fn(f64) -> f64) -> Result<Positions> {
+fn rotary(theta: f64, head_dim: usize, scale: impl Fn(f32) -> f32) -> Result<Positions> {
     if theta == 0.0 {
         let remedy = "give the base of the rotary frequencies, such as 10000";
         return Err(Error::invalid("rope_theta", "it is 0", remedy));
     }
+    let theta = f64::from(theta as f32);
     let frequencies = (0..head_dim / 2)
-        .map(|i| theta.powf(-((2 * i) as f64) / head_dim as f64))
-        .map(|f| f64::from(scale(f64::from(f as f32)) as f32))
+        .map(|i| (2 * i) as f32 / head_dim as f32)
+        .map(|x| 1.0 / (theta.powf(f64::from(x)) as f32))
+        .map(|f| f64::from(scale(f)))
         .collect();
     Ok(Positions::Rotary {
         frequencies,

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::rope::Rotary;
 use super::{Block, Decoder, Linear, NormWeights};
 use crate::error::{Error, Result};
 use crate::llm::architecture::{Architecture, Norm, Positions};
-use crate::llm::ops::Rope;
 use crate::llm::parameters::{Id, Parameters};
 
 /// Where weights come from: a name and a shape to numbers.
@@ -106,7 +106,20 @@ impl Decoder {
             bias: None,
             lora: None,
         });
-        let rope = rope(a, dtype, device)?;
+        let rope = match &a.positions {
+            Positions::Learned => None,
+            Positions::Rotary {
+                frequencies,
+                factor,
+            } => Some(Rotary {
+                frequencies: frequencies.clone(),
+                factor: *factor,
+                context: a.context,
+                dtype,
+                device: device.clone(),
+                table: Default::default(),
+            }),
+        };
         Ok(Self {
             architecture,
             parameters,
@@ -135,28 +148,4 @@ fn norm(
             Norm::Rms { .. } => None,
         },
     })
-}
-
-/// Cosines and sines of every position. Angles are rounded to f32 in every precision, as in the
-/// code that checkpoints are trained with.
-fn rope(a: &Architecture, dtype: DType, device: &Device) -> Result<Option<Rope>> {
-    let Positions::Rotary {
-        frequencies,
-        factor,
-    } = &a.positions
-    else {
-        return Ok(None);
-    };
-    let table = |f: fn(f64) -> f64| -> Result<Tensor> {
-        let numbers = (0..a.context).flat_map(|t| {
-            (frequencies.iter()).map(move |&w| factor * f(f64::from(t as f32 * w as f32)))
-        });
-        let shape = (a.context, frequencies.len());
-        let table = Tensor::from_iter(numbers, &Device::Cpu)?.reshape(shape)?;
-        Ok(table.to_dtype(dtype)?.to_device(device)?)
-    };
-    Ok(Some(Rope {
-        cos: table(f64::cos)?,
-        sin: table(f64::sin)?,
-    }))
 }

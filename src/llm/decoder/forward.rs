@@ -6,7 +6,7 @@ use super::{Block, Decoder, Linear, NormWeights};
 use crate::error::{Error, Result};
 use crate::llm::architecture::Norm;
 use crate::llm::lora::{self, Lora};
-use crate::llm::ops::{self, Attention, Starts};
+use crate::llm::ops::{self, Attention, Rope, Starts};
 use crate::llm::parameters::Id;
 use crate::llm::sequence::{Packed, Predictions, Sequence};
 use crate::llm::tape::{Node, Tape};
@@ -29,8 +29,12 @@ impl Decoder {
             let p = ops::embedding(tape, &self.node(tape, table), &positions)?;
             x = ops::add(tape, &x, &p)?;
         }
+        let table = match &self.rope {
+            Some(rotary) => Some(rotary.table(packed.longest())?),
+            None => None,
+        };
         for block in &self.blocks {
-            let attended = self.attend(tape, block, &x, &packed.starts)?;
+            let attended = self.attend(tape, block, &x, table.as_ref(), &packed.starts)?;
             x = ops::add(tape, &x, &attended)?;
             let mixed = self.mix(tape, block, &x)?;
             x = ops::add(tape, &x, &mixed)?;
@@ -86,13 +90,20 @@ impl Decoder {
         Ok(logits.value().clone())
     }
 
-    fn attend(&self, tape: &Tape, block: &Block, x: &Node, starts: &Starts) -> Result<Node> {
+    fn attend(
+        &self,
+        tape: &Tape,
+        block: &Block,
+        x: &Node,
+        table: Option<&Rope>,
+        starts: &Starts,
+    ) -> Result<Node> {
         let a = &self.architecture;
         let x = self.normalise(tape, block.attention_norm, x)?;
         let mut q = self.linear(tape, block.query, &x)?;
         let mut k = self.linear(tape, block.key, &x)?;
         let v = self.linear(tape, block.value, &x)?;
-        if let Some(table) = &self.rope {
+        if let Some(table) = table {
             q = ops::rope(tape, &q, a.heads, table, starts)?;
             k = ops::rope(tape, &k, a.kv_heads, table, starts)?;
         }

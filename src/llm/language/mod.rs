@@ -9,15 +9,21 @@
 //! point.
 
 mod bandit;
+mod dataset;
+mod measure;
 mod population;
+mod seeds;
 mod strings;
 mod table;
 mod training;
 mod walk;
 
 pub use bandit::{Bandit, normal_rewards, total_variation};
+pub use dataset::examples;
+pub use measure::{Measure, implicit};
 pub use population::Population;
+pub use seeds::{LAYERS, START, Seeds, WIDTH, spelled, start};
 pub use strings::{Language, MOST_RESPONSES};
 pub use table::{Cells, Table};
 pub use training::{Trained, Training};
-pub use walk::walk;
+pub use walk::{scores, walk};

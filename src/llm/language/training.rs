@@ -3,9 +3,11 @@
 use super::{Population, Table};
 use crate::error::Result;
 use crate::llm::decoder::Decoder;
+use crate::llm::heads::Scorer;
 use crate::llm::network::{Network, Reduction};
 use crate::llm::optimizer::{AdamW, Config};
 use crate::llm::parameters::Parameters;
+use crate::llm::schedule::{Schedule, Shape};
 use crate::llm::step::{Outcome, Step, numbers};
 use crate::llm::tape::LeafGradients;
 
@@ -21,6 +23,16 @@ pub struct Trained<'a> {
 impl<'a> From<&'a Decoder> for Trained<'a> {
     fn from(network: &'a Decoder) -> Self {
         let parameters = network.parameters();
+        Self {
+            network,
+            parameters,
+        }
+    }
+}
+
+impl<'a> From<&'a Scorer> for Trained<'a> {
+    fn from(network: &'a Scorer) -> Self {
+        let parameters = network.decoder.parameters();
         Self {
             network,
             parameters,
@@ -122,13 +134,13 @@ impl Training {
             Some(value) => Some((value, AdamW::new(value.parameters, config)?)),
             None => None,
         };
+        let schedule = Schedule::new(Shape::Cosine, 0.0, self.steps as u64)?;
         for index in 0..self.steps {
             let mut of_policy = LeafGradients::new(policy.network.leaves());
             let leaves = value.as_ref().map_or(0, |(v, _)| v.network.leaves());
             let mut of_value = LeafGradients::new(leaves);
             gradient(index, &mut of_policy, &mut of_value)?;
-            let done = index as f64 / self.steps as f64;
-            let fall = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+            let fall = schedule.factor(index as u64);
             adam.step(policy.parameters, &of_policy, self.lr * fall, 1.0)?;
             if let Some((value, adam)) = &mut value {
                 adam.step(value.parameters, &of_value, self.value_lr * fall, 1.0)?;

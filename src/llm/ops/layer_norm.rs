@@ -37,18 +37,23 @@ pub fn layer_norm<T: Float>(
             [each * width, 2 * each],
             |i, out, moments| {
                 let x = x[i * each * width..].chunks_exact(width);
-                vectorised(|| {
-                    let rows = out.chunks_exact_mut(width).zip(moments.chunks_exact_mut(2));
-                    for ((out, moments), x) in rows.zip(x) {
-                        let mean = sum(x, x, |x, _| x) / size;
-                        let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) / size;
-                        let r = T::one() / (variance + epsilon).sqrt();
-                        for ((out, &x), (&w, &b)) in out.iter_mut().zip(x).zip(w.iter().zip(&*b)) {
-                            *out = (x - mean) * r * w + b;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let rows = out.chunks_exact_mut(width).zip(moments.chunks_exact_mut(2));
+                        for ((out, moments), x) in rows.zip(x) {
+                            let mean = sum(x, x, |x, _| x) / size;
+                            let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) / size;
+                            let r = T::one() / (variance + epsilon).sqrt();
+                            for ((out, &x), (&w, &b)) in
+                                out.iter_mut().zip(x).zip(w.iter().zip(&*b))
+                            {
+                                *out = (x - mean) * r * w + b;
+                            }
+                            moments.copy_from_slice(&[mean, r]);
                         }
-                        moments.copy_from_slice(&[mean, r]);
-                    }
-                });
+                    },
+                );
             },
         );
     }
@@ -73,23 +78,28 @@ pub fn layer_norm<T: Float>(
                             .zip(dy[from..].chunks_exact(width));
                         let moments = moments[2 * i * each..].chunks_exact(2);
                         let (dw, db) = dwb.split_at_mut(width);
-                        vectorised(|| {
-                            let dx = dx.chunks_exact_mut(width);
-                            for ((dx, (x, dy)), moments) in dx.zip(rows).zip(moments) {
-                                let (mean, r) = (moments[0], moments[1]);
-                                let terms = dx.iter_mut().zip(dy).zip(&*w);
-                                terms.for_each(|((g, &dy), &w)| *g = dy * w);
-                                let level = sum(dx, x, |g, _| g) / size;
-                                let pull = sum(dx, x, |g, x| g * ((x - mean) * r)) / size;
-                                let sums = dw.iter_mut().zip(db.iter_mut()).zip(dy);
-                                for ((dx, &x), ((dw, db), &dy)) in dx.iter_mut().zip(x).zip(sums) {
-                                    let unit = (x - mean) * r;
-                                    *dx = r * (*dx - level - unit * pull);
-                                    *dw += dy * unit;
-                                    *db += dy;
+                        vectorised(
+                            #[inline(always)]
+                            || {
+                                let dx = dx.chunks_exact_mut(width);
+                                for ((dx, (x, dy)), moments) in dx.zip(rows).zip(moments) {
+                                    let (mean, r) = (moments[0], moments[1]);
+                                    let terms = dx.iter_mut().zip(dy).zip(&*w);
+                                    terms.for_each(|((g, &dy), &w)| *g = dy * w);
+                                    let level = sum(dx, x, |g, _| g) / size;
+                                    let pull = sum(dx, x, |g, x| g * ((x - mean) * r)) / size;
+                                    let sums = dw.iter_mut().zip(db.iter_mut()).zip(dy);
+                                    for ((dx, &x), ((dw, db), &dy)) in
+                                        dx.iter_mut().zip(x).zip(sums)
+                                    {
+                                        let unit = (x - mean) * r;
+                                        *dx = r * (*dx - level - unit * pull);
+                                        *dw += dy * unit;
+                                        *db += dy;
+                                    }
                                 }
-                            }
-                        });
+                            },
+                        );
                     },
                 );
                 sums.add(&node, tensor(dx, (n, width))?)?;

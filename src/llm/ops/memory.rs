@@ -60,7 +60,10 @@ pub fn sum_rows<T: Float>(
     let each = rows_per_task(width);
     let mut partial = vec![T::zero(); rows.div_ceil(each) * width];
     parts(&mut partial, width, |i, sum| {
-        vectorised(|| (i * each..rows.min((i + 1) * each)).for_each(|row| add(sum, row)));
+        vectorised(
+            #[inline(always)]
+            || (i * each..rows.min((i + 1) * each)).for_each(|row| add(sum, row)),
+        );
     });
     add_up(&partial, width)
 }

@@ -81,11 +81,21 @@ pub fn gated<T: Float>(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Re
 fn map<T: Float, F: Function<T>>(tape: &Tape, x: &Node) -> Result<Node> {
     let value = x.value().contiguous()?;
     let shape = value.shape().clone();
-    let out = zip::<T>(&value, &value, |x, _| F::at(x).0)?;
+    let out = zip::<T>(
+        &value,
+        &value,
+        #[inline(always)]
+        |x, _| F::at(x).0,
+    )?;
     Ok(tape.record(tensor(out, shape.clone())?, &[x], || {
         let x = x.clone();
         Box::new(move |gradient, sums| {
-            let dx = zip::<T>(&value, &gradient, |x, dy| dy * F::at(x).1)?;
+            let dx = zip::<T>(
+                &value,
+                &gradient,
+                #[inline(always)]
+                |x, dy| dy * F::at(x).1,
+            )?;
             sums.add(&x, tensor(dx, shape)?)
         })
     }))
@@ -95,7 +105,12 @@ fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Res
     same_shape(gate.value(), up.value())?;
     let (g, u) = (gate.value().contiguous()?, up.value().contiguous()?);
     let shape = g.shape().clone();
-    let out = zip::<T>(&g, &u, |g, u| F::at(g).0 * u)?;
+    let out = zip::<T>(
+        &g,
+        &u,
+        #[inline(always)]
+        |g, u| F::at(g).0 * u,
+    )?;
     Ok(tape.record(tensor(out, shape.clone())?, &[gate, up], || {
         let (gate, up) = (gate.clone(), up.clone());
         Box::new(move |gradient, sums| {
@@ -108,13 +123,16 @@ fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Res
             parts2([&mut dg, &mut du], [TASK; 2], |i, dg, du| {
                 let from = i * TASK;
                 let inputs = g[from..].iter().zip(&u[from..]).zip(&dy[from..]);
-                vectorised(|| {
-                    for ((dg, du), ((&g, &u), &dy)) in dg.iter_mut().zip(du).zip(inputs) {
-                        let (value, slope) = F::at(g);
-                        *dg = dy * u * slope;
-                        *du = dy * value;
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for ((dg, du), ((&g, &u), &dy)) in dg.iter_mut().zip(du).zip(inputs) {
+                            let (value, slope) = F::at(g);
+                            *dg = dy * u * slope;
+                            *du = dy * value;
+                        }
+                    },
+                );
             });
             sums.add(&gate, tensor(dg, shape.clone())?)?;
             sums.add(&up, tensor(du, shape)?)
@@ -128,7 +146,15 @@ fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Res
 /// Shapes that differ.
 pub fn sum<T: Float>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     same_shape(a, b)?;
-    tensor(zip::<T>(a, b, |a, b| a + b)?, a.shape())
+    tensor(
+        zip::<T>(
+            a,
+            b,
+            #[inline(always)]
+            |a, b| a + b,
+        )?,
+        a.shape(),
+    )
 }
 
 /// `sum += x`.
@@ -141,10 +167,13 @@ pub fn add_in_place<T: Float>(sum: &Tensor, x: &Tensor) -> Result<()> {
     let x = Slice::<T>::new(&x)?;
     modify(sum, |sum: &mut [T]| {
         parts(sum, TASK, |i, sum| {
-            vectorised(|| {
-                let terms = sum.iter_mut().zip(&x[i * TASK..]);
-                terms.for_each(|(sum, &x)| *sum += x);
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let terms = sum.iter_mut().zip(&x[i * TASK..]);
+                    terms.for_each(|(sum, &x)| *sum += x);
+                },
+            );
         });
     })
 }
@@ -158,11 +187,14 @@ fn zip<T: Float>(a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sync) -> Result
     let mut out = unsafe { unwritten::<T>(a.len()) };
     parts(&mut out, TASK, |i, out| {
         let inputs = a[i * TASK..].iter().zip(&b[i * TASK..]);
-        vectorised(|| {
-            for (out, (&a, &b)) in out.iter_mut().zip(inputs) {
-                *out = f(a, b);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (out, (&a, &b)) in out.iter_mut().zip(inputs) {
+                    *out = f(a, b);
+                }
+            },
+        );
     });
     Ok(out)
 }

@@ -37,15 +37,18 @@ pub fn rms_norm<T: Float>(
             [each * width, each],
             |i, out, roots| {
                 let x = x[i * each * width..].chunks_exact(width);
-                vectorised(|| {
-                    for ((out, root), x) in out.chunks_exact_mut(width).zip(roots).zip(x) {
-                        let r = T::one() / (sum(x, x, |x, y| x * y) / size + epsilon).sqrt();
-                        for ((out, &x), &w) in out.iter_mut().zip(x).zip(&weights) {
-                            *out = x * r * w;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for ((out, root), x) in out.chunks_exact_mut(width).zip(roots).zip(x) {
+                            let r = T::one() / (sum(x, x, |x, y| x * y) / size + epsilon).sqrt();
+                            for ((out, &x), &w) in out.iter_mut().zip(x).zip(&weights) {
+                                *out = x * r * w;
+                            }
+                            *root = r;
                         }
-                        *root = r;
-                    }
-                });
+                    },
+                );
             },
         );
     }
@@ -62,19 +65,23 @@ pub fn rms_norm<T: Float>(
                 let rows = x[from..]
                     .chunks_exact(width)
                     .zip(dy[from..].chunks_exact(width));
-                vectorised(|| {
-                    let dx = dx.chunks_exact_mut(width);
-                    for ((dx, (x, dy)), &r) in dx.zip(rows).zip(&roots[i * each..]) {
-                        let terms = dx.iter_mut().zip(dy).zip(&weights);
-                        terms.for_each(|((g, &dy), &w)| *g = dy * w);
-                        let pull = r * r * sum(dx, x, |g, x| g * x) / size;
-                        for ((dx, &x), (dw, &dy)) in dx.iter_mut().zip(x).zip(dw.iter_mut().zip(dy))
-                        {
-                            *dx = r * (*dx - x * pull);
-                            *dw += dy * x * r;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let dx = dx.chunks_exact_mut(width);
+                        for ((dx, (x, dy)), &r) in dx.zip(rows).zip(&roots[i * each..]) {
+                            let terms = dx.iter_mut().zip(dy).zip(&weights);
+                            terms.for_each(|((g, &dy), &w)| *g = dy * w);
+                            let pull = r * r * sum(dx, x, |g, x| g * x) / size;
+                            for ((dx, &x), (dw, &dy)) in
+                                dx.iter_mut().zip(x).zip(dw.iter_mut().zip(dy))
+                            {
+                                *dx = r * (*dx - x * pull);
+                                *dw += dy * x * r;
+                            }
                         }
-                    }
-                });
+                    },
+                );
             });
             sums.add(&node, tensor(dx, (n, width))?)?;
             sums.add(&weight, tensor(add_up(&dw, width), width)?)

@@ -67,24 +67,27 @@ fn rotate<T: Float>(
     parts(&mut out, each * width, |i, out| {
         let rows = x[i * each * width..].chunks_exact(width);
         let rows = out.chunks_exact_mut(width).zip(rows);
-        vectorised(|| {
-            for ((out, x), &position) in rows.zip(&positions[i * each..]) {
-                let cos = &cos[position * half..][..half];
-                let sin = &sin[position * half..][..half];
-                for (out, x) in out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
-                    let ((first, second), (a, b)) = (out.split_at_mut(half), x.split_at(half));
-                    let angles = cos.iter().zip(sin);
-                    let from = a.iter().zip(b).zip(angles);
-                    for ((first, second), ((&a, &b), (&cos, &sin))) in
-                        first.iter_mut().zip(second).zip(from)
-                    {
-                        let sin = turn * sin;
-                        *first = a * cos - b * sin;
-                        *second = b * cos + a * sin;
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((out, x), &position) in rows.zip(&positions[i * each..]) {
+                    let cos = &cos[position * half..][..half];
+                    let sin = &sin[position * half..][..half];
+                    for (out, x) in out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+                        let ((first, second), (a, b)) = (out.split_at_mut(half), x.split_at(half));
+                        let angles = cos.iter().zip(sin);
+                        let from = a.iter().zip(b).zip(angles);
+                        for ((first, second), ((&a, &b), (&cos, &sin))) in
+                            first.iter_mut().zip(second).zip(from)
+                        {
+                            let sin = turn * sin;
+                            *first = a * cos - b * sin;
+                            *second = b * cos + a * sin;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     });
     Ok(out)
 }

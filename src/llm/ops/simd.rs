@@ -2,7 +2,8 @@
 
 use super::float::Float;
 
-/// Runs `f` compiled for the widest vectors of this processor. What `f` calls must be inlined.
+/// Runs `f` compiled for the widest vectors of this processor: `f` and what it calls must be marked
+/// `#[inline(always)]`, or they are compiled for the oldest processor.
 #[inline(always)]
 pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     struct Inlined<F>(F);

@@ -157,17 +157,20 @@ impl Layer {
             [each * vocabulary, 2 * each],
             |i, numbers, rows| {
                 let targets = &targets[i * each..];
-                vectorised(|| {
-                    let each = numbers
-                        .chunks_exact_mut(vocabulary)
-                        .zip(rows.chunks_exact_mut(2));
-                    for ((row, result), &target) in each.zip(targets) {
-                        let picked = row[target as usize];
-                        let top = max(row, picked);
-                        let sum = exponentials(row, T::one(), top);
-                        result.copy_from_slice(&[sum, picked - top - sum.ln()]);
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let each = numbers
+                            .chunks_exact_mut(vocabulary)
+                            .zip(rows.chunks_exact_mut(2));
+                        for ((row, result), &target) in each.zip(targets) {
+                            let picked = row[target as usize];
+                            let top = max(row, picked);
+                            let sum = exponentials(row, T::one(), top);
+                            result.copy_from_slice(&[sum, picked - top - sum.ln()]);
+                        }
+                    },
+                );
             },
         );
         Ok(Chunk { numbers, rows })
@@ -185,14 +188,17 @@ impl Layer {
                 .iter()
                 .zip(&targets[from..])
                 .zip(sums[2 * from..].chunks_exact(2));
-            vectorised(|| {
-                let rows = numbers.chunks_exact_mut(vocabulary);
-                for (row, ((&dy, &target), sums)) in rows.zip(scalars) {
-                    let factor = -dy / sums[0];
-                    row.iter_mut().for_each(|x| *x *= factor);
-                    row[target as usize] += dy;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = numbers.chunks_exact_mut(vocabulary);
+                    for (row, ((&dy, &target), sums)) in rows.zip(scalars) {
+                        let factor = -dy / sums[0];
+                        row.iter_mut().for_each(|x| *x *= factor);
+                        row[target as usize] += dy;
+                    }
+                },
+            );
         });
     }
 }

@@ -79,24 +79,27 @@ unsafe fn one<T: Float>(
                 Mode::Write,
                 Threads::One,
             );
-            vectorised(|| {
-                let each = p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys));
-                for (i, (p, dp)) in each.enumerate() {
-                    let row = at + i * width;
-                    let (out, dout) = (&inputs.out[row..][..d], &inputs.gradient[row..][..d]);
-                    let pull = sum(out, dout, |x, y| x * y);
-                    let lse = inputs.lse[(token + i) * form.heads + head];
-                    let seen = block.seen(i);
-                    exponentials(&mut p[seen.clone()], scale, lse);
-                    for (dp, &p) in dp[seen.clone()].iter_mut().zip(&p[seen.clone()]) {
-                        *dp = scale * p * (*dp - pull);
+            vectorised(
+                #[inline(always)]
+                || {
+                    let each = p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys));
+                    for (i, (p, dp)) in each.enumerate() {
+                        let row = at + i * width;
+                        let (out, dout) = (&inputs.out[row..][..d], &inputs.gradient[row..][..d]);
+                        let pull = sum(out, dout, |x, y| x * y);
+                        let lse = inputs.lse[(token + i) * form.heads + head];
+                        let seen = block.seen(i);
+                        exponentials(&mut p[seen.clone()], scale, lse);
+                        for (dp, &p) in dp[seen.clone()].iter_mut().zip(&p[seen.clone()]) {
+                            *dp = scale * p * (*dp - pull);
+                        }
+                        for x in [p, dp] {
+                            x[..seen.start].fill(T::zero());
+                            x[seen.end..].fill(T::zero());
+                        }
                     }
-                    for x in [p, dp] {
-                        x[..seen.start].fill(T::zero());
-                        x[seen.end..].fill(T::zero());
-                    }
-                }
-            });
+                },
+            );
             let p = Matrix::strided(&p, rows, seen, keys);
             let ds = Matrix::strided(&dp, rows, seen, keys);
             let k = Matrix::new(&k.rows[first * d..], seen, d);

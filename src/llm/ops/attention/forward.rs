@@ -53,17 +53,20 @@ unsafe fn one<T: Float>(
             // SAFETY: rows of this task's sequence, in a column of one of its heads.
             let mut lse = unsafe { lse.part(token * form.heads + head, [rows, 1], form.heads) };
             let mut sums = [T::zero(); 64];
-            vectorised(|| {
-                let each = scores.chunks_exact_mut(keys).zip(lse.rows()).zip(&mut sums);
-                for (i, ((scores, lse), sum)) in each.enumerate() {
-                    let seen = block.seen(i);
-                    let top = scale * max(&scores[seen.clone()], scores[seen.start]);
-                    *sum = exponentials(&mut scores[seen.clone()], scale, top);
-                    scores[..seen.start].fill(T::zero());
-                    scores[seen.end..].fill(T::zero());
-                    lse[0] = sum.ln() + top;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let each = scores.chunks_exact_mut(keys).zip(lse.rows()).zip(&mut sums);
+                    for (i, ((scores, lse), sum)) in each.enumerate() {
+                        let seen = block.seen(i);
+                        let top = scale * max(&scores[seen.clone()], scores[seen.start]);
+                        *sum = exponentials(&mut scores[seen.clone()], scale, top);
+                        scores[..seen.start].fill(T::zero());
+                        scores[seen.end..].fill(T::zero());
+                        lse[0] = sum.ln() + top;
+                    }
+                },
+            );
             // SAFETY: rows of this task's sequence, in the columns of one of its heads.
             let mut out = unsafe { out.part(token * width + head * d, [rows, d], width) };
             let seen = block.to - block.first;
