@@ -80,7 +80,7 @@ fn train_on(
         let loss = |inputs: &_| objective.loss(inputs, bandit.problem().parameters());
         let outcome = step.run(&text, loss, gradient, none)?;
         meter.mean("loss", outcome.loss);
-        meter.measure(&text_objective, &outcome.batch);
+        meter.measure(&text_objective, &outcome.batch, batch.len());
         if at + 1 == per_epoch {
             let policy = walk(&model, language)?;
             watch(std::mem::take(&mut meter), &policy, index as u64 + 1);
