@@ -11,6 +11,7 @@ use pistar::llm::language::{
 use pistar::loss::{Kind, Objective, Value};
 use pistar::solve::fixed_point;
 
+use super::free::on_a_face_of_kto;
 use super::{bandit, transformer, valued};
 
 /// How long it takes: limits on kinks and at the boundary are approached slowly.
@@ -89,14 +90,18 @@ fn distance(bandit: &Bandit, objective: Objective, training: Training) -> f64 {
 fn reached(length: usize, objectives: impl Iterator<Item = Objective>) {
     let language = Language::with_prompts(3, length, 2).unwrap();
     let bandit = bandit(length, &transformer(&language, 2));
+    let mut missed = Vec::new();
     for objective in objectives {
         let mut training = training(objective);
         if length > 2 {
             training.steps *= 2;
         }
         let distance = distance(&bandit, objective, training);
-        assert!(distance < 1e-3, "{}: {distance:e}", objective.name());
+        if distance >= 1e-3 {
+            missed.push((objective.name(), distance));
+        }
     }
+    assert!(missed.is_empty(), "{missed:?}");
 }
 
 /// All that a network is trained by: everything but a table of scores that is centred.
@@ -129,7 +134,23 @@ fn copg_and_dpo_40_responses() {
 #[test]
 #[ignore = "minutes: on demand"]
 fn every_objective_40_responses() {
-    reached(3, all());
+    // KTO loses desirable responses among so many: see `free`.
+    reached(3, all().filter(|o| o.spec().kind != Kind::Boundary));
+}
+
+/// `cargo test --release --test llm face_of_kto_40 -- --ignored --nocapture`
+#[test]
+#[ignore = "a minute: on demand"]
+fn the_face_of_kto_40_responses() {
+    let language = Language::with_prompts(3, 3, 2).unwrap();
+    let bandit = bandit(3, &transformer(&language, 2));
+    let evidence = Evidence::population(bandit.problem());
+    for objective in all().filter(|o| o.spec().kind == Kind::Boundary) {
+        let mut training = training(objective);
+        training.steps *= 2;
+        let got = trained(&bandit, &evidence, objective, training);
+        on_a_face_of_kto(&bandit, objective, &got);
+    }
 }
 
 /// The tabular bandit stands behind the same interface, and goes to the same place.
