@@ -1376,3 +1376,62 @@ fn a_hundred_thousand_arms_solve() {
         place.refuses(&args, &says);
     }
 }
+
+#[cfg(feature = "llm")]
+#[test]
+fn a_sim_trains_transformers_on_request() {
+    let place = Place::new();
+    let small = [
+        "sim",
+        "copg-toy",
+        "--seeds=1",
+        "--epochs=1",
+        "--samples=400",
+        "--no-figure",
+    ];
+    let with = |more: &[&'static str]| [&small[..], more].concat();
+    place.ok(&with(&["--out=table", "--lr=1e-4"]));
+    place.ok(&with(&["--out=again", "--lr=1e-4", "--policy=tabular"]));
+    place.ok(&with(&[
+        "--out=network",
+        "--lr=1e-4",
+        "--policy=transformer",
+    ]));
+    assert_eq!(place.read("table/rows.csv"), place.read("again/rows.csv"));
+    let manifest = |run: &str| -> Value {
+        serde_json::from_str(&place.read(&format!("{run}/manifest.json"))).unwrap()
+    };
+    let [table, again, network] = ["table", "again", "network"].map(manifest);
+    assert_eq!(table["config"], again["config"]);
+    assert!(table["config"].get("policy").is_none());
+    let policy = &network["config"]["policy"]["transformer"];
+    assert_eq!(
+        (&policy["symbols"], &policy["length"]),
+        (&1.into(), &2.into())
+    );
+    // The same rows but for the regrets, which begin at the reference's.
+    let rows = |run: &str| -> Vec<(String, f64)> {
+        let text = place.read(&format!("{run}/rows.csv"));
+        let row = |line: &str| {
+            let (row, regret) = line.rsplit_once(',').unwrap();
+            (row.to_string(), regret.parse().unwrap())
+        };
+        text.lines().skip(1).map(row).collect()
+    };
+    let (table, network) = (rows("table"), rows("network"));
+    assert_eq!(table.len(), network.len());
+    for ((row, regret), (same, other)) in table.iter().zip(&network) {
+        assert_eq!(row, same);
+        if row.ends_with(",0") {
+            assert!((regret - other).abs() < 1e-5, "{row}: {regret} {other}");
+        }
+    }
+    place.refuses(
+        &["sim", "bpo-phases", "--policy=transformer"],
+        &["--policy: the sim bpo-phases has no such option"],
+    );
+    place.refuses(
+        &["sim", "copg-toy", "--policy=oracle"],
+        &["oracle", "tabular"],
+    );
+}

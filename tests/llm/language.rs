@@ -1,8 +1,10 @@
 //! The enumerable language: a transformer goes where the exact half says.
 
+mod costs;
 mod free;
 mod limits;
 mod sampled;
+mod simulated;
 
 use candle_core::{DType, Device};
 use pistar::bandit::population::evaluate;
