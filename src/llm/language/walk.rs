@@ -1,8 +1,8 @@
 //! The exact policy of a transformer, by walking the tree of strings.
 //!
-//! It judges the pipeline, so it shares nothing with it but the model's forward pass: one prefix at a time, alone in its pack,
-//! through [`Decoder::logits`]; the last position's log-softmax in f64. No targets, no rows, no
-//! masks, no batches. Scores are judged likewise.
+//! It judges the pipeline, so it shares nothing with it but the model's forward pass: one prefix at a
+//! time, alone in its pack, through [`Decoder::logits`]; the last position's log-softmax in f64. No
+//! targets, no rows, no masks, no batches. Scores are judged likewise.
 
 use candle_core::DType;
 
