@@ -1,6 +1,7 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
 mod boundary;
+mod configurations;
 mod data;
 mod families;
 mod faults;
