@@ -68,10 +68,11 @@ impl Meter {
 
     /// What the numbers of a step's responses say. `rewards/…` are the implicit ones, `βu`; of a
     /// pair the preferred response, or else the one with the greater reward, is `chosen`; of a
-    /// ranked list the best one, and the worst is `rejected`. Pairs count by their weight: a row
-    /// that makes several counts no more than others of its batch.
-    pub fn measure(&mut self, objective: &TextObjective, batch: &Batch) {
-        let share = |i: usize| batch.weight[i] * batch.len() as f64;
+    /// ranked list the best one, and the worst is `rejected`. `rows` is how many examples were read,
+    /// of which one may make several pairs.
+    pub fn measure(&mut self, objective: &TextObjective, batch: &Batch, rows: usize) {
+        // A row counts once, however many pairs it makes.
+        let share = |i: usize| batch.weight[i] * rows as f64;
         if objective.scores() {
             return self.measure_scores(batch, share);
         }

@@ -248,7 +248,8 @@ impl<'a> Trainer<'a> {
             meter.mean("value/grad_norm", stepped.value_norm);
             meter.last("value/learning_rate", value.lr() * factor);
         }
-        meter.measure(self.plan.objective(), &stepped.batch);
+        let rows = stepped.examples.len();
+        meter.measure(self.plan.objective(), &stepped.batch, rows);
     }
 
     /// Saves the batch that the run stops at, and forgets its gradient.
