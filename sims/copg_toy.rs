@@ -52,20 +52,20 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     };
     let objectives = request.objectives.clone().unwrap_or(OBJECTIVES.to_vec());
     let tabular = request.policy == Policy::Tabular;
-    // A step of that size on every weight of a transformer moves a logit much further than one on
-    // a table.
+    // A step of one size on every weight of a transformer moves a logit a hundred times as far as
+    // on a table.
     let rates = match tabular {
         true => vec![1e-3, 1e-2],
-        false => vec![1e-3],
+        false => vec![1e-5, 1e-4],
     };
     let rates = request.lr.clone().unwrap_or(rates);
     let config = |lr| Config {
         objectives: objectives.clone(),
-        seeds: request.seeds.unwrap_or(if tabular { 40 } else { 10 }),
+        seeds: request.seeds.unwrap_or(if tabular { 40 } else { 20 }),
         key: request.key,
         samples: request.samples.unwrap_or(10_000),
         batch: request.batch.unwrap_or(512),
-        epochs: request.epochs.unwrap_or(100),
+        epochs: request.epochs.unwrap_or(if tabular { 100 } else { 50 }),
         drop_last: request.drop_last,
         optimizer: if request.sgd {
             Optimizer::Sgd { lr }

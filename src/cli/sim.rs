@@ -36,19 +36,19 @@ pub struct Args {
     /// What is trained: a transformer's responses are spelled out, one string for each arm
     #[arg(long, value_enum, default_value_t)]
     policy: Policy,
-    /// Learning rates, one run each (separated by commas) [default: 1e-3,1e-2; 1e-3 for transformers]
+    /// Learning rates, one run each (separated by commas) [default: 1e-3,1e-2; 1e-5,1e-4 for transformers]
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     lr: Vec<f64>,
     /// Plain SGD instead of Adam
     #[arg(long)]
     sgd: bool,
-    /// Number of seeds [default: the sim's own; 40 for copg-toy, 10 with transformers]
+    /// Number of seeds [default: the sim's own; 40 for copg-toy, 20 with transformers]
     #[arg(long)]
     seeds: Option<usize>,
     /// Key of all random streams; another key gives independent runs
     #[arg(long, default_value_t = 0)]
     key: u64,
-    /// Passes over the dataset [default: 100]
+    /// Passes over the dataset [default: 100; 50 for transformers]
     #[arg(long)]
     epochs: Option<usize>,
     /// Pairs in each dataset, or random problems [default: the sim's own; 10000 for copg-toy]

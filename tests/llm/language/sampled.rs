@@ -20,6 +20,8 @@ use super::{bandit, transformer};
 
 const PAIRS: usize = 2000;
 const BATCH: usize = 100;
+/// Of the datasets' random streams.
+const KEY: u64 = 7;
 
 /// Trains on minibatches of a dataset, as language models are; `watch` gets the metrics of the
 /// last steps and the policy at the end of each epoch.
@@ -27,6 +29,7 @@ fn train_on(
     bandit: &Bandit,
     dataset: &Dataset,
     objective: Objective,
+    epochs: usize,
     mut watch: impl FnMut(Meter, &Policy, u64),
 ) -> Policy {
     let text_objective = TextObjective::new(
@@ -47,7 +50,7 @@ fn train_on(
     let mut stream = Stream::new(9, Purpose::Order, 0);
     let per_epoch = data.len() / BATCH;
     let training = Training {
-        steps: 80 * per_epoch,
+        steps: epochs * per_epoch,
         lr: 3e-3,
         value_lr: 0.0,
         micro_batch: usize::MAX,
@@ -77,7 +80,7 @@ fn train_on(
         let loss = |inputs: &_| objective.loss(inputs, bandit.problem().parameters());
         let outcome = step.run(&text, loss, gradient, none)?;
         meter.mean("loss", outcome.loss);
-        meter.measure(&text_objective, &outcome.batch);
+        meter.measure(&text_objective, &outcome.batch, batch.len());
         if at + 1 == per_epoch {
             let policy = walk(&model, language)?;
             watch(std::mem::take(&mut meter), &policy, index as u64 + 1);
@@ -94,34 +97,35 @@ fn a_dataset_is_within_its_statistical_error() {
     let bandit = bandit(2, &transformer(&language, 1));
     let problem = bandit.problem();
     let optimum = problem.optimum().policy;
-    // How far exact fits of datasets of some size are from the population's fixed point.
     let fit = |pairs: usize, index: u64| -> Policy {
-        let dataset = Dataset::preferences(problem, pairs, 4, index);
+        let dataset = Dataset::preferences(problem, pairs, KEY, index);
         let evidence = Evidence::from_dataset(problem, &dataset);
         let limit = fixed_point(Objective::Dpo, problem, &evidence).unwrap();
         limit.policy.expect("enough pairs for a limit")
     };
-    let error = |pairs: usize, index| total_variation(&fit(pairs, index), &optimum);
-    let median = |pairs: usize| {
-        let mut errors: Vec<f64> = (1..=200).map(|index| error(pairs, index)).collect();
+    // How far exact fits of 200 datasets of some size are from the population's fixed point.
+    let errors = |pairs: usize| {
+        let error = |index| total_variation(&fit(pairs, index), &optimum);
+        let mut errors: Vec<f64> = (1..=200).map(error).collect();
         errors.sort_by(f64::total_cmp);
-        errors[errors.len() / 2]
+        (errors[100], errors[198])
     };
     // A statistical error: four times the pairs, half of it.
-    let (here, there) = (median(PAIRS), median(4 * PAIRS));
-    assert!((here / there - 2.0).abs() < 0.5, "{here} {there}");
+    let ((median, most), (of_four, _)) = (errors(PAIRS), errors(4 * PAIRS));
+    assert!((median / of_four - 2.0).abs() < 0.5, "{median} {of_four}");
 
-    let dataset = Dataset::preferences(problem, PAIRS, 4, 0);
+    let dataset = Dataset::preferences(problem, PAIRS, KEY, 0);
     let want = fit(PAIRS, 0);
-    let got = train_on(&bandit, &dataset, Objective::Dpo, |_, _, _| {});
+    let got = train_on(&bandit, &dataset, Objective::Dpo, 60, |_, _, _| {});
     let to_fit = total_variation(&got, &want);
+    let [of_got, of_fit] = [&got, &want].map(|p| total_variation(p, &optimum));
     println!(
-        "dpo on {PAIRS} pairs: {to_fit:.1e} from the dataset's fixed point, which is {:.3} from the \
-         population's; of 200 datasets the median is {here:.3}, of four times the pairs {there:.3}",
-        error(PAIRS, 0)
+        "dpo on {PAIRS} pairs: {to_fit:.1e} from the dataset's fixed point, {of_got:.3} from the \
+         population's (the dataset's: {of_fit:.3}); of 200 datasets' exact fits the median is \
+         {median:.3}, 99 % within {most:.3}; of four times the pairs the median is {of_four:.3}"
     );
-    // Minibatches keep a policy from its limit by less than a dataset of this size does.
-    assert!(to_fit < 0.2 * here, "{to_fit} {here}");
+    assert!(to_fit < 0.2 * median, "{to_fit} {median}");
+    assert!(of_got < most, "{of_got} {most}");
 }
 
 /// CoPG makes no statistical error at all: rewards are seen, and any connected data has π*.
@@ -129,61 +133,68 @@ fn a_dataset_is_within_its_statistical_error() {
 fn copg_needs_no_more_than_a_connected_dataset() {
     let language = Language::with_prompts(3, 2, 2).unwrap();
     let bandit = bandit(2, &transformer(&language, 1));
-    let dataset = Dataset::pairs(bandit.problem(), 500, 4, 0);
-    let got = train_on(&bandit, &dataset, Objective::Copg, |_, _, _| {});
+    let dataset = Dataset::pairs(bandit.problem(), 500, KEY, 0);
+    let got = train_on(&bandit, &dataset, Objective::Copg, 150, |_, _, _| {});
     let distance = total_variation(&got, &bandit.problem().optimum().policy);
     println!("copg on 500 pairs: {distance:.1e}");
     assert!(distance < 1e-3, "{distance:e}");
 }
 
+/// The exact means and standard deviations of what is estimated.
+fn moments(bandit: &Bandit, policy: &Policy) -> [[f64; 2]; 4] {
+    let problem = bandit.problem();
+    let mut sums = [[0.0; 2]; 4];
+    for (prompt, log) in problem.prompts().iter().zip(policy.log()) {
+        for (arm, l) in log.iter().enumerate() {
+            let (u, r) = (l - prompt.log_reference[arm], prompt.reward[arm]);
+            let numbers = [u, (-u).exp() - 1.0 + u, r, r - problem.beta() * u];
+            for (sum, number) in sums.iter_mut().zip(numbers) {
+                let p = prompt.weight * l.exp();
+                *sum = [sum[0] + p * number, sum[1] + p * number * number];
+            }
+        }
+    }
+    sums.map(|[mean, square]| [mean, (square - mean * mean).sqrt()])
+}
+
 #[test]
 fn exact_numbers_stand_beside_the_estimates() {
+    const SAMPLES: usize = 1000;
     let language = Language::with_prompts(3, 2, 2).unwrap();
     let bandit = bandit(2, &transformer(&language, 1));
     let problem = bandit.problem();
     let evidence = Evidence::population(problem);
-    let limit = fixed_point(Objective::Dpo, problem, &evidence)
-        .unwrap()
-        .policy;
+    let limit = (fixed_point(Objective::Dpo, problem, &evidence).unwrap()).policy;
     let population = Population::new(&bandit, &evidence, Objective::Dpo).unwrap();
-    let dataset = Dataset::preferences(problem, PAIRS, 4, 0);
+    let dataset = Dataset::preferences(problem, PAIRS, KEY, 0);
     let mut stream = Stream::new(1, Purpose::Responses, 7);
-    let mut rows: Vec<Row> = Vec::new();
-    let (mut within, mut estimates) = (0u32, 0u32);
+    let (mut rows, mut within): (Vec<Row>, usize) = (Vec::new(), 0);
     train_on(
         &bandit,
         &dataset,
         Objective::Dpo,
+        40,
         |mut meter, policy, step| {
-            let measure = Measure::of(&bandit, policy, limit.as_ref(), 1000, &mut stream);
-            // Each estimator's mean and standard error, by listing: what a sample says of its own
-            // error is wrong where a tail is heavy, as k3's is far from the reference.
-            let moments = |power: i32| -> [f64; 4] {
-                let mut sums = [0.0; 4];
-                for (p, row) in problem.prompts().iter().zip(policy.log()) {
-                    for (arm, log) in row.iter().enumerate() {
-                        let u = log - p.log_reference[arm];
-                        let reward = p.reward[arm];
-                        let k3 = (-u).exp_m1() + u;
-                        let numbers = [u, k3, reward, reward - problem.beta() * u];
-                        for (sum, number) in sums.iter_mut().zip(numbers) {
-                            *sum += p.weight * log.exp() * number.powi(power);
-                        }
-                    }
-                }
-                sums
-            };
-            let (means, squares) = (moments(1), moments(2));
-            assert!((means[0] - measure.kl).abs() < 1e-9 && (means[1] - measure.kl).abs() < 1e-9);
-            assert!((means[3] - measure.objective).abs() < 1e-9);
-            for (i, (_, [value, _])) in measure.estimates.into_iter().enumerate() {
-                let error = ((squares[i] - means[i].powi(2)) / 1000.0).sqrt();
-                let off = (value - means[i]).abs();
-                assert!(off < 5.0 * error, "{value} {} {error}", means[i]);
-                within += u32::from(off < 2.0 * error);
-                estimates += 1;
+            let measure = Measure::of(&bandit, policy, limit.as_ref(), SAMPLES, &mut stream);
+            let exact = moments(&bandit, policy);
+            // k1 and k3 are two estimates of the one KL; R − βu is one of J.
+            for (mean, number) in [
+                (exact[0], measure.kl),
+                (exact[1], measure.kl),
+                (exact[3], measure.objective),
+            ] {
+                assert!((mean[0] - number).abs() < 1e-12);
             }
-            // J* − J = regret, however each is found.
+            for ((name, [value, _]), [mean, deviation]) in measure.estimates.into_iter().zip(exact)
+            {
+                let off = (value - mean).abs() / (deviation / (SAMPLES as f64).sqrt());
+                assert!(
+                    off < 6.0,
+                    "{name}: {value} is {off} standard errors from {mean}"
+                );
+                within += usize::from(off < 2.0);
+            }
+            // J* − J is the regret, however each is found.
             let gap = problem.optimum().objective - measure.objective;
             assert!((gap - measure.regret).abs() < 1e-12);
             measure.tell(&mut meter);
@@ -200,19 +211,19 @@ fn exact_numbers_stand_beside_the_estimates() {
             });
         },
     );
-    // Of all estimates 95 % should be within two standard errors.
-    let share = f64::from(within) / f64::from(estimates);
-    assert!(share > 0.9, "{share}");
-    let last: &BTreeMap<String, f64> = &rows[rows.len() - 1].metrics;
-    println!("{}", serde_json::to_string(&rows[rows.len() - 1]).unwrap());
-    // What the run's own data say of implicit rewards, and the exact expectation.
+    // 160 estimates, of which 95 % should be within two standard errors.
+    assert!(within >= 145, "{within}");
+    let [first, last] = [&rows[0], &rows[rows.len() - 1]];
+    println!("{}", serde_json::to_string(last).unwrap());
+    let (first, last): (&BTreeMap<String, f64>, _) = (&first.metrics, &last.metrics);
+    // What the run's own data say of implicit rewards is the expectation to within its noise.
     assert!((last["rewards/accuracies"] - last["exact/accuracies"]).abs() < 0.05);
+    assert!((last["rewards/margins"] - last["exact/margins"]).abs() < 0.1);
+    assert!(last["loss"] < first["loss"]);
     // It ends with the regret of the dataset's fixed point.
-    let dataset = Evidence::from_dataset(problem, &dataset);
-    let fit = fixed_point(Objective::Dpo, problem, &dataset).unwrap();
+    let evidence = Evidence::from_dataset(problem, &dataset);
+    let fit = fixed_point(Objective::Dpo, problem, &evidence).unwrap();
     let regret = fit.regret.unwrap();
-    assert!(
-        (last["exact/regret"] - regret).abs() < 0.1 * regret,
-        "{regret}"
-    );
+    let off = (last["exact/regret"] - regret).abs();
+    assert!(off < 0.2 * regret, "{off} {regret}");
 }

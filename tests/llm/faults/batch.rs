@@ -1,0 +1,118 @@
+//! Faults of the batch, and of its pieces.
+
+use std::cell::Cell;
+
+use pistar::llm::batch::TextBatch;
+use pistar::llm::decoder::Decoder;
+use pistar::llm::network::Network;
+use pistar::llm::sequence::Sequence;
+use pistar::llm::tape::Tape;
+use pistar::loss::{InputKind, Objective};
+
+use super::caught;
+use super::pipeline::Pipeline;
+
+/// The same weight for every example.
+pub fn uniform(text: &mut TextBatch) {
+    let weight = 1.0 / text.weight.len() as f64;
+    text.weight.fill(weight);
+}
+
+#[test]
+fn faults_of_the_batch() {
+    let dpo = || Pipeline::of(Objective::Dpo);
+    let copg = || Pipeline::of(Objective::Copg);
+    caught(
+        "reference numbers shifted by one row",
+        &Pipeline {
+            text: &|text| text.log_reference.rotate_right(1),
+            ..dpo()
+        },
+    );
+    caught(
+        "reference not frozen",
+        &Pipeline {
+            live: true,
+            ..dpo()
+        },
+    );
+    caught(
+        "chosen and rejected swapped in every tenth pair",
+        &Pipeline {
+            text: &|text| {
+                let [chosen, rejected] = &mut text.slots;
+                for i in (0..chosen.len()).step_by(10) {
+                    std::mem::swap(&mut chosen[i], &mut rejected[i]);
+                }
+            },
+            ..dpo()
+        },
+    );
+    caught(
+        "rewards of the next row",
+        &Pipeline {
+            text: &|text| text.reward.iter_mut().for_each(|r| r.rotate_left(1)),
+            ..copg()
+        },
+    );
+    caught(
+        "equal completions of different prompts taken for one",
+        &Pipeline {
+            text: &|text| {
+                let arms = text.sequences.len() as u32 / 2;
+                text.slots.iter_mut().flatten().for_each(|s| *s %= arms);
+            },
+            ..copg()
+        },
+    );
+    caught(
+        "weights ignored",
+        &Pipeline {
+            text: &uniform,
+            ..Pipeline::of(Objective::Ipo)
+        },
+    );
+}
+
+/// Parts whose losses are means over their own examples, and the mean of those.
+pub fn means(text: TextBatch, kind: InputKind) -> Vec<TextBatch> {
+    let mut parts = text.split(kind, 110);
+    let count = parts.len() as f64;
+    for part in &mut parts {
+        let total: f64 = part.weight.iter().sum();
+        part.weight.iter_mut().for_each(|w| *w /= total * count);
+    }
+    parts
+}
+
+#[test]
+fn faults_of_accumulation() {
+    // Where a pair's wins and its losses are in different parts, their ratio is wrong too.
+    for objective in [Objective::Ipo, Objective::Dpo] {
+        caught(
+            "each micro-batch divided by its own weight",
+            &Pipeline {
+                parts: &means,
+                ..Pipeline::of(objective)
+            },
+        );
+    }
+    // Of the runs of a step the first give numbers; of those that give gradients, every other one
+    // records nothing.
+    let calls = Cell::new(0);
+    let dropped = |model: &Decoder, tape: &Tape, sequences: &[&Sequence]| {
+        calls.set(calls.get() + 1);
+        match calls.get() % 2 {
+            0 => model.forward(&Tape::idle(), sequences),
+            _ => model.forward(tape, sequences),
+        }
+    };
+    caught(
+        "cotangents of every second micro-batch dropped",
+        &Pipeline {
+            forward: &dropped,
+            micro_batch: 60,
+            ..Pipeline::of(Objective::Copg)
+        },
+    );
+}
