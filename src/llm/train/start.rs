@@ -14,7 +14,8 @@ use crate::llm::checkpoint;
 /// person may want to know through `tell`. Returns the run's folder.
 ///
 /// # Errors
-/// Settings, model, data or folder that cannot be used, or those of [`Trainer::run`].
+/// Settings, model, data or folder that cannot be used, or those of
+/// [`Trainer::run`](super::Trainer::run).
 pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let (settings, from) = place(settings)?;
     let dir = settings.out.clone().unwrap_or_default();
