@@ -706,3 +706,67 @@ fn what_cannot_be_trained_on_text_is_refused_by_name() {
         assert!(error.starts_with(place), "{place}: {error}");
     }
 }
+
+#[test]
+fn metrics_are_what_their_names_say() {
+    let metrics = |name: &str, examples: &Vec<Example>| {
+        let settings = Settings {
+            shuffle: false,
+            ..settings(name)
+        };
+        let mut trainer = trainer(&settings, examples, [1, 2]);
+        let step = trainer.step(None).unwrap();
+        let metrics = trainer.state.meter.take();
+        assert!((metrics["loss"] - step.loss).abs() < 1e-15 && metrics["grad_norm"] == step.norm);
+        metrics
+    };
+    let sum = |seed: u64, example: &Example, index: usize| {
+        let sequence = &example.responses[index].sequence;
+        decoder(seed, DType::F64).sums(&[sequence]).unwrap()[0]
+    };
+    let reward = |e: &Example, index: usize| 0.3 * (sum(1, e, index) - sum(2, e, index));
+    let mean = |of: &dyn Fn(&Example) -> f64, examples: &[Example]| {
+        examples.iter().map(of).sum::<f64>() / examples.len() as f64
+    };
+    // Which response is chosen, and which rejected.
+    type Pick = fn(&Example) -> [usize; 2];
+    let greater: Pick = |e| match e.responses[0].reward >= e.responses[1].reward {
+        true => [0, 1],
+        false => [1, 0],
+    };
+    let cases: [(&str, InputKind, Pick); 3] = [
+        ("dpo", InputKind::LabelledPairs, |_| [0, 1]),
+        ("copg", InputKind::LabelledPairs, greater),
+        ("copr", InputKind::Lists, |e| [e.responses.len() - 1, 0]),
+    ];
+    for (name, kind, pick) in cases {
+        let examples = examples(kind);
+        let metrics = metrics(name, &examples);
+        let of = |which: usize| mean(&|e| reward(e, pick(e)[which]), &examples);
+        let logps = |which: usize| mean(&|e| sum(1, e, pick(e)[which]), &examples);
+        let wins = |e: &Example| f64::from(reward(e, pick(e)[0]) > reward(e, pick(e)[1]));
+        for (metric, value) in [
+            ("rewards/chosen", of(0)),
+            ("rewards/rejected", of(1)),
+            ("rewards/margins", of(0) - of(1)),
+            ("rewards/accuracies", mean(&wins, &examples)),
+            ("logps/chosen", logps(0)),
+            ("logps/rejected", logps(1)),
+        ] {
+            let own = metrics[metric];
+            assert!(
+                (own - value).abs() < 1e-12,
+                "{name} {metric}: {own} {value}"
+            );
+        }
+    }
+    let rated = examples(InputKind::Rated);
+    let metrics = metrics("kto", &rated);
+    let (good, bad): (Vec<_>, Vec<_>) = rated
+        .iter()
+        .cloned()
+        .partition(|e| e.responses[0].reward == 1.0);
+    assert!((metrics["rewards/chosen"] - mean(&|e| reward(e, 0), &good)).abs() < 1e-12);
+    assert!((metrics["rewards/rejected"] - mean(&|e| reward(e, 0), &bad)).abs() < 1e-12);
+    assert!((metrics["log_ratio"] - mean(&|e| reward(e, 0) / 0.3, &rated)).abs() < 1e-12);
+}

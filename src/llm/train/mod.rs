@@ -1,27 +1,35 @@
 //! Training: one loop, from batches to weights.
 
+mod choices;
+mod claim;
 mod examples;
 mod failure;
 mod folder;
 mod learner;
+mod load;
 mod metrics;
 mod networks;
+mod overlay;
 mod plan;
+mod precompute;
+mod resolve;
 mod settings;
 mod start;
 mod state;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use super::objective::TokenReduction;
+pub use choices::{Precision, ReferenceSource, ValueNetwork};
 pub use examples::Examples;
 pub use folder::{CONFIG, Folder, METRICS, MODEL, Manifest};
 pub use learner::{Learner, Model};
 pub use metrics::{Meter, Row};
 pub use plan::Plan;
-pub use settings::{Precision, ReferenceSource, Settings, ValueNetwork};
+pub use precompute::precompute;
+pub use settings::Settings;
 pub use start::train;
 pub use state::{Saved, State};
 
@@ -30,7 +38,7 @@ use super::checkpoint;
 use super::data::file::progress_bar;
 use super::example::Example;
 use super::network::Network;
-use super::reference::{Cache, Reference};
+use super::reference::Reference;
 use super::schedule::Schedule;
 use super::sequence::Sequence;
 use super::step::{self, Step};
@@ -40,9 +48,6 @@ use crate::error::{Error, Result};
 
 /// Where a checkpoint has the separate value network.
 const VALUE: &str = "value";
-
-/// How often the reference's numbers are saved while they are computed.
-const SAVE_EVERY: Duration = Duration::from_secs(600);
 
 /// A run: networks, data, and how far it is.
 pub struct Trainer<'a> {
@@ -328,30 +333,4 @@ fn value_folder(dir: &Path) -> Result<PathBuf> {
     let dir = dir.join(VALUE);
     fs::create_dir(&dir).map_err(Error::io(&dir, "create"))?;
     Ok(dir)
-}
-
-/// Computes what a reference gives every response that the run will see, and keeps it in a file.
-///
-/// # Errors
-/// Those of data and network, or a file that cannot be written.
-pub fn precompute(plan: &Plan, network: &dyn Network, cache: &mut Cache) -> Result<()> {
-    let bar = progress_bar("reference", plan.covering());
-    let (before, mut saved) = (cache.len(), Instant::now());
-    for done in 0..plan.covering() {
-        let (text, examples) = plan.batch(done)?;
-        for part in plan.parts(&text, &examples) {
-            cache.fill(network, &part.sequences, plan.micro_batch())?;
-        }
-        cache.fill(network, &plan.mismatched(&text)?, plan.micro_batch())?;
-        if saved.elapsed() > SAVE_EVERY {
-            cache.save()?;
-            saved = Instant::now();
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    match cache.len() == before {
-        true => Ok(()),
-        false => cache.save(),
-    }
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
+use super::choices::ValueNetwork;
 use super::learner::Model;
-use super::settings::{Settings, ValueNetwork};
+use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;

@@ -1,96 +1,17 @@
 //! What a run depends on.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use candle_core::Device;
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::choices::{Precision, ReferenceSource, ValueNetwork};
+use crate::error::Result;
 use crate::llm::data;
 use crate::llm::device::device;
-use crate::llm::objective::{Numbers, TextObjective, TokenReduction};
+use crate::llm::objective::TokenReduction;
 use crate::llm::optimizer::Config;
-use crate::llm::schedule::{Schedule, Shape};
-use crate::loss::Parameters;
-
-/// Precision of weights and activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32 bits
-    F32,
-    /// 64 bits
-    F64,
-}
-
-impl Precision {
-    /// candle's name.
-    pub fn dtype(self) -> candle_core::DType {
-        match self {
-            Self::F32 => candle_core::DType::F32,
-            Self::F64 => candle_core::DType::F64,
-        }
-    }
-}
-
-/// Which network gives V(x).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ValueNetwork {
-    /// Another copy of the model with a head
-    Separate,
-    /// A head on the policy itself
-    Shared,
-}
-
-/// Where the reference's log-probabilities come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum ReferenceSource {
-    /// Computed once by the model as given, and kept in a file.
-    Precomputed,
-    /// Computed at every step by the model as given, which stays in memory.
-    Live,
-    /// Computed once by the model in this folder, and kept in a file.
-    Model(PathBuf),
-}
-
-impl From<String> for ReferenceSource {
-    fn from(text: String) -> Self {
-        match text.as_str() {
-            "precomputed" => Self::Precomputed,
-            "live" => Self::Live,
-            _ => Self::Model(text.into()),
-        }
-    }
-}
-
-impl FromStr for ReferenceSource {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        Ok(text.to_string().into())
-    }
-}
-
-impl From<ReferenceSource> for String {
-    fn from(source: ReferenceSource) -> Self {
-        source.to_string()
-    }
-}
-
-impl fmt::Display for ReferenceSource {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Precomputed => f.write_str("precomputed"),
-            Self::Live => f.write_str("live"),
-            Self::Model(dir) => write!(f, "{}", dir.display()),
-        }
-    }
-}
+use crate::llm::schedule::Shape;
 
 /// Everything a run depends on: the flags of `pistar train`, and the fields of its `config.toml`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -348,162 +269,7 @@ impl Default for Settings {
     }
 }
 
-/// Fields that may change when a run goes on.
-const FREE: [&str; 2] = ["checkpoint_every", "keep"];
-
 impl Settings {
-    /// The settings of a TOML file.
-    ///
-    /// # Errors
-    /// An unknown field, or a value of another type: with file, line and column.
-    pub fn parse(text: &str, origin: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| Error::Format {
-            origin: origin.into(),
-            message: e.to_string().trim_end().to_string(),
-            remedy: "its fields are the flags of `pistar train`, with _ for -".into(),
-        })
-    }
-
-    /// These settings, with those fields of the TOML file that `keep` does not hold on to.
-    ///
-    /// # Errors
-    /// As [`parse`](Self::parse).
-    pub fn with_file(&self, text: &str, origin: &str, keep: impl Fn(&str) -> bool) -> Result<Self> {
-        Self::parse(text, origin)?;
-        let failed = |e: &dyn fmt::Display| Error::Format {
-            origin: origin.into(),
-            message: e.to_string(),
-            remedy: "its fields are the flags of `pistar train`, with _ for -".into(),
-        };
-        let file: toml::Table = toml::from_str(text).map_err(|e| failed(&e))?;
-        let mut all = toml::Table::try_from(self).map_err(|e| failed(&e))?;
-        for (name, value) in file {
-            if !keep(&name) {
-                all.insert(name, value);
-            }
-        }
-        let merged: Self = all.try_into().map_err(|e| failed(&e))?;
-        Ok(Self {
-            out: merged.out.or_else(|| self.out.clone()),
-            resume: merged.resume.or_else(|| self.resume.clone()),
-            overwrite: merged.overwrite || self.overwrite,
-            ..merged
-        })
-    }
-
-    /// The text of a `config.toml` that runs the same again.
-    ///
-    /// # Errors
-    /// A path that is not UTF-8.
-    pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::Format {
-            origin: "config.toml".into(),
-            message: e.to_string(),
-            remedy: "use paths in UTF-8".into(),
-        })
-    }
-
-    /// The objective with its numbers.
-    ///
-    /// # Errors
-    /// None, one that cannot be trained on text, or numbers that do not suit it.
-    pub fn objective(&self) -> Result<TextObjective> {
-        let Some(name) = &self.objective else {
-            let known: Vec<_> = TextObjective::names().collect();
-            let remedy = format!("name one of {}", known.join(", "));
-            return Err(Error::invalid("objective", "it is missing", remedy));
-        };
-        let numbers = Numbers {
-            parameters: Parameters {
-                beta: self.beta,
-                margin: self.margin,
-            },
-            baseline: self.baseline,
-            weights: [self.desirable_weight, self.undesirable_weight],
-            token_reduction: self.token_reduction,
-        };
-        TextObjective::new(name, numbers)
-    }
-
-    /// With the defaults that depend on the objective filled in, so that `config.toml` says them.
-    ///
-    /// # Errors
-    /// Those of [`objective`](Self::objective), or a number that is out of range or has no use.
-    pub fn resolve(mut self) -> Result<Self> {
-        let objective = self.objective()?;
-        let lr = match objective.reference() {
-            true => 1e-6,
-            false => 2e-5,
-        };
-        self.lr.get_or_insert(lr);
-        if !objective.scores() {
-            self.token_reduction
-                .get_or_insert(objective.token_reduction());
-        }
-        if objective.value() && self.value == ValueNetwork::Separate {
-            self.value_lr = self.value_lr.or(self.lr);
-        }
-        if self.lora_rank > 0 {
-            self.lora_alpha.get_or_insert(2.0 * self.lora_rank as f64);
-        }
-        self.check(&objective)?;
-        Ok(self)
-    }
-
-    fn check(&self, objective: &TextObjective) -> Result<()> {
-        let finite = |place: &str, number: Option<f64>| match number {
-            Some(n) if !n.is_finite() || n < 0.0 => Err(Error::invalid(
-                place,
-                format!("it is {n}"),
-                "give a finite number, at least 0",
-            )),
-            _ => Ok(()),
-        };
-        let positive = |place: &str, number: u64| match number {
-            0 => Err(Error::invalid(place, "it is 0", "give 1 or more")),
-            _ => Ok(()),
-        };
-        let useless = |place: &str, given: bool, remedy: &str| match given {
-            true => Err(Error::invalid(place, "nothing has a use for it", remedy)),
-            false => Ok(()),
-        };
-        finite("lr", self.lr)?;
-        finite("value_lr", self.value_lr)?;
-        finite("clip", Some(self.clip))?;
-        finite("epochs", Some(self.epochs))?;
-        positive("epochs", self.epochs.ceil() as u64)?;
-        positive("steps", self.steps.unwrap_or(1))?;
-        positive("batch", self.batch as u64)?;
-        positive("accumulation", self.accumulation as u64)?;
-        positive("micro_batch_tokens", self.micro_batch_tokens as u64)?;
-        positive("length_buckets", self.length_buckets.unwrap_or(1) as u64)?;
-        positive("log_every", self.log_every)?;
-        Schedule::new(self.schedule, self.warmup, 1)?;
-        let (alone, another) = (
-            self.value == ValueNetwork::Shared,
-            matches!(self.reference, ReferenceSource::Model(_)),
-        );
-        let only_value = "only dro-v has a value network";
-        useless("value", alone && !objective.value(), only_value)?;
-        let separate = objective.value() && !alone;
-        let only_separate = "only dro-v with a separate value network has one";
-        useless(
-            "value_lr",
-            self.value_lr.is_some() && !separate,
-            only_separate,
-        )?;
-        let no_reference = "the objective looks at no reference; leave it out";
-        useless("reference", another && !objective.reference(), no_reference)?;
-        let full = self.lora_rank == 0;
-        let only_lora = "give a lora_rank too, or leave it out";
-        useless("lora_alpha", full && self.lora_alpha.is_some(), only_lora)?;
-        useless(
-            "lora_targets",
-            full && !self.lora_targets.is_empty(),
-            only_lora,
-        )
-    }
-
     /// What is done with rows that are not as they should be.
     pub fn rows(&self) -> data::Settings {
         data::Settings {
@@ -531,39 +297,5 @@ impl Settings {
             weight_decay: self.weight_decay,
             decay_vectors: false,
         }
-    }
-
-    /// Refuses to go on from a run with other settings.
-    ///
-    /// # Errors
-    /// The first field that differs, but for those that change nothing that is computed.
-    pub fn same(&self, old: &Self) -> Result<()> {
-        let table = |settings: &Self| {
-            let text = settings.to_toml()?;
-            toml::from_str::<toml::Table>(&text).map_err(|e| Error::Format {
-                origin: "config.toml".into(),
-                message: e.to_string(),
-                remedy: "start the run anew".into(),
-            })
-        };
-        let (new, old) = (table(self)?, table(old)?);
-        for name in new.keys().chain(old.keys()) {
-            if new.get(name) != old.get(name) && !FREE.contains(&name.as_str()) {
-                let said = |table: &toml::Table| match table.get(name) {
-                    Some(value) => value.to_string(),
-                    None => "not given".into(),
-                };
-                return Err(Error::invalid(
-                    name,
-                    format!(
-                        "the run was started with {} and this is {}",
-                        said(&old),
-                        said(&new)
-                    ),
-                    "go on with the old value, or start a new run in another --out",
-                ));
-            }
-        }
-        Ok(())
     }
 }

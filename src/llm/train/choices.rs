@@ -1,0 +1,84 @@
+//! Settings that are one of a few.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// Precision of weights and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits
+    F32,
+    /// 64 bits
+    F64,
+}
+
+impl Precision {
+    /// candle's name.
+    pub fn dtype(self) -> candle_core::DType {
+        match self {
+            Self::F32 => candle_core::DType::F32,
+            Self::F64 => candle_core::DType::F64,
+        }
+    }
+}
+
+/// Which network gives V(x).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueNetwork {
+    /// Another copy of the model with a head
+    Separate,
+    /// A head on the policy itself
+    Shared,
+}
+
+/// Where the reference's log-probabilities come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum ReferenceSource {
+    /// Computed once by the model as given, and kept in a file.
+    Precomputed,
+    /// Computed at every step by the model as given, which stays in memory.
+    Live,
+    /// Computed once by the model in this folder, and kept in a file.
+    Model(PathBuf),
+}
+
+impl From<String> for ReferenceSource {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "precomputed" => Self::Precomputed,
+            "live" => Self::Live,
+            _ => Self::Model(text.into()),
+        }
+    }
+}
+
+impl FromStr for ReferenceSource {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(text.to_string().into())
+    }
+}
+
+impl From<ReferenceSource> for String {
+    fn from(source: ReferenceSource) -> Self {
+        source.to_string()
+    }
+}
+
+impl fmt::Display for ReferenceSource {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Precomputed => f.write_str("precomputed"),
+            Self::Live => f.write_str("live"),
+            Self::Model(dir) => write!(f, "{}", dir.display()),
+        }
+    }
+}

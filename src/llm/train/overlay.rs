@@ -1,0 +1,96 @@
+//! Settings from and to TOML, one laid over the other, one held against the other.
+
+use std::fmt;
+
+use super::settings::Settings;
+use crate::error::{Error, Result};
+
+/// Fields that may change when a run goes on.
+const FREE: [&str; 2] = ["checkpoint_every", "keep"];
+
+impl Settings {
+    /// The settings of a TOML file.
+    ///
+    /// # Errors
+    /// An unknown field, or a value of another type: with file, line and column.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|e| Error::Format {
+            origin: origin.into(),
+            message: e.to_string().trim_end().to_string(),
+            remedy: "its fields are the flags of `pistar train`, with _ for -".into(),
+        })
+    }
+
+    /// These settings, with those fields of the TOML file that `keep` does not hold on to.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn with_file(&self, text: &str, origin: &str, keep: impl Fn(&str) -> bool) -> Result<Self> {
+        Self::parse(text, origin)?;
+        let failed = |e: &dyn fmt::Display| Error::Format {
+            origin: origin.into(),
+            message: e.to_string(),
+            remedy: "its fields are the flags of `pistar train`, with _ for -".into(),
+        };
+        let file: toml::Table = toml::from_str(text).map_err(|e| failed(&e))?;
+        let mut all = toml::Table::try_from(self).map_err(|e| failed(&e))?;
+        for (name, value) in file {
+            if !keep(&name) {
+                all.insert(name, value);
+            }
+        }
+        let merged: Self = all.try_into().map_err(|e| failed(&e))?;
+        Ok(Self {
+            out: merged.out.or_else(|| self.out.clone()),
+            resume: merged.resume.or_else(|| self.resume.clone()),
+            overwrite: merged.overwrite || self.overwrite,
+            ..merged
+        })
+    }
+
+    /// The text of a `config.toml` that runs the same again.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Format {
+            origin: "config.toml".into(),
+            message: e.to_string(),
+            remedy: "use paths in UTF-8".into(),
+        })
+    }
+
+    /// Refuses to go on from a run with other settings.
+    ///
+    /// # Errors
+    /// The first field that differs, but for those that change nothing that is computed.
+    pub fn same(&self, old: &Self) -> Result<()> {
+        let table = |settings: &Self| {
+            let text = settings.to_toml()?;
+            toml::from_str::<toml::Table>(&text).map_err(|e| Error::Format {
+                origin: "config.toml".into(),
+                message: e.to_string(),
+                remedy: "start the run anew".into(),
+            })
+        };
+        let (new, old) = (table(self)?, table(old)?);
+        for name in new.keys().chain(old.keys()) {
+            if new.get(name) != old.get(name) && !FREE.contains(&name.as_str()) {
+                let said = |table: &toml::Table| match table.get(name) {
+                    Some(value) => value.to_string(),
+                    None => "not given".into(),
+                };
+                return Err(Error::invalid(
+                    name,
+                    format!(
+                        "the run was started with {} and this is {}",
+                        said(&old),
+                        said(&new)
+                    ),
+                    "go on with the old value, or start a new run in another --out",
+                ));
+            }
+        }
+        Ok(())
+    }
+}

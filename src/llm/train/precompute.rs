@@ -1,0 +1,38 @@
+//! The reference's numbers before the first step.
+
+use std::time::{Duration, Instant};
+
+use super::plan::Plan;
+use crate::error::Result;
+use crate::llm::data::file::progress_bar;
+use crate::llm::network::Network;
+use crate::llm::reference::Cache;
+
+/// How often the reference's numbers are saved while they are computed.
+const SAVE_EVERY: Duration = Duration::from_secs(600);
+
+/// Computes what a reference gives every response that the run will see, and keeps it in a file.
+///
+/// # Errors
+/// Those of data and network, or a file that cannot be written.
+pub fn precompute(plan: &Plan, network: &dyn Network, cache: &mut Cache) -> Result<()> {
+    let bar = progress_bar("reference", plan.covering());
+    let (before, mut saved) = (cache.len(), Instant::now());
+    for done in 0..plan.covering() {
+        let (text, examples) = plan.batch(done)?;
+        for part in plan.parts(&text, &examples) {
+            cache.fill(network, &part.sequences, plan.micro_batch())?;
+        }
+        cache.fill(network, &plan.mismatched(&text)?, plan.micro_batch())?;
+        if saved.elapsed() > SAVE_EVERY {
+            cache.save()?;
+            saved = Instant::now();
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    match cache.len() == before {
+        true => Ok(()),
+        false => cache.save(),
+    }
+}
