@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{CHUNK, check_number, check_precision, updates};
 use crate::error::{Error, Result};
 use crate::llm::ops::float::Float;
+use crate::llm::ops::simd::vectorised;
 use crate::llm::ops::slice::{Slice, modify};
 use crate::llm::parameters::{Parameter, Parameters};
 use crate::llm::tape::LeafGradients;
@@ -259,18 +260,25 @@ impl Pass {
         moments: &Moments,
         scale: f64,
     ) -> Result<()> {
-        let n = T::from_f64;
+        let n = T::of;
         let (keep, scale, rate) = (n(self.keep), n(scale), n(self.rate));
         let (root, epsilon) = (n(self.root), n(self.epsilon));
         let (new1, new2) = (n(1.0 - self.beta1), n(1.0 - self.beta2));
         let old2 = n(self.beta2);
         let each = |p: &mut [T], m: &mut [T], v: &mut [T], g: &[T]| {
-            for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                let g = g * scale;
-                *m += (g - *m) * new1;
-                *v = *v * old2 + g * g * new2;
-                *p = *p * keep - rate * *m / (v.sqrt() * root + epsilon);
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    let n = p.len();
+                    let (m, v, g) = (&mut m[..n], &mut v[..n], &g[..n]);
+                    for i in 0..n {
+                        let g = g[i] * scale;
+                        m[i] += (g - m[i]) * new1;
+                        v[i] = v[i] * old2 + g * g * new2;
+                        p[i] = p[i] * keep - rate * m[i] / (v[i].sqrt() * root + epsilon);
+                    }
+                },
+            );
         };
         let g = Slice::<T>::new(gradient)?;
         modify(theta, |p: &mut [T]| {
