@@ -25,7 +25,7 @@ CLIP = 1.0
 
 
 def lengths(name, ragged, random):
-    """Tokens of each sequence of a batch: all the longest, or between a quarter and all of it."""
+    """Tokens of each sequence of a batch: all the longest, or ragged with one the longest."""
     count, longest = SIZES[name]
     if not ragged:
         return [longest] * count

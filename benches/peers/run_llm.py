@@ -9,11 +9,13 @@ import math
 import os
 import platform
 import random
+import resource
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -68,14 +70,39 @@ def write_batches(path, name, objective, ragged, model):
     return real, padded
 
 
-def run(command, out):
-    try:
-        done = subprocess.run([*command, "--json", str(out)], capture_output=True, text=True)
-    except OSError as e:
-        fail(f"cannot start {command[0]}: {e}")
-    if done.returncode != 0:
-        fail(f"exit status {done.returncode} from: {shlex.join(command)}\n{done.stdout}{done.stderr}")
-    return json.loads(out.read_text())
+def busy():
+    """Processor seconds that anybody used so far, and that our children did."""
+    with open("/proc/stat") as f:
+        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, f.readline().split()[1:])
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ((user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"),
+            children.ru_utime + children.ru_stime)
+
+
+def others(work):
+    """What `work` returns, and the share of the machine that other processes took meanwhile."""
+    start, (all0, own0) = time.perf_counter(), busy()
+    result = work()
+    all1, own1 = busy()
+    capacity = (time.perf_counter() - start) * os.cpu_count()
+    return result, max(0.0, (all1 - all0 - (own1 - own0)) / capacity)
+
+
+def run(o, command, out):
+    """A run that others did not disturb by more than `--others`, if one comes in time."""
+    deadline = time.monotonic() + o.patience
+    while True:
+        while others(lambda: time.sleep(1))[1] > o.others and time.monotonic() < deadline:
+            time.sleep(2)
+        try:
+            done, share = others(lambda: subprocess.run([*command, "--json", str(out)], capture_output=True,
+                                                        text=True))
+        except OSError as e:
+            fail(f"cannot start {command[0]}: {e}")
+        if done.returncode != 0:
+            fail(f"exit status {done.returncode} from: {shlex.join(command)}\n{done.stdout}{done.stderr}")
+        if share <= o.others or time.monotonic() >= deadline:
+            return dict(json.loads(out.read_text()), others=share)
 
 
 def compare(o, tmp, name, objective, ragged, threads, sizes):
@@ -89,9 +116,10 @@ def compare(o, tmp, name, objective, ragged, threads, sizes):
     runs = {who: [] for who in commands}
     for _ in range(o.repeats):  # in turn, so that a disturbance meets both
         for who, command in commands.items():
-            runs[who].append(run(command, tmp / "out.json"))
+            runs[who].append(run(o, command, tmp / "out.json"))
     row = {"model": name, "objective": objective, "lengths": "ragged" if ragged else "equal",
-           "threads": threads, "tokens": sizes[0], "padded_tokens": sizes[1]}
+           "threads": threads, "tokens": sizes[0], "padded_tokens": sizes[1],
+           "others": max(d["others"] for done in runs.values() for d in done)}
     for who, done in runs.items():
         row[who] = {"ms": statistics.median(ms for d in done for ms in d["ms"]),
                     "ms_all": [d["ms"] for d in done],
@@ -111,7 +139,7 @@ def show(row):
           f"{1e3 * row['tokens'] / own['ms']:>11.0f}{1e3 * row['tokens'] / peer['ms']:>9.0f}"
           f"{own['peak_mb']:>9.0f}{own['peak_mb'] - own['start_mb']:>6.0f}"
           f"{peer['peak_mb']:>9.0f}{peer['peak_mb'] - peer['start_mb']:>6.0f}"
-          f"{row['difference']:>10.1e}", flush=True)
+          f"{row['difference']:>10.1e}{row['others']:>8.0%}", flush=True)
 
 
 def main():
@@ -121,6 +149,9 @@ def main():
     p.add_argument("--lengths", nargs="+", choices=["equal", "ragged"], default=["equal", "ragged"])
     p.add_argument("--threads", nargs="+", type=int, default=[2, 1])
     p.add_argument("--repeats", type=int, default=3, help="runs of each; the median of all steps counts")
+    p.add_argument("--others", type=float, default=0.05, metavar="SHARE",
+                   help="a run during which other processes took more of the machine is repeated")
+    p.add_argument("--patience", type=float, default=60, metavar="SECONDS", help="for how long")
     p.add_argument("--fused", action="store_true", help="also PyTorch with AdamW(fused=True)")
     p.add_argument("--pistar", default="target/release/examples/llm_step", help="the built example")
     p.add_argument("--json", metavar="FILE", help="write the numbers here")
@@ -133,10 +164,11 @@ def main():
     print(f"machine    {cpu_model()}, {os.cpu_count()} CPUs, load {load:.2f} before the runs; "
           f"Python {platform.python_version()}, PyTorch {torch.__version__}")
     print(f"task       forward, loss, backward, clipping, AdamW in f32; median step of {o.repeats} runs in turn")
-    print("memory     peak resident MB, and that above what was resident before the model was loaded\n")
+    print("memory     peak resident MB, and that above what was resident before the model was loaded")
+    print("others     share of the machine that other processes took in the worst of a row's runs\n")
     extra = f"{'fused':>9}" if o.fused else ""
     print(f"{'model':<6}{'loss':<5}{'lengths':<8}{'thr':>3}{'pistar ms':>10}{'torch ms':>10}{extra}{'ratio':>8}"
-          f"{'pistar t/s':>11}{'torch':>9}{'MB':>9}{'':>6}{'torch':>9}{'':>6}{'loss diff':>10}")
+          f"{'pistar t/s':>11}{'torch':>9}{'MB':>9}{'':>6}{'torch':>9}{'':>6}{'loss diff':>10}{'others':>8}")
     rows = []
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)

@@ -129,6 +129,9 @@ struct Block {
     window: usize,
 }
 
+/// Most queries of a block.
+const MOST: usize = 64;
+
 /// Keys are taken in as many as vectors hold.
 const ALIGN: usize = 16;
 
@@ -147,7 +150,7 @@ impl Block {
 
     /// So many that a block's scores stay in the cache.
     fn size(length: usize) -> usize {
-        (16_384 / length.max(1)).clamp(16, 64)
+        (16_384 / length.max(1)).clamp(16, MOST)
     }
 
     fn rows(&self) -> usize {

@@ -5,6 +5,12 @@ use candle_core::{CpuStorage, Result as Candle, WithDType};
 
 /// f32 or f64.
 pub trait Float: WithDType + std::ops::Neg<Output = Self> {
+    /// The nearest to x. (The trait's own conversions are not always inlined.)
+    fn of(x: f64) -> Self;
+
+    /// As f64.
+    fn wide(self) -> f64;
+
     /// √x
     fn sqrt(self) -> Self;
 
@@ -27,6 +33,16 @@ pub trait Float: WithDType + std::ops::Neg<Output = Self> {
 macro_rules! float {
     ($t:ty, $variant:ident, $exp:expr, $erf:expr) => {
         impl Float for $t {
+            #[inline(always)]
+            fn of(x: f64) -> Self {
+                x as $t
+            }
+
+            #[inline(always)]
+            fn wide(self) -> f64 {
+                f64::from(self)
+            }
+
             #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()

@@ -3,7 +3,7 @@
 use super::float::Float;
 use super::kernel::{same, tensor};
 use super::memory::{add_up, parts2, rows_per_task, unwritten};
-use super::simd::{sum, vectorised};
+use super::simd::{map, sum};
 use super::slice::Slice;
 use crate::error::Result;
 use crate::llm::tape::{Node, Tape};
@@ -23,7 +23,6 @@ pub fn layer_norm<T: Float>(
     let value = x.value().contiguous()?;
     let (w, b) = (weight.value().contiguous()?, bias.value().contiguous()?);
     let each = rows_per_task(width);
-    let size = T::from_f64(width as f64);
     // Mean and reciprocal root of each row.
     let mut moments = vec![T::zero(); 2 * n];
     // SAFETY: the loop below writes every number.
@@ -31,29 +30,17 @@ pub fn layer_norm<T: Float>(
     {
         let x = Slice::<T>::new(&value)?;
         let (w, b) = (Slice::<T>::new(&w)?, Slice::<T>::new(&b)?);
-        let epsilon = T::from_f64(epsilon);
+        let epsilon = T::of(epsilon);
         parts2(
             [&mut out, &mut moments],
             [each * width, 2 * each],
+            #[inline(always)]
             |i, out, moments| {
-                let x = x[i * each * width..].chunks_exact(width);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let rows = out.chunks_exact_mut(width).zip(moments.chunks_exact_mut(2));
-                        for ((out, moments), x) in rows.zip(x) {
-                            let mean = sum(x, x, |x, _| x) / size;
-                            let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) / size;
-                            let r = T::one() / (variance + epsilon).sqrt();
-                            for ((out, &x), (&w, &b)) in
-                                out.iter_mut().zip(x).zip(w.iter().zip(&*b))
-                            {
-                                *out = (x - mean) * r * w + b;
-                            }
-                            moments.copy_from_slice(&[mean, r]);
-                        }
-                    },
-                );
+                for (row, moments) in moments.chunks_exact_mut(2).enumerate() {
+                    let x = &x[(i * each + row) * width..][..width];
+                    let out = &mut out[row * width..][..width];
+                    moments.copy_from_slice(&forward(out, x, &w, &b, epsilon));
+                }
             },
         );
     }
@@ -71,35 +58,15 @@ pub fn layer_norm<T: Float>(
                 parts2(
                     [&mut dx, &mut dwb],
                     [each * width, 2 * width],
+                    #[inline(always)]
                     |i, dx, dwb| {
-                        let from = i * each * width;
-                        let rows = x[from..]
-                            .chunks_exact(width)
-                            .zip(dy[from..].chunks_exact(width));
-                        let moments = moments[2 * i * each..].chunks_exact(2);
-                        let (dw, db) = dwb.split_at_mut(width);
-                        vectorised(
-                            #[inline(always)]
-                            || {
-                                let dx = dx.chunks_exact_mut(width);
-                                for ((dx, (x, dy)), moments) in dx.zip(rows).zip(moments) {
-                                    let (mean, r) = (moments[0], moments[1]);
-                                    let terms = dx.iter_mut().zip(dy).zip(&*w);
-                                    terms.for_each(|((g, &dy), &w)| *g = dy * w);
-                                    let level = sum(dx, x, |g, _| g) / size;
-                                    let pull = sum(dx, x, |g, x| g * ((x - mean) * r)) / size;
-                                    let sums = dw.iter_mut().zip(db.iter_mut()).zip(dy);
-                                    for ((dx, &x), ((dw, db), &dy)) in
-                                        dx.iter_mut().zip(x).zip(sums)
-                                    {
-                                        let unit = (x - mean) * r;
-                                        *dx = r * (*dx - level - unit * pull);
-                                        *dw += dy * unit;
-                                        *db += dy;
-                                    }
-                                }
-                            },
-                        );
+                        for row in 0..dx.len() / width {
+                            let at = (i * each + row) * width;
+                            let (x, dy) = (&x[at..][..width], &dy[at..][..width]);
+                            let moments = &moments[2 * (i * each + row)..][..2];
+                            let dx = &mut dx[row * width..][..width];
+                            backward(dx, dwb, x, dy, &w, [moments[0], moments[1]]);
+                        }
                     },
                 );
                 sums.add(&node, tensor(dx, (n, width))?)?;
@@ -109,4 +76,37 @@ pub fn layer_norm<T: Float>(
             })
         }),
     )
+}
+
+/// A row; gives the mean and r.
+#[inline(always)]
+fn forward<T: Float>(out: &mut [T], x: &[T], w: &[T], b: &[T], epsilon: T) -> [T; 2] {
+    let n = x.len();
+    let size = T::of(n as f64);
+    let mean = sum(x, x, |x, _| x) / size;
+    let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) / size;
+    let r = T::one() / (variance + epsilon).sqrt();
+    let (out, w, b) = (&mut out[..n], &w[..n], &b[..n]);
+    for i in 0..n {
+        out[i] = (x[i] - mean) * r * w[i] + b[i];
+    }
+    [mean, r]
+}
+
+#[inline(always)]
+fn backward<T: Float>(dx: &mut [T], dwb: &mut [T], x: &[T], dy: &[T], w: &[T], [mean, r]: [T; 2]) {
+    let n = dx.len();
+    let (x, dy) = (&x[..n], &dy[..n]);
+    let (dw, db) = dwb.split_at_mut(n);
+    let (dw, db) = (&mut dw[..n], &mut db[..n]);
+    let size = T::of(n as f64);
+    map(dx, dy, w, |dy, w| dy * w);
+    let level = sum(dx, x, |g, _| g) / size;
+    let pull = sum(dx, x, |g, x| g * ((x - mean) * r)) / size;
+    for i in 0..n {
+        let unit = (x[i] - mean) * r;
+        dx[i] = r * (dx[i] - level - unit * pull);
+        dw[i] += dy[i] * unit;
+        db[i] += dy[i];
+    }
 }

@@ -61,11 +61,7 @@ pub fn linear<T: Float>(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node
                 return Ok(());
             };
             let dy = Slice::<T>::new(&gradient)?;
-            let add = |sum: &mut [T], row: usize| {
-                let row = &dy[row * o..][..o];
-                sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
-            };
-            sums.add(&bias, tensor(sum_rows(n, o, add), o)?)
+            sums.add(&bias, tensor(sum_rows(&dy, o), o)?)
         })
     }))
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::float::Float;
-use super::simd::vectorised;
+use super::simd::{add, vectorised};
 
 /// Numbers per task: small enough to stay in a core's cache, large enough to pay for the task.
 pub const TASK: usize = 1 << 14;
@@ -26,8 +26,15 @@ pub fn rows_per_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
-/// `f(i, part)` for the parts of `out`, `size` numbers each (the last may be shorter).
+/// `f(i, part)` for the parts of `out`, `size` numbers each (the last may be shorter), compiled for
+/// this processor's vectors if `f` is marked `#[inline(always)]`.
 pub fn parts<T: Float>(out: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let f = |i: usize, part: &mut [T]| {
+        vectorised(
+            #[inline(always)]
+            || f(i, part),
+        );
+    };
     match out.len() <= size {
         true if out.is_empty() => {}
         true => f(0, out),
@@ -41,6 +48,12 @@ pub fn parts2<T: Float>(
     [size_a, size_b]: [usize; 2],
     f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
 ) {
+    let f = |i: usize, a: &mut [T], b: &mut [T]| {
+        vectorised(
+            #[inline(always)]
+            || f(i, a, b),
+        );
+    };
     match a.len() <= size_a {
         true if a.is_empty() => {}
         true => f(0, a, b),
@@ -50,29 +63,30 @@ pub fn parts2<T: Float>(
     }
 }
 
-/// The sum over `rows` rows of what `add(sum, row)` adds to `width` numbers, in the same order for
-/// any number of threads.
-pub fn sum_rows<T: Float>(
-    rows: usize,
-    width: usize,
-    add: impl Fn(&mut [T], usize) + Sync,
-) -> Vec<T> {
-    let each = rows_per_task(width);
-    let mut partial = vec![T::zero(); rows.div_ceil(each) * width];
-    parts(&mut partial, width, |i, sum| {
-        vectorised(
-            #[inline(always)]
-            || (i * each..rows.min((i + 1) * each)).for_each(|row| add(sum, row)),
-        );
-    });
+/// The sum of `rows` rows of `width` numbers, in the same order for any number of threads.
+pub fn sum_rows<T: Float>(rows: &[T], width: usize) -> Vec<T> {
+    let each = rows_per_task(width) * width;
+    let mut partial = vec![T::zero(); rows.len().div_ceil(each.max(1)) * width];
+    parts(
+        &mut partial,
+        width,
+        #[inline(always)]
+        |i, sum| {
+            let mut at = i * each;
+            while at < rows.len().min((i + 1) * each) {
+                add(sum, &rows[at..at + width]);
+                at += width;
+            }
+        },
+    );
     add_up(&partial, width)
 }
 
-/// The sum of rows of `width` numbers, in order.
+/// The sum of a few rows of `width` numbers, in order.
 pub fn add_up<T: Float>(rows: &[T], width: usize) -> Vec<T> {
     let mut total = vec![T::zero(); width];
     for row in rows.chunks_exact(width.max(1)) {
-        total.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
+        add(&mut total, row);
     }
     total
 }

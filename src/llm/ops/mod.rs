@@ -18,7 +18,7 @@ mod pointwise;
 mod rms_norm;
 mod rope;
 mod rows;
-mod simd;
+pub(crate) mod simd;
 pub(crate) mod slice;
 mod token_log_probs;
 

@@ -6,7 +6,7 @@ use super::Activation;
 use super::float::Float;
 use super::kernel::{same, same_shape, tensor};
 use super::memory::{TASK, parts, parts2, unwritten};
-use super::simd::vectorised;
+use super::simd::{self, add};
 use super::slice::{Slice, modify};
 use crate::error::Result;
 use crate::llm::tape::{Node, Tape};
@@ -34,7 +34,7 @@ struct Gelu;
 impl<T: Float> Function<T> for Gelu {
     #[inline(always)]
     fn at(x: T) -> (T, T) {
-        let n = T::from_f64;
+        let n = T::of;
         let half = n(0.5);
         let cdf = half * (T::one() + (x * n(std::f64::consts::FRAC_1_SQRT_2)).erf());
         let density = (-half * x * x).exp()
@@ -50,7 +50,7 @@ struct GeluTanh;
 impl<T: Float> Function<T> for GeluTanh {
     #[inline(always)]
     fn at(x: T) -> (T, T) {
-        let n = T::from_f64;
+        let n = T::of;
         let one = T::one();
         let twice = n(2.0 * (2.0 / std::f64::consts::PI).sqrt());
         let cubic = n(0.044715) * x * x;
@@ -120,20 +120,21 @@ fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Res
             // SAFETY: the loop below writes every number of both.
             let mut dg = unsafe { unwritten::<T>(g.len()) };
             let mut du = unsafe { unwritten::<T>(g.len()) };
-            parts2([&mut dg, &mut du], [TASK; 2], |i, dg, du| {
-                let from = i * TASK;
-                let inputs = g[from..].iter().zip(&u[from..]).zip(&dy[from..]);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for ((dg, du), ((&g, &u), &dy)) in dg.iter_mut().zip(du).zip(inputs) {
-                            let (value, slope) = F::at(g);
-                            *dg = dy * u * slope;
-                            *du = dy * value;
-                        }
-                    },
-                );
-            });
+            parts2(
+                [&mut dg, &mut du],
+                [TASK; 2],
+                #[inline(always)]
+                |i, dg, du| {
+                    let n = dg.len();
+                    let (du, at) = (&mut du[..n], i * TASK..i * TASK + n);
+                    let (g, u, dy) = (&g[at.clone()], &u[at.clone()], &dy[at]);
+                    for i in 0..n {
+                        let (value, slope) = F::at(g[i]);
+                        dg[i] = dy[i] * u[i] * slope;
+                        du[i] = dy[i] * value;
+                    }
+                },
+            );
             sums.add(&gate, tensor(dg, shape.clone())?)?;
             sums.add(&up, tensor(du, shape)?)
         })
@@ -166,15 +167,12 @@ pub fn add_in_place<T: Float>(sum: &Tensor, x: &Tensor) -> Result<()> {
     let x = x.contiguous()?;
     let x = Slice::<T>::new(&x)?;
     modify(sum, |sum: &mut [T]| {
-        parts(sum, TASK, |i, sum| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    let terms = sum.iter_mut().zip(&x[i * TASK..]);
-                    terms.for_each(|(sum, &x)| *sum += x);
-                },
-            );
-        });
+        parts(
+            sum,
+            TASK,
+            #[inline(always)]
+            |i, sum| add(sum, &x[i * TASK..]),
+        );
     })
 }
 
@@ -185,16 +183,11 @@ fn zip<T: Float>(a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sync) -> Result
     same("pointwise", a.len(), b.len())?;
     // SAFETY: the loop below writes every number.
     let mut out = unsafe { unwritten::<T>(a.len()) };
-    parts(&mut out, TASK, |i, out| {
-        let inputs = a[i * TASK..].iter().zip(&b[i * TASK..]);
-        vectorised(
-            #[inline(always)]
-            || {
-                for (out, (&a, &b)) in out.iter_mut().zip(inputs) {
-                    *out = f(a, b);
-                }
-            },
-        );
-    });
+    parts(
+        &mut out,
+        TASK,
+        #[inline(always)]
+        |i, out| simd::map(out, &a[i * TASK..], &b[i * TASK..], &f),
+    );
     Ok(out)
 }

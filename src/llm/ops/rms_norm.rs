@@ -3,7 +3,7 @@
 use super::float::Float;
 use super::kernel::{same, tensor};
 use super::memory::{add_up, parts2, rows_per_task, unwritten};
-use super::simd::{sum, vectorised};
+use super::simd::{map, sum};
 use super::slice::Slice;
 use crate::error::Result;
 use crate::llm::tape::{Node, Tape};
@@ -23,32 +23,23 @@ pub fn rms_norm<T: Float>(
     let weights: Vec<T> = {
         let w = weight.value().contiguous()?;
         let w = Slice::<T>::new(&w)?;
-        w.iter().map(|&w| w + T::from_f64(offset)).collect()
+        w.iter().map(|&w| w + T::of(offset)).collect()
     };
     let each = rows_per_task(width);
-    let size = T::from_f64(width as f64);
     // SAFETY: the loop below writes every number of both.
     let (mut out, mut roots) = unsafe { (unwritten::<T>(n * width), unwritten::<T>(n)) };
     {
         let x = Slice::<T>::new(&value)?;
-        let epsilon = T::from_f64(epsilon);
+        let epsilon = T::of(epsilon);
         parts2(
             [&mut out, &mut roots],
             [each * width, each],
+            #[inline(always)]
             |i, out, roots| {
-                let x = x[i * each * width..].chunks_exact(width);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for ((out, root), x) in out.chunks_exact_mut(width).zip(roots).zip(x) {
-                            let r = T::one() / (sum(x, x, |x, y| x * y) / size + epsilon).sqrt();
-                            for ((out, &x), &w) in out.iter_mut().zip(x).zip(&weights) {
-                                *out = x * r * w;
-                            }
-                            *root = r;
-                        }
-                    },
-                );
+                for (row, root) in roots.iter_mut().enumerate() {
+                    let x = &x[(i * each + row) * width..][..width];
+                    *root = forward(&mut out[row * width..][..width], x, &weights, epsilon);
+                }
             },
         );
     }
@@ -60,31 +51,42 @@ pub fn rms_norm<T: Float>(
             // SAFETY: the loop below writes every number.
             let mut dx = unsafe { unwritten::<T>(n * width) };
             let mut dw = vec![T::zero(); n.div_ceil(each) * width];
-            parts2([&mut dx, &mut dw], [each * width, width], |i, dx, dw| {
-                let from = i * each * width;
-                let rows = x[from..]
-                    .chunks_exact(width)
-                    .zip(dy[from..].chunks_exact(width));
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let dx = dx.chunks_exact_mut(width);
-                        for ((dx, (x, dy)), &r) in dx.zip(rows).zip(&roots[i * each..]) {
-                            let terms = dx.iter_mut().zip(dy).zip(&weights);
-                            terms.for_each(|((g, &dy), &w)| *g = dy * w);
-                            let pull = r * r * sum(dx, x, |g, x| g * x) / size;
-                            for ((dx, &x), (dw, &dy)) in
-                                dx.iter_mut().zip(x).zip(dw.iter_mut().zip(dy))
-                            {
-                                *dx = r * (*dx - x * pull);
-                                *dw += dy * x * r;
-                            }
-                        }
-                    },
-                );
-            });
+            parts2(
+                [&mut dx, &mut dw],
+                [each * width, width],
+                #[inline(always)]
+                |i, dx, dw| {
+                    for row in 0..dx.len() / width {
+                        let at = (i * each + row) * width;
+                        let (x, dy) = (&x[at..][..width], &dy[at..][..width]);
+                        let dx = &mut dx[row * width..][..width];
+                        backward(dx, dw, x, dy, &weights, roots[i * each + row]);
+                    }
+                },
+            );
             sums.add(&node, tensor(dx, (n, width))?)?;
             sums.add(&weight, tensor(add_up(&dw, width), width)?)
         })
     }))
+}
+
+/// A row; gives r.
+#[inline(always)]
+fn forward<T: Float>(out: &mut [T], x: &[T], w: &[T], epsilon: T) -> T {
+    let square = sum(x, x, |x, y| x * y) / T::of(x.len() as f64);
+    let r = T::one() / (square + epsilon).sqrt();
+    map(out, x, w, |x, w| x * r * w);
+    r
+}
+
+#[inline(always)]
+fn backward<T: Float>(dx: &mut [T], dw: &mut [T], x: &[T], dy: &[T], w: &[T], r: T) {
+    let n = dx.len();
+    let (dw, x, dy) = (&mut dw[..n], &x[..n], &dy[..n]);
+    map(dx, dy, w, |dy, w| dy * w);
+    let pull = r * r * sum(dx, x, |g, x| g * x) / T::of(n as f64);
+    for i in 0..n {
+        dx[i] = r * (dx[i] - x[i] * pull);
+        dw[i] += dy[i] * x[i] * r;
+    }
 }

@@ -3,7 +3,6 @@
 use super::float::Float;
 use super::kernel::{same, tensor};
 use super::memory::{parts, rows_per_task, unwritten};
-use super::simd::vectorised;
 use super::slice::Slice;
 use super::{Rope, Starts};
 use crate::error::{Error, Result};
@@ -64,30 +63,44 @@ fn rotate<T: Float>(
     let positions: Vec<usize> = starts.windows(2).flat_map(|w| 0..w[1] - w[0]).collect();
     // SAFETY: the loop below writes every number.
     let mut out = unsafe { unwritten::<T>(x.len()) };
-    parts(&mut out, each * width, |i, out| {
-        let rows = x[i * each * width..].chunks_exact(width);
-        let rows = out.chunks_exact_mut(width).zip(rows);
-        vectorised(
-            #[inline(always)]
-            || {
-                for ((out, x), &position) in rows.zip(&positions[i * each..]) {
-                    let cos = &cos[position * half..][..half];
-                    let sin = &sin[position * half..][..half];
-                    for (out, x) in out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
-                        let ((first, second), (a, b)) = (out.split_at_mut(half), x.split_at(half));
-                        let angles = cos.iter().zip(sin);
-                        let from = a.iter().zip(b).zip(angles);
-                        for ((first, second), ((&a, &b), (&cos, &sin))) in
-                            first.iter_mut().zip(second).zip(from)
-                        {
-                            let sin = turn * sin;
-                            *first = a * cos - b * sin;
-                            *second = b * cos + a * sin;
-                        }
-                    }
+    parts(
+        &mut out,
+        each * width,
+        #[inline(always)]
+        |i, out| {
+            for row in 0..out.len() / width {
+                let token = i * each + row;
+                let at = positions[token] * half;
+                let (cos, sin) = (&cos[at..][..half], &sin[at..][..half]);
+                let (out, x) = (
+                    &mut out[row * width..][..width],
+                    &x[token * width..][..width],
+                );
+                let mut head = 0;
+                while head < width {
+                    let (first, second) = out[head..][..2 * half].split_at_mut(half);
+                    let (a, b) = x[head..][..2 * half].split_at(half);
+                    turn_head([first, second], [a, b], [cos, sin], turn);
+                    head += 2 * half;
                 }
-            },
-        );
-    });
+            }
+        },
+    );
     Ok(out)
+}
+
+#[inline(always)]
+fn turn_head<T: Float>(
+    [first, second]: [&mut [T]; 2],
+    [a, b]: [&[T]; 2],
+    [cos, sin]: [&[T]; 2],
+    turn: T,
+) {
+    let n = first.len();
+    let (second, a, b, cos, sin) = (&mut second[..n], &a[..n], &b[..n], &cos[..n], &sin[..n]);
+    for i in 0..n {
+        let sin = turn * sin[i];
+        first[i] = a[i] * cos[i] - b[i] * sin;
+        second[i] = b[i] * cos[i] + a[i] * sin;
+    }
 }

@@ -6,6 +6,7 @@ use super::float::Float;
 use super::kernel::{accumulate, below, tensor};
 use super::matmul::Mode;
 use super::memory::{parts, rows_per_task, unwritten};
+use super::simd::{add, vectorised};
 use super::slice::Slice;
 use crate::error::Result;
 use crate::llm::tape::{Node, Tape};
@@ -39,10 +40,15 @@ pub fn rows<T: Float>(tape: &Tape, x: &Node, indices: &Rc<[u32]>) -> Result<Node
                         let each = rows_per_task(width) * width;
                         parts(dx, each, |_, part| part.fill(T::zero()));
                     }
-                    for (row, &to) in dy.chunks_exact(width.max(1)).zip(&*indices) {
-                        let to = &mut dx[to as usize * width..][..width];
-                        to.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
-                    }
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (row, &to) in indices.iter().enumerate() {
+                                let to = &mut dx[to as usize * width..][..width];
+                                add(to, &dy[row * width..][..width]);
+                            }
+                        },
+                    );
                 })
             }
         })

@@ -21,56 +21,106 @@ pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 /// Interleaved partial sums: the same on every processor.
 const LANES: usize = 32;
 
+// Loops below run over indices: the library's iterators are not always inlined, and then cost more
+// than the numbers.
+
 /// `Σᵢ f(aᵢ, bᵢ)`
 #[inline(always)]
-pub fn sum<T: Float>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> T {
-    let mut sums = [T::zero(); LANES];
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += f(a, b);
+pub fn sum<T: Float, S: Float>(a: &[T], b: &[T], f: impl Fn(T, T) -> S) -> S {
+    let n = a.len();
+    let b = &b[..n];
+    let mut sums = [S::zero(); LANES];
+    let whole = n / LANES * LANES;
+    let mut i = 0;
+    while i < whole {
+        let (a, b) = (&a[i..i + LANES], &b[i..i + LANES]);
+        for lane in 0..LANES {
+            sums[lane] += f(a[lane], b[lane]);
         }
+        i += LANES;
     }
-    for ((sum, &a), &b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum += f(a, b);
+    while i < n {
+        sums[i - whole] += f(a[i], b[i]);
+        i += 1;
     }
-    fold(sums, |x, y| x + y)
+    fold(
+        sums,
+        #[inline(always)]
+        |x, y| x + y,
+    )
 }
 
-/// The largest of `x`, at least `least`; NaN where there is one is not promised.
+/// The largest of `x` and `least`, NaN apart.
 #[inline(always)]
 pub fn max<T: Float>(x: &[T], least: T) -> T {
-    let larger = |a: T, b: T| if a > b { a } else { b };
+    let n = x.len();
     let mut tops = [least; LANES];
-    let (x, rest) = x.as_chunks::<LANES>();
-    for x in x {
-        for (top, &x) in tops.iter_mut().zip(x) {
-            *top = larger(x, *top);
+    let whole = n / LANES * LANES;
+    let mut i = 0;
+    while i < whole {
+        let x = &x[i..i + LANES];
+        for lane in 0..LANES {
+            tops[lane] = larger(x[lane], tops[lane]);
         }
+        i += LANES;
     }
-    for (top, &x) in tops.iter_mut().zip(rest) {
-        *top = larger(x, *top);
+    while i < n {
+        tops[i - whole] = larger(x[i], tops[i - whole]);
+        i += 1;
     }
     fold(tops, larger)
+}
+
+#[inline(always)]
+fn larger<T: Float>(a: T, b: T) -> T {
+    if a > b { a } else { b }
 }
 
 /// `xᵢ ← exp(scale · xᵢ − shift)`; gives their sum.
 #[inline(always)]
 pub fn exponentials<T: Float>(x: &mut [T], scale: T, shift: T) -> T {
+    let n = x.len();
     let mut sums = [T::zero(); LANES];
-    let (x, rest) = x.as_chunks_mut::<LANES>();
-    for x in x {
-        for (sum, x) in sums.iter_mut().zip(x) {
-            *x = (scale * *x - shift).exp();
-            *sum += *x;
+    let whole = n / LANES * LANES;
+    let mut i = 0;
+    while i < whole {
+        let x = &mut x[i..i + LANES];
+        for lane in 0..LANES {
+            x[lane] = (scale * x[lane] - shift).exp();
+            sums[lane] += x[lane];
         }
+        i += LANES;
     }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *x = (scale * *x - shift).exp();
-        *sum += *x;
+    while i < n {
+        x[i] = (scale * x[i] - shift).exp();
+        sums[i - whole] += x[i];
+        i += 1;
     }
-    fold(sums, |x, y| x + y)
+    fold(
+        sums,
+        #[inline(always)]
+        |x, y| x + y,
+    )
+}
+
+/// `outᵢ ← f(aᵢ, bᵢ)`
+#[inline(always)]
+pub fn map<T: Float>(out: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T) -> T) {
+    let n = out.len();
+    let (a, b) = (&a[..n], &b[..n]);
+    for i in 0..n {
+        out[i] = f(a[i], b[i]);
+    }
+}
+
+/// `sumᵢ ← sumᵢ + xᵢ`
+#[inline(always)]
+pub fn add<T: Float>(sum: &mut [T], x: &[T]) {
+    let n = sum.len();
+    let x = &x[..n];
+    for i in 0..n {
+        sum[i] += x[i];
+    }
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use super::float::Float;
 use super::kernel::{accumulate, below, same, tensor};
 use super::matmul::{Matrix, Mode, Output, Threads, matmul};
 use super::memory::{parts, parts2, rows_per_task, unwritten};
-use super::simd::{exponentials, max, vectorised};
+use super::simd::{exponentials, max};
 use super::slice::Slice;
 use crate::error::Result;
 use crate::llm::tape::{Node, Tape};
@@ -155,22 +155,15 @@ impl Layer {
         parts2(
             [&mut numbers, &mut rows],
             [each * vocabulary, 2 * each],
+            #[inline(always)]
             |i, numbers, rows| {
-                let targets = &targets[i * each..];
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let each = numbers
-                            .chunks_exact_mut(vocabulary)
-                            .zip(rows.chunks_exact_mut(2));
-                        for ((row, result), &target) in each.zip(targets) {
-                            let picked = row[target as usize];
-                            let top = max(row, picked);
-                            let sum = exponentials(row, T::one(), top);
-                            result.copy_from_slice(&[sum, picked - top - sum.ln()]);
-                        }
-                    },
-                );
+                for (row, result) in rows.chunks_exact_mut(2).enumerate() {
+                    let logits = &mut numbers[row * vocabulary..][..vocabulary];
+                    let picked = logits[targets[i * each + row] as usize];
+                    let top = max(logits, picked);
+                    let sum = exponentials(logits, T::one(), top);
+                    result.copy_from_slice(&[sum, picked - top - sum.ln()]);
+                }
             },
         );
         Ok(Chunk { numbers, rows })
@@ -182,24 +175,22 @@ impl Layer {
         let each = rows_per_task(vocabulary);
         let (dy, targets) = (&dy[range.clone()], &self.targets[range]);
         let sums = &chunk.rows;
-        parts(&mut chunk.numbers, each * vocabulary, |i, numbers| {
-            let from = i * each;
-            let scalars = dy[from..]
-                .iter()
-                .zip(&targets[from..])
-                .zip(sums[2 * from..].chunks_exact(2));
-            vectorised(
-                #[inline(always)]
-                || {
-                    let rows = numbers.chunks_exact_mut(vocabulary);
-                    for (row, ((&dy, &target), sums)) in rows.zip(scalars) {
-                        let factor = -dy / sums[0];
-                        row.iter_mut().for_each(|x| *x *= factor);
-                        row[target as usize] += dy;
+        parts(
+            &mut chunk.numbers,
+            each * vocabulary,
+            #[inline(always)]
+            |i, numbers| {
+                for row in 0..numbers.len() / vocabulary {
+                    let at = i * each + row;
+                    let logits = &mut numbers[row * vocabulary..][..vocabulary];
+                    let factor = -dy[at] / sums[2 * at];
+                    for x in logits.iter_mut() {
+                        *x *= factor;
                     }
-                },
-            );
-        });
+                    logits[targets[at] as usize] += dy[at];
+                }
+            },
+        );
     }
 }
 

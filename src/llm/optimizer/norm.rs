@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::CHUNK;
 use crate::error::Result;
 use crate::llm::ops::float::Float;
+use crate::llm::ops::simd::{sum, vectorised};
 use crate::llm::ops::slice::Slice;
 use crate::llm::parameters::Parameters;
 use crate::llm::tape::LeafGradients;
@@ -48,16 +49,9 @@ fn sum_of_squares<T: Float>(numbers: &[T]) -> f64 {
     sums.iter().sum()
 }
 
-/// In eight interleaved sums, which a vector register holds.
 fn chunk<T: Float>(numbers: &[T]) -> f64 {
-    let (whole, rest) = numbers.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for eight in whole {
-        for (sum, x) in sums.iter_mut().zip(eight) {
-            let x = x.to_f64();
-            *sum += x * x;
-        }
-    }
-    let rest: f64 = rest.iter().map(|x| x.to_f64() * x.to_f64()).sum();
-    sums.iter().sum::<f64>() + rest
+    vectorised(
+        #[inline(always)]
+        || sum(numbers, numbers, |x, _| x.wide() * x.wide()),
+    )
 }

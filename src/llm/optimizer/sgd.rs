@@ -38,7 +38,7 @@ pub fn sgd(
 
 fn descend<T: Float>(theta: &Tensor, gradient: &Tensor, rate: f64) -> Result<()> {
     let gradient = Slice::<T>::new(gradient)?;
-    let rate = T::from_f64(rate);
+    let rate = T::of(rate);
     let each = |p: &mut [T], g: &[T]| p.iter_mut().zip(g).for_each(|(p, &g)| *p -= rate * g);
     modify(theta, |p: &mut [T]| match p.len() <= CHUNK {
         true => each(p, &gradient),

@@ -1,5 +1,7 @@
 //! Attention's gradients.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{ALIGN, Attention, Block, Head, Starts, Task, tasks};
@@ -45,7 +47,7 @@ unsafe fn one<T: Float>(
     );
     let group = form.heads / form.kv_heads;
     let padded = task.length.next_multiple_of(ALIGN);
-    let scale = T::from_f64(form.scale);
+    let scale = T::of(form.scale);
     let (k, v) = (
         Head::new(inputs.k, task, form),
         Head::new(inputs.v, task, form),
@@ -79,24 +81,16 @@ unsafe fn one<T: Float>(
                 Mode::Write,
                 Threads::One,
             );
+            let lse = &inputs.lse[head * inputs.q.len() / width + token..][..rows];
+            let (out, dout) = (&inputs.out[at..], &inputs.gradient[at..]);
             vectorised(
                 #[inline(always)]
                 || {
-                    let each = p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys));
-                    for (i, (p, dp)) in each.enumerate() {
-                        let row = at + i * width;
-                        let (out, dout) = (&inputs.out[row..][..d], &inputs.gradient[row..][..d]);
-                        let pull = sum(out, dout, |x, y| x * y);
-                        let lse = inputs.lse[(token + i) * form.heads + head];
-                        let seen = block.seen(i);
-                        exponentials(&mut p[seen.clone()], scale, lse);
-                        for (dp, &p) in dp[seen.clone()].iter_mut().zip(&p[seen.clone()]) {
-                            *dp = scale * p * (*dp - pull);
-                        }
-                        for x in [p, dp] {
-                            x[..seen.start].fill(T::zero());
-                            x[seen.end..].fill(T::zero());
-                        }
+                    for row in 0..rows {
+                        let here = row * width..row * width + d;
+                        let pull = sum(&out[here.clone()], &dout[here], |x, y| x * y);
+                        let (p, dp) = (&mut p[row * keys..][..keys], &mut dp[row * keys..][..keys]);
+                        differentiate(p, dp, block.seen(row), scale, lse[row], pull);
                     }
                 },
             );
@@ -121,5 +115,28 @@ unsafe fn one<T: Float>(
         for (to, from) in to.rows().zip(from.chunks_exact(d)) {
             to.copy_from_slice(from);
         }
+    }
+}
+
+/// `p ← exp(scale · p − lse)` and `dp ← scale · p (dp − pull)` where they are seen, else 0.
+#[inline(always)]
+fn differentiate<T: Float>(
+    p: &mut [T],
+    dp: &mut [T],
+    seen: Range<usize>,
+    scale: T,
+    lse: T,
+    pull: T,
+) {
+    for x in [&mut *p, &mut *dp] {
+        x[..seen.start].fill(T::zero());
+        x[seen.end..].fill(T::zero());
+    }
+    let (p, dp) = (&mut p[seen.clone()], &mut dp[seen]);
+    exponentials(p, scale, lse);
+    let n = dp.len();
+    let p = &p[..n];
+    for i in 0..n {
+        dp[i] = scale * p[i] * (dp[i] - pull);
     }
 }

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::{ALIGN, Attention, Block, Head, Starts, Task, tasks};
+use super::{ALIGN, Attention, Block, Head, MOST, Starts, Task, tasks};
 use crate::llm::ops::float::Float;
 use crate::llm::ops::matmul::{Matrix, Mode, Output, Shared, Threads, matmul};
 use crate::llm::ops::simd::{exponentials, max, vectorised};
 
-/// Writes the output `[N, heads · D]` and `ln Σ exp` of each token's and head's scores.
+/// Writes the output `[N, heads · D]` and `ln Σ exp` of the scores, `[heads, N]`.
 pub fn forward<T: Float>(
     [q, k, v]: [&[T]; 3],
     [out, lse]: [Shared<T>; 2],
@@ -34,39 +34,32 @@ unsafe fn one<T: Float>(
     let (d, width) = (form.head_dim, form.heads * form.head_dim);
     let group = form.heads / form.kv_heads;
     let padded = task.length.next_multiple_of(ALIGN);
-    let scale = T::from_f64(form.scale);
+    let scale = T::of(form.scale);
     let mut scores = Vec::new();
     for block in Block::all(task.length, form.window) {
         let (rows, keys) = (block.rows(), block.keys());
         scores.resize(rows * keys, T::zero());
         for head in task.head * group..(task.head + 1) * group {
             let token = task.start + block.from;
-            let q = Matrix::strided(&q[token * width + head * d..], rows, d, width);
+            let queries = Matrix::strided(&q[token * width + head * d..], rows, d, width);
             let k = Matrix::strided(&k.columns[block.first..], d, keys, padded);
             matmul(
                 Output::new(&mut scores, rows, keys),
-                q,
+                queries,
                 k,
                 Mode::Write,
                 Threads::One,
             );
-            // SAFETY: rows of this task's sequence, in a column of one of its heads.
-            let mut lse = unsafe { lse.part(token * form.heads + head, [rows, 1], form.heads) };
-            let mut sums = [T::zero(); 64];
-            vectorised(
-                #[inline(always)]
-                || {
-                    let each = scores.chunks_exact_mut(keys).zip(lse.rows()).zip(&mut sums);
-                    for (i, ((scores, lse), sum)) in each.enumerate() {
-                        let seen = block.seen(i);
-                        let top = scale * max(&scores[seen.clone()], scores[seen.start]);
-                        *sum = exponentials(&mut scores[seen.clone()], scale, top);
-                        scores[..seen.start].fill(T::zero());
-                        scores[seen.end..].fill(T::zero());
-                        lse[0] = sum.ln() + top;
-                    }
-                },
-            );
+            let at = head * q.len() / width + token;
+            // SAFETY: tokens of this task's sequence, of one of its heads.
+            let mut lse = unsafe { lse.part(at, [1, rows], rows) };
+            let mut sums = [T::zero(); MOST];
+            for lse in lse.rows() {
+                vectorised(
+                    #[inline(always)]
+                    || softmax(&mut scores, &block, scale, lse, &mut sums),
+                );
+            }
             // SAFETY: rows of this task's sequence, in the columns of one of its heads.
             let mut out = unsafe { out.part(token * width + head * d, [rows, d], width) };
             let seen = block.to - block.first;
@@ -74,8 +67,26 @@ unsafe fn one<T: Float>(
             let v = Matrix::new(&v.rows[block.first * d..], seen, d);
             matmul(out.again(), p, v, Mode::Write, Threads::One);
             for (row, &sum) in out.rows().zip(&sums) {
-                row.iter_mut().for_each(|x| *x /= sum);
+                let factor = T::one() / sum;
+                row.iter_mut().for_each(|x| *x *= factor);
             }
         }
+    }
+}
+
+/// `scores ← exp(scale · scores − top)` where they are seen, else 0; each row's sum and
+/// `ln Σ exp(scale · scores)`.
+#[inline(always)]
+fn softmax<T: Float>(scores: &mut [T], block: &Block, scale: T, lse: &mut [T], sums: &mut [T]) {
+    let keys = block.keys();
+    for row in 0..block.rows() {
+        let scores = &mut scores[row * keys..][..keys];
+        let seen = block.seen(row);
+        let top = scale * max(&scores[seen.clone()], scores[seen.start]);
+        let sum = exponentials(&mut scores[seen.clone()], scale, top);
+        scores[..seen.start].fill(T::zero());
+        scores[seen.end..].fill(T::zero());
+        sums[row] = sum;
+        lse[row] = sum.ln() + top;
     }
 }

@@ -1,0 +1,153 @@
+//! A fused operation and its twin side by side.
+
+use std::rc::Rc;
+
+use candle_core::{DType, Device, Tensor};
+use ndarray_rand::rand_distr::{Distribution, StandardNormal};
+use pistar::Result;
+use pistar::llm::tape::{LeafGradients, Node, Tape};
+use pistar::random::{Purpose, Stream};
+
+/// Numbers of inputs and of the cotangent, and whole numbers.
+pub struct Dice(Stream);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(Stream::new(seed, Purpose::Start, 7))
+    }
+
+    pub fn tensor(&mut self, shape: &[usize]) -> Tensor {
+        let count = shape.iter().product();
+        let numbers = (0..count).map(|_| -> f64 { StandardNormal.sample(self.0.rng()) });
+        let numbers: Vec<f64> = numbers.collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        let z: f64 = StandardNormal.sample(self.0.rng());
+        (z.abs() * 1e6) as usize % n
+    }
+
+    pub fn indices(&mut self, count: usize, n: usize) -> Rc<[u32]> {
+        (0..count).map(|_| self.below(n) as u32).collect()
+    }
+}
+
+/// An operation on all its differentiable inputs.
+pub type Op = Box<dyn Fn(&Tape, &[Node]) -> Result<Node>>;
+
+/// A fused operation, its twin, and inputs.
+pub struct Case {
+    pub inputs: Vec<Tensor>,
+    pub fused: Op,
+    pub twin: Op,
+}
+
+/// Random inputs from a seed: small ones, or ones that several threads share.
+pub type Make = fn(u64, bool) -> Case;
+
+/// The value, and the gradients of `Σ cotangent · value`.
+fn run(inputs: &[Tensor], seed: u64, op: &Op) -> (Tensor, Vec<Tensor>) {
+    let tape = Tape::recording(inputs.len());
+    let mut leaves = LeafGradients::new(inputs.len());
+    let nodes: Vec<Node> = (inputs.iter().enumerate())
+        .map(|(i, t)| tape.leaf(i, t.clone()))
+        .collect();
+    let output = op(&tape, &nodes).unwrap();
+    let value = output.value().clone();
+    let cotangent = Dice::new(seed).tensor(value.dims());
+    let cotangent = cotangent.to_dtype(value.dtype()).unwrap();
+    tape.backward([(output, cotangent)], &mut leaves).unwrap();
+    let gradients = (0..inputs.len()).map(|i| leaves.get(i).unwrap().clone());
+    (value, gradients.collect())
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    let flat = tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+    flat.to_vec1().unwrap()
+}
+
+/// Largest difference, relative to the largest number (at least 1).
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let (a, b) = (numbers(a), numbers(b));
+    let size = b.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+    (a.iter().zip(&b)).fold(0.0f64, |m, (a, b)| match (a - b).is_nan() {
+        true => f64::INFINITY,
+        false => m.max((a - b).abs() / size),
+    })
+}
+
+fn single(tensors: &[Tensor]) -> Vec<Tensor> {
+    let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
+    tensors.iter().map(single).collect()
+}
+
+/// In f64 within 1e-12 of the twin, in f32 within `rounding` of the twin in f64; its gradient is
+/// that of its value; and its bits do not depend on the number of threads.
+pub fn hold(make: Make, rounding: f64) {
+    for seed in 0..6 {
+        for big in [false, true] {
+            let case = make(seed, big);
+            let wanted = run(&case.inputs, seed, &case.twin);
+            compare(&run(&case.inputs, seed, &case.fused), &wanted, 1e-12);
+            let single = run(&single(&case.inputs), seed, &case.fused);
+            assert_eq!(single.0.dtype(), DType::F32);
+            compare(&single, &wanted, rounding);
+        }
+        differentiate(&make(seed, false), seed);
+    }
+    let bits = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let case = make(1, true);
+            [case.inputs.clone(), single(&case.inputs)].map(|inputs| {
+                let (value, gradients) = run(&inputs, 1, &case.fused);
+                let all = [vec![value], gradients].concat();
+                all.iter().map(numbers).collect::<Vec<_>>()
+            })
+        })
+    };
+    let one = bits(1);
+    assert!(one == bits(2) && one == bits(3), "bits depend on threads");
+}
+
+fn compare(found: &(Tensor, Vec<Tensor>), wanted: &(Tensor, Vec<Tensor>), tolerance: f64) {
+    let far = distance(&found.0, &wanted.0);
+    assert!(far < tolerance, "value: {far:e}");
+    assert_eq!(found.1.len(), wanted.1.len());
+    for (i, (found, wanted)) in found.1.iter().zip(&wanted.1).enumerate() {
+        let far = distance(found, wanted);
+        assert!(far < tolerance, "gradient {i}: {far:e}");
+    }
+}
+
+/// Central differences of `Σ cotangent · value` in a few coordinates of every input.
+fn differentiate(case: &Case, seed: u64) {
+    let (value, gradients) = run(&case.inputs, seed, &case.fused);
+    let cotangent = numbers(&Dice::new(seed).tensor(value.dims()));
+    let mut dice = Dice::new(seed + 100);
+    let total = |inputs: &[Tensor]| -> f64 {
+        let nodes: Vec<Node> = inputs.iter().map(|t| Node::constant(t.clone())).collect();
+        let value = (case.fused)(&Tape::idle(), &nodes).unwrap();
+        (numbers(value.value()).iter().zip(&cotangent))
+            .map(|(x, c)| x * c)
+            .sum()
+    };
+    for (k, gradient) in gradients.iter().enumerate() {
+        let gradient = numbers(gradient);
+        for _ in 0..8 {
+            let i = dice.below(gradient.len());
+            let moved = |step: f64| {
+                let mut inputs = case.inputs.clone();
+                let mut x = numbers(&inputs[k]);
+                x[i] += step;
+                inputs[k] = Tensor::from_vec(x, inputs[k].shape(), &Device::Cpu).unwrap();
+                total(&inputs)
+            };
+            let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            let far = (slope - gradient[i]).abs() / gradient[i].abs().max(1.0);
+            assert!(far < 1e-7, "input {k}, number {i}: {slope} {}", gradient[i]);
+        }
+    }
+}
