@@ -162,7 +162,9 @@ impl Layer {
                     let picked = logits[targets[i * each + row] as usize];
                     let top = max(logits, picked);
                     let sum = exponentials(logits, T::one(), top);
-                    result.copy_from_slice(&[sum, picked - top - sum.ln()]);
+                    // In f64: a rounding here would be one of every token's.
+                    let log_prob = picked.wide() - top.wide() - sum.wide().ln();
+                    result.copy_from_slice(&[sum, T::of(log_prob)]);
                 }
             },
         );
