@@ -1,6 +1,8 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
 mod boundary;
+#[path = "../common/cases.rs"]
+mod cases;
 mod configurations;
 mod data;
 mod families;
