@@ -19,6 +19,8 @@ mod map;
 mod paper;
 pub mod reward_noise;
 mod sheet;
+#[cfg(feature = "llm")]
+pub mod study;
 
 use std::path::Path;
 
@@ -42,6 +44,10 @@ pub const ALL: &[Figure] = &[
     figure("bpo-phases", bpo_phases::draw),
     figure("am-calibration", am_calibration::draw),
     figure("am-hacking", am_hacking::draw),
+    #[cfg(feature = "llm")]
+    figure("study-copg", study::copg),
+    #[cfg(feature = "llm")]
+    figure("study-dro", study::dro),
 ];
 
 const fn figure(name: &'static str, draw: fn(&Path, &Path) -> anyhow::Result<()>) -> Figure {

@@ -15,6 +15,8 @@ pub mod report;
 pub mod reward_noise;
 pub mod rows;
 pub mod run;
+#[cfg(feature = "llm")]
+pub mod study;
 pub mod table;
 
 use std::path::Path;

@@ -1,0 +1,39 @@
+//! DRO-V against KTO on single rated completions, offline, the same way as [`super::copg`].
+//!
+//! DRO-V sees the rule's reward, KTO whether it is above the data's mean.
+
+use std::path::Path;
+
+use anyhow::Result;
+use pistar::loss::Objective;
+
+use super::report;
+use super::rows::read_rows;
+use super::{Request, Study, copg};
+
+pub const STUDY: Study = Study {
+    name: "dro",
+    about: "DRO-V and KTO offline on a language model's single completions, over β",
+    run,
+    report,
+};
+
+const BETAS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 3.0];
+
+/// The objectives and their sweeps.
+///
+/// # Errors
+/// None; the names are registered.
+pub fn sweeps() -> Result<[(Objective, [f64; 5]); 2]> {
+    let [dro, kto] = ["dro-v", "kto"].map(Objective::from_name);
+    Ok([(dro?, BETAS), (kto?, BETAS)])
+}
+
+fn run(request: &Request, dir: &Path) -> Result<()> {
+    copg::study(request, dir, STUDY.name, &sweeps()?)
+}
+
+fn report(dir: &Path) -> Result<String> {
+    let rows = read_rows(dir)?;
+    report::text(&rows, &sweeps()?.map(|(o, _)| o.name()))
+}

@@ -1,0 +1,33 @@
+//! What rewards a completion.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use pistar::llm::reward::{LexiconSettings, Part, Rule, Specification};
+
+/// Words of a glad story, which count 1 each, and of a sad one, −1.
+const GLAD: &str = "beautiful best excited friend friends fun glad good happy hug hugged kind laugh \
+                    laughed like liked love loved nice play played proud smile smiled yes";
+const SAD: &str = "afraid angry bad broke broken cried cry dark fell hurt lost mad mean no not sad \
+                   scared sorry";
+
+/// The rule of those flags, or else the words above.
+///
+/// # Errors
+/// Flags that are none.
+pub fn rule(flags: &[String]) -> Result<Specification> {
+    if !flags.is_empty() {
+        return Ok(Specification::parse(flags)?);
+    }
+    let glad = GLAD.split_whitespace().map(|word| (word, 1.0));
+    let sad = SAD.split_whitespace().map(|word| (word, -1.0));
+    let scores: BTreeMap<String, f64> = glad.chain(sad).map(|(w, s)| (w.into(), s)).collect();
+    Ok(Specification(vec![Part {
+        name: "glad words less sad ones".into(),
+        weight: 1.0,
+        rule: Rule::Lexicon(LexiconSettings {
+            scores,
+            ..LexiconSettings::default()
+        }),
+    }]))
+}

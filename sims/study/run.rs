@@ -1,0 +1,132 @@
+//! Trials on all cores, each kept when it is done, so that a study goes on where it was stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use pistar::sim::folder::{Folder, Manifest, write_whole};
+use serde_json::Value;
+
+use super::Request;
+use super::rows::Row;
+use super::trial::Trial;
+use super::world::World;
+use crate::sims::run::progress_bar;
+use crate::sims::table::{read, write};
+
+/// Where the rows of finished trials are kept.
+const TRIALS: &str = "trials";
+
+/// A study under way.
+pub struct Run {
+    dir: PathBuf,
+    threads: usize,
+    folder: Folder,
+}
+
+impl Run {
+    /// Starts the study `name` in `dir`, or goes on with it; `config` is everything that its rows
+    /// depend on.
+    ///
+    /// # Errors
+    /// A folder that cannot be written or holds another study, or a number of threads that cannot
+    /// be.
+    pub fn start(name: &str, request: &Request, dir: &Path, config: Value) -> Result<Self> {
+        let threads = request.threads;
+        ensure!(
+            (1..=1024).contains(&threads),
+            "--threads: {threads} cannot be run; use 1 to 1024"
+        );
+        let kept = dir.join(TRIALS);
+        let same = Manifest::read(dir).is_ok_and(|m| {
+            m.sim == name && m.config == config && m.version == env!("CARGO_PKG_VERSION")
+        });
+        if !same && kept.exists() {
+            ensure!(
+                request.overwrite,
+                "{}: it holds the trials of another study or of other settings; choose another \
+                 --out, or pass --overwrite to replace them",
+                kept.display()
+            );
+            fs::remove_dir_all(&kept)
+                .with_context(|| format!("{}: cannot remove", kept.display()))?;
+        }
+        let folder = Folder::open(dir, name, config, threads, request.overwrite)?;
+        fs::create_dir_all(&kept).with_context(|| format!("{}: cannot create", kept.display()))?;
+        Ok(Self {
+            dir: dir.into(),
+            threads,
+            folder,
+        })
+    }
+
+    /// The rows of all trials, in their order; those that are not there yet are run, one a thread.
+    ///
+    /// # Errors
+    /// That of the first trial that fails.
+    pub fn trials(&self, title: &'static str, world: &World, trials: &[Trial]) -> Result<Vec<Row>> {
+        let place = |trial: &Trial| self.dir.join(TRIALS).join(trial.name() + ".csv");
+        let left: Vec<&Trial> = trials.iter().filter(|t| !place(t).exists()).collect();
+        let mut steps = 0;
+        for trial in &left {
+            steps += trial.steps(world)?;
+        }
+        let bar = progress_bar(title, steps as usize);
+        bar.tick();
+        let (next, stop, failed) = (
+            AtomicUsize::new(0),
+            AtomicBool::new(false),
+            Mutex::new(None),
+        );
+        let work = || {
+            while !stop.load(Ordering::Relaxed)
+                && let Some(trial) = left.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                let done = trial
+                    .run(world, &|| bar.inc(1))
+                    .and_then(|rows| Ok(write_whole(&place(trial), write(&rows).as_bytes())?));
+                if let Err(error) = done {
+                    stop.store(true, Ordering::Relaxed);
+                    let error = error.context(trial.name());
+                    // A poisoned lock means that another thread has failed worse.
+                    let _ = failed.lock().map(|mut first| {
+                        first.get_or_insert(error);
+                    });
+                }
+            }
+        };
+        // Trials on threads of their own: one that waited in a shared pool would begin another.
+        let pools = (0..self.threads.min(left.len()).max(1))
+            .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
+            .collect::<Result<Vec<_>, _>>()
+            .context("--threads: use fewer")?;
+        std::thread::scope(|scope| {
+            for pool in &pools {
+                scope.spawn(|| pool.install(work));
+            }
+        });
+        bar.finish_and_clear();
+        if let Some(error) = failed
+            .into_inner()
+            .map_err(|_| anyhow!("a trial panicked"))?
+        {
+            return Err(error);
+        }
+        let mut rows = Vec::new();
+        for trial in trials {
+            rows.extend(read::<Row>(&place(trial))?);
+        }
+        Ok(rows)
+    }
+
+    /// Writes all rows and closes the study.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn finish(self, rows: &[Row]) -> Result<()> {
+        self.folder.write("rows.csv", &write(rows))?;
+        Ok(self.folder.finish(None)?)
+    }
+}

@@ -1,0 +1,198 @@
+//! One training run of a study, and how its policy does on the way.
+
+use anyhow::Result;
+use candle_core::{DType, Device};
+use pistar::llm::decoder::Decoder;
+use pistar::llm::example::{Example, Response};
+use pistar::llm::heads::{ScalarHead, Scorer};
+use pistar::llm::reference::Reference;
+use pistar::llm::sequence::Sequence;
+use pistar::llm::train::{Model, Plan, Settings, Trainer};
+use pistar::loss::{InputKind, Objective};
+
+use super::rows::Row;
+use super::world::{Draw, Scored, World, sequence};
+
+/// Pairs in a step, or half the single responses in one.
+const BATCH: usize = 64;
+const EPOCHS: f64 = 2.0;
+/// Share of all steps in which the rate rises.
+const WARMUP: f64 = 0.1;
+
+/// A setting and a seed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// What it is for: `sweep`, or `best` for the best β of the sweep again, on new seeds.
+    pub part: &'static str,
+    /// What is minimised.
+    pub objective: Objective,
+    /// Its β.
+    pub beta: f64,
+    /// Seed of the order of the data.
+    pub seed: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Held-out prompts that the policy is judged on.
+    pub prompts: usize,
+    /// Steps between two judgements.
+    pub every: u64,
+}
+
+impl Trial {
+    /// Names its file.
+    pub fn name(&self) -> String {
+        let (part, objective) = (self.part, self.objective.name());
+        format!("{part}-{objective}-beta{}-seed{}", self.beta, self.seed)
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        let singles = matches!(
+            self.objective.spec().inputs,
+            InputKind::Singles | InputKind::Rated
+        );
+        let settings = Settings {
+            objective: Some(self.objective.name().into()),
+            beta: self.beta,
+            lr: Some(self.lr),
+            warmup: WARMUP,
+            batch: if singles { 2 * BATCH } else { BATCH },
+            epochs: EPOCHS,
+            seed: self.seed,
+            ..Settings::default()
+        };
+        Ok(settings.resolve()?)
+    }
+
+    /// Steps of it.
+    pub fn steps(&self, world: &World) -> Result<u64> {
+        let settings = self.settings()?;
+        Ok(Plan::new(&settings, usize::MAX, &examples(self.objective, world))?.steps())
+    }
+
+    /// Trains and judges; `tick` is called after every step.
+    ///
+    /// # Errors
+    /// Those of the library. A loss that is not finite ends the rows, no more.
+    pub fn run(&self, world: &World, tick: &dyn Fn()) -> Result<Vec<Row>> {
+        let load = || Decoder::load(&world.model, DType::F32, &Device::Cpu);
+        let (policy, reference) = (load()?, load()?);
+        let settings = self.settings()?;
+        let examples = examples(self.objective, world);
+        let plan = Plan::new(&settings, policy.architecture().context, &examples)?;
+        let steps = plan.steps();
+        let value = match plan.objective().value() {
+            true => Some(self.value(world)?),
+            false => None,
+        };
+        let mut trainer = Trainer::new(
+            &settings,
+            plan,
+            Box::new(policy),
+            value,
+            self.reference(world)?,
+        )?;
+        let mut rows = vec![self.judge(world, trainer.policy.model.decoder(), &reference, 0)?];
+        for step in 1..=steps {
+            trainer.step(None)?;
+            if step.is_multiple_of(self.every) || step == steps {
+                rows.push(self.judge(world, trainer.policy.model.decoder(), &reference, step)?);
+            }
+            tick();
+        }
+        Ok(rows)
+    }
+
+    fn reference(&self, world: &World) -> Result<Reference> {
+        // KTO's z₀ is of mismatched completions, which nobody has computed before.
+        Ok(match self.objective.spec().inputs {
+            InputKind::Rated => Reference::Live(Box::new(Decoder::load(
+                &world.model,
+                DType::F32,
+                &Device::Cpu,
+            )?)),
+            _ => Reference::Cached(world.cache.clone()),
+        })
+    }
+
+    fn value(&self, world: &World) -> Result<Box<dyn Model>> {
+        let mut decoder = Decoder::load_body(&world.model, DType::F32, &Device::Cpu)?;
+        ScalarHead::Value.add(&mut decoder, self.seed)?;
+        Ok(Box::new(Scorer {
+            decoder,
+            head: ScalarHead::Value,
+        }))
+    }
+
+    /// Reward, KL and the like of one completion of each held-out prompt; the same random numbers
+    /// at every step.
+    fn judge(
+        &self,
+        world: &World,
+        policy: &Decoder,
+        reference: &Decoder,
+        step: u64,
+    ) -> Result<Row> {
+        let prompts = &world.held[..self.prompts];
+        let drawn = world.sample(policy, prompts, Draw::Evaluation)?;
+        let rewards = world.rewards(prompts, &drawn)?;
+        let sequences: Vec<Sequence> = (prompts.iter().zip(&drawn))
+            .map(|(prompt, drawn)| sequence(prompt, drawn))
+            .collect::<Result<_>>()?;
+        let of_reference = reference.sums(&sequences.iter().collect::<Vec<_>>())?;
+        let mean =
+            |numbers: &mut dyn Iterator<Item = f64>| numbers.sum::<f64>() / drawn.len() as f64;
+        Ok(Row {
+            part: self.part.into(),
+            objective: self.objective.name().into(),
+            beta: self.beta,
+            seed: self.seed,
+            step,
+            prompts: drawn.len() as u64,
+            reward: mean(&mut rewards.iter().copied()),
+            kl: mean(&mut drawn.iter().zip(&of_reference).map(|(d, r)| d.log_prob - r)),
+            entropy: mean(&mut drawn.iter().map(|d| d.entropy)),
+            tokens: mean(&mut drawn.iter().map(|d| d.tokens.len() as f64)),
+        })
+    }
+}
+
+/// The world's pairs as the objective takes them. Pairs with equal rewards have no preference, and
+/// are left out for every objective on pairs, so that all see the same. A single response is
+/// desirable if its reward is above the mean.
+fn examples(objective: Objective, world: &World) -> Vec<Example> {
+    let all = || world.pairs.iter().flatten();
+    let mean = all().map(|s| s.reward).sum::<f64>() / all().count() as f64;
+    let response = |scored: &Scored, reward: f64| Response {
+        sequence: scored.sequence.clone(),
+        reward,
+    };
+    let example = |(row, responses): (usize, Vec<Response>)| Example {
+        row: row as u64,
+        responses,
+    };
+    let pairs = world.pairs.iter().filter(|[a, b]| a.reward != b.reward);
+    match objective.spec().inputs {
+        InputKind::LabelledPairs => (pairs.map(|[a, b]| match a.reward > b.reward {
+            true => vec![response(a, 0.0), response(b, 0.0)],
+            false => vec![response(b, 0.0), response(a, 0.0)],
+        }))
+        .enumerate()
+        .map(example)
+        .collect(),
+        InputKind::Rated => all()
+            .map(|s| vec![response(s, f64::from(s.reward > mean))])
+            .enumerate()
+            .map(example)
+            .collect(),
+        InputKind::Singles => all()
+            .map(|s| vec![response(s, s.reward)])
+            .enumerate()
+            .map(example)
+            .collect(),
+        _ => pairs
+            .map(|[a, b]| vec![response(a, a.reward), response(b, b.reward)])
+            .enumerate()
+            .map(example)
+            .collect(),
+    }
+}

@@ -1,0 +1,202 @@
+//! What all trials of a study share: prompts and completions of the reference, scored.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device};
+use pistar::llm::decoder::Decoder;
+use pistar::llm::generate::{Generated, Sampling, generate};
+use pistar::llm::reference::{Cache, fingerprint};
+use pistar::llm::reward::{Resources, Reward, Row, Specification};
+use pistar::llm::sequence::Sequence;
+use pistar::llm::tokenizer::Tokenizer;
+use serde_json::Map;
+
+/// Tokens of a prompt after BOS, and most of a completion.
+pub const PROMPT: usize = 15;
+/// See [`PROMPT`].
+pub const COMPLETION: usize = 48;
+/// Completions that are made at once.
+const BATCH: usize = 64;
+
+/// Streams of samples: their seeds are the key and one of these.
+#[derive(Clone, Copy)]
+pub enum Draw {
+    Prompts = 0,
+    Completions = 1,
+    Evaluation = 2,
+}
+
+/// A completion of the reference and its reward.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// Prompt and completion.
+    pub sequence: Sequence,
+    /// What the rule gives it.
+    pub reward: f64,
+}
+
+/// A model, and what it says to prompts of its own.
+pub struct World {
+    /// Its folder.
+    pub model: PathBuf,
+    /// SHA-256 of its weights.
+    pub fingerprint: String,
+    /// Two completions of each prompt.
+    pub pairs: Vec<[Scored; 2]>,
+    /// The reference's log-probabilities of all completions.
+    pub cache: Cache,
+    /// Prompts that nothing is trained on.
+    pub held: Vec<Vec<u32>>,
+    key: u64,
+    tokenizer: Tokenizer,
+    /// A model of stories may begin the next one instead of ending this one.
+    ends: Vec<u32>,
+    reward: Specification,
+}
+
+impl World {
+    /// Draws `count` prompts to train on and `held` others, and two completions of the former.
+    ///
+    /// # Errors
+    /// A model that cannot be used, or a reward that cannot score.
+    pub fn new(
+        model: &Path,
+        reward: Specification,
+        key: u64,
+        count: usize,
+        held: usize,
+    ) -> Result<Self> {
+        let tokenizer = Tokenizer::load(model)?;
+        let decoder = Decoder::load(model, DType::F32, &Device::Cpu)?;
+        let bos = tokenizer.bos().with_context(|| {
+            format!(
+                "{}: its tokenizer names no BOS token, with which prompts begin",
+                model.display()
+            )
+        })?;
+        let context = decoder.architecture().context;
+        ensure!(
+            context >= 1 + PROMPT + COMPLETION,
+            "{}: its context of {context} tokens is too short; the study needs {}",
+            model.display(),
+            1 + PROMPT + COMPLETION
+        );
+        let mut world = Self {
+            model: model.into(),
+            fingerprint: fingerprint(decoder.parameters())?,
+            pairs: Vec::new(),
+            cache: Cache::new(String::new(), Path::new("memory")),
+            held: Vec::new(),
+            key,
+            ends: tokenizer.ends().iter().copied().chain([bos]).collect(),
+            tokenizer,
+            reward,
+        };
+        let mut prompts = world.prompts(&decoder, bos, count + held)?;
+        world.held = prompts.split_off(count);
+        let drawn = world.sample(&decoder, &prompts, Draw::Completions)?;
+        let rewards = world.rewards(&prompts, &drawn)?;
+        for (i, prompt) in prompts.iter().enumerate() {
+            let scored = |j: usize| -> Result<Scored> {
+                Ok(Scored {
+                    sequence: sequence(prompt, &drawn[j])?,
+                    reward: rewards[j],
+                })
+            };
+            world.pairs.push([scored(2 * i)?, scored(2 * i + 1)?]);
+        }
+        for some in world.pairs.chunks(BATCH) {
+            let sequences: Vec<_> = some.iter().flatten().map(|s| s.sequence.clone()).collect();
+            world.cache.fill(&decoder, &sequences, usize::MAX)?;
+        }
+        Ok(world)
+    }
+
+    /// Openings that the model writes itself; those that it ends are left out.
+    fn prompts(&self, decoder: &Decoder, bos: u32, count: usize) -> Result<Vec<Vec<u32>>> {
+        let starts = vec![vec![bos]; count + count / 4 + BATCH];
+        let drawn = self.sample(decoder, &starts, Draw::Prompts)?;
+        let whole = drawn.into_iter().filter(|d| !d.ended);
+        let prompts: Vec<Vec<u32>> = whole
+            .take(count)
+            .map(|d| [vec![bos], d.tokens].concat())
+            .collect();
+        ensure!(
+            prompts.len() == count,
+            "{}: it ends most texts within {PROMPT} tokens; the study needs longer ones",
+            self.model.display()
+        );
+        Ok(prompts)
+    }
+
+    /// Completions of each prompt, at temperature 1.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn sample(
+        &self,
+        decoder: &Decoder,
+        prompts: &[Vec<u32>],
+        draw: Draw,
+    ) -> Result<Vec<Generated>> {
+        let (samples, max_new_tokens) = match draw {
+            Draw::Prompts => (1, PROMPT),
+            Draw::Completions => (2, COMPLETION),
+            Draw::Evaluation => (1, COMPLETION),
+        };
+        let sampling = Sampling {
+            max_new_tokens,
+            samples,
+            ..Sampling::default()
+        };
+        let seed = self.key.wrapping_mul(4).wrapping_add(draw as u64);
+        Ok(generate(
+            decoder,
+            &self.ends,
+            prompts,
+            &sampling,
+            seed,
+            BATCH,
+            |_| {},
+        )?)
+    }
+
+    /// The rule's scores of completions, as many of each prompt.
+    ///
+    /// # Errors
+    /// Those of the rule.
+    pub fn rewards(&self, prompts: &[Vec<u32>], drawn: &[Generated]) -> Result<Vec<f64>> {
+        let mut rule = self.reward.build(&Resources::default())?;
+        let fields = Map::new();
+        let samples = drawn.len() / prompts.len().max(1);
+        let mut texts = Vec::with_capacity(drawn.len());
+        for (i, drawn) in drawn.iter().enumerate() {
+            let end = drawn.tokens.len() - usize::from(drawn.ended);
+            texts.push([
+                self.tokenizer.decode_text(&prompts[i / samples])?,
+                self.tokenizer.decode_text(&drawn.tokens[..end])?,
+            ]);
+        }
+        let rows: Vec<Row> = (texts.iter().enumerate())
+            .map(|(index, [prompt, completion])| Row {
+                prompt,
+                completion,
+                index,
+                fields: &fields,
+            })
+            .collect();
+        Ok(rule.score(&rows)?)
+    }
+}
+
+/// Prompt and completion in one.
+///
+/// # Errors
+/// A completion without a token.
+pub fn sequence(prompt: &[u32], drawn: &Generated) -> Result<Sequence> {
+    Ok(Sequence::new(
+        [prompt, &drawn.tokens].concat(),
+        prompt.len(),
+    )?)
+}

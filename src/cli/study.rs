@@ -1,0 +1,96 @@
+//! `pistar study`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use pistar::sim::folder::write_whole;
+
+use super::{figure, output, sim};
+use crate::sims::study::{self, Study};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  pistar study copg --model models/stories260K --out runs/copg
+  pistar study dro --reward 'regex:(?i)dragon' --out runs/dragons
+
+The reference model writes two completions to each of its own prompts, a rule scores them, and every
+objective trains offline on those, over a sweep of β and seeds; then the best β of each again on new
+seeds. Writes rows.csv, report.md, manifest.json and the figure as SVG and PNG. Finished trials are
+kept: the same command goes on where it was stopped. Same key, same bytes, whatever --threads.
+Without --model a tiny one is trained into OUT/model first.")]
+pub struct Args {
+    /// Name of the study
+    #[arg(required_unless_present = "list")]
+    name: Option<String>,
+    /// List the studies
+    #[arg(long)]
+    list: bool,
+    /// Folder of the model that all trials start from
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// What rewards a completion, as `pistar score` takes it; several are added [default: the words
+    /// of a glad story less those of a sad one]
+    #[arg(long, value_name = "RULE")]
+    reward: Vec<String>,
+    /// Learning rate [default: 2e-4]
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Seeds of every setting in the sweep, and half of those of the best [default: 3]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: Option<u64>,
+    /// Prompts to train on [default: 2048]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    prompts: Option<u32>,
+    /// Key of all random streams
+    #[arg(long, default_value_t = 0)]
+    key: u64,
+    /// Trials at once [default: one a core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Folder to write to [default: out/study-NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Replace another study in the folder
+    #[arg(long)]
+    overwrite: bool,
+    /// Write the rows only
+    #[arg(long)]
+    no_figure: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let Some(name) = args.name.as_deref().filter(|_| !args.list) else {
+        let line = |study: &Study| format!("{:<6}{}\n", study.name, study.about);
+        return output::print(&study::ALL.iter().map(line).collect::<String>());
+    };
+    let Some(study) = study::ALL.iter().find(|s| s.name == name) else {
+        let known: Vec<_> = study::ALL.iter().map(|s| s.name).collect();
+        bail!(
+            "study: there is none called `{name}`; use one of {}",
+            known.join(", ")
+        );
+    };
+    let title = format!("study-{name}");
+    let dir = (args.out.clone()).unwrap_or_else(|| Path::new("out").join(&title));
+    let request = study::Request {
+        model: args.model.clone(),
+        reward: args.reward.clone(),
+        lr: args.lr,
+        seeds: args.seeds,
+        prompts: args.prompts.map(|n| n as usize),
+        key: args.key,
+        threads: args.threads.unwrap_or_else(sim::all_cores),
+        overwrite: args.overwrite,
+    };
+    (study.run)(&request, &dir)?;
+    let text = (study.report)(&dir)?;
+    write_whole(&dir.join("report.md"), text.as_bytes())?;
+    output::print(&text)?;
+    if !args.no_figure
+        && let Some(path) = figure::draw(&title, &dir, &dir.join(&title))?
+    {
+        output::print(&format!("figure: {}\n", path.display()))?;
+    }
+    Ok(())
+}
