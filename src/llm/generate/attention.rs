@@ -5,9 +5,6 @@ use crate::llm::architecture::Architecture;
 use crate::llm::ops::float::Float;
 use crate::llm::ops::simd::{exponentials, fold, max};
 
-/// Rows of values whose sums are in registers at once.
-const ROWS: usize = 4;
-
 /// A token's place.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -49,20 +46,20 @@ pub(super) fn attend<T: Float>(
         let top = scale * max(scores, scores[0]);
         let sum = exponentials(scores, scale, top);
         let factor = T::one() / sum;
-        let mut from = 0;
-        while from < dim {
-            let some = ROWS.min(dim - from);
-            let values = tiles
-                .clone()
-                .map(|tile| &cache.tile(tile, at.layer, 1, head / group, dim)[from..from + some]);
-            let out = &mut out[from..from + some];
-            match some {
-                ROWS => mix::<T, ROWS>(weights, values, factor, out),
-                3 => mix::<T, 3>(weights, values, factor, out),
-                2 => mix::<T, 2>(weights, values, factor, out),
-                _ => mix::<T, 1>(weights, values, factor, out),
+        for (row, out) in out.iter_mut().enumerate() {
+            let mut sums = [T::zero(); TILE];
+            for (tile, w) in tiles.clone().zip(weights.iter()) {
+                let values = &cache.tile(tile, at.layer, 1, head / group, dim)[row];
+                for lane in 0..TILE {
+                    sums[lane] = w[lane].mul_add(values[lane], sums[lane]);
+                }
             }
-            from += some;
+            let sum = fold(
+                sums,
+                #[inline(always)]
+                |x, y| x + y,
+            );
+            *out = factor * sum;
         }
     }
 }
@@ -79,31 +76,4 @@ fn dots<T: Float>(query: &[T], keys: &[[T; TILE]]) -> [T; TILE] {
         }
     }
     sums
-}
-
-/// `factor Σ_t w_t V_d,t` for R rows of the values.
-#[inline(always)]
-fn mix<'v, T: Float, const R: usize>(
-    weights: &[[T; TILE]],
-    values: impl Iterator<Item = &'v [[T; TILE]]>,
-    factor: T,
-    out: &mut [T],
-) {
-    let mut sums = [[T::zero(); TILE]; R];
-    for (w, values) in weights.iter().zip(values) {
-        let values = &values[..R];
-        for r in 0..R {
-            for lane in 0..TILE {
-                sums[r][lane] = w[lane].mul_add(values[r][lane], sums[r][lane]);
-            }
-        }
-    }
-    for r in 0..R {
-        let sum = fold(
-            sums[r],
-            #[inline(always)]
-            |x, y| x + y,
-        );
-        out[r] = factor * sum;
-    }
 }

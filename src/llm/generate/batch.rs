@@ -203,3 +203,46 @@ impl Job<'_> {
         Stream::new(self.seed, Purpose::Generation, index)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::super::machine::{Cached, Plain};
+    use super::*;
+    use crate::llm::decoder::Decoder;
+    use crate::llm::language::Language;
+
+    #[test]
+    fn caches_change_nothing() {
+        let language = Language::with_prompts(7, 4, 3).unwrap();
+        let architecture = language.architecture(16, 2);
+        let model = Decoder::random(architecture, 0.4, 5, DType::F64, &Device::Cpu).unwrap();
+        let sampling = Sampling {
+            temperature: 0.9,
+            top_p: 0.95,
+            max_new_tokens: 4,
+            samples: 5,
+            ..Sampling::default()
+        };
+        for batch_size in [1, 4, 100] {
+            let job = Job {
+                ends: &[language.boundary()],
+                prompts: language.prompts(),
+                sampling: &sampling,
+                seed: 2,
+                batch_size,
+                context: model.architecture().context,
+            };
+            let cached = Cached::<f64>::new(&model, 100).unwrap();
+            let cached = job.run(cached, &mut |_| {}).unwrap();
+            let plain = job.run(Plain(&model), &mut |_| {}).unwrap();
+            assert_eq!(cached.len(), 15);
+            for (a, b) in cached.iter().zip(&plain) {
+                assert_eq!((&a.tokens, a.ended), (&b.tokens, b.ended));
+                assert!((a.log_prob - b.log_prob).abs() < 1e-12);
+                assert!((a.entropy - b.entropy).abs() < 1e-12);
+            }
+        }
+    }
+}

@@ -81,7 +81,8 @@ impl<T: Float> Machine for Cached<T> {
         let size = inputs.len().div_ceil(groups.max(1)).max(1);
         let vocabulary = self.engine.architecture().vocabulary;
         logits.resize(inputs.len() * vocabulary, T::zero());
-        self.scratch.resize_with(groups, Scratch::default);
+        let most = groups.max(self.scratch.len());
+        self.scratch.resize_with(most, Scratch::default);
         let engine = &self.engine;
         let run = |inputs: &mut [Input<T>], scratch: &mut Scratch<T>, logits: &mut [T]| {
             engine.forward(inputs, scratch, threads)?;
