@@ -63,8 +63,8 @@ pub(super) fn nucleus(kept: &mut Vec<Kept>, total: f64, p: f64) {
             rest.select_nth_unstable_by(next, order);
         }
         rest[..next].sort_unstable_by(order);
-        for at in 0..next {
-            sum += rest[at].weight;
+        for (at, one) in rest[..next].iter().enumerate() {
+            sum += one.weight;
             if sum >= p * total {
                 kept.truncate(sorted + at + 1);
                 return;
