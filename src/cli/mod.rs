@@ -2,6 +2,8 @@
 
 mod claims;
 mod figure;
+#[cfg(feature = "llm")]
+mod generate;
 mod input;
 #[cfg(feature = "llm")]
 mod logprobs;
@@ -16,6 +18,8 @@ mod target;
 #[cfg(feature = "llm")]
 mod train;
 mod verify;
+#[cfg(feature = "llm")]
+mod whole;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -53,6 +57,9 @@ enum Command {
     /// Log-probabilities that a language model gives to completions
     #[cfg(feature = "llm")]
     Logprobs(logprobs::Args),
+    /// Text from a language model: seeded samples, or the most probable tokens
+    #[cfg(feature = "llm")]
+    Generate(generate::Args),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -79,6 +86,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
         #[cfg(feature = "llm")]
         Command::Logprobs(args) => logprobs::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Generate(args) => generate::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

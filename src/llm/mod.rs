@@ -14,6 +14,7 @@ pub mod device;
 pub mod example;
 mod fields;
 mod folder;
+pub mod generate;
 pub mod heads;
 pub mod json;
 pub mod language;

@@ -9,6 +9,7 @@ mod families;
 mod faults;
 mod fixtures;
 mod folders;
+mod generate;
 mod language;
 mod logprobs;
 mod lora;

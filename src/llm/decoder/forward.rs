@@ -157,7 +157,7 @@ impl Decoder {
     }
 
     /// The output head's weight, adapted if it is.
-    fn head(&self, tape: &Tape) -> Result<Node> {
+    pub(super) fn head(&self, tape: &Tape) -> Result<Node> {
         let head = self.head.ok_or_else(|| {
             let problem = "the model has no output head";
             let remedy = "it was loaded as the body of a reward or value network; load a policy";
