@@ -21,6 +21,8 @@ pub enum Purpose {
     Replay = 6,
     /// The noise in the rewards of a dataset.
     Noise = 7,
+    /// The resamples of a bootstrap.
+    Bootstrap = 12,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

@@ -4,6 +4,7 @@
 //! flags, TOML → Specification → Weighted → Reward × several
 //! ```
 
+pub mod calibration;
 mod command;
 mod exact;
 mod length;
@@ -11,6 +12,7 @@ mod lexicon;
 mod model;
 mod pattern;
 mod process;
+mod rows;
 mod specification;
 mod units;
 mod weighted;
@@ -21,12 +23,13 @@ use std::time::Duration;
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 
-pub use command::Command;
+pub use command::{Command, seconds_of};
 pub use exact::Exact;
 pub use length::Length;
 pub use lexicon::Lexicon;
 pub use model::Scores;
 pub use pattern::Pattern;
+pub use rows::{Rows, Slot, grouped};
 pub use specification::{Part, Rule, Specification};
 pub use units::words;
 pub use weighted::{Scored, Weighted};
