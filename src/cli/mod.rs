@@ -10,12 +10,18 @@ mod objectives;
 pub mod output;
 mod problem;
 mod reproduce;
+#[cfg(feature = "llm")]
+mod rewards;
+#[cfg(feature = "llm")]
+mod score;
 mod sim;
 mod solve;
 mod target;
 #[cfg(feature = "llm")]
 mod train;
 mod verify;
+#[cfg(feature = "llm")]
+mod written;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -53,6 +59,9 @@ enum Command {
     /// Log-probabilities that a language model gives to completions
     #[cfg(feature = "llm")]
     Logprobs(logprobs::Args),
+    /// Scores of completions: rules, reward models, any program; reports on reward models
+    #[cfg(feature = "llm")]
+    Score(Box<score::Args>),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -79,6 +88,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
         #[cfg(feature = "llm")]
         Command::Logprobs(args) => logprobs::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Score(args) => score::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }
