@@ -17,8 +17,9 @@
 //!
 //! The rooms, each importing only those after it: [`verify`] certifies losses, reports on them and
 //! checks what papers claim; [`sim`] trains by sampling and [`continual`] learns task after task;
-//! `llm` (with the feature of that name) trains transformers; [`solve`] finds fixed points; [`bandit`] holds problems, laws, policies and datasets; [`loss`] the
-//! objectives; [`backend`] the arrays they are written on.
+//! `llm` (with the feature of that name) trains transformers; [`solve`] finds fixed points;
+//! [`bandit`] holds problems, laws, policies and datasets; [`loss`] the objectives; [`backend`] the
+//! arrays they are written on.
 #![warn(missing_docs)]
 
 pub mod backend;

@@ -21,8 +21,10 @@ pub enum Purpose {
     Replay = 6,
     /// The noise in the rewards of a dataset.
     Noise = 7,
+    /// The tokens of generated text.
+    Generation = 8,
     /// The resamples of a bootstrap.
-    Bootstrap = 12,
+    Bootstrap = 9,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

@@ -2,6 +2,8 @@
 
 mod claims;
 mod figure;
+#[cfg(feature = "llm")]
+mod generate;
 mod input;
 #[cfg(feature = "llm")]
 mod logprobs;
@@ -21,7 +23,7 @@ mod target;
 mod train;
 mod verify;
 #[cfg(feature = "llm")]
-mod written;
+mod whole;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -59,6 +61,9 @@ enum Command {
     /// Log-probabilities that a language model gives to completions
     #[cfg(feature = "llm")]
     Logprobs(logprobs::Args),
+    /// Text from a language model: seeded samples, or the most probable tokens
+    #[cfg(feature = "llm")]
+    Generate(generate::Args),
     /// Scores of completions: rules, reward models, any program; reports on reward models
     #[cfg(feature = "llm")]
     Score(Box<score::Args>),
@@ -88,6 +93,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
         #[cfg(feature = "llm")]
         Command::Logprobs(args) => logprobs::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Generate(args) => generate::run(&args),
         #[cfg(feature = "llm")]
         Command::Score(args) => score::run(&args),
         Command::Figure(args) => figure::run(&args),

@@ -9,7 +9,7 @@ use pistar::llm::reward::{Rows, Scored, Slot, grouped};
 use pistar::stats::{Bootstrap, clustered};
 use pistar::text::number;
 
-use super::{output, rewards, written};
+use super::{output, rewards, whole};
 
 /// Help text's end.
 const AFTER: &str = "\
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (None, true) => None,
         (None, false) => Some(Path::new("-")),
     };
-    out.map_or(Ok(()), written::check)?;
+    out.map_or(Ok(()), whole::check)?;
     let rows = Rows::open(&args.data)?;
     if out.is_some() && !args.replace {
         rows.unscored()?;
@@ -104,7 +104,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             );
         }
     }
-    written::write(out, lines)
+    let mut text = String::new();
+    for line in lines {
+        text += &serde_json::to_string(&line)?;
+        text.push('\n');
+    }
+    whole::write(out, &text)
 }
 
 /// Prompts by number, one for each completion.

@@ -5,6 +5,7 @@ mod forward;
 mod initial;
 mod rope;
 mod sharing;
+mod tensors;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use super::parameters::{Id, Parameters};
 
 pub use build::Source;
 use rope::Rotary;
+pub(in crate::llm) use tensors::{Dense, Layer};
 
 /// `x Wᵀ + b`.
 #[derive(Debug, Clone, Copy)]

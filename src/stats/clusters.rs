@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Estimate;
 use super::bootstrap::Bootstrap;
 use super::mean::{deviation, mean, t_interval};
 use crate::random::Stream;
@@ -34,6 +35,35 @@ pub fn cluster_means(values: &[f64], cluster: &[usize]) -> Vec<f64> {
     }
     let full = sums.into_iter().filter(|(_, n)| *n > 0);
     full.map(|(sum, n)| sum / n as f64).collect()
+}
+
+/// `Σ numerator / Σ denominator` with the percentile bootstrap's interval, clusters drawn with
+/// replacement: such as entropy per token, of prompts with several completions. None where the
+/// denominators add up to 0.
+pub fn ratio(
+    numerator: &[f64],
+    denominator: &[f64],
+    cluster: &[usize],
+    bootstrap: &Bootstrap,
+) -> Option<Estimate> {
+    let count = cluster.iter().max().map_or(0, |last| last + 1);
+    let mut sums = vec![[0.0; 2]; count];
+    for ((n, d), &at) in numerator.iter().zip(denominator).zip(cluster) {
+        sums[at][0] += n;
+        sums[at][1] += d;
+    }
+    let sums: Vec<[f64; 2]> = sums.into_iter().filter(|s| s[1] != 0.0).collect();
+    let divided = |drawn: &mut dyn Iterator<Item = [f64; 2]>| {
+        let [n, d] = drawn.fold([0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
+        n / d
+    };
+    (!sums.is_empty()).then(|| {
+        let value = divided(&mut sums.iter().copied());
+        bootstrap.estimate(value, |stream| {
+            let draw = |_| sums[stream.below(sums.len() as u32) as usize];
+            divided(&mut (0..sums.len()).map(draw))
+        })
+    })
 }
 
 /// The mean over clusters with its intervals; none of no value.
@@ -79,6 +109,16 @@ mod tests {
         let one = clustered(&[1.0, 3.0], &[0, 0], &bootstrap).unwrap();
         assert_eq!((one.value, one.t, one.bootstrap), (2.0, None, None));
         assert_eq!(clustered(&[], &[], &bootstrap), None);
+    }
+
+    #[test]
+    fn a_ratio_is_of_sums() {
+        let bootstrap = Bootstrap::default();
+        let found = ratio(&[1.0, 2.0, 9.0], &[2.0, 2.0, 4.0], &[0, 0, 1], &bootstrap).unwrap();
+        assert_eq!(found.value, 1.5);
+        // Of two clusters the resamples are 3/4 (a quarter), 12/8 (half), 9/4 (a quarter).
+        assert_eq!((found.low, found.high), (0.75, 2.25));
+        assert_eq!(ratio(&[], &[], &[], &bootstrap), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod mean;
 pub mod runs;
 
 pub use bootstrap::{Bootstrap, quantile};
-pub use clusters::{Mean, cluster_means, clustered};
+pub use clusters::{Mean, cluster_means, clustered, ratio};
 pub use mean::{deviation, mean, t_interval};
 
 use serde::Serialize;

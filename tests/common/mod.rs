@@ -1,5 +1,6 @@
 //! What several test files need.
 
+mod cases;
 pub mod golden;
 pub mod numeric;
 pub mod strategies;

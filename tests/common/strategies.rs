@@ -6,23 +6,13 @@ use pistar::bandit::{Beta, Dataset, PairLaw, Problem, Prompt, Simplex};
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+
+pub use super::cases::settings;
 
 /// Most arms of a prompt.
 pub const ARMS: usize = 5;
 /// Most prompts of a problem.
 pub const PROMPTS: usize = 3;
-
-/// `cases` cases, unless PROPTEST_CASES says otherwise; failures are kept in `regressions`, a path
-/// from the root of the crate.
-pub fn settings(regressions: &'static str, cases: u32) -> ProptestConfig {
-    let mut config = ProptestConfig::default();
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = cases;
-    }
-    config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(regressions)));
-    config
-}
 
 /// Temperatures, log-uniform on 0.05 … 5.
 pub fn beta() -> impl Strategy<Value = f64> {

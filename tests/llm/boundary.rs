@@ -14,6 +14,7 @@ use pistar::loss::{InputKind, Objective, Parameters};
 use proptest::prelude::*;
 use serde_json::json;
 
+use crate::cases::settings;
 use crate::data::{file, says};
 use crate::smoke::tiny;
 use crate::texts::{Words, bytes, spaces};
@@ -166,6 +167,8 @@ fn a_token_that_spans_the_boundary_is_told() {
 }
 
 proptest! {
+    #![proptest_config(settings("tests/regressions/llm_boundary.txt", 256))]
+
     /// The whole's tokens, or a note; the whole's text in either case.
     #[test]
     fn tokens_of_prompt_and_completion_are_those_of_the_whole_or_it_is_told(

@@ -1,12 +1,15 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
 mod boundary;
+#[path = "../common/cases.rs"]
+mod cases;
 mod configurations;
 mod data;
 mod families;
 mod faults;
 mod fixtures;
 mod folders;
+mod generate;
 mod language;
 mod logprobs;
 mod lora;

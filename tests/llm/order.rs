@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use pistar::llm::data::{Batches, Ordering};
 use proptest::prelude::*;
 
+use crate::cases::settings;
 use crate::data::says;
 
 fn orderings() -> impl Strategy<Value = (Ordering, Vec<u32>)> {
@@ -24,6 +25,8 @@ fn orderings() -> impl Strategy<Value = (Ordering, Vec<u32>)> {
 }
 
 proptest! {
+    #![proptest_config(settings("tests/regressions/llm_order.txt", 256))]
+
     #[test]
     fn an_epoch_visits_every_row_once((ordering, lengths) in orderings(), epoch in 0u64..5) {
         let n = lengths.len();

@@ -1,5 +1,7 @@
 //! From tokens to hidden states, log-probabilities and logits.
 
+use std::rc::Rc;
+
 use candle_core::{DType, Tensor};
 
 use super::{Block, Decoder, Linear, NormWeights};
@@ -90,6 +92,17 @@ impl Decoder {
         Ok(logits.value().clone())
     }
 
+    /// Logits of the next token at those rows of [`hidden`](Self::hidden): `[M, vocabulary]`.
+    ///
+    /// # Errors
+    /// A model without an output head, a row that is not there, or a failing device.
+    pub fn logits_at(&self, hidden: &Node, rows: &Rc<[u32]>) -> Result<Tensor> {
+        let tape = Tape::idle();
+        let hidden = ops::rows(&tape, hidden, rows)?;
+        let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
+        Ok(logits.value().clone())
+    }
+
     fn attend(
         &self,
         tape: &Tape,
@@ -157,7 +170,7 @@ impl Decoder {
     }
 
     /// The output head's weight, adapted if it is.
-    fn head(&self, tape: &Tape) -> Result<Node> {
+    pub(super) fn head(&self, tape: &Tape) -> Result<Node> {
         let head = self.head.ok_or_else(|| {
             let problem = "the model has no output head";
             let remedy = "it was loaded as the body of a reward or value network; load a policy";

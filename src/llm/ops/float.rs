@@ -4,7 +4,7 @@ use candle_core::cpu::erf::{erf_f32, erf_f64};
 use candle_core::{CpuStorage, Result as Candle, WithDType};
 
 /// f32 or f64.
-pub trait Float: WithDType + std::ops::Neg<Output = Self> {
+pub trait Float: WithDType + std::ops::Neg<Output = Self> + Default {
     /// The nearest to x. (The trait's own conversions are not always inlined.)
     fn of(x: f64) -> Self;
 
@@ -22,6 +22,9 @@ pub trait Float: WithDType + std::ops::Neg<Output = Self> {
 
     /// The error function.
     fn erf(self) -> Self;
+
+    /// `self · a + b`, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
 
     /// A storage's numbers.
     ///
@@ -61,6 +64,11 @@ macro_rules! float {
             #[inline(always)]
             fn erf(self) -> Self {
                 $erf(self)
+            }
+
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                self.mul_add(a, b)
             }
 
             fn slice_mut(storage: &mut CpuStorage) -> Candle<&mut [Self]> {

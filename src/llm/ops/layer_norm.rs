@@ -80,7 +80,7 @@ pub fn layer_norm<T: Float>(
 
 /// A row; gives the mean and r.
 #[inline(always)]
-fn forward<T: Float>(out: &mut [T], x: &[T], w: &[T], b: &[T], epsilon: T) -> [T; 2] {
+pub fn forward<T: Float>(out: &mut [T], x: &[T], w: &[T], b: &[T], epsilon: T) -> [T; 2] {
     let n = x.len();
     let size = T::of(n as f64);
     let mean = sum(x, x, |x, _| x) / size;

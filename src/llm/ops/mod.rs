@@ -9,13 +9,14 @@
 mod attention;
 pub(crate) mod float;
 mod kernel;
-mod layer_norm;
+pub(crate) mod layer_norm;
 mod linear;
-mod matmul;
+pub(crate) mod matmul;
 mod memory;
+pub(crate) mod panels;
 pub mod plain;
-mod pointwise;
-mod rms_norm;
+pub(crate) mod pointwise;
+pub(crate) mod rms_norm;
 mod rope;
 mod rows;
 pub(crate) mod simd;

@@ -141,6 +141,68 @@ fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Res
     }))
 }
 
+/// `outᵢ ← f(xᵢ)`
+pub fn activate<T: Float>(f: Activation, out: &mut [T], x: &[T]) {
+    match f {
+        Activation::Silu => fill(
+            out,
+            x,
+            x,
+            #[inline(always)]
+            |x, _| Silu::at(x).0,
+        ),
+        Activation::Gelu => fill(
+            out,
+            x,
+            x,
+            #[inline(always)]
+            |x, _| Gelu::at(x).0,
+        ),
+        Activation::GeluTanh => fill(
+            out,
+            x,
+            x,
+            #[inline(always)]
+            |x, _| GeluTanh::at(x).0,
+        ),
+    }
+}
+
+/// `outᵢ ← f(gateᵢ) upᵢ`
+pub fn gate<T: Float>(f: Activation, out: &mut [T], gate: &[T], up: &[T]) {
+    match f {
+        Activation::Silu => fill(
+            out,
+            gate,
+            up,
+            #[inline(always)]
+            |g, u| Silu::at(g).0 * u,
+        ),
+        Activation::Gelu => fill(
+            out,
+            gate,
+            up,
+            #[inline(always)]
+            |g, u| Gelu::at(g).0 * u,
+        ),
+        Activation::GeluTanh => fill(
+            out,
+            gate,
+            up,
+            #[inline(always)]
+            |g, u| GeluTanh::at(g).0 * u,
+        ),
+    }
+}
+
+#[inline(always)]
+fn fill<T: Float>(out: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T) -> T) {
+    simd::vectorised(
+        #[inline(always)]
+        || simd::map(out, a, b, f),
+    );
+}
+
 /// `a + b`.
 ///
 /// # Errors

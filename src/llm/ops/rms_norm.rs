@@ -72,7 +72,7 @@ pub fn rms_norm<T: Float>(
 
 /// A row; gives r.
 #[inline(always)]
-fn forward<T: Float>(out: &mut [T], x: &[T], w: &[T], epsilon: T) -> T {
+pub fn forward<T: Float>(out: &mut [T], x: &[T], w: &[T], epsilon: T) -> T {
     let square = sum(x, x, |x, y| x * y) / T::of(x.len() as f64);
     let r = T::one() / (square + epsilon).sqrt();
     map(out, x, w, |x, w| x * r * w);

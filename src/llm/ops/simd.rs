@@ -19,7 +19,7 @@ pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Interleaved partial sums: the same on every processor.
-const LANES: usize = 32;
+pub const LANES: usize = 32;
 
 // Loops below run over indices: the library's iterators are not always inlined, and then cost more
 // than the numbers.
@@ -123,8 +123,9 @@ pub fn add<T: Float>(sum: &mut [T], x: &[T]) {
     }
 }
 
+/// `f` of all lanes, halves with halves.
 #[inline(always)]
-fn fold<T: Float>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
+pub fn fold<T: Float>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {

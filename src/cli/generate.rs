@@ -1,0 +1,179 @@
+//! `pistar generate`
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use candle_core::DType;
+use pistar::Error;
+use pistar::llm::data::file::progress_bar;
+use pistar::llm::decoder::Decoder;
+use pistar::llm::device::device;
+use pistar::llm::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
+use pistar::llm::tokenizer::Tokenizer;
+use serde::Serialize;
+
+use super::whole;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  pistar generate --model models/llama --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95
+
+Answers are JSON lines in the order of the prompts, the samples of a prompt together: {\"prompt\",
+\"completion\", \"tokens\", \"ended\", \"log_prob\", \"entropy\"}. `tokens` counts EOS, with which a
+completion that `ended` ends; one that did not was cut at --max-new-tokens or where the model takes
+no more. `log_prob` is the sum of ln π over its tokens and `entropy` that of the next token's
+entropy, both of the model itself: at temperature 1, without cuts. The same seed gives the same
+completions for any --batch. docs/generate.md says more.")]
+pub struct Args {
+    /// Folder of the model: config.json, safetensors, tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Folder of an adapter (LoRA) for it
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// Prompts: JSON lines with a column `prompt`
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompts: Option<PathBuf>,
+    /// A prompt; may be repeated
+    #[arg(long, value_name = "TEXT", required_unless_present = "prompts")]
+    prompt: Vec<String>,
+    /// Where answers go; a file is there whole or not at all (`-` is standard output)
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    out: PathBuf,
+    /// Completions of each prompt
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    samples: usize,
+    /// Logits are divided by it; 0: always the most probable token
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_hyphen_values = true
+    )]
+    temperature: f64,
+    /// Draw from the K most probable tokens
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Draw from the fewest tokens whose probabilities add up to P
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 1.0,
+        allow_hyphen_values = true
+    )]
+    top_p: f64,
+    /// Most tokens of a completion, EOS included
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    max_new_tokens: usize,
+    /// Tokens before EOS may come
+    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
+    min_new_tokens: usize,
+    /// Go on after EOS
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Most sequences that run at once
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch: usize,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    device: String,
+    /// Precision of weights and activations
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Precision,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Precision {
+    F32,
+    F64,
+}
+
+/// A row that `pistar train` and `pistar logprobs` read.
+#[derive(Serialize)]
+struct Row<'a> {
+    prompt: &'a str,
+    completion: String,
+    tokens: usize,
+    ended: bool,
+    log_prob: f64,
+    entropy: f64,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_new_tokens: args.min_new_tokens,
+        max_new_tokens: args.max_new_tokens,
+        samples: args.samples,
+    };
+    sampling.check()?;
+    whole::check(&args.out)?;
+    let dtype = match args.dtype {
+        Precision::F32 => DType::F32,
+        Precision::F64 => DType::F64,
+    };
+    let tokenizer = Tokenizer::load(&args.model)?;
+    let mut model = Decoder::load(&args.model, dtype, &device(&args.device)?)?;
+    tokenizer.fits(model.architecture().vocabulary)?;
+    if let Some(adapter) = &args.adapter {
+        model.load_adapter(adapter)?;
+    }
+    let context = model.architecture().context;
+    let prompts = match &args.prompts {
+        Some(path) => Prompt::read(path, &tokenizer, context)?,
+        None => (args.prompt.iter())
+            .map(|text| Prompt::new(text, &tokenizer, context))
+            .collect::<Result<_, Error>>()?,
+    };
+    let ends = match args.ignore_eos {
+        true => &[],
+        false => tokenizer.ends(),
+    };
+    let tokens: Vec<Vec<u32>> = prompts.iter().map(|p| p.tokens.clone()).collect();
+    let (bar, start) = (
+        progress_bar("generating", (prompts.len() * args.samples) as u64),
+        Instant::now(),
+    );
+    let tell = |Progress { done, tokens }| {
+        let rate = tokens as f64 / start.elapsed().as_secs_f64();
+        bar.set_message(format!("generating, {rate:.0} tokens/s"));
+        bar.set_position(done as u64);
+    };
+    let all = generate::generate(
+        &model, ends, &tokens, &sampling, args.seed, args.batch, tell,
+    )?;
+    bar.finish_and_clear();
+    note(&all, context);
+    let mut text = String::new();
+    for (index, generated) in all.iter().enumerate() {
+        let prompt = &prompts[index / args.samples];
+        let Generated { tokens, ended, .. } = generated;
+        let row = Row {
+            prompt: &prompt.text,
+            completion: completion_text(&tokenizer, &prompt.tokens, tokens, *ended)?,
+            tokens: tokens.len(),
+            ended: *ended,
+            log_prob: generated.log_prob,
+            entropy: generated.entropy,
+        };
+        text += &serde_json::to_string(&row)?;
+        text.push('\n');
+    }
+    whole::write(&args.out, &text)
+}
+
+/// Says what was cut because the model takes no more.
+fn note(all: &[Generated], context: usize) {
+    let full = all.iter().filter(|g| g.context_full).count();
+    if full > 0 {
+        eprintln!(
+            "{full} of {} completions were cut where the model takes no more ({context} tokens)",
+            all.len()
+        );
+    }
+}
