@@ -32,6 +32,7 @@ pub mod loss;
 pub mod random;
 pub mod sim;
 pub mod solve;
+pub mod stats;
 pub mod text;
 pub mod verify;
 

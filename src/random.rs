@@ -23,6 +23,8 @@ pub enum Purpose {
     Noise = 7,
     /// The tokens of generated text.
     Generation = 8,
+    /// The resamples of a bootstrap.
+    Bootstrap = 9,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

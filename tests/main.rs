@@ -31,5 +31,6 @@ mod sims;
 #[cfg(not(mutants))]
 mod simulator;
 mod slic;
+mod stats;
 #[cfg(not(mutants))]
 mod verify;

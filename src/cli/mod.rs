@@ -12,6 +12,10 @@ mod objectives;
 pub mod output;
 mod problem;
 mod reproduce;
+#[cfg(feature = "llm")]
+mod rewards;
+#[cfg(feature = "llm")]
+mod score;
 mod sim;
 mod solve;
 mod target;
@@ -60,6 +64,9 @@ enum Command {
     /// Text from a language model: seeded samples, or the most probable tokens
     #[cfg(feature = "llm")]
     Generate(generate::Args),
+    /// Scores of completions: rules, reward models, any program; reports on reward models
+    #[cfg(feature = "llm")]
+    Score(Box<score::Args>),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -88,6 +95,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Logprobs(args) => logprobs::run(&args),
         #[cfg(feature = "llm")]
         Command::Generate(args) => generate::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Score(args) => score::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

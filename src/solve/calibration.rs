@@ -69,13 +69,21 @@ pub fn error(problem: &Problem, table: &[Vec<f64>]) -> Result<f64> {
 /// # Errors
 /// A table that does not fit the problem, or no bin.
 pub fn diagram(problem: &Problem, table: &[Vec<f64>], bins: usize) -> Result<Vec<Bin>> {
+    reliability(&each_pair(problem, table)?, bins)
+}
+
+/// The [`diagram`] of any pairs: each has a weight, the gap δ of its scores (first less second), and
+/// the log-odds that the first is preferred: those of the gap of the rewards, infinite for a label.
+///
+/// # Errors
+/// No bin.
+pub fn reliability(pairs: &[(f64, f64, f64)], bins: usize) -> Result<Vec<Bin>> {
     if bins == 0 {
         return Err(Error::invalid("bins", "it is 0", "ask for at least one"));
     }
-    let pairs = each_pair(problem, table)?;
     let total: f64 = pairs.iter().map(|p| p.0).sum();
     let mut sums = vec![(0.0, 0.0, 0.0); bins];
-    for (weight, gap, truth) in pairs {
+    for &(weight, gap, truth) in pairs {
         let confidence = sigmoid(gap.abs());
         // A tie is right half of the time, whichever is called the higher.
         let accuracy = match gap {

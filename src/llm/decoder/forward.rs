@@ -1,5 +1,7 @@
 //! From tokens to hidden states, log-probabilities and logits.
 
+use std::rc::Rc;
+
 use candle_core::{DType, Tensor};
 
 use super::{Block, Decoder, Linear, NormWeights};
@@ -86,6 +88,17 @@ impl Decoder {
     pub fn logits(&self, packed: &Packed) -> Result<Tensor> {
         let tape = Tape::idle();
         let hidden = self.hidden(&tape, packed)?;
+        let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
+        Ok(logits.value().clone())
+    }
+
+    /// Logits of the next token at those rows of [`hidden`](Self::hidden): `[M, vocabulary]`.
+    ///
+    /// # Errors
+    /// A model without an output head, a row that is not there, or a failing device.
+    pub fn logits_at(&self, hidden: &Node, rows: &Rc<[u32]>) -> Result<Tensor> {
+        let tape = Tape::idle();
+        let hidden = ops::rows(&tape, hidden, rows)?;
         let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
         Ok(logits.value().clone())
     }

@@ -1,0 +1,69 @@
+//! Flags of rewards, for the commands that take some.
+
+use candle_core::DType;
+use pistar::Result;
+use pistar::llm::device::device;
+use pistar::llm::reward::{Resources, Specification, seconds_of};
+
+/// What rewards, and models, run on.
+#[derive(clap::Args)]
+pub struct Flags {
+    /// What scores: KIND:TEXT or FILE.toml, several are added up (see below)
+    #[arg(
+        long,
+        value_name = "REWARD",
+        required = true,
+        allow_hyphen_values = true
+    )]
+    pub reward: Vec<String>,
+    /// Seconds that a reward command may take for its first answer, and for each that follows
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub reward_timeout: f64,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: String,
+    /// Precision of weights and activations
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: Precision,
+    /// Most tokens that a model is run on at once, but for a longer row alone
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
+    pub batch_tokens: usize,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Precision {
+    F32,
+    F64,
+}
+
+/// The kinds, for help texts.
+pub const KINDS: &str = "\
+Rewards: KIND:TEXT, with fields before the colon where wanted (KIND,FIELD=VALUE:TEXT), or a TOML file:
+  exact,marker=####:COLUMN    1 if what follows the last #### is the answer in that column
+  regex,count=true:PATTERN    matches of a regular expression (without count: 1 or 0)
+  length,target=50:UNIT       characters, words, or tokens (with tokenizer=DIR); penalty, cap
+  words,measure=share:A,B,C   words of a set: any, count, share, all
+  lexicon,measure=mean:FILE   scores of words, lines word<TAB>score: sum, mean, listed
+  model:DIR                   a reward model that `pistar train reward-model` saved
+  command:LINE                any program: JSON lines in, one score a line out
+Every kind has weight=NUMBER and name=TEXT too. docs/rewards.md says more.";
+
+impl Flags {
+    /// What they name, not yet loaded.
+    pub fn specification(&self) -> Result<Specification> {
+        Specification::parse(&self.reward)
+    }
+
+    /// What it is run on.
+    pub fn resources(&self) -> Result<Resources> {
+        Ok(Resources {
+            device: device(&self.device)?,
+            dtype: match self.dtype {
+                Precision::F32 => DType::F32,
+                Precision::F64 => DType::F64,
+            },
+            batch_tokens: self.batch_tokens,
+            timeout: seconds_of(self.reward_timeout).map_err(|e| e.in_file("--reward-timeout"))?,
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! Rewards: what says how good a completion is, be it a rule, a model or a program.
+//!
+//! ```text
+//! flags, TOML → Specification → Weighted → Reward × several
+//! ```
+
+pub mod calibration;
+mod command;
+mod exact;
+mod length;
+mod lexicon;
+mod model;
+mod pattern;
+mod process;
+mod rows;
+mod specification;
+mod units;
+mod weighted;
+mod words;
+
+use std::time::Duration;
+
+use candle_core::{DType, Device};
+use serde_json::{Map, Value};
+
+pub use command::{Command, seconds_of};
+pub use exact::Exact;
+pub use length::Length;
+pub use lexicon::Lexicon;
+pub use model::Scores;
+pub use pattern::Pattern;
+pub use rows::{Rows, Slot, grouped};
+pub use specification::{Part, Rule, Specification};
+pub use units::words;
+pub use weighted::{Scored, Weighted};
+pub use words::Words;
+
+use crate::error::{Error, Result};
+
+/// A completion to be scored.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// What the model was given.
+    pub prompt: &'a str,
+    /// What is scored, without EOS.
+    pub completion: &'a str,
+    /// Row of the data, from 0, for messages.
+    pub index: usize,
+    /// The row's columns as they were read, among them what a right answer is.
+    pub fields: &'a Map<String, Value>,
+}
+
+impl Row<'_> {
+    /// An error about this row.
+    pub fn fault(&self, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+        Error::invalid(format!("row {}", self.index + 1), problem, remedy)
+    }
+}
+
+/// A number for every completion, the higher the better.
+pub trait Reward {
+    /// What reports call it.
+    fn name(&self) -> String;
+
+    /// The scores of those rows, in their order.
+    ///
+    /// # Errors
+    /// Rows that it cannot score, or a model or program that fails. [`Weighted`] refuses numbers
+    /// that are not finite.
+    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>>;
+}
+
+/// What rewards are run on.
+#[derive(Debug, Clone)]
+pub struct Resources {
+    /// Where reward models live.
+    pub device: Device,
+    /// Precision of their weights and activations.
+    pub dtype: DType,
+    /// Most tokens that they are run on at once, but for a longer row alone.
+    pub batch_tokens: usize,
+    /// How long a command may take for its first answer, from one answer to the next, and from the
+    /// last one to its end.
+    pub timeout: Duration,
+}
+
+impl Default for Resources {
+    /// The CPU, f32, 8192 tokens, 60 seconds.
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            dtype: DType::F32,
+            batch_tokens: 8192,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}

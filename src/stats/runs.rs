@@ -1,0 +1,207 @@
+//! Scores of several runs on several tasks, as rliable aggregates them (Agarwal et al., *Deep
+//! Reinforcement Learning at the Edge of the Statistical Precipice*, 2021; rliable 1.2.0).
+//!
+//! Intervals are the percentile bootstrap's, stratified by task: every resample draws as many runs as
+//! there are, with replacement, for each task by itself.
+
+use super::bootstrap::Bootstrap;
+use super::{Estimate, mean};
+use crate::error::{Error, Result};
+use crate::random::Stream;
+
+/// Scores of runs (rows) on tasks (columns).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// Task by task.
+    tasks: Vec<Vec<f64>>,
+}
+
+/// What runs and tasks are aggregated to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Mean over tasks of the mean over runs.
+    Mean,
+    /// Median over tasks of the mean over runs.
+    Median,
+    /// Interquartile mean: of all runs × tasks scores, sorted, the mean of those that are left when
+    /// ⌊n/4⌋ are cut from either end.
+    Iqm,
+    /// `γ − mean(min(score, γ))` with γ = 1: how far from 1, where more than 1 is worth no more.
+    OptimalityGap,
+}
+
+impl Aggregate {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Mean, Self::Median, Self::Iqm, Self::OptimalityGap];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Median => "median",
+            Self::Iqm => "iqm",
+            Self::OptimalityGap => "optimality_gap",
+        }
+    }
+
+    fn of(self, tasks: &[Vec<f64>]) -> f64 {
+        let means = || tasks.iter().map(|task| mean(task)).collect::<Vec<_>>();
+        let sorted = |mut values: Vec<f64>| {
+            values.sort_unstable_by(f64::total_cmp);
+            values
+        };
+        match self {
+            Self::Mean => mean(&means()),
+            Self::Median => super::quantile(&sorted(means()), 0.5),
+            Self::Iqm => {
+                let all = sorted(tasks.concat());
+                let cut = all.len() / 4;
+                mean(&all[cut..all.len() - cut])
+            }
+            Self::OptimalityGap => {
+                let clipped: Vec<f64> = tasks.iter().flatten().map(|s| s.min(1.0)).collect();
+                1.0 - mean(&clipped)
+            }
+        }
+    }
+}
+
+impl Scores {
+    /// Of rows, one a run.
+    ///
+    /// # Errors
+    /// No run, no task, rows of unlike lengths, or a score that is not finite.
+    pub fn new(runs: &[Vec<f64>]) -> Result<Self> {
+        let tasks = runs.first().map_or(0, Vec::len);
+        let fail = |problem: String, remedy: &str| Err(Error::invalid("scores", problem, remedy));
+        if tasks == 0 {
+            return fail(
+                "there are none".into(),
+                "give a score of each run on each task",
+            );
+        }
+        for (i, run) in runs.iter().enumerate() {
+            if run.len() != tasks {
+                let problem = format!(
+                    "run {} has {} tasks and run 1 has {tasks}",
+                    i + 1,
+                    run.len()
+                );
+                return fail(problem, "give a score of each run on each task");
+            }
+            if let Some(score) = run.iter().find(|s| !s.is_finite()) {
+                return fail(format!("run {} has {score}", i + 1), "give finite numbers");
+            }
+        }
+        let column = |task: usize| runs.iter().map(|run| run[task]).collect();
+        Ok(Self {
+            tasks: (0..tasks).map(column).collect(),
+        })
+    }
+
+    /// How many runs there are.
+    pub fn runs(&self) -> usize {
+        self.tasks[0].len()
+    }
+
+    /// How many tasks there are.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// An aggregate of all runs and tasks.
+    pub fn aggregate(&self, aggregate: Aggregate) -> f64 {
+        aggregate.of(&self.tasks)
+    }
+
+    /// An aggregate with its stratified bootstrap interval.
+    pub fn estimate(&self, aggregate: Aggregate, bootstrap: &Bootstrap) -> Estimate {
+        let value = self.aggregate(aggregate);
+        bootstrap.estimate(value, |stream| aggregate.of(&self.resampled(stream)))
+    }
+
+    fn resampled(&self, stream: &mut Stream) -> Vec<Vec<f64>> {
+        let mut one = |task: &Vec<f64>| -> Vec<f64> {
+            let draw = |_| task[stream.below(task.len() as u32) as usize];
+            (0..task.len()).map(draw).collect()
+        };
+        self.tasks.iter().map(&mut one).collect()
+    }
+}
+
+/// `P(x > y)`, ties counted half, averaged over tasks: how likely a run of `x` is to be better than one
+/// of `y` on a task (the Mann–Whitney statistic over the number of pairs). Runs of either are drawn
+/// anew for the interval.
+///
+/// # Errors
+/// Another number of tasks.
+pub fn probability_of_improvement(
+    x: &Scores,
+    y: &Scores,
+    bootstrap: &Bootstrap,
+) -> Result<Estimate> {
+    if x.tasks() != y.tasks() {
+        return Err(Error::Shape {
+            operation: "probability of improvement",
+            left: x.tasks(),
+            right: y.tasks(),
+        });
+    }
+    let value = improvement(&x.tasks, &y.tasks);
+    Ok(bootstrap.estimate(value, |stream| {
+        let x = x.resampled(stream);
+        improvement(&x, &y.resampled(stream))
+    }))
+}
+
+fn improvement(x: &[Vec<f64>], y: &[Vec<f64>]) -> f64 {
+    let each: Vec<f64> = x.iter().zip(y).map(|(x, y)| wins(x, y)).collect();
+    mean(&each)
+}
+
+/// Share of all pairs in which `x` is greater, ties counted half.
+pub fn wins(x: &[f64], y: &[f64]) -> f64 {
+    let won = |a: &f64, b: &f64| match a.partial_cmp(b) {
+        Some(std::cmp::Ordering::Greater) => 1.0,
+        Some(std::cmp::Ordering::Equal) => 0.5,
+        _ => 0.0,
+    };
+    let sum: f64 = x
+        .iter()
+        .map(|a| y.iter().map(|b| won(a, b)).sum::<f64>())
+        .sum();
+    sum / (x.len() * y.len()) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_iqm_cuts_whole_scores() {
+        let of = |scores: &[f64]| {
+            let runs: Vec<Vec<f64>> = scores.iter().map(|&s| vec![s]).collect();
+            Scores::new(&runs).unwrap().aggregate(Aggregate::Iqm)
+        };
+        assert_eq!(of(&[100.0, 1.0, 2.0, -50.0]), 1.5);
+        // ⌊7/4⌋ = 1, ⌊3/4⌋ = 0.
+        assert_eq!(of(&[7.0, 1.0, 2.0, 3.0, 4.0, 5.0, 60.0]), 21.0 / 5.0);
+        assert_eq!(of(&[1.0, 2.0, 6.0]), 3.0);
+    }
+
+    #[test]
+    fn what_is_no_matrix_is_refused() {
+        for runs in [
+            vec![],
+            vec![vec![]],
+            vec![vec![1.0, 2.0], vec![1.0]],
+            vec![vec![f64::NAN]],
+        ] {
+            assert!(Scores::new(&runs).is_err());
+        }
+        let one = Scores::new(&[vec![1.0]]).unwrap();
+        let two = Scores::new(&[vec![1.0, 2.0]]).unwrap();
+        assert!(probability_of_improvement(&one, &two, &Bootstrap::default()).is_err());
+        assert_eq!(wins(&[1.0, 2.0], &[1.0, 0.0]), 3.5 / 4.0);
+    }
+}
