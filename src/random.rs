@@ -21,6 +21,8 @@ pub enum Purpose {
     Replay = 6,
     /// The noise in the rewards of a dataset.
     Noise = 7,
+    /// Which rows are held out for evaluation.
+    Split = 11,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

@@ -12,6 +12,8 @@ mod problem;
 mod reproduce;
 mod sim;
 mod solve;
+#[cfg(feature = "llm")]
+mod stop;
 mod target;
 #[cfg(feature = "llm")]
 mod train;
@@ -63,6 +65,11 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Found(pub String);
+
+/// Was asked to stop and did: exit code 130, as of any program that Ctrl-C ends.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stopped(pub String);
 
 pub fn run() -> anyhow::Result<()> {
     let matches = Cli::command().get_matches();

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use pistar::Error;
+use pistar::llm::checkpoint::CHECKPOINT;
 use pistar::llm::objective::TextObjective;
-use pistar::llm::train::{CONFIG, Settings, train};
+use pistar::llm::train::{CONFIG, Ended, Settings, train_until};
 
-use super::output;
+use super::{Stopped, output, stop};
 
 #[derive(clap::Args)]
 #[command(
@@ -58,12 +59,30 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
             args.settings.with_file(&text, &origin, given)?
         }
     };
-    let dir = train(settings, &mut |line| eprintln!("{line}"))?;
+    let stop = stop::asked("after this step, which is saved")?;
+    let dir = match train_until(settings, &stop, &mut |line| eprintln!("{line}"))? {
+        Ended::Complete(dir) => dir,
+        Ended::Interrupted { dir, steps } => return Err(interrupted(&dir, steps).into()),
+    };
     output::print(&format!(
         "model: {}\nmetrics: {}\n",
         dir.join("model").display(),
         dir.join("metrics.jsonl").display()
     ))
+}
+
+/// What is to be done about it.
+fn interrupted(dir: &Path, steps: u64) -> Stopped {
+    let dir = dir.display();
+    Stopped(match steps {
+        0 => format!(
+            "stopped before the first step; begin again with\n  pistar train --resume --out {dir}"
+        ),
+        _ => format!(
+            "stopped after step {steps}, which {dir}/{CHECKPOINT}{steps} has; go on with\n  \
+             pistar train --resume --out {dir}"
+        ),
+    })
 }
 
 /// The file that the flags are laid over: the one that was named, or that of the run which goes on.

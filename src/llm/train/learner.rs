@@ -8,6 +8,7 @@ use candle_core::Device;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
+use crate::llm::decoder::Decoder;
 use crate::llm::network::Network;
 use crate::llm::optimizer::{AdamW, clip, gradient_norm};
 use crate::llm::parameters::Parameters;
@@ -20,6 +21,9 @@ pub trait Model: Network {
 
     /// Most tokens of a sequence.
     fn context(&self) -> usize;
+
+    /// The decoder of a policy; none of a network of scores.
+    fn decoder(&self) -> Option<&Decoder>;
 
     /// Writes it to a folder that is there. Tokenizer and the like are copied from `companions`, or
     /// from where it was loaded.

@@ -31,6 +31,10 @@ impl Model for Decoder {
         self.architecture().context
     }
 
+    fn decoder(&self) -> Option<&Decoder> {
+        Some(self)
+    }
+
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
         save(self, dir, companions)
     }
@@ -45,6 +49,10 @@ impl Model for Scorer {
         self.decoder.architecture().context
     }
 
+    fn decoder(&self) -> Option<&Decoder> {
+        None
+    }
+
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
         save(&self.decoder, dir, companions)
     }
@@ -57,6 +65,10 @@ impl Model for PolicyWithValue {
 
     fn context(&self) -> usize {
         self.0.architecture().context
+    }
+
+    fn decoder(&self) -> Option<&Decoder> {
+        Some(&self.0)
     }
 
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
