@@ -1,15 +1,17 @@
 //! `pistar train`
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use pistar::Error;
 use pistar::llm::checkpoint::CHECKPOINT;
 use pistar::llm::objective::TextObjective;
+use pistar::llm::train::sweep::{Axis, Sweep};
 use pistar::llm::train::{CONFIG, Ended, Settings, train_until};
 
-use super::{Stopped, output, stop};
+use super::{Found, Stopped, output, stop};
 
 #[derive(clap::Args)]
 #[command(
@@ -20,11 +22,13 @@ Examples:
   pistar train dpo --model runs/sft/model --data pairs.jsonl --lora-rank 16 --lr 1e-4
   pistar train --config runs/dpo/config.toml --seed 1 --out runs/dpo-1
   pistar train --resume --out runs/dpo
+  pistar train dpo --model llama --data pairs.jsonl --sweep beta=0.03,0.1,0.3 --seeds 3
 
 Every flag is also a field of --config, with _ for -; flags win over the file, the file over the
 defaults. The run's folder gets config.toml (runs the same again), manifest.json, metrics.jsonl,
 checkpoint-N/ and, at the end, model/. A run that was killed goes on with --resume as if nothing had
-happened, to the last bit. docs/train.md says more."
+happened, to the last bit; Ctrl-C saves the step and ends with status 130. docs/train.md says more,
+docs/config.md has every field, docs/runs.md the run's folder and sweeps."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -35,6 +39,13 @@ pub struct Args {
     /// Settings as TOML
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     config: Option<PathBuf>,
+    /// Train one run for every value of a field, such as beta=0.03,0.1; of several, for every
+    /// combination
+    #[arg(long = "sweep", value_name = "FIELD=VALUES", help_heading = "Sweep")]
+    sweep: Vec<String>,
+    /// Train every run with so many seeds, counted from --seed
+    #[arg(long, value_name = "COUNT", help_heading = "Sweep")]
+    seeds: Option<u64>,
 }
 
 pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
@@ -59,6 +70,11 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
             args.settings.with_file(&text, &origin, given)?
         }
     };
+    if settings.sweep.is_some() || args.seeds.is_some() || !args.sweep.is_empty() {
+        let axes = args.sweep.iter().map(|text| Axis::parse(text));
+        let axes = axes.collect::<Result<Vec<_>, _>>()?;
+        return sweep(&Sweep::new(&settings, axes, args.seeds)?);
+    }
     let stop = stop::asked("after this step, which is saved")?;
     let dir = match train_until(settings, &stop, &mut |line| eprintln!("{line}"))? {
         Ended::Complete(dir) => dir,
@@ -69,6 +85,40 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
         dir.join("model").display(),
         dir.join("metrics.jsonl").display()
     ))
+}
+
+/// Trains all runs of a sweep that are left.
+fn sweep(sweep: &Sweep) -> anyhow::Result<()> {
+    let stop = stop::asked("after this step, which is saved")?;
+    let outcome = sweep.run(&stop, &mut |line| eprintln!("{line}"))?;
+    let (dir, count) = (sweep.dir.display(), sweep.members().len());
+    let complete = outcome.before + outcome.complete;
+    let mut said = format!("{complete} of {count} runs are complete");
+    for (number, what) in [
+        (outcome.before, "were before"),
+        (outcome.elsewhere.len(), "are trained by other processes"),
+        (outcome.failed.len(), "failed"),
+    ] {
+        if number > 0 {
+            said += &format!(", {number} {what}");
+        }
+    }
+    if stop.load(Ordering::Relaxed) && complete < count {
+        return Err(Stopped(format!("{said}; go on with the same command")).into());
+    }
+    if let Some((first, _)) = outcome.failed.first() {
+        let failed: Vec<&str> = outcome
+            .failed
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let said = format!(
+            "{said}: {}; {dir}/{first}/machine.json has why",
+            failed.join(" and ")
+        );
+        return Err(Found(said).into());
+    }
+    output::print(&format!("{said}\ncompare them: pistar runs {dir}\n"))
 }
 
 /// What is to be done about it.

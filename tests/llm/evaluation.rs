@@ -183,8 +183,14 @@ fn an_example_left_alone_joins_the_batch_before_it() {
     place.train(&[&["kto"], &SHORT[..], &all].concat());
     let rows = place.rows("run");
     assert!(number(rows.last().unwrap(), "eval_kl") >= 0.0);
-    let error =
-        place.refused(&[&["kto"], &SHORT[..], &["--eval-rows", "1", "--out", "one"]].concat());
+    let error = place.refused(
+        &[
+            &["kto"],
+            &SHORT[..],
+            &["--eval-rows", "1", "--drop-last", "--out", "one"],
+        ]
+        .concat(),
+    );
     assert!(
         error.contains("evaluation split: it has one example"),
         "{error}"

@@ -27,6 +27,7 @@ mod runs;
 mod saved;
 mod schedule;
 mod smoke;
+mod sweep;
 mod texts;
 mod tokenizer;
 mod traces;

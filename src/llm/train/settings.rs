@@ -293,6 +293,11 @@ pub struct Settings {
     #[arg(long, value_name = "WHICH", value_enum, help_heading = "Records")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_best_mode: Option<Better>,
+
+    /// Fields with several values each: the settings of many runs.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    pub sweep: Option<toml::Table>,
 }
 
 /// The defaults of the flags.

@@ -33,6 +33,14 @@ pub fn train_until(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Ended> {
+    if settings.sweep.is_some() {
+        let remedy = "leave out the table `sweep`, or call `sweep`";
+        return Err(Error::invalid(
+            "sweep",
+            "it is many runs, and this is one",
+            remedy,
+        ));
+    }
     let (settings, from) = place(settings)?;
     let dir = settings.out.clone().unwrap_or_default();
     let claimed = Claimed::new(&dir)?;
