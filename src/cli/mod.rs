@@ -10,6 +10,8 @@ mod objectives;
 pub mod output;
 mod problem;
 mod reproduce;
+#[cfg(feature = "llm")]
+mod runs;
 mod sim;
 mod solve;
 #[cfg(feature = "llm")]
@@ -52,6 +54,9 @@ enum Command {
     /// Train a transformer on text: objective, model and data to a run's folder
     #[cfg(feature = "llm")]
     Train(Box<train::Args>),
+    /// Runs of `train` compared: settings, state, metrics, a figure
+    #[cfg(feature = "llm")]
+    Runs(runs::Args),
     /// Log-probabilities that a language model gives to completions
     #[cfg(feature = "llm")]
     Logprobs(logprobs::Args),
@@ -84,6 +89,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Sim(args) => sim::run(&args),
         #[cfg(feature = "llm")]
         Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
+        #[cfg(feature = "llm")]
+        Command::Runs(args) => runs::run(&args),
         #[cfg(feature = "llm")]
         Command::Logprobs(args) => logprobs::run(&args),
         Command::Figure(args) => figure::run(&args),

@@ -9,7 +9,7 @@ use pistar::Error;
 use pistar::llm::checkpoint::CHECKPOINT;
 use pistar::llm::objective::TextObjective;
 use pistar::llm::train::sweep::{Axis, Sweep};
-use pistar::llm::train::{CONFIG, Ended, Settings, train_until};
+use pistar::llm::train::{CONFIG, Ended, Settings, config_reference, train_until};
 
 use super::{Found, Stopped, output, stop};
 
@@ -36,6 +36,9 @@ pub struct Args {
     /// List the objectives
     #[arg(long)]
     list: bool,
+    /// Print docs/config.md
+    #[arg(long, hide = true)]
+    config_reference: bool,
     /// Settings as TOML
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     config: Option<PathBuf>,
@@ -57,6 +60,9 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
             })
             .collect();
         return output::print(&output::columns(&rows));
+    }
+    if args.config_reference {
+        return output::print(&config_reference());
     }
     let given = |name: &str| {
         let source = |m: &ArgMatches| m.value_source(name) == Some(ValueSource::CommandLine);

@@ -25,6 +25,7 @@ pub mod ops;
 pub mod optimizer;
 pub mod parameters;
 pub mod reference;
+pub mod runs;
 pub mod saving;
 pub mod schedule;
 pub mod sequence;

@@ -12,7 +12,7 @@ fn masked(bytes: &[u8]) -> u32 {
         crc = (crc >> 1) ^ if out == 1 { 0x82f6_3b78 } else { 0 };
     }
     let crc = !crc;
-    ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 enum Wire<'a> {

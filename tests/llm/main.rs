@@ -3,6 +3,7 @@
 mod boundary;
 #[path = "../common/cases.rs"]
 mod cases;
+mod compare;
 mod configurations;
 mod data;
 mod evaluation;

@@ -53,10 +53,9 @@ impl Trainer<'_> {
             bar.finish_and_clear();
         }
         let mut found = meter.take();
-        if let Some(policy) = self.policy.model.decoder() {
-            for evaluation in &mut self.evaluations {
-                found.extend(evaluation.run(policy, self.state.steps)?);
-            }
+        let policy = self.policy.model.decoder();
+        for evaluation in &mut self.evaluations {
+            found.extend(evaluation.run(policy, self.state.steps)?);
         }
         let named = |(name, value)| (format!("{EVAL}{name}"), value);
         Ok(found.into_iter().map(named).collect())

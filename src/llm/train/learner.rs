@@ -16,14 +16,14 @@ use crate::llm::tape::LeafGradients;
 
 /// A network that is trained and kept in folders.
 pub trait Model: Network {
+    /// The decoder in it, with what a head adds to its parameters.
+    fn decoder(&self) -> &Decoder;
+
     /// What is trained, and what is not.
     fn parameters(&self) -> &Parameters;
 
     /// Most tokens of a sequence.
     fn context(&self) -> usize;
-
-    /// The decoder of a policy; none of a network of scores.
-    fn decoder(&self) -> Option<&Decoder>;
 
     /// Writes it to a folder that is there. Tokenizer and the like are copied from `companions`, or
     /// from where it was loaded.

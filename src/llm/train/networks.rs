@@ -23,6 +23,10 @@ use crate::llm::weights::Checkpoint;
 const VALUE_HEAD: &str = "value_head";
 
 impl Model for Decoder {
+    fn decoder(&self) -> &Decoder {
+        self
+    }
+
     fn parameters(&self) -> &Parameters {
         Self::parameters(self)
     }
@@ -31,16 +35,16 @@ impl Model for Decoder {
         self.architecture().context
     }
 
-    fn decoder(&self) -> Option<&Decoder> {
-        Some(self)
-    }
-
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
         save(self, dir, companions)
     }
 }
 
 impl Model for Scorer {
+    fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
     fn parameters(&self) -> &Parameters {
         self.decoder.parameters()
     }
@@ -49,26 +53,22 @@ impl Model for Scorer {
         self.decoder.architecture().context
     }
 
-    fn decoder(&self) -> Option<&Decoder> {
-        None
-    }
-
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
         save(&self.decoder, dir, companions)
     }
 }
 
 impl Model for PolicyWithValue {
+    fn decoder(&self) -> &Decoder {
+        &self.0
+    }
+
     fn parameters(&self) -> &Parameters {
         self.0.parameters()
     }
 
     fn context(&self) -> usize {
         self.0.architecture().context
-    }
-
-    fn decoder(&self) -> Option<&Decoder> {
-        Some(&self.0)
     }
 
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
