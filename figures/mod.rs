@@ -18,6 +18,8 @@ mod looks;
 mod map;
 mod paper;
 pub mod reward_noise;
+#[cfg(feature = "llm")]
+pub mod runs;
 mod sheet;
 #[cfg(feature = "llm")]
 pub mod study;

@@ -13,6 +13,10 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if cli::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<cli::Stopped>() => {
+            eprintln!("{error:#}");
+            ExitCode::from(130)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(if error.is::<cli::Found>() { 1 } else { 2 })

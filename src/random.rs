@@ -25,6 +25,8 @@ pub enum Purpose {
     Generation = 8,
     /// The resamples of a bootstrap.
     Bootstrap = 9,
+    /// Which rows are held out for evaluation.
+    Split = 11,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

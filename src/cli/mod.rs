@@ -15,9 +15,12 @@ mod reproduce;
 #[cfg(feature = "llm")]
 mod rewards;
 #[cfg(feature = "llm")]
+mod runs;
 mod score;
 mod sim;
 mod solve;
+#[cfg(feature = "llm")]
+mod stop;
 mod target;
 #[cfg(feature = "llm")]
 mod train;
@@ -58,6 +61,9 @@ enum Command {
     /// Train a transformer on text: objective, model and data to a run's folder
     #[cfg(feature = "llm")]
     Train(Box<train::Args>),
+    /// Runs of `train` compared: settings, state, metrics, a figure
+    #[cfg(feature = "llm")]
+    Runs(runs::Args),
     /// Log-probabilities that a language model gives to completions
     #[cfg(feature = "llm")]
     Logprobs(logprobs::Args),
@@ -78,6 +84,11 @@ enum Command {
 #[error("{0}")]
 pub struct Found(pub String);
 
+/// Was asked to stop and did: exit code 130, as of any program that Ctrl-C ends.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stopped(pub String);
+
 pub fn run() -> anyhow::Result<()> {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
@@ -91,6 +102,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Sim(args) => sim::run(&args),
         #[cfg(feature = "llm")]
         Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
+        #[cfg(feature = "llm")]
+        Command::Runs(args) => runs::run(&args),
         #[cfg(feature = "llm")]
         Command::Logprobs(args) => logprobs::run(&args),
         #[cfg(feature = "llm")]

@@ -29,6 +29,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod reference;
 pub mod reward;
+pub mod runs;
 pub mod saving;
 pub mod schedule;
 pub mod sequence;

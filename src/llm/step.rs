@@ -75,11 +75,7 @@ impl Step<'_> {
             None => None,
         };
         let of_prompts = value_runs.as_ref().map(|runs| &runs.numbers.sequences);
-        let baseline = match (of_prompts, runs.numbers.values.as_slice()) {
-            (Some(values), _) => text.prompt.iter().map(|&p| values[p as usize]).collect(),
-            (None, []) => text.held.clone(),
-            (None, values) => text.slots[0].iter().map(|&s| values[s as usize]).collect(),
-        };
+        let baseline = baseline(text, of_prompts.map(Vec::as_slice), &runs.numbers.values);
         let batch = text.numbers(self.kind, &runs.numbers.sequences, baseline);
         let cotangents = on_tape(self.kind, &batch, loss)?;
         let mut of_sequences = vec![0.0; text.sequences.len()];
@@ -109,6 +105,42 @@ impl Step<'_> {
             loss: cotangents.value,
             batch,
         })
+    }
+
+    /// `Σᵢ weightᵢ lossᵢ` without its gradient.
+    ///
+    /// # Errors
+    /// Those of the loss and of the networks.
+    pub fn evaluate(
+        &self,
+        text: &TextBatch,
+        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+    ) -> Result<Outcome> {
+        let policy = numbers(
+            self.policy,
+            self.reduction,
+            &text.sequences,
+            self.micro_batch,
+        )?;
+        let of_prompts = self
+            .value
+            .map(|value| numbers(value, Reduction::Sum, &text.prompts, self.micro_batch))
+            .transpose()?
+            .map(|values| values.sequences);
+        let baseline = baseline(text, of_prompts.as_deref(), &policy.values);
+        let batch = text.numbers(self.kind, &policy.sequences, baseline);
+        let loss = on_tape(self.kind, &batch, loss)?.value;
+        Ok(Outcome { loss, batch })
+    }
+}
+
+/// The number held against each example: that of a network which reads prompts, or of a head that
+/// the policy shares, or what is held.
+fn baseline(text: &TextBatch, of_prompts: Option<&[f64]>, shared: &[f64]) -> Vec<f64> {
+    match (of_prompts, shared) {
+        (Some(values), _) => text.prompt.iter().map(|&p| values[p as usize]).collect(),
+        (None, []) => text.held.clone(),
+        (None, values) => text.slots[0].iter().map(|&s| values[s as usize]).collect(),
     }
 }
 

@@ -3,13 +3,17 @@
 mod boundary;
 #[path = "../common/cases.rs"]
 mod cases;
+mod compare;
 mod configurations;
 mod data;
+mod evaluation;
+mod events;
 mod families;
 mod faults;
 mod fixtures;
 mod folders;
 mod generate;
+mod interrupt;
 mod language;
 mod logprobs;
 mod lora;
@@ -25,6 +29,7 @@ mod runs;
 mod saved;
 mod schedule;
 mod smoke;
+mod sweep;
 mod texts;
 mod tokenizer;
 mod traces;

@@ -14,6 +14,15 @@ use tempfile::TempDir;
 
 pub struct Place(TempDir);
 
+/// Files of a run that say when and where.
+const TIMED: [&str; 5] = [
+    "metrics.jsonl",
+    "events.out.tfevents.0",
+    "trainer_state.json",
+    "machine.json",
+    ".lock",
+];
+
 /// Words of the tokenizer, after `<unk>`, `<s>` and `</s>`.
 const WORDS: u32 = 29;
 
@@ -124,10 +133,19 @@ impl Place {
             let mut row: Value = serde_json::from_str(line).unwrap();
             let fields = row.as_object_mut().unwrap();
             assert!(fields.remove("seconds").is_some());
-            assert!(fields.remove("tokens_per_second").is_some());
+            let rates = ["tokens_per_second", "eval_runtime"];
+            let rates = rates.map(|name| fields.remove(name).is_some());
+            assert!(rates == [true, false] || rates == [false, true], "{line}");
             row
         };
         text.lines().map(row).collect()
+    }
+
+    /// All files of a run but those that say when and where.
+    pub fn lasting(&self, run: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = self.files(run);
+        files.retain(|name, _| !TIMED.iter().any(|timed| name.ends_with(timed)));
+        files
     }
 
     /// All files below a folder.

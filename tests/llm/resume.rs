@@ -1,8 +1,6 @@
 //! Runs that are killed: going on ends in the same weights, optimiser state and rows, to the byte.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -15,16 +13,6 @@ use crate::place::Place;
 fn kills() -> u64 {
     let said = std::env::var("PISTAR_KILLS").ok();
     said.map_or(3, |n| n.parse().expect("PISTAR_KILLS is a number"))
-}
-
-/// What a run leaves, but for what says when: weights, optimiser, the reference's numbers.
-fn left(place: &Place, run: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = place.files(run);
-    files.retain(|name, _| {
-        let timed = ["metrics.jsonl", "trainer_state.json", ".lock"];
-        !timed.iter().any(|t| name.ends_with(t))
-    });
-    files
 }
 
 #[test]
@@ -107,7 +95,7 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
         }
         place.train(&all[1..]);
         assert_eq!(place.rows(&out), place.rows(&whole(case)), "{kill}");
-        let (killed, whole) = (left(&place, &out), left(&place, &whole(case)));
+        let (killed, whole) = (place.lasting(&out), place.lasting(&whole(case)));
         assert!(
             killed.keys().eq(whole.keys()),
             "{kill}: {:?}",

@@ -206,11 +206,8 @@ fn a_run_is_neither_overwritten_nor_changed_by_accident() {
 
     // Going on from a checkpoint ends where the whole run did.
     place.train(&["--resume", "run/checkpoint-2"]);
-    for (name, bytes) in place.files("run") {
-        let timed = ["metrics.jsonl", "trainer_state.json", ".lock"];
-        if !timed.iter().any(|t| name.ends_with(t)) {
-            assert_eq!(before[&name], bytes, "{}", name.display());
-        }
+    for (name, bytes) in place.lasting("run") {
+        assert_eq!(before[&name], bytes, "{}", name.display());
     }
 
     // Other data under the same name.
@@ -385,15 +382,12 @@ fn every_kind_of_network_goes_on_from_its_checkpoint() {
         let (rows, before) = (place.rows(&out), place.files(&out));
         place.train(&["--resume", &format!("{out}/checkpoint-2")]);
         assert_eq!(rows, place.rows(&out), "{name} {more:?}");
-        for (file, bytes) in place.files(&out) {
-            let timed = ["metrics.jsonl", "trainer_state.json", ".lock"];
-            if !timed.iter().any(|t| file.ends_with(t)) {
-                assert!(
-                    before[&file] == bytes,
-                    "{name} {more:?}: {}",
-                    file.display()
-                );
-            }
+        for (file, bytes) in place.lasting(&out) {
+            assert!(
+                before[&file] == bytes,
+                "{name} {more:?}: {}",
+                file.display()
+            );
         }
     }
 }

@@ -159,15 +159,17 @@ impl Source {
         self.surveyed.as_ref().map(|(report, _)| report)
     }
 
+    /// Tokens of each row's example, once [`survey`](Self::survey) was called.
+    pub fn lengths(&self) -> Option<&[u32]> {
+        let surveyed = self.surveyed.as_ref();
+        surveyed.map(|(_, lengths)| lengths.as_slice())
+    }
+
     /// The batches of an epoch.
     ///
     /// # Errors
     /// Those of [`Ordering::batches`]: [`survey`](Self::survey) finds the lengths for buckets.
     pub fn batches(&self, ordering: &Ordering, epoch: u64) -> Result<Batches> {
-        let lengths = self
-            .surveyed
-            .as_ref()
-            .map(|(_, lengths)| lengths.as_slice());
-        ordering.batches(epoch, self.len(), lengths)
+        ordering.batches(epoch, self.len(), self.lengths())
     }
 }

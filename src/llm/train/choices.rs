@@ -37,6 +37,28 @@ pub enum ValueNetwork {
     Shared,
 }
 
+/// Which values of a metric are the better ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    /// Low ones
+    Min,
+    /// High ones
+    Max,
+}
+
+impl Better {
+    /// What is known of a metric by its name.
+    pub fn of(metric: &str) -> Option<Self> {
+        let name = metric.rsplit(['/', '_']).next().unwrap_or(metric);
+        match name {
+            "loss" | "kl" => Some(Self::Min),
+            "accuracies" | "accuracy" | "margins" | "margin" | "reward" => Some(Self::Max),
+            _ => None,
+        }
+    }
+}
+
 /// Where the reference's log-probabilities come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]

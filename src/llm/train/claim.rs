@@ -3,11 +3,18 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::events::Events;
 use super::folder::{CONFIG, FILES, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest, json};
+use super::machine::Record;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
+
+/// How often, and after how long, a folder that is taken is looked at again.
+const LOOKS: usize = 5;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A folder that no other process writes to meanwhile.
 pub struct Claimed {
@@ -24,21 +31,39 @@ impl Claimed {
     /// # Errors
     /// A folder that cannot be written, or that another process trains in.
     pub fn new(dir: &Path) -> Result<Self> {
+        Self::free_of_others(dir)?.map_err(|process| {
+            Error::invalid(
+                dir.display().to_string(),
+                format!("process {process} is training there"),
+                "wait for its end, or choose another --out",
+            )
+        })
+    }
+
+    /// The same, or the process that trains there.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn free_of_others(dir: &Path) -> Result<std::result::Result<Self, String>> {
         let new = !dir.exists();
         fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
         let path = dir.join(LOCK);
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut lock = options.open(&path).map_err(Error::io(&path, "create"))?;
-        match lock.try_lock() {
+        let mut locked = lock.try_lock();
+        for _ in 0..LOOKS {
+            // `pistar runs` holds it for a moment, to see whether anyone does.
+            if let Err(TryLockError::WouldBlock) = locked {
+                std::thread::sleep(LOOK);
+                locked = lock.try_lock();
+            }
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let process = fs::read_to_string(&path).unwrap_or_default();
-                return Err(Error::invalid(
-                    dir.display().to_string(),
-                    format!("process {} is training there", process.trim()),
-                    "wait for its end, or choose another --out",
-                ));
+                return Ok(Err(process.trim().into()));
             }
             Err(TryLockError::Error(e)) => return Err(Error::io(&path, "lock")(e)),
         }
@@ -46,11 +71,11 @@ impl Claimed {
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .map_err(Error::io(&path, "write to"))?;
         checkpoint::clean(dir)?;
-        Ok(Self {
+        Ok(Ok(Self {
             dir: dir.into(),
             new,
             lock,
-        })
+        }))
     }
 
     /// The settings of the run that was begun in it, if one was.
@@ -141,12 +166,18 @@ impl Claimed {
         Ok(())
     }
 
-    /// Begins a run, or goes on with one whose rows had that many bytes at the checkpoint: later
-    /// ones are forgotten.
+    /// Begins a run, or goes on with one whose rows had that many bytes at the checkpoint after so
+    /// many steps: later ones are forgotten.
     ///
     /// # Errors
     /// Rows of fewer bytes, or files that cannot be written.
-    pub fn go_on(mut self, settings: &Settings, manifest: Manifest, bytes: u64) -> Result<Folder> {
+    pub fn go_on(
+        mut self,
+        settings: &Settings,
+        manifest: Manifest,
+        checkpoint: Option<(u64, u64)>,
+    ) -> Result<Folder> {
+        let bytes = checkpoint.map_or(0, |(_, bytes)| bytes);
         let path = self.dir.join(METRICS);
         let mut options = OpenOptions::new();
         let options = options.append(true).create(true);
@@ -163,7 +194,9 @@ impl Claimed {
             ));
         }
         rows.set_len(bytes).map_err(Error::io(&path, "write to"))?;
-        Folder::open(self, rows, bytes, manifest)
+        let events = Events::open(&self.dir, checkpoint.map(|(steps, _)| steps))?;
+        let record = Record::begin(&self.dir, &settings.device)?;
+        Folder::open(self, rows, bytes, events, record, manifest)
     }
 }
 

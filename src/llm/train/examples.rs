@@ -1,7 +1,9 @@
 //! Where examples come from.
 
+use std::borrow::Cow;
+
 use crate::error::Result;
-use crate::llm::data::{Batches, Ordering, Source};
+use crate::llm::data::Source;
 use crate::llm::example::Example;
 
 /// Where examples come from.
@@ -15,11 +17,8 @@ pub trait Examples {
     /// A row that cannot be used.
     fn at(&self, rows: &[u32]) -> Result<Vec<Example>>;
 
-    /// The batches of an epoch.
-    ///
-    /// # Errors
-    /// An ordering that does not suit the rows.
-    fn batches(&self, ordering: &Ordering, epoch: u64) -> Result<Batches>;
+    /// Tokens of each, where they are known before it is read.
+    fn lengths(&self) -> Option<Cow<'_, [u32]>>;
 
     /// Says which data they are.
     fn fingerprint(&self) -> String;
@@ -34,8 +33,8 @@ impl Examples for Source {
         self.examples(rows)
     }
 
-    fn batches(&self, ordering: &Ordering, epoch: u64) -> Result<Batches> {
-        Self::batches(self, ordering, epoch)
+    fn lengths(&self) -> Option<Cow<'_, [u32]>> {
+        Self::lengths(self).map(Cow::Borrowed)
     }
 
     fn fingerprint(&self) -> String {
@@ -53,10 +52,8 @@ impl Examples for Vec<Example> {
         Ok(rows.iter().map(|&r| self[r as usize].clone()).collect())
     }
 
-    fn batches(&self, ordering: &Ordering, epoch: u64) -> Result<Batches> {
-        ordering.check(self.len())?;
-        let lengths: Vec<u32> = self.iter().map(|e| e.tokens() as u32).collect();
-        ordering.batches(epoch, self.len(), Some(&lengths))
+    fn lengths(&self) -> Option<Cow<'_, [u32]>> {
+        Some(self.iter().map(|e| e.tokens() as u32).collect())
     }
 
     fn fingerprint(&self) -> String {

@@ -3,7 +3,9 @@
 //! ```text
 //! config.toml            what runs the same again
 //! manifest.json          what ran on what, and whether it is complete
+//! machine.json           where and when, process by process
 //! metrics.jsonl          a row every so many steps
+//! events.out.tfevents.0  the same for TensorBoard
 //! reference.safetensors  the reference's log-probabilities
 //! checkpoint-N/          everything after N steps
 //! model/                 the end
@@ -17,7 +19,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claimed;
+use super::events::{EVENTS, Events};
 use super::failure;
+use super::keeping::Best;
+use super::machine::{MACHINE, Record};
 use super::metrics::Row;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
@@ -28,10 +33,12 @@ pub const CONFIG: &str = "config.toml";
 pub const METRICS: &str = "metrics.jsonl";
 /// Where the trained network is in the end.
 pub const MODEL: &str = "model";
-pub(super) const MANIFEST: &str = "manifest.json";
+/// What ran on what.
+pub const MANIFEST: &str = "manifest.json";
 /// What a run writes besides its settings, its checkpoints and the reference's numbers.
-pub(super) const FILES: [&str; 4] = [MANIFEST, METRICS, failure::FILE, MODEL];
-pub(super) const LOCK: &str = ".lock";
+pub(super) const FILES: [&str; 6] = [MANIFEST, MACHINE, METRICS, EVENTS, failure::FILE, MODEL];
+/// Locked by the process that trains in the folder.
+pub const LOCK: &str = ".lock";
 /// Status of a run that is going on, or was interrupted.
 pub const RUNNING: &str = "running";
 /// Status of a run that came to its end.
@@ -46,6 +53,9 @@ pub struct Manifest {
     pub token_reduction: Option<super::TokenReduction>,
     /// Version of pistar.
     pub version: String,
+    /// Key of all random streams.
+    #[serde(default)]
+    pub seed: u64,
     /// `running` (or interrupted), or `complete`.
     pub status: String,
     /// SHA-256 of the model's weights at the start.
@@ -55,10 +65,19 @@ pub struct Manifest {
     pub reference: Option<String>,
     /// SHA-256 of the data.
     pub data: String,
-    /// Number of examples.
+    /// Number of examples that are trained on.
     pub examples: usize,
+    /// SHA-256 of the data of the evaluation, if it has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_data: Option<String>,
+    /// Number of examples that are evaluated on, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_examples: Option<usize>,
     /// Steps in all.
     pub steps: u64,
+    /// The best score of an evaluation, by `keep_best`: its checkpoint is there. Told at the end.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
 }
 
 /// A run's folder.
@@ -66,6 +85,8 @@ pub struct Folder {
     claimed: Claimed,
     rows: File,
     bytes: u64,
+    events: Events,
+    record: Record,
     manifest: Manifest,
 }
 
@@ -75,12 +96,16 @@ impl Folder {
         claimed: Claimed,
         rows: File,
         bytes: u64,
+        events: Events,
+        record: Record,
         manifest: Manifest,
     ) -> Result<Self> {
         let folder = Self {
             claimed,
             rows,
             bytes,
+            events,
+            record,
             manifest,
         };
         folder.write_manifest()?;
@@ -110,7 +135,8 @@ impl Folder {
             // No half of a row stays; the error that matters is the first one.
             Err(_) => drop(self.rows.set_len(self.bytes)),
         }
-        written.map_err(Error::io(&path, "write to"))
+        written.map_err(Error::io(&path, "write to"))?;
+        self.events.row(row)
     }
 
     /// Has the rows reach the disk; says how many bytes they are.
@@ -120,6 +146,7 @@ impl Folder {
     pub fn sync(&self) -> Result<u64> {
         let path = self.dir().join(METRICS);
         self.rows.sync_all().map_err(Error::io(&path, "write to"))?;
+        self.events.sync()?;
         Ok(self.bytes)
     }
 
@@ -137,10 +164,20 @@ impl Folder {
     ///
     /// # Errors
     /// If the manifest cannot be written.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(&mut self, best: Option<Best>) -> Result<()> {
         self.manifest.status = COMPLETE.into();
-        self.write_manifest()?;
+        self.manifest.best = best;
+        self.write_manifest()
+    }
+
+    /// Lets go of the folder, and says how this process ended.
+    ///
+    /// # Errors
+    /// If that cannot be written.
+    pub(super) fn close(mut self, outcome: &str) -> Result<()> {
+        let recorded = self.record.end(outcome);
         let unlocked = self.claimed.lock.unlock();
+        recorded?;
         unlocked.map_err(Error::io(self.dir().join(LOCK), "unlock"))
     }
 

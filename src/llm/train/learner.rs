@@ -8,6 +8,7 @@ use candle_core::Device;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
+use crate::llm::decoder::Decoder;
 use crate::llm::network::Network;
 use crate::llm::optimizer::{AdamW, clip, gradient_norm};
 use crate::llm::parameters::Parameters;
@@ -15,6 +16,9 @@ use crate::llm::tape::LeafGradients;
 
 /// A network that is trained and kept in folders.
 pub trait Model: Network {
+    /// The decoder in it, with what a head adds to its parameters.
+    fn decoder(&self) -> &Decoder;
+
     /// What is trained, and what is not.
     fn parameters(&self) -> &Parameters;
 

@@ -1,21 +1,25 @@
 //! What a run is made of: read first, then trained.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::choices::{ReferenceSource, ValueNetwork};
 use super::claim::Claimed;
-use super::folder::{MODEL, Manifest, RUNNING};
+use super::course::Ended;
+use super::examples::Examples;
+use super::folder::{COMPLETE, Folder, MODEL, Manifest, RUNNING};
+use super::keeping::{VALUE, prune};
 use super::learner::Model;
 use super::networks::Role;
 use super::plan::Plan;
-use super::precompute::precompute;
+use super::precompute::precompute_until;
 use super::settings::Settings;
+use super::sources::Sources;
+use super::split::Rows;
 use super::state::Saved;
-use super::{Trainer, VALUE};
+use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
-use crate::llm::data::{Form, Source};
 use crate::llm::decoder::Decoder;
 use crate::llm::objective::TextObjective;
 use crate::llm::reference::{self, Cache, Reference, fingerprint};
@@ -72,22 +76,12 @@ impl<'a> Run<'a> {
         dir: &Path,
         checkpoint: Option<Checkpoint>,
         tell: &mut dyn FnMut(&str),
-    ) -> Result<(Self, Source)> {
-        let needed = |path: &'a Option<PathBuf>, name: &str, what: &str| {
-            path.as_deref()
-                .ok_or_else(|| Error::invalid(name, "it is missing", format!("give {what}")))
-        };
+    ) -> Result<(Self, Sources)> {
         let objective = settings.objective()?;
-        let folder = needed(
-            &settings.model,
-            "model",
-            "the folder of the model to start from",
-        )?;
-        let file = needed(
-            &settings.data,
-            "data",
-            "a file of examples, one JSON object a line",
-        )?;
+        let Some(folder) = settings.model.as_deref() else {
+            let remedy = "give the folder of the model to start from";
+            return Err(Error::invalid("model", "it is missing", remedy));
+        };
         let role = Role::of(&objective, settings);
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
         let tokenizer = Tokenizer::load(folder)?;
@@ -103,9 +97,11 @@ impl<'a> Run<'a> {
             settings.rows(),
         )?;
         tell(&source.survey()?.to_string());
+        let sources = Sources::open(settings, &objective, tokenizer, architecture.context, tell)?;
         let model = fingerprint(start.parameters())?;
         if let Some(checkpoint) = &checkpoint {
-            (checkpoint.saved).same(settings, source.hash(), &model)?;
+            let saved = &checkpoint.saved;
+            saved.same(settings, sources.data.hash(), sources.eval_hash(), &model)?;
         }
         let other = match &settings.reference {
             ReferenceSource::Model(dir) if objective.reference() => {
@@ -159,60 +155,103 @@ impl<'a> Run<'a> {
             model,
             reference,
         };
-        Ok((run, source))
+        Ok((run, sources))
     }
 
-    /// Trains to the end.
+    /// Trains to the end, or until `stop` is set.
     pub fn train(
-        mut self,
-        source: &Source,
+        self,
+        sources: &Sources,
         claimed: Claimed,
+        stop: &AtomicBool,
         tell: &mut dyn FnMut(&str),
-    ) -> Result<()> {
+    ) -> Result<Ended> {
         let settings = self.settings;
-        let plan = Plan::new(settings, self.policy.architecture().context, source)?;
+        let context = self.policy.architecture().context;
+        let (trained, held) = sources.parts(settings)?;
+        let plan = Plan::new(settings, context, &trained)?;
+        let held_out = (held.as_ref())
+            .map(|held| Plan::held_out(settings, context, held))
+            .transpose()?;
         let manifest = Manifest {
             objective: self.objective.name().into(),
             token_reduction: settings.token_reduction,
             version: env!("CARGO_PKG_VERSION").into(),
+            seed: settings.seed,
             status: RUNNING.into(),
             model: self.model.clone(),
             reference: self.reference.clone(),
-            data: source.hash().into(),
-            examples: source.len(),
+            data: sources.data.hash().into(),
+            examples: trained.count(),
+            eval_data: sources.eval_hash().map(Into::into),
+            eval_examples: held.as_ref().map(Rows::count),
             steps: plan.steps(),
+            best: None,
         };
-        let bytes = match &self.checkpoint {
+        let checkpoint = match &self.checkpoint {
             Some(Checkpoint { saved, later, .. }) => {
                 tell(&format!("going on after step {}", saved.state.steps));
                 later
                     .iter()
                     .try_for_each(|later| checkpoint::discard(later))?;
-                saved.metrics_bytes
+                Some((saved.state.steps, saved.metrics_bytes))
             }
             None => {
                 claimed.clear()?;
-                0
+                None
             }
         };
-        let mut folder = claimed.go_on(settings, manifest, bytes)?;
-        let reference = self.reference(&plan)?;
+        let mut folder = claimed.go_on(settings, manifest, checkpoint)?;
+        let dir = folder.dir().to_path_buf();
+        let ended = self.course(&mut folder, plan, held_out, stop, tell);
+        let closed = folder.close(&match &ended {
+            Ok(None) => COMPLETE.to_string(),
+            Ok(Some(_)) => "interrupted".into(),
+            Err(error) => format!("failed: {error}"),
+        });
+        match ended? {
+            None => closed.map(|()| Ended::Complete(dir)),
+            Some(steps) => closed.map(|()| Ended::Interrupted { dir, steps }),
+        }
+    }
+
+    /// All steps; says after how many it was interrupted, if it was.
+    fn course(
+        mut self,
+        folder: &mut Folder,
+        plan: Plan,
+        held_out: Option<Plan>,
+        stop: &AtomicBool,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Option<u64>> {
+        let settings = self.settings;
+        let plans: Vec<&Plan> = std::iter::once(&plan).chain(&held_out).collect();
+        let done = (self.checkpoint.as_ref()).map_or(0, |c| c.saved.state.steps);
+        let Some(reference) = self.reference(&plans, stop)? else {
+            return Ok(Some(done));
+        };
         let policy = self.role.network(self.policy);
         tell(&trained(&*policy));
         let value = self.value.map(|decoder| Role::Value.network(decoder));
-        let mut trainer = Trainer::new(settings, plan, policy, value, reference)?;
+        let mut trainer = Trainer::new(settings, plan, policy, value, reference)?
+            .evaluating(held_out, Vec::new());
         if let Some(Checkpoint { dir, saved, .. }) = self.checkpoint {
             trainer.restore(&dir, saved.state)?;
         }
-        trainer.run(&mut folder)?;
+        if !trainer.run(folder, stop)? {
+            return Ok(Some(trainer.state.steps));
+        }
         checkpoint::write_folder(&folder.dir().join(MODEL), |dir| trainer.save_models(dir))?;
-        folder.finish()
+        prune(folder.dir(), settings.keep, &trainer.state, None)?;
+        folder.finish(trainer.state.best.clone())?;
+        Ok(None)
     }
 
-    /// What the policy is held against. An adapter's reference is the base that it is on.
-    fn reference(&mut self, plan: &Plan) -> Result<Reference> {
+    /// What the policy is held against. An adapter's reference is the base that it is on. None if
+    /// the run was stopped before it was there.
+    fn reference(&mut self, plans: &[&Plan], stop: &AtomicBool) -> Result<Option<Reference>> {
         if self.reference.is_none() {
-            return Ok(Reference::None);
+            return Ok(Some(Reference::None));
         }
         let base = match self.settings.lora_rank {
             0 => None,
@@ -224,14 +263,19 @@ impl<'a> Run<'a> {
                 Some(model) => model,
                 None => self.policy.copy()?,
             };
-            return Ok(Reference::Live(Box::new(model)));
+            return Ok(Some(Reference::Live(Box::new(model))));
         };
         // A run that has checkpoints has all numbers, or says which file lacks one.
         if self.checkpoint.is_none() || cache.is_empty() {
             let model = other.as_ref().or(base.as_ref()).or(start.as_ref());
-            precompute(plan, model.unwrap_or(&self.policy), &mut cache)?;
+            let model = model.unwrap_or(&self.policy);
+            for plan in plans {
+                if !precompute_until(plan, model, &mut cache, stop)? {
+                    return Ok(None);
+                }
+            }
         }
-        Ok(Reference::Cached(cache))
+        Ok(Some(Reference::Cached(cache)))
     }
 }
 

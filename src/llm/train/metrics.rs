@@ -29,7 +29,7 @@ impl Meter {
     }
 
     /// The same for a value that counts as so many.
-    fn counted(&mut self, name: &str, value: f64, count: f64) {
+    pub(super) fn counted(&mut self, name: &str, value: f64, count: f64) {
         let sum = value * count;
         self.add(name, Fold::Mean { sum, count });
     }
@@ -170,14 +170,19 @@ pub struct Row {
     pub num_tokens: u64,
     /// Seconds since this process began to train.
     pub seconds: f64,
-    /// Tokens per second since the last row.
-    pub tokens_per_second: f64,
+    /// Tokens per second of training since the last row; none where the row is an evaluation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
+    /// Seconds that the evaluation took, where the row is one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_runtime: Option<f64>,
 }
 
 /// What a progress bar tells of it.
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let loss = self.metrics.get("loss").copied().unwrap_or(f64::NAN);
-        write!(f, "loss {loss:.4}, {:.0} tokens/s", self.tokens_per_second)
+        let rate = self.tokens_per_second.unwrap_or(f64::NAN);
+        write!(f, "loss {loss:.4}, {rate:.0} tokens/s")
     }
 }

@@ -23,6 +23,10 @@ use crate::llm::weights::Checkpoint;
 const VALUE_HEAD: &str = "value_head";
 
 impl Model for Decoder {
+    fn decoder(&self) -> &Decoder {
+        self
+    }
+
     fn parameters(&self) -> &Parameters {
         Self::parameters(self)
     }
@@ -37,6 +41,10 @@ impl Model for Decoder {
 }
 
 impl Model for Scorer {
+    fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
     fn parameters(&self) -> &Parameters {
         self.decoder.parameters()
     }
@@ -51,6 +59,10 @@ impl Model for Scorer {
 }
 
 impl Model for PolicyWithValue {
+    fn decoder(&self) -> &Decoder {
+        &self.0
+    }
+
     fn parameters(&self) -> &Parameters {
         self.0.parameters()
     }

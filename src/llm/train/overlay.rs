@@ -55,6 +55,7 @@ impl Settings {
             out: merged.out.or_else(|| self.out.clone()),
             resume: merged.resume.or_else(|| self.resume.clone()),
             overwrite: merged.overwrite || self.overwrite,
+            sweep: merged.sweep.or_else(|| self.sweep.clone()),
             ..merged
         })
     }

@@ -81,6 +81,54 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// The plan of an evaluation: all examples once, in their order, in batches of the size that
+    /// those of training have. Where a batch's examples are coupled, one that would be left alone
+    /// joins the batch before it.
+    ///
+    /// # Errors
+    /// Settings without an objective, or too few examples for it.
+    pub fn held_out(
+        settings: &Settings,
+        context: usize,
+        examples: &'a dyn Examples,
+    ) -> Result<Self> {
+        let count = examples.count();
+        let size = settings.batch.saturating_mul(settings.accumulation);
+        let objective = settings.objective()?;
+        let rows: Vec<u32> = (0..count as u32).collect();
+        let mut batches: Vec<Vec<u32>> = rows.chunks(size).map(<[u32]>::to_vec).collect();
+        if objective.anchored() && batches.last().is_some_and(|last| last.len() == 1) {
+            let alone = batches.pop().unwrap_or_default();
+            match batches.last_mut() {
+                Some(last) => last.extend(alone),
+                None => {
+                    return Err(Error::invalid(
+                        "evaluation split",
+                        "it has one example",
+                        "KTO's z₀ needs two or more: hold out more, or train kto-no-kl",
+                    ));
+                }
+            }
+        }
+        let steps = batches.len() as u64;
+        Ok(Self {
+            objective,
+            micro_batch: settings.micro_batch_tokens,
+            longest: settings.max_length.unwrap_or(context),
+            examples,
+            ordering: Ordering {
+                batch: size,
+                seed: 0,
+                drop_last: false,
+                bucket: None,
+            },
+            shuffle: false,
+            per_epoch: steps,
+            steps,
+            epoch: RefCell::new(Some((0, batches))),
+        })
+    }
+
     /// What is minimised.
     pub fn objective(&self) -> &TextObjective {
         &self.objective
@@ -185,7 +233,8 @@ impl<'a> Plan<'a> {
     fn batches(&self, epoch: u64) -> Result<Vec<Vec<u32>>> {
         let to_vec = |batch: &[u32]| batch.to_vec();
         if self.shuffle {
-            let batches = self.examples.batches(&self.ordering, epoch)?;
+            let (count, lengths) = (self.examples.count(), self.examples.lengths());
+            let batches = (self.ordering).batches(epoch, count, lengths.as_deref())?;
             return Ok(batches.iter().map(to_vec).collect());
         }
         let rows: Vec<u32> = (0..self.examples.count() as u32).collect();

@@ -1,5 +1,6 @@
 //! The reference's numbers before the first step.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::plan::Plan;
@@ -16,9 +17,27 @@ const SAVE_EVERY: Duration = Duration::from_secs(600);
 /// # Errors
 /// Those of data and network, or a file that cannot be written.
 pub fn precompute(plan: &Plan, network: &dyn Network, cache: &mut Cache) -> Result<()> {
+    precompute_until(plan, network, cache, &AtomicBool::new(false)).map(|_| ())
+}
+
+/// The same, until `stop` is set; what was computed by then is kept. Returns whether it is all.
+///
+/// # Errors
+/// As [`precompute`].
+pub(super) fn precompute_until(
+    plan: &Plan,
+    network: &dyn Network,
+    cache: &mut Cache,
+    stop: &AtomicBool,
+) -> Result<bool> {
     let bar = progress_bar("reference", plan.covering());
     let (before, mut saved) = (cache.len(), Instant::now());
+    let mut all = true;
     for done in 0..plan.covering() {
+        all = !stop.load(Ordering::Relaxed);
+        if !all {
+            break;
+        }
         let (text, examples) = plan.batch(done)?;
         for part in plan.parts(&text, &examples) {
             cache.fill(network, &part.sequences, plan.micro_batch())?;
@@ -32,7 +51,7 @@ pub fn precompute(plan: &Plan, network: &dyn Network, cache: &mut Cache) -> Resu
     }
     bar.finish_and_clear();
     match cache.len() == before {
-        true => Ok(()),
-        false => cache.save(),
+        true => Ok(all),
+        false => cache.save().map(|()| all),
     }
 }

@@ -1,6 +1,7 @@
 //! Settings that suit their objective.
 
 use super::choices::{ReferenceSource, ValueNetwork};
+use super::evaluation::{self, EVAL};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::objective::{Numbers, TextObjective};
@@ -51,8 +52,17 @@ impl Settings {
         if self.lora_rank > 0 {
             self.lora_alpha.get_or_insert(2.0 * self.lora_rank as f64);
         }
+        if self.evaluates() {
+            self.eval_every.get_or_insert(500);
+        }
         self.check(&objective)?;
+        self.check_evaluation(&objective)?;
         Ok(self)
+    }
+
+    /// Whether something is to be evaluated.
+    pub fn evaluates(&self) -> bool {
+        self.eval_data.is_some() || self.eval_rows.is_some() || self.eval_share.is_some()
     }
 
     fn check(&self, objective: &TextObjective) -> Result<()> {
@@ -67,10 +77,6 @@ impl Settings {
         let positive = |place: &str, number: u64| match number {
             0 => Err(Error::invalid(place, "it is 0", "give 1 or more")),
             _ => Ok(()),
-        };
-        let useless = |place: &str, given: bool, remedy: &str| match given {
-            true => Err(Error::invalid(place, "nothing has a use for it", remedy)),
-            false => Ok(()),
         };
         finite("lr", self.lr)?;
         finite("value_lr", self.value_lr)?;
@@ -107,5 +113,70 @@ impl Settings {
             full && !self.lora_targets.is_empty(),
             only_lora,
         )
+    }
+
+    fn check_evaluation(&self, objective: &TextObjective) -> Result<()> {
+        let splits = [
+            ("eval_data", self.eval_data.is_some()),
+            ("eval_rows", self.eval_rows.is_some()),
+            ("eval_share", self.eval_share.is_some()),
+        ];
+        let mut given = splits.iter().filter(|(_, given)| *given);
+        if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
+            let problem = format!("{second} is given too");
+            return Err(Error::invalid(*first, problem, "give one of them"));
+        }
+        if let Some(share) = self.eval_share
+            && !(share > 0.0 && share < 1.0)
+        {
+            let problem = format!("it is {share}");
+            return Err(Error::invalid(
+                "eval_share",
+                problem,
+                "give more than 0, less than 1",
+            ));
+        }
+        if self.eval_rows == Some(0) {
+            return Err(Error::invalid("eval_rows", "it is 0", "give 1 or more"));
+        }
+        let none = !self.evaluates();
+        let remedy = "give eval_data, eval_rows or eval_share too, or leave it out";
+        useless("eval_every", none && self.eval_every.is_some(), remedy)?;
+        useless("eval_on_start", none && self.eval_on_start, remedy)?;
+        useless("keep_best", none && self.keep_best.is_some(), remedy)?;
+        let chosen = self.eval_rows.is_some() || self.eval_share.is_some();
+        let remedy = "give eval_rows or eval_share too, or leave it out";
+        useless("eval_seed", !chosen && self.eval_seed != 0, remedy)?;
+        let Some(metric) = &self.keep_best else {
+            let mode = self.keep_best_mode.is_some();
+            return useless(
+                "keep_best_mode",
+                mode,
+                "give keep_best too, or leave it out",
+            );
+        };
+        let known: Vec<String> = (evaluation::names(objective).into_iter())
+            .map(|name| format!("{EVAL}{name}"))
+            .collect();
+        if !known.contains(metric) {
+            let problem = format!("nothing that is evaluated is called `{metric}`");
+            let remedy = format!("name one of {}", known.join(", "));
+            return Err(Error::invalid("keep_best", problem, remedy));
+        }
+        if self.best().is_none() {
+            let problem = format!("it is not known whether a high {metric} is good");
+            return Err(Error::invalid("keep_best_mode", problem, "give min or max"));
+        }
+        match self.eval_every {
+            Some(0) => useless("keep_best", true, "give an eval_every above 0"),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn useless(place: &str, given: bool, remedy: &str) -> Result<()> {
+    match given {
+        true => Err(Error::invalid(place, "nothing has a use for it", remedy)),
+        false => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use super::choices::{Precision, ReferenceSource, ValueNetwork};
+use super::choices::{Better, Precision, ReferenceSource, ValueNetwork};
 use crate::error::Result;
 use crate::llm::data::{self, Reading};
 use crate::llm::device::device;
@@ -225,6 +225,35 @@ pub struct Settings {
     )]
     pub lora_targets: Vec<String>,
 
+    /// Examples to evaluate on, one JSON object a line
+    #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_data: Option<PathBuf>,
+    /// Rows of the data that are held out of training and evaluated on
+    #[arg(long, value_name = "COUNT", help_heading = "Evaluation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_rows: Option<usize>,
+    /// The same as a share of the rows, rounded up
+    #[arg(long, value_name = "SHARE", help_heading = "Evaluation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_share: Option<f64>,
+    /// Key of the choice of these rows; apart from `seed`, so that runs of several seeds share it
+    #[arg(
+        long,
+        value_name = "SEED",
+        default_value_t = 0,
+        help_heading = "Evaluation"
+    )]
+    pub eval_seed: u64,
+    /// Evaluate every so many steps, and at the end; 0 for never [default: 500 if there is
+    /// something to evaluate]
+    #[arg(long, value_name = "STEPS", help_heading = "Evaluation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_every: Option<u64>,
+    /// Evaluate before the first step too
+    #[arg(long, help_heading = "Evaluation")]
+    pub eval_on_start: bool,
+
     /// Precision of weights and activations
     #[arg(long, value_enum, default_value_t = Precision::F32, help_heading = "Machine")]
     pub dtype: Precision,
@@ -287,6 +316,20 @@ pub struct Settings {
     #[arg(skip)]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
+    /// Keep the checkpoint of the evaluation with the best of this metric too, such as eval_loss
+    #[arg(long, value_name = "METRIC", help_heading = "Records")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_best: Option<String>,
+    /// Which values of it are better [default: min of a loss or kl, max of an accuracy, margin or
+    /// reward]
+    #[arg(long, value_name = "WHICH", value_enum, help_heading = "Records")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_best_mode: Option<Better>,
+
+    /// Fields with several values each: the settings of many runs.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    pub sweep: Option<toml::Table>,
 }
 
 /// The defaults of the flags.

@@ -1,9 +1,11 @@
 //! From settings to a run, new or gone on with.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use super::choices::ReferenceSource;
 use super::claim::Claimed;
+use super::course::Ended;
 use super::folder::COMPLETE;
 use super::load::{Checkpoint, Run};
 use super::settings::Settings;
@@ -17,9 +19,43 @@ use crate::llm::checkpoint;
 /// Settings, model, data or folder that cannot be used, or those of
 /// [`Trainer::run`](super::Trainer::run).
 pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    match train_until(settings, &AtomicBool::new(false), tell)? {
+        Ended::Complete(dir) | Ended::Interrupted { dir, .. } => Ok(dir),
+    }
+}
+
+/// The same, until `stop` is set: then the step that is being done is finished and saved.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_until(
+    settings: Settings,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Ended> {
+    if settings.sweep.is_some() {
+        let remedy = "leave out the table `sweep`, or call `sweep`";
+        return Err(Error::invalid(
+            "sweep",
+            "it is many runs, and this is one",
+            remedy,
+        ));
+    }
     let (settings, from) = place(settings)?;
     let dir = settings.out.clone().unwrap_or_default();
     let claimed = Claimed::new(&dir)?;
+    train_in(claimed, settings, from, stop, tell)
+}
+
+/// Trains in a folder that was claimed, from that checkpoint or as the settings say.
+pub(super) fn train_in(
+    claimed: Claimed,
+    settings: Settings,
+    from: Option<PathBuf>,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Ended> {
+    let dir = settings.out.clone().unwrap_or_default();
     let begun = claimed.settings()?;
     let resume = settings.resume.is_some();
     if begun.is_some() && !resume && !settings.overwrite {
@@ -38,16 +74,15 @@ pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> 
         settings.same(begun)?;
         if claimed.manifest().is_ok_and(|m| m.status == COMPLETE) && from.is_none() {
             tell("the run is complete already");
-            return Ok(dir);
+            return Ok(Ended::Complete(dir));
         }
     }
     let checkpoint = match resume {
         true => Checkpoint::choose(&dir, from)?,
         false => None,
     };
-    let (run, source) = Run::load(&settings, &dir, checkpoint, tell)?;
-    run.train(&source, claimed, tell)?;
-    Ok(dir)
+    let (run, sources) = Run::load(&settings, &dir, checkpoint, tell)?;
+    run.train(&sources, claimed, stop, tell)
 }
 
 /// The folders that the run reads models from.

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::folder::json;
+use super::keeping::Best;
 use super::metrics::Meter;
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -22,6 +23,9 @@ pub struct State {
     pub num_tokens: u64,
     /// Metrics since the last row.
     pub meter: Meter,
+    /// The best score of an evaluation so far.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
 }
 
 /// A checkpoint's state, and what it belongs to.
@@ -30,12 +34,18 @@ pub struct Saved {
     /// How far the run was.
     #[serde(flatten)]
     pub state: State,
+    /// Whether it is there only because the run was interrupted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Epochs done.
     pub epoch: f64,
     /// Length of `metrics.jsonl`.
     pub metrics_bytes: u64,
     /// SHA-256 of the data.
     pub data: String,
+    /// SHA-256 of the data of the evaluation, if it has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_data: Option<String>,
     /// SHA-256 of the weights that the run began with.
     pub model: String,
     /// The settings, resolved.
@@ -67,10 +77,21 @@ impl Saved {
     ///
     /// # Errors
     /// Data or weights that are not those of the checkpoint, or other settings.
-    pub fn same(&self, settings: &Settings, data: &str, model: &str) -> Result<()> {
+    pub fn same(
+        &self,
+        settings: &Settings,
+        data: &str,
+        eval_data: Option<&str>,
+        model: &str,
+    ) -> Result<()> {
         settings.same(&self.settings)?;
-        for (place, old, new) in [("data", &self.data, data), ("model", &self.model, model)] {
+        for (place, old, new) in [
+            ("data", Some(self.data.as_str()), Some(data)),
+            ("eval_data", self.eval_data.as_deref(), eval_data),
+            ("model", Some(self.model.as_str()), Some(model)),
+        ] {
             if old != new {
+                let [old, new] = [old, new].map(|hash| hash.unwrap_or("none"));
                 return Err(Error::invalid(
                     place,
                     format!("its SHA-256 was {old} when the run was started and is {new}"),

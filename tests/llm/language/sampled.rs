@@ -207,7 +207,8 @@ fn exact_numbers_stand_beside_the_estimates() {
                 metrics: meter.take(),
                 num_tokens: 0,
                 seconds: 0.0,
-                tokens_per_second: 0.0,
+                tokens_per_second: Some(0.0),
+                eval_runtime: None,
             });
         },
     );

@@ -1,0 +1,101 @@
+//! Evaluation inside training: loss and metrics without a gradient.
+
+use std::collections::BTreeMap;
+
+use super::metrics::Meter;
+use super::trainer::Trainer;
+use crate::bandit::population::Batch;
+use crate::error::Result;
+use crate::llm::data::file::progress_bar;
+use crate::llm::decoder::Decoder;
+use crate::llm::example::{Example, Response};
+use crate::llm::objective::{TextObjective, TokenReduction};
+use crate::llm::sequence::Sequence;
+use crate::loss::InputKind;
+
+/// Begins the names of what is evaluated.
+pub const EVAL: &str = "eval_";
+
+/// What is evaluated besides the loss on the evaluation split, at the same steps.
+pub trait Evaluation {
+    /// The names of its metrics.
+    fn names(&self) -> Vec<String>;
+
+    /// Its metrics of the policy as it is after `step` steps, without `eval_`. The same policy at
+    /// the same step must give the same numbers.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn run(&mut self, policy: &Decoder, step: u64) -> Result<Vec<(String, f64)>>;
+}
+
+impl Trainer<'_> {
+    /// Loss and metrics on the evaluation split, and what else is evaluated, all under `eval_…`;
+    /// nothing if nothing is. Weights, optimiser and random streams stay as they are.
+    ///
+    /// The loss is the mean over the split's examples, or with [`TokenReduction::Batch`] over its
+    /// tokens: apart from KTO's z₀, the size of batches does not matter.
+    ///
+    /// # Errors
+    /// Those of data, networks and loss.
+    pub fn evaluate(&mut self) -> Result<BTreeMap<String, f64>> {
+        let mut meter = Meter::default();
+        if let Some(plan) = &self.held_out {
+            let bar = progress_bar("evaluating", plan.steps());
+            let objective = plan.objective();
+            for done in 0..plan.steps() {
+                let (loss, batch, examples) = self.look(plan, done)?;
+                let rows = examples.len();
+                meter.counted("loss", loss, count(objective, &examples));
+                meter.measure(objective, &batch, rows);
+                bar.inc(1);
+            }
+            bar.finish_and_clear();
+        }
+        let mut found = meter.take();
+        let policy = self.policy.model.decoder();
+        for evaluation in &mut self.evaluations {
+            found.extend(evaluation.run(policy, self.state.steps)?);
+        }
+        let named = |(name, value)| (format!("{EVAL}{name}"), value);
+        Ok(found.into_iter().map(named).collect())
+    }
+}
+
+/// What a batch's loss counts as in the mean over all.
+fn count(objective: &TextObjective, examples: &[Example]) -> f64 {
+    let responses = examples.iter().flat_map(|e| &e.responses);
+    match objective.token_reduction() {
+        TokenReduction::Batch => responses
+            .map(|r| r.sequence.completion().len())
+            .sum::<usize>() as f64,
+        _ => examples.len() as f64,
+    }
+}
+
+/// The names that an evaluation split has, without `eval_`: those of two examples of one token.
+pub(super) fn names(objective: &TextObjective) -> Vec<String> {
+    let example = |row: u64| {
+        let sequence = Sequence::new(vec![0, 0], 1).ok();
+        let responses = match objective.kind() {
+            InputKind::LabelledPairs | InputKind::ScoredPairs => 2,
+            InputKind::Lists | InputKind::Groups => 2,
+            InputKind::Singles | InputKind::Rated => 1,
+        };
+        let reward = row as f64;
+        let response = |_| {
+            let sequence = sequence.clone()?;
+            Some(Response { sequence, reward })
+        };
+        let responses = (0..responses).filter_map(response).collect();
+        Example { row, responses }
+    };
+    let examples = objective.select(vec![example(0), example(1)]);
+    let text = objective.batch(&examples);
+    let zeros = vec![0.0; text.sequences.len()];
+    let batch: Batch = text.numbers(objective.kind(), &zeros, vec![0.0; text.weight.len()]);
+    let mut meter = Meter::default();
+    meter.mean("loss", 0.0);
+    meter.measure(objective, &batch, examples.len());
+    meter.take().into_keys().collect()
+}

@@ -1,0 +1,65 @@
+//! The data of a run: what is trained on, and what is evaluated on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::settings::Settings;
+use super::split::Rows;
+use crate::error::{Error, Result};
+use crate::llm::data::{Form, Source};
+use crate::llm::objective::TextObjective;
+use crate::llm::tokenizer::Tokenizer;
+
+/// The files of a run.
+pub(super) struct Sources {
+    pub data: Source,
+    evaluation: Option<Source>,
+}
+
+impl Sources {
+    /// Reads every row once, and says what was found.
+    pub fn open(
+        settings: &Settings,
+        objective: &TextObjective,
+        tokenizer: Tokenizer,
+        context: usize,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
+        let Some(file) = &settings.data else {
+            let remedy = "give a file of examples, one JSON object a line";
+            return Err(Error::invalid("data", "it is missing", remedy));
+        };
+        let tokenizer = Arc::new(tokenizer);
+        let open = |file: &Path| {
+            let form = Form::from(objective.registered());
+            Source::open(file, form, tokenizer.clone(), context, settings.rows())
+        };
+        let mut data = open(file)?;
+        tell(&data.survey()?.to_string());
+        let mut evaluation = settings.eval_data.as_deref().map(open).transpose()?;
+        if let Some(evaluation) = &mut evaluation {
+            tell(&format!("evaluation: {}", evaluation.survey()?));
+        }
+        Ok(Self { data, evaluation })
+    }
+
+    /// SHA-256 of the file of the evaluation, if it has its own.
+    pub fn eval_hash(&self) -> Option<&str> {
+        self.evaluation.as_ref().map(Source::hash)
+    }
+
+    /// The rows that are trained on, and those that are evaluated on.
+    pub fn parts(&self, settings: &Settings) -> Result<(Rows<'_>, Option<Rows<'_>>)> {
+        if let Some(evaluation) = &self.evaluation {
+            return Ok((Rows::all(&self.data), Some(Rows::all(evaluation))));
+        }
+        let share = |share: f64| (share * self.data.len() as f64).ceil() as usize;
+        match settings.eval_rows.or(settings.eval_share.map(share)) {
+            None => Ok((Rows::all(&self.data), None)),
+            Some(held) => {
+                let [trained, held] = Rows::split(&self.data, held, settings.eval_seed)?;
+                Ok((trained, Some(held)))
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! A run's networks and data, and one step of it.
+
+use super::evaluation::Evaluation;
+use super::failure;
+use super::folder::Folder;
+use super::learner::{Learner, Model};
+use super::plan::Plan;
+use super::settings::Settings;
+use super::state::State;
+use crate::bandit::population::Batch;
+use crate::error::{Error, Result};
+use crate::llm::batch::TextBatch;
+use crate::llm::example::Example;
+use crate::llm::network::Network;
+use crate::llm::reference::Reference;
+use crate::llm::schedule::Schedule;
+use crate::llm::sequence::Sequence;
+use crate::llm::step::{self, Step};
+use crate::llm::tape::LeafGradients;
+
+/// A run: networks, data, and how far it is.
+pub struct Trainer<'a> {
+    pub(super) settings: &'a Settings,
+    schedule: Schedule,
+    pub(super) plan: Plan<'a>,
+    /// What is evaluated without being trained on.
+    pub(super) held_out: Option<Plan<'a>>,
+    /// What else is evaluated.
+    pub(super) evaluations: Vec<Box<dyn Evaluation + 'a>>,
+    reference: Reference,
+    /// The policy, or the network of scores.
+    pub policy: Learner,
+    /// The separate value network.
+    pub value: Option<Learner>,
+    /// How far it is.
+    pub state: State,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone)]
+pub struct Stepped {
+    /// The loss: the weighted sum over the step's examples.
+    pub loss: f64,
+    /// The gradient's norm before clipping.
+    pub norm: f64,
+    /// That of the separate value network, or 0.
+    pub value_norm: f64,
+    /// The numbers that the loss saw.
+    pub batch: Batch,
+    /// The step's batch.
+    pub text: TextBatch,
+    /// The examples that it was made of.
+    pub examples: Vec<Example>,
+}
+
+impl Stepped {
+    /// Whether loss and gradient are.
+    fn is_finite(&self) -> bool {
+        [self.loss, self.norm, self.value_norm]
+            .iter()
+            .all(|n| n.is_finite())
+    }
+}
+
+impl<'a> Trainer<'a> {
+    /// A run before its first step. The settings must have been [resolved](Settings::resolve).
+    ///
+    /// # Errors
+    /// Constants of the optimiser that are out of range.
+    pub fn new(
+        settings: &'a Settings,
+        plan: Plan<'a>,
+        policy: Box<dyn Model>,
+        value: Option<Box<dyn Model>>,
+        reference: Reference,
+    ) -> Result<Self> {
+        let lr = settings.lr.unwrap_or_default();
+        let value_lr = settings.value_lr.unwrap_or(lr);
+        let value = value.map(|model| Learner::new(model, settings, value_lr));
+        Ok(Self {
+            settings,
+            schedule: Schedule::new(settings.schedule, settings.warmup, plan.steps())?,
+            plan,
+            held_out: None,
+            evaluations: Vec::new(),
+            reference,
+            policy: Learner::new(policy, settings, lr)?,
+            value: value.transpose()?,
+            state: State::default(),
+        })
+    }
+
+    /// The same, with an evaluation split of its own [plan](Plan::held_out) and what else is to be
+    /// evaluated.
+    #[must_use]
+    pub fn evaluating(
+        mut self,
+        held_out: Option<Plan<'a>>,
+        evaluations: Vec<Box<dyn Evaluation + 'a>>,
+    ) -> Self {
+        self.held_out = held_out;
+        self.evaluations = evaluations;
+        self
+    }
+
+    /// One step: gradient, update, metrics. Where the loss or its gradient is not finite, the
+    /// weights stay as they were and the batch is saved in `folder`.
+    ///
+    /// # Errors
+    /// Those of [`gradient`](Self::gradient); or a loss or gradient that is not finite.
+    pub fn step(&mut self, folder: Option<&Folder>) -> Result<Stepped> {
+        let stepped = self.gradient()?;
+        if !stepped.is_finite() {
+            return Err(self.stopped(&stepped, folder));
+        }
+        let factor = self.schedule.factor(self.state.steps);
+        self.policy.update(stepped.norm, factor)?;
+        if let Some(value) = &mut self.value {
+            value.update(stepped.value_norm, factor)?;
+        }
+        self.measure(&stepped, factor);
+        self.state.num_tokens += stepped.text.tokens() as u64;
+        self.state.steps += 1;
+        Ok(stepped)
+    }
+
+    /// The gradient of the next step's loss, left with the learners: batch, what couples its
+    /// examples, then part by part the reference's numbers and the gradient.
+    ///
+    /// # Errors
+    /// Those of data, networks and loss.
+    pub fn gradient(&mut self) -> Result<Stepped> {
+        let (text, examples) = self.batch(&self.plan, self.state.steps)?;
+        let (mut loss, mut batch) = (0.0, Batch::default());
+        for mut part in self.plan.parts(&text, &examples) {
+            part.log_reference = self.log_reference(&part.sequences)?;
+            let outcome = self.push(&part)?;
+            loss += outcome.loss;
+            batch.append(outcome.batch);
+        }
+        Ok(Stepped {
+            loss,
+            norm: self.policy.norm()?,
+            value_norm: self.value.as_ref().map_or(Ok(0.0), Learner::norm)?,
+            batch,
+            text,
+            examples,
+        })
+    }
+
+    /// A batch of a plan, with z₀ where there is one.
+    fn batch(&self, plan: &Plan, done: u64) -> Result<(TextBatch, Vec<Example>)> {
+        let (mut text, examples) = plan.batch(done)?;
+        if plan.objective().anchored() {
+            let anchor = self.anchor(plan, &text)?;
+            text.held.fill(anchor);
+        }
+        Ok((text, examples))
+    }
+
+    /// What a batch of the evaluation split comes to, with no gradient: its loss, the numbers that
+    /// the loss saw, and the examples.
+    pub(super) fn look(&self, plan: &Plan, done: u64) -> Result<(f64, Batch, Vec<Example>)> {
+        let objective = plan.objective();
+        let (text, examples) = self.batch(plan, done)?;
+        let step = Step {
+            kind: objective.kind(),
+            policy: &*self.policy.model,
+            value: (self.value.as_ref()).map(|v| &*v.model as &dyn Network),
+            reduction: objective.reduction(),
+            micro_batch: plan.micro_batch(),
+        };
+        let (mut loss, mut batch) = (0.0, Batch::default());
+        for mut part in plan.parts(&text, &examples) {
+            part.log_reference = self.log_reference(&part.sequences)?;
+            let outcome = step.evaluate(&part, |inputs| objective.loss(inputs))?;
+            loss += outcome.loss;
+            batch.append(outcome.batch);
+        }
+        Ok((loss, batch, examples))
+    }
+
+    /// Adds a part's gradient to those of the learners.
+    fn push(&mut self, part: &TextBatch) -> Result<step::Outcome> {
+        let objective = self.plan.objective();
+        let none = &mut LeafGradients::new(0);
+        let (value, of_value) = match &mut self.value {
+            Some(value) => (Some(&*value.model as &dyn Network), &mut value.gradients),
+            None => (None, none),
+        };
+        let step = Step {
+            kind: objective.kind(),
+            policy: &*self.policy.model,
+            value,
+            reduction: objective.reduction(),
+            micro_batch: self.plan.micro_batch(),
+        };
+        let loss = |inputs: &_| objective.loss(inputs);
+        step.run(part, loss, &mut self.policy.gradients, of_value)
+    }
+
+    fn log_reference(&self, sequences: &[Sequence]) -> Result<Vec<f64>> {
+        let reduction = self.plan.objective().reduction();
+        (self.reference).numbers(sequences, reduction, self.plan.micro_batch())
+    }
+
+    /// KTO's z₀: the mean log-ratio of mismatched completions, but not below 0.
+    fn anchor(&self, plan: &Plan, text: &TextBatch) -> Result<f64> {
+        let sequences = plan.mismatched(text)?;
+        let reduction = self.plan.objective().reduction();
+        let policy = &*self.policy.model;
+        let policy = step::numbers(policy, reduction, &sequences, self.plan.micro_batch())?;
+        let reference = self.log_reference(&sequences)?;
+        let ratios = policy.sequences.iter().zip(&reference).map(|(p, r)| p - r);
+        let mean = ratios.sum::<f64>() / sequences.len() as f64;
+        // A NaN stays one, which `max` would not let it.
+        Ok(if mean < 0.0 { 0.0 } else { mean })
+    }
+
+    fn measure(&mut self, stepped: &Stepped, factor: f64) {
+        let meter = &mut self.state.meter;
+        meter.mean("loss", stepped.loss);
+        meter.mean("grad_norm", stepped.norm);
+        meter.last("learning_rate", self.policy.lr() * factor);
+        if let Some(value) = &self.value {
+            meter.mean("value/grad_norm", stepped.value_norm);
+            meter.last("value/learning_rate", value.lr() * factor);
+        }
+        let rows = stepped.examples.len();
+        meter.measure(self.plan.objective(), &stepped.batch, rows);
+    }
+
+    /// Saves the batch that the run stops at, and forgets its gradient.
+    fn stopped(&mut self, stepped: &Stepped, folder: Option<&Folder>) -> Error {
+        self.policy.gradients.clear();
+        if let Some(value) = &mut self.value {
+            value.gradients.clear();
+        }
+        let norms = match &self.value {
+            None => format!("the norm of its gradient {}", stepped.norm),
+            Some(_) => format!(
+                "the norms of its gradients {} and {}",
+                stepped.norm, stepped.value_norm
+            ),
+        };
+        let saved = folder.map(|folder| {
+            let lines = failure::lines(stepped)?;
+            folder.nan_batch(&lines)
+        });
+        let remedy = match saved {
+            Some(Ok(path)) => format!("its batch is in {}", path.display()),
+            Some(Err(error)) => return error,
+            None => "look at its batch".into(),
+        };
+        Error::invalid(
+            format!("step {}", self.state.steps + 1),
+            format!("the loss is {}, {norms}", stepped.loss),
+            format!("{remedy}; the weights are those of the step before; a lower lr may help"),
+        )
+    }
+}
