@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 pub use command::{Command, seconds_of};
 pub use exact::Exact;
 pub use length::Length;
-pub use lexicon::Lexicon;
+pub use lexicon::{Lexicon, Settings as LexiconSettings};
 pub use model::Scores;
 pub use pattern::Pattern;
 pub use rows::{Rows, Slot, grouped};

@@ -109,6 +109,7 @@ impl Scores {
                 text: row.completion.to_owned(),
                 reward: 0.0,
             }],
+            rendered: false,
         };
         let made = self.tokeniser.example(row.index as u64, &text);
         let (mut example, _) = made.map_err(|Fault { problem, remedy }| {

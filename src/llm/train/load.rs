@@ -88,15 +88,6 @@ impl<'a> Run<'a> {
         let start = role.decoder(folder, dtype, &device)?;
         let architecture = start.architecture();
         tokenizer.fits(architecture.vocabulary)?;
-        let mut source = Source::read(
-            file,
-            &settings.reading(),
-            Form::from(objective.registered()),
-            Arc::new(tokenizer),
-            architecture.context,
-            settings.rows(),
-        )?;
-        tell(&source.survey()?.to_string());
         let sources = Sources::open(settings, &objective, tokenizer, architecture.context, tell)?;
         let model = fingerprint(start.parameters())?;
         if let Some(checkpoint) = &checkpoint {

@@ -32,7 +32,8 @@ impl Sources {
         let tokenizer = Arc::new(tokenizer);
         let open = |file: &Path| {
             let form = Form::from(objective.registered());
-            Source::open(file, form, tokenizer.clone(), context, settings.rows())
+            let (reading, rows) = (settings.reading(), settings.rows());
+            Source::read(file, &reading, form, tokenizer.clone(), context, rows)
         };
         let mut data = open(file)?;
         tell(&data.survey()?.to_string());
