@@ -21,6 +21,8 @@ mod sim;
 mod solve;
 #[cfg(feature = "llm")]
 mod stop;
+#[cfg(feature = "llm")]
+mod study;
 mod target;
 #[cfg(feature = "llm")]
 mod train;
@@ -73,6 +75,9 @@ enum Command {
     /// Scores of completions: rules, reward models, any program; reports on reward models
     #[cfg(feature = "llm")]
     Score(Box<score::Args>),
+    /// Experiments with a language model, in minutes: objectives over β, offline, with one rule
+    #[cfg(feature = "llm")]
+    Study(study::Args),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -110,6 +115,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(&args),
         #[cfg(feature = "llm")]
         Command::Score(args) => score::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Study(args) => study::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

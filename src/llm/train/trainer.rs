@@ -7,6 +7,7 @@ use super::learner::{Learner, Model};
 use super::plan::Plan;
 use super::settings::Settings;
 use super::state::State;
+use crate::backend::nd::Var;
 use crate::bandit::population::Batch;
 use crate::error::{Error, Result};
 use crate::llm::batch::TextBatch;
@@ -17,6 +18,10 @@ use crate::llm::schedule::Schedule;
 use crate::llm::sequence::Sequence;
 use crate::llm::step::{self, Step};
 use crate::llm::tape::LeafGradients;
+use crate::loss::Inputs;
+
+/// The per-example loss of a user, `[B]`, on the host in f64.
+type OwnLoss<'a> = dyn Fn(&Inputs<Var>) -> Result<Var> + 'a;
 
 /// A run: networks, data, and how far it is.
 pub struct Trainer<'a> {
@@ -27,6 +32,8 @@ pub struct Trainer<'a> {
     pub(super) held_out: Option<Plan<'a>>,
     /// What else is evaluated.
     pub(super) evaluations: Vec<Box<dyn Evaluation + 'a>>,
+    /// What is minimised in the objective's place.
+    own: Option<Box<OwnLoss<'a>>>,
     reference: Reference,
     /// The policy, or the network of scores.
     pub policy: Learner,
@@ -83,6 +90,7 @@ impl<'a> Trainer<'a> {
             plan,
             held_out: None,
             evaluations: Vec::new(),
+            own: None,
             reference,
             policy: Learner::new(policy, settings, lr)?,
             value: value.transpose()?,
@@ -100,6 +108,14 @@ impl<'a> Trainer<'a> {
     ) -> Self {
         self.held_out = held_out;
         self.evaluations = evaluations;
+        self
+    }
+
+    /// The same, minimising another loss in the objective's place, on the inputs that the objective
+    /// is fed.
+    #[must_use]
+    pub fn minimising(mut self, loss: impl Fn(&Inputs<Var>) -> Result<Var> + 'a) -> Self {
+        self.own = Some(Box::new(loss));
         self
     }
 
@@ -170,10 +186,12 @@ impl<'a> Trainer<'a> {
             reduction: objective.reduction(),
             micro_batch: plan.micro_batch(),
         };
+        let own = self.own.as_deref();
+        let of = |inputs: &_| own.map_or_else(|| objective.loss(inputs), |own| own(inputs));
         let (mut loss, mut batch) = (0.0, Batch::default());
         for mut part in plan.parts(&text, &examples) {
             part.log_reference = self.log_reference(&part.sequences)?;
-            let outcome = step.evaluate(&part, |inputs| objective.loss(inputs))?;
+            let outcome = step.evaluate(&part, of)?;
             loss += outcome.loss;
             batch.append(outcome.batch);
         }
@@ -195,7 +213,8 @@ impl<'a> Trainer<'a> {
             reduction: objective.reduction(),
             micro_batch: self.plan.micro_batch(),
         };
-        let loss = |inputs: &_| objective.loss(inputs);
+        let own = self.own.as_deref();
+        let loss = |inputs: &_| own.map_or_else(|| objective.loss(inputs), |own| own(inputs));
         step.run(part, loss, &mut self.policy.gradients, of_value)
     }
 
