@@ -1,6 +1,8 @@
 //! The command line: one subcommand a file.
 
 mod claims;
+#[cfg(feature = "llm")]
+mod data;
 mod figure;
 mod input;
 #[cfg(feature = "llm")]
@@ -53,6 +55,9 @@ enum Command {
     /// Log-probabilities that a language model gives to completions
     #[cfg(feature = "llm")]
     Logprobs(logprobs::Args),
+    /// Data for training: what would be made of a file
+    #[cfg(feature = "llm")]
+    Data(Box<data::Args>),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -79,6 +84,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
         #[cfg(feature = "llm")]
         Command::Logprobs(args) => logprobs::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Data(args) => data::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

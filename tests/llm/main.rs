@@ -3,21 +3,26 @@
 mod boundary;
 #[path = "../common/cases.rs"]
 mod cases;
+mod chat;
+mod checks;
 mod configurations;
 mod data;
 mod families;
 mod faults;
 mod fixtures;
 mod folders;
+mod formats;
 mod language;
 mod logprobs;
 mod lora;
+mod mapping;
 mod micro_batches;
 mod ops;
 mod optimizer;
 mod order;
 mod parity;
 mod place;
+mod recipes;
 mod reference;
 mod resume;
 mod runs;

@@ -61,7 +61,7 @@ impl ChatTemplate {
         };
         let folder = tokenizer.folder();
         let (origin, source) = match named {
-            Some(named) => by_name(named)?,
+            Some(named) => by_name(named, tokenizer)?,
             None => of_folder(folder)?.ok_or_else(|| {
                 Error::invalid(
                     folder.display().to_string(),
@@ -124,20 +124,29 @@ fn fault(origin: &str, error: &minijinja::Error, remedy: &str) -> Error {
     Error::invalid(place, said(error), remedy)
 }
 
-fn by_name(named: &Path) -> Result<(String, String)> {
+fn by_name(named: &Path, tokenizer: &Tokenizer) -> Result<(String, String)> {
     let built_in = BUILT_IN.iter().find(|(name, _)| Path::new(name) == named);
     if let Some((name, source)) = built_in {
-        return Ok((format!("chat template {name}"), (*source).into()));
+        // A model's own template knows whether it has seen BOS before conversations.
+        let bos = match tokenizer.begins_with_bos() {
+            true => "{{ bos_token }}",
+            false => "",
+        };
+        return Ok((format!("chat template {name}"), format!("{bos}{source}")));
     }
+    file(named)
+}
+
+fn file(named: &Path) -> Result<(String, String)> {
     let source = fs::read_to_string(named).map_err(Error::io(named, "read"))?;
     Ok((named.display().to_string(), source))
 }
 
 /// The template of a folder, if it has one.
 fn of_folder(folder: &Path) -> Result<Option<(String, String)>> {
-    let file = folder.join("chat_template.jinja");
-    if file.exists() {
-        return by_name(&file).map(Some);
+    let own = folder.join("chat_template.jinja");
+    if own.exists() {
+        return file(&own).map(Some);
     }
     for name in ["tokenizer_config.json", "chat_template.json"] {
         let path = folder.join(name);

@@ -102,7 +102,7 @@ pub(super) fn known() -> impl Iterator<Item = &'static str> {
 }
 
 impl Form {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Kind(InputKind::LabelledPairs),
         Self::Kind(InputKind::ScoredPairs),
         Self::Kind(InputKind::Singles),

@@ -287,7 +287,7 @@ fn unlike(asked: &str, whole: &str, column: &str) -> String {
 }
 
 /// An error as what is wrong with a row.
-fn as_fault(error: Error) -> Fault {
+pub(super) fn as_fault(error: Error) -> Fault {
     match error {
         Error::Invalid {
             place,
