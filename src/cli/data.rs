@@ -175,11 +175,22 @@ fn lengths(check: &Check) -> Vec<Vec<String>> {
 /// A line for each thing that a person may want to know.
 fn notes(check: &Check) -> Vec<String> {
     let mut notes = Vec::new();
+    // Of one file, its name is said already.
+    let prefix = format!("{}:", check.data);
+    let short = |place: &str| -> String {
+        match place.strip_prefix(&prefix) {
+            Some(line) => format!("line {}", line.trim()),
+            None => place.into(),
+        }
+    };
     let mut note = |count: u64, what: &str, rows: &[String]| {
         if count > 0 {
             let first = match rows.is_empty() {
                 true => String::new(),
-                false => format!(" (first: {})", rows.join(", ")),
+                false => {
+                    let rows: Vec<String> = rows.iter().map(|row| short(row)).collect();
+                    format!(" (first: {})", rows.join(", "))
+                }
             };
             notes.push(format!("{count} {what}{first}"));
         }
@@ -205,7 +216,7 @@ fn notes(check: &Check) -> Vec<String> {
         &check.same_response_rows,
     );
     let twice: Vec<String> = (check.duplicates.first.iter())
-        .map(|[earlier, later]| format!("{later} as {earlier}"))
+        .map(|[earlier, later]| format!("{} as {}", short(later), short(earlier)))
         .collect();
     note(
         check.duplicates.rows,
@@ -264,11 +275,14 @@ fn shown(look: &Look) -> String {
     let mut text = format!("\n{}, as the model gets it:\n", look.place);
     for (index, seen) in look.responses.iter().enumerate() {
         let [given, predicted] = seen.tokens;
+        let number = match seen.reward {
+            Some(reward) => format!(", number {}", output::number(reward)),
+            None => String::new(),
+        };
         let _ = writeln!(
             text,
-            "\n`{}`, number {}: {given} tokens given, {predicted} in the loss",
-            seen.column,
-            output::number(seen.reward)
+            "\n`{}`{number}: {given} tokens given, {predicted} in the loss",
+            seen.column
         );
         // All responses have the same prompt.
         let prompt = match index {

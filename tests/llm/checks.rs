@@ -50,7 +50,7 @@ fn what_is_counted_is_what_is_there() {
     );
     let refusals = found["refusals"].to_string();
     assert!(
-        refusals.contains("rows.jsonl:5: prompt and completion have 73 tokens"),
+        refusals.contains("rows.jsonl:5: prompt and completion have 72 tokens"),
         "{refusals}"
     );
     assert!(

@@ -142,7 +142,7 @@ fn arrays_that_are_broken() {
     );
     says(
         read(b"[\n{\"a\": nope}]", None),
-        &["data.jsonl:1: element 1", "not JSON"],
+        &["data.jsonl:2: element 1", "not JSON"],
     );
     says(read(b"{}", Some(Format::Json)), &["no JSON array"]);
 }

@@ -224,7 +224,11 @@ fn trees_are_walked() {
         ])
     };
     let made = rows(&reading, std::slice::from_ref(&tree)).unwrap();
-    let row = |prompt: &str, completions: [&str; 2], ranks: [u64; 2]| json!({"prompt": prompt, "completions": completions, "ranks": ranks});
+    // A node's own `text` is a column that demonstrations are read from, and stays.
+    let row = |prompt: &str, completions: [&str; 2], ranks: [u64; 2]| {
+        let text = prompt.split('/').next_back();
+        json!({"prompt": prompt, "completions": completions, "ranks": ranks, "text": text})
+    };
     assert_eq!(
         made,
         [

@@ -52,13 +52,7 @@ impl ChatTemplate {
     /// # Errors
     /// No template; one that is no Jinja, with its line; a day that is none.
     pub fn load(tokenizer: &Tokenizer, named: Option<&Path>, day: Option<&str>) -> Result<Self> {
-        let day = match day {
-            None => None,
-            Some(text) => Some(Day::parse(text).ok_or_else(|| {
-                let problem = format!("it is `{text}`");
-                Error::invalid("chat_date", problem, "give a day as YYYY-MM-DD")
-            })?),
-        };
+        let day = day.map(parse_day).transpose()?;
         let folder = tokenizer.folder();
         let (origin, source) = match named {
             Some(named) => by_name(named, tokenizer)?,
@@ -113,6 +107,22 @@ impl ChatTemplate {
         let template = self.environment.get_template(NAME).map_err(failed)?;
         template.render(Value::from_pairs(context)).map_err(failed)
     }
+}
+
+/// A day, `YYYY-MM-DD`.
+fn parse_day(text: &str) -> Result<Day> {
+    Day::parse(text).ok_or_else(|| {
+        let problem = format!("it is `{text}`");
+        Error::invalid("chat_date", problem, "give a day as YYYY-MM-DD")
+    })
+}
+
+/// Refuses a day that is none.
+///
+/// # Errors
+/// A text that is no day of the calendar as `YYYY-MM-DD`.
+pub fn check_day(text: &str) -> Result<()> {
+    parse_day(text).map(|_| ())
 }
 
 /// `FILE:LINE: what the engine says`.

@@ -355,13 +355,9 @@ impl Checker {
             return Ok(None);
         };
         let example = made.cut.unwrap_or(made.full);
-        Look::of(
-            self.table.place(row)?,
-            &made.text,
-            &example,
-            &self.tokenizer,
-        )
-        .map(Some)
+        let numbered = form.has_rewards() || form == Form::Kind(InputKind::Lists);
+        let place = self.table.place(row)?;
+        Look::of(place, numbered, &made.text, &example, &self.tokenizer).map(Some)
     }
 }
 

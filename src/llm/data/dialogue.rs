@@ -8,7 +8,7 @@ use super::columns::{Completion, Row};
 use super::reading::Reading;
 use super::values::{Fault, Parsed, Said, Spoken, fault};
 use crate::error::{Error, Result};
-use crate::llm::chat::{ChatTemplate, Message};
+use crate::llm::chat::{ChatTemplate, Message, check_day};
 use crate::llm::tokenizer::Tokenizer;
 
 /// Renders conversations, and cuts texts where their prompt ends.
@@ -26,11 +26,14 @@ impl Dialogue {
     /// As `reading` says.
     ///
     /// # Errors
-    /// An empty separator; a template that was named and cannot be loaded.
+    /// An empty separator; a day that is none; a template that was named and cannot be loaded.
     pub fn new(tokenizer: Arc<Tokenizer>, reading: &Reading) -> Result<Self> {
         if reading.implicit_prompt.as_deref() == Some("") {
             let remedy = "give what a prompt ends with, such as \\n\\nAssistant:";
             return Err(Error::invalid("implicit_prompt", "it is empty", remedy));
+        }
+        if let Some(day) = &reading.chat_date {
+            check_day(day)?;
         }
         let dialogue = Self {
             tokenizer,
@@ -40,12 +43,8 @@ impl Dialogue {
             loaded: OnceLock::new(),
             used: AtomicBool::new(false),
         };
-        if dialogue.template.is_some() || dialogue.day.is_some() {
-            let template = dialogue.load();
-            // Without one, only a conversation misses it.
-            if dialogue.template.is_some() {
-                template?;
-            }
+        if dialogue.template.is_some() {
+            dialogue.load()?;
         }
         Ok(dialogue)
     }

@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
         let file = needed(
             &settings.data,
             "data",
-            "a file of examples, one JSON object a line",
+            "a file of examples; docs/data.md says which kinds there are",
         )?;
         let role = Role::of(&objective, settings);
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);

@@ -24,8 +24,8 @@ pub struct Look {
 pub struct Seen {
     /// Where it stood: `chosen`, `completions[1]`.
     pub column: String,
-    /// Its number: reward, label, or advantage in a list.
-    pub reward: f64,
+    /// Its number, if it has one: reward, label, or advantage in a list.
+    pub reward: Option<f64>,
     /// What the model is given: not in the loss.
     pub prompt: String,
     /// What is in the loss.
@@ -43,6 +43,7 @@ pub struct Seen {
 impl Look {
     pub(super) fn of(
         place: String,
+        numbered: bool,
         text: &Row,
         example: &Example,
         tokenizer: &Tokenizer,
@@ -64,7 +65,7 @@ impl Look {
             };
             responses.push(Seen {
                 column: said.column.clone(),
-                reward: response.reward,
+                reward: numbered.then_some(response.reward),
                 prompt,
                 completion,
                 tokens: [given.len(), predicted.len()],
