@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pistar::llm::chat::{ChatTemplate, Message};
+use pistar::llm::data::dialogue::Dialogue;
 use pistar::llm::data::{Form, Reading, Settings, Source};
 use pistar::llm::example::Example;
 use pistar::llm::tokenizer::Tokenizer;
@@ -391,4 +392,41 @@ fn text_is_split_after_the_last_separator_that_both_have() {
         &["column `prompt` is missing", "implicit_prompt"],
     );
     says(split(Some(""), "a", "b"), &["implicit_prompt", "empty"]);
+}
+
+#[test]
+fn a_prompt_alone_is_the_one_that_a_completion_follows() {
+    let folder = folder(None, "<|im_end|>");
+    let reading = Reading {
+        implicit_prompt: Some("A:".into()),
+        ..with(Path::new("chatml"))
+    };
+    let dialogue = Dialogue::new(tokenizer(&folder), &reading).unwrap();
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let ask = |row: Value| {
+        let row = dialogue.prompt(row.as_object().unwrap());
+        row.map(|row| (row.prompt.unwrap(), row.rendered))
+    };
+    let rendered = "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\n".to_string();
+    let (u, x, y) = (
+        turn("user", "u"),
+        turn("assistant", "x"),
+        turn("assistant", "y"),
+    );
+    for row in [
+        json!({"prompt": [u]}),
+        json!({"messages": [u, x]}),
+        json!({"conversations": [u]}),
+        json!({"chosen": [u, x], "rejected": [u, y]}),
+    ] {
+        assert_eq!(ask(row).unwrap(), (rendered.clone(), true));
+    }
+    assert_eq!(
+        ask(json!({"prompt": "text"})).unwrap(),
+        ("text".into(), false)
+    );
+    let pair = json!({"chosen": "Q A: x", "rejected": "Q A: y"});
+    assert_eq!(ask(pair).unwrap(), ("Q A:".into(), false));
+    let problem = ask(json!({"question": "q"})).unwrap_err().problem;
+    assert!(problem.contains("the row has `question`"), "{problem}");
 }

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, Value};
+
 use super::columns::{Completion, Row};
 use super::reading::Reading;
-use super::values::{Fault, Parsed, Said, Spoken, fault};
+use super::values::{Columns, Fault, Parsed, Said, Spoken, fault};
 use crate::error::{Error, Result};
 use crate::llm::chat::{ChatTemplate, Message, check_day};
 use crate::llm::tokenizer::Tokenizer;
+
+/// Columns that hold a whole conversation.
+const TURNS: &str = "messages|conversations";
 
 /// Renders conversations, and cuts texts where their prompt ends.
 pub struct Dialogue {
@@ -71,6 +76,42 @@ impl Dialogue {
         let template = self.loaded.get()?.as_ref().ok()?;
         let day = self.day.as_deref().unwrap_or_default();
         Some(format!("{day}\n{}", template.source()))
+    }
+
+    /// A row's prompt alone, as a model is asked it: `prompt`, `messages` up to the last turn that is
+    /// not the assistant's, or what `chosen` and `rejected` begin with. The row has no completions.
+    ///
+    /// # Errors
+    /// A row without a prompt, or one that cannot be rendered or found.
+    pub fn prompt(&self, columns: &Map<String, Value>) -> Parsed<Row> {
+        let columns = Columns(columns);
+        let has = |set: &[&'static str]| columns.missing(set).is_empty();
+        if has(&["prompt"]) {
+            let (_, prompt) = columns.said("prompt")?;
+            return self.prompted(prompt, Vec::new());
+        }
+        if has(&[TURNS]) {
+            let (name, said) = columns.said(TURNS)?;
+            let Said::Messages(mut messages) = said else {
+                return fault(format!("`{name}` is text"), "give messages");
+            };
+            while messages.last().is_some_and(Message::is_answer) {
+                messages.pop();
+            }
+            return self.render(&messages, Vec::new());
+        }
+        if has(&["chosen", "rejected"]) {
+            let (_, chosen) = columns.said("chosen")?;
+            let (_, rejected) = columns.said("rejected")?;
+            return self.implied([&chosen, &rejected], Vec::new());
+        }
+        fault(
+            format!(
+                "column `prompt` is missing; the row has {}",
+                columns.listed()
+            ),
+            "give it, or make it of others: --column prompt=EXPR",
+        )
     }
 
     /// A text without a prompt; of a conversation, its last turn.
