@@ -1,6 +1,8 @@
 //! The command line: one subcommand a file.
 
 mod claims;
+#[cfg(feature = "llm")]
+mod data;
 mod figure;
 #[cfg(feature = "llm")]
 mod generate;
@@ -78,6 +80,9 @@ enum Command {
     /// Experiments with a language model, in minutes: objectives over β, offline, with one rule
     #[cfg(feature = "llm")]
     Study(study::Args),
+    /// Data for training: what would be made of a file
+    #[cfg(feature = "llm")]
+    Data(Box<data::Args>),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -117,6 +122,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "llm")]
         Command::Study(args) => study::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Data(args) => data::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

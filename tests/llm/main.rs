@@ -1,8 +1,10 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
-mod boundary;
 #[path = "../common/cases.rs"]
+mod boundary;
 mod cases;
+mod chat;
+mod checks;
 mod compare;
 mod configurations;
 mod data;
@@ -12,17 +14,20 @@ mod families;
 mod faults;
 mod fixtures;
 mod folders;
+mod formats;
 mod generate;
 mod interrupt;
 mod language;
 mod logprobs;
 mod lora;
+mod mapping;
 mod micro_batches;
 mod ops;
 mod optimizer;
 mod order;
 mod parity;
 mod place;
+mod recipes;
 mod reference;
 mod resume;
 mod runs;

@@ -7,4 +7,4 @@ mod message;
 mod template;
 
 pub use message::Message;
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, check_day};

@@ -52,16 +52,10 @@ impl ChatTemplate {
     /// # Errors
     /// No template; one that is no Jinja, with its line; a day that is none.
     pub fn load(tokenizer: &Tokenizer, named: Option<&Path>, day: Option<&str>) -> Result<Self> {
-        let day = match day {
-            None => None,
-            Some(text) => Some(Day::parse(text).ok_or_else(|| {
-                let problem = format!("it is `{text}`");
-                Error::invalid("chat_date", problem, "give a day as YYYY-MM-DD")
-            })?),
-        };
+        let day = day.map(parse_day).transpose()?;
         let folder = tokenizer.folder();
         let (origin, source) = match named {
-            Some(named) => by_name(named)?,
+            Some(named) => by_name(named, tokenizer)?,
             None => of_folder(folder)?.ok_or_else(|| {
                 Error::invalid(
                     folder.display().to_string(),
@@ -115,6 +109,22 @@ impl ChatTemplate {
     }
 }
 
+/// A day, `YYYY-MM-DD`.
+fn parse_day(text: &str) -> Result<Day> {
+    Day::parse(text).ok_or_else(|| {
+        let problem = format!("it is `{text}`");
+        Error::invalid("chat_date", problem, "give a day as YYYY-MM-DD")
+    })
+}
+
+/// Refuses a day that is none.
+///
+/// # Errors
+/// A text that is no day of the calendar as `YYYY-MM-DD`.
+pub fn check_day(text: &str) -> Result<()> {
+    parse_day(text).map(|_| ())
+}
+
 /// `FILE:LINE: what the engine says`.
 fn fault(origin: &str, error: &minijinja::Error, remedy: &str) -> Error {
     let place = match error.line() {
@@ -124,20 +134,29 @@ fn fault(origin: &str, error: &minijinja::Error, remedy: &str) -> Error {
     Error::invalid(place, said(error), remedy)
 }
 
-fn by_name(named: &Path) -> Result<(String, String)> {
+fn by_name(named: &Path, tokenizer: &Tokenizer) -> Result<(String, String)> {
     let built_in = BUILT_IN.iter().find(|(name, _)| Path::new(name) == named);
     if let Some((name, source)) = built_in {
-        return Ok((format!("chat template {name}"), (*source).into()));
+        // A model's own template knows whether it has seen BOS before conversations.
+        let bos = match tokenizer.begins_with_bos() {
+            true => "{{ bos_token }}",
+            false => "",
+        };
+        return Ok((format!("chat template {name}"), format!("{bos}{source}")));
     }
+    file(named)
+}
+
+fn file(named: &Path) -> Result<(String, String)> {
     let source = fs::read_to_string(named).map_err(Error::io(named, "read"))?;
     Ok((named.display().to_string(), source))
 }
 
 /// The template of a folder, if it has one.
 fn of_folder(folder: &Path) -> Result<Option<(String, String)>> {
-    let file = folder.join("chat_template.jinja");
-    if file.exists() {
-        return by_name(&file).map(Some);
+    let own = folder.join("chat_template.jinja");
+    if own.exists() {
+        return file(&own).map(Some);
     }
     for name in ["tokenizer_config.json", "chat_template.json"] {
         let path = folder.join(name);

@@ -102,7 +102,7 @@ pub(super) fn known() -> impl Iterator<Item = &'static str> {
 }
 
 impl Form {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Kind(InputKind::LabelledPairs),
         Self::Kind(InputKind::ScoredPairs),
         Self::Kind(InputKind::Singles),
@@ -172,7 +172,11 @@ impl Form {
                 // Of a list or a demonstration the other one tells what is the prompt.
                 let (_, chosen) = columns.said("chosen")?;
                 let (_, rejected) = columns.said("rejected")?;
-                dialogue.implied([&chosen, &rejected], completions)
+                let made = dialogue.implied([&chosen, &rejected], completions);
+                made.map_err(|Fault { problem, remedy }| Fault {
+                    problem,
+                    remedy: format!("{remedy}; the row has {}", columns.listed()),
+                })
             }
             TURNS | SINGLE_TURNS | RATED_TURNS => dialogue.last_turn(completions),
             _ => {

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, Value};
+
 use super::columns::{Completion, Row};
 use super::reading::Reading;
-use super::values::{Fault, Parsed, Said, Spoken, fault};
+use super::values::{Columns, Fault, Parsed, Said, Spoken, fault};
 use crate::error::{Error, Result};
-use crate::llm::chat::{ChatTemplate, Message};
+use crate::llm::chat::{ChatTemplate, Message, check_day};
 use crate::llm::tokenizer::Tokenizer;
+
+/// Columns that hold a whole conversation.
+const TURNS: &str = "messages|conversations";
 
 /// Renders conversations, and cuts texts where their prompt ends.
 pub struct Dialogue {
@@ -26,11 +31,14 @@ impl Dialogue {
     /// As `reading` says.
     ///
     /// # Errors
-    /// An empty separator; a template that was named and cannot be loaded.
+    /// An empty separator; a day that is none; a template that was named and cannot be loaded.
     pub fn new(tokenizer: Arc<Tokenizer>, reading: &Reading) -> Result<Self> {
         if reading.implicit_prompt.as_deref() == Some("") {
             let remedy = "give what a prompt ends with, such as \\n\\nAssistant:";
             return Err(Error::invalid("implicit_prompt", "it is empty", remedy));
+        }
+        if let Some(day) = &reading.chat_date {
+            check_day(day)?;
         }
         let dialogue = Self {
             tokenizer,
@@ -40,12 +48,8 @@ impl Dialogue {
             loaded: OnceLock::new(),
             used: AtomicBool::new(false),
         };
-        if dialogue.template.is_some() || dialogue.day.is_some() {
-            let template = dialogue.load();
-            // Without one, only a conversation misses it.
-            if dialogue.template.is_some() {
-                template?;
-            }
+        if dialogue.template.is_some() {
+            dialogue.load()?;
         }
         Ok(dialogue)
     }
@@ -72,6 +76,42 @@ impl Dialogue {
         let template = self.loaded.get()?.as_ref().ok()?;
         let day = self.day.as_deref().unwrap_or_default();
         Some(format!("{day}\n{}", template.source()))
+    }
+
+    /// A row's prompt alone, as a model is asked it: `prompt`, `messages` up to the last turn that is
+    /// not the assistant's, or what `chosen` and `rejected` begin with. The row has no completions.
+    ///
+    /// # Errors
+    /// A row without a prompt, or one that cannot be rendered or found.
+    pub fn prompt(&self, columns: &Map<String, Value>) -> Parsed<Row> {
+        let columns = Columns(columns);
+        let has = |set: &[&'static str]| columns.missing(set).is_empty();
+        if has(&["prompt"]) {
+            let (_, prompt) = columns.said("prompt")?;
+            return self.prompted(prompt, Vec::new());
+        }
+        if has(&[TURNS]) {
+            let (name, said) = columns.said(TURNS)?;
+            let Said::Messages(mut messages) = said else {
+                return fault(format!("`{name}` is text"), "give messages");
+            };
+            while messages.last().is_some_and(Message::is_answer) {
+                messages.pop();
+            }
+            return self.render(&messages, Vec::new());
+        }
+        if has(&["chosen", "rejected"]) {
+            let (_, chosen) = columns.said("chosen")?;
+            let (_, rejected) = columns.said("rejected")?;
+            return self.implied([&chosen, &rejected], Vec::new());
+        }
+        fault(
+            format!(
+                "column `prompt` is missing; the row has {}",
+                columns.listed()
+            ),
+            "give it, or make it of others: --column prompt=EXPR",
+        )
     }
 
     /// A text without a prompt; of a conversation, its last turn.
@@ -287,7 +327,7 @@ fn unlike(asked: &str, whole: &str, column: &str) -> String {
 }
 
 /// An error as what is wrong with a row.
-fn as_fault(error: Error) -> Fault {
+pub(super) fn as_fault(error: Error) -> Fault {
     match error {
         Error::Invalid {
             place,

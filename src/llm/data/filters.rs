@@ -34,6 +34,7 @@ pub(super) fn add(language: &mut Environment<'static>) {
     language.add_filter("capture", capture);
     language.add_filter("mean", mean);
     language.add_filter("walk", walk);
+    language.add_filter("pieces", pieces);
     language.add_filter("fromjson", |text: String| {
         let parsed = serde_json::from_str(&text).map_err(|e| wrong(format!("no JSON: {e}")))?;
         Ok::<_, Error>(expression::value(&parsed))
@@ -90,6 +91,25 @@ fn mean(list: Value) -> Result<f64, Error> {
         0 => Err(wrong("an empty list has no mean")),
         _ => Ok(sum / count as f64),
     }
+}
+
+/// A text cut into pieces of at most so many characters each, at the ends of lines, else between
+/// words, else within one. Nothing is left out: the pieces make the text again.
+fn pieces(text: String, most: usize) -> Result<Vec<String>, Error> {
+    if most == 0 {
+        return Err(wrong("pieces of 0 characters are none"));
+    }
+    let (mut found, mut rest) = (Vec::new(), text.as_str());
+    while let Some((limit, _)) = rest.char_indices().nth(most) {
+        let here = &rest[..limit];
+        let end = (here.rfind('\n').or_else(|| here.rfind(' '))).map_or(limit, |at| at + 1);
+        found.push(rest[..end].to_string());
+        rest = &rest[end..];
+    }
+    if !rest.is_empty() {
+        found.push(rest.into());
+    }
+    Ok(found)
 }
 
 /// All nodes of a tree, or of a list of trees, each before its children, which it has in a list of

@@ -26,7 +26,12 @@ impl Format {
     /// line.
     pub(super) fn columns(self, bytes: &[u8]) -> Parsed<Map<String, Value>> {
         let bytes = match self {
-            Self::Jsonl | Self::Json => bytes.trim_ascii(),
+            Self::Jsonl => bytes.trim_ascii(),
+            // The comma before the next element.
+            Self::Json => {
+                let bytes = bytes.trim_ascii();
+                bytes.strip_suffix(b",").unwrap_or(bytes).trim_ascii()
+            }
             _ => bytes,
         };
         let text = std::str::from_utf8(bytes).or_else(|e| {

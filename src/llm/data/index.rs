@@ -27,8 +27,6 @@ pub(super) struct Index {
     pub hash: String,
     /// Whether row i is simply line i + 1.
     pub plain: bool,
-    /// Bytes after a row that belong to none: an array's commas.
-    between: u64,
 }
 
 /// Finds rows, fed with the file piece by piece.
@@ -107,14 +105,9 @@ impl Index {
         Ok(index)
     }
 
-    /// The bytes of a row.
+    /// The bytes of a row, and what lies between it and the next.
     pub fn range(&self, row: usize) -> Range<u64> {
-        let start = self.starts[row];
-        let end = match self.starts.get(row + 1) {
-            Some(next) => next - self.between,
-            None => self.end,
-        };
-        start..end.max(start)
+        self.starts[row]..self.starts.get(row + 1).copied().unwrap_or(self.end)
     }
 }
 

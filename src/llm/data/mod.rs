@@ -4,6 +4,7 @@
 //! files → rows → mapping → columns → dialogue → tokenise → Example      order: which make which batch
 //! ```
 
+pub mod check;
 pub mod columns;
 pub mod dialogue;
 pub(crate) mod expression;
@@ -13,6 +14,8 @@ pub mod format;
 mod index;
 mod mapping;
 pub mod order;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod paths;
 pub mod reading;
 pub mod report;

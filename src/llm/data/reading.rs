@@ -29,9 +29,9 @@ pub struct Reading {
     /// Rows for which the expression is false are left out
     #[arg(long, value_name = "EXPR", help_heading = "Data")]
     pub r#where: Option<String>,
-    /// Where chosen and rejected hold their prompt: it ends after the last of these that both begin
-    /// with
-    #[arg(long, value_name = "TEXT", help_heading = "Data")]
+    /// Where chosen and rejected hold their prompt: it ends after the last of these in what both
+    /// begin with, such as '\n\nAssistant:'
+    #[arg(long, value_name = "TEXT", value_parser = unescaped, help_heading = "Data")]
     pub implicit_prompt: Option<String>,
     /// What renders conversations: a Jinja file, or `chatml` or `turns` [default: the model's own]
     #[arg(long, value_name = "FILE|NAME", help_heading = "Data")]
@@ -49,6 +49,26 @@ fn assignment(text: &str) -> std::result::Result<(String, String), String> {
         }
         _ => Err("give NAME=EXPR, such as prompt=question".into()),
     }
+}
+
+/// A flag's text, in which `\n` is a line's end, `\t` a tab and `\\` a backslash.
+fn unescaped(text: &str) -> std::result::Result<String, String> {
+    let (mut found, mut rest) = (String::new(), text.chars());
+    while let Some(c) = rest.next() {
+        found.push(match c {
+            '\\' => match rest.next() {
+                Some('n') => '\n',
+                Some('t') => '\t',
+                Some('\\') => '\\',
+                other => {
+                    let other = other.map(String::from).unwrap_or_default();
+                    return Err(format!("\\{other} is none of \\n, \\t and \\\\"));
+                }
+            },
+            c => c,
+        });
+    }
+    Ok(found)
 }
 
 impl Reading {

@@ -118,11 +118,15 @@ impl Read for Hashing<'_> {
     }
 }
 
-/// The rows of a parquet file as JSON lines, and the hash of the file as it is.
+#[cfg(feature = "parquet")]
+pub(super) use super::parquet::unpack as parquet;
+
+/// Says that this build reads no parquet.
+#[cfg(not(feature = "parquet"))]
 pub(super) fn parquet(_: File, origin: &str, _: &ProgressBar) -> Result<(File, String)> {
     Err(Error::invalid(
         origin,
-        "it is a parquet file",
-        "rewrite it as JSON lines",
+        "it is a parquet file, and this build reads none",
+        "build with --features parquet, or rewrite it as JSON lines",
     ))
 }

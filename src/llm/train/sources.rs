@@ -26,7 +26,7 @@ impl Sources {
         tell: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         let Some(file) = &settings.data else {
-            let remedy = "give a file of examples, one JSON object a line";
+            let remedy = "give a file of examples; docs/data.md says which kinds there are";
             return Err(Error::invalid("data", "it is missing", remedy));
         };
         let tokenizer = Arc::new(tokenizer);

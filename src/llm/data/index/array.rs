@@ -76,7 +76,13 @@ impl Array {
                 return self.wrong(at, problem, "give a list of objects");
             }
             (State::Inside, byte) => {
-                self.filled = true;
+                if !self.filled {
+                    self.filled = true;
+                    // Its own line, not that of the comma before.
+                    if let Some(start) = self.starts.last_mut() {
+                        *start = at;
+                    }
+                }
                 match byte {
                     b'"' => self.text = true,
                     b'{' | b'[' => self.depth += 1,
@@ -115,7 +121,6 @@ impl Scan for Array {
             State::After => Ok(Index {
                 starts: self.starts,
                 end: self.end,
-                between: 1,
                 ..Index::default()
             }),
             _ => {

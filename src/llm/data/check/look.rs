@@ -1,0 +1,79 @@
+//! One row as the model gets it.
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::llm::data::columns::Row;
+use crate::llm::example::Example;
+use crate::llm::tokenizer::Tokenizer;
+
+/// Tokens on either side of the boundary that are shown.
+const NEAR: usize = 4;
+
+/// A row, its tokens back in text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Look {
+    /// `FILE:LINE`.
+    pub place: String,
+    /// Its responses, in the objective's order.
+    pub responses: Vec<Seen>,
+}
+
+/// A response with its prompt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Seen {
+    /// Where it stood: `chosen`, `completions[1]`.
+    pub column: String,
+    /// Its number, if it has one: reward, label, or advantage in a list.
+    pub reward: Option<f64>,
+    /// What the model is given: not in the loss.
+    pub prompt: String,
+    /// What is in the loss.
+    pub completion: String,
+    /// Tokens of both.
+    pub tokens: [usize; 2],
+    /// The last tokens of the prompt, as the vocabulary writes them.
+    pub before: Vec<String>,
+    /// The first that are in the loss.
+    pub after: Vec<String>,
+    /// The last one that is.
+    pub last: Option<String>,
+}
+
+impl Look {
+    pub(super) fn of(
+        place: String,
+        numbered: bool,
+        text: &Row,
+        example: &Example,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self> {
+        let mut responses = Vec::new();
+        for (said, response) in text.completions.iter().zip(&example.responses) {
+            let sequence = &response.sequence;
+            let (given, predicted) = (sequence.prompt(), sequence.completion());
+            let prompt = tokenizer.decode(given)?;
+            // Alone, some tokenizers take the space before it away.
+            let whole = tokenizer.decode(sequence.tokens())?;
+            let completion = match whole.strip_prefix(&prompt) {
+                Some(completion) => completion.into(),
+                None => tokenizer.decode(predicted)?,
+            };
+            let pieces = |tokens: &[u32]| -> Vec<String> {
+                let piece = |&token: &u32| tokenizer.piece(token).unwrap_or_default();
+                tokens.iter().map(piece).collect()
+            };
+            responses.push(Seen {
+                column: said.column.clone(),
+                reward: numbered.then_some(response.reward),
+                prompt,
+                completion,
+                tokens: [given.len(), predicted.len()],
+                before: pieces(&given[given.len().saturating_sub(NEAR)..]),
+                after: pieces(&predicted[..predicted.len().min(NEAR)]),
+                last: pieces(predicted).pop(),
+            });
+        }
+        Ok(Self { place, responses })
+    }
+}
