@@ -18,6 +18,7 @@ mod reproduce;
 mod rewards;
 #[cfg(feature = "llm")]
 mod runs;
+#[cfg(feature = "llm")]
 mod score;
 mod sim;
 mod solve;

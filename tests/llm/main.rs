@@ -1,7 +1,7 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
-#[path = "../common/cases.rs"]
 mod boundary;
+#[path = "../common/cases.rs"]
 mod cases;
 mod chat;
 mod checks;
