@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::whole;
 
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("text").required(true).args(["prompts", "prompt"])))]
 #[command(after_help = "\
 Example:
   pistar generate --model models/llama --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95
@@ -33,10 +34,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     /// Prompts: JSON lines with a column `prompt`
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// A prompt; may be repeated
-    #[arg(long, value_name = "TEXT", required_unless_present = "prompts")]
+    #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
     /// Where answers go; a file is there whole or not at all (`-` is standard output)
     #[arg(long, value_name = "FILE", default_value = "-")]

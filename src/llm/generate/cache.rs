@@ -15,10 +15,12 @@ struct Form {
     layers: usize,
     /// Numbers of a token's keys, and of its values, in a layer.
     width: usize,
+    /// Width of a head.
+    dim: usize,
 }
 
-/// The keys and values of a sequence, in tiles of 32 tokens: `[layers, 2, width, 32]` each, so that
-/// sums over tokens run over neighbours. A copy shares the tiles until one of the two writes to the
+/// The keys and values of a sequence, in tiles of 32 tokens: of each layer the keys `[width, 32]`, and
+/// the values `[heads, 32, D]`, so that either's products run over neighbours. A copy shares the tiles until one of the two writes to the
 /// last: samples of a prompt keep its tokens once.
 #[derive(Debug, Clone)]
 pub(super) struct Cache<T> {
@@ -34,6 +36,7 @@ impl<T: Float> Cache<T> {
             form: Form {
                 layers: a.layers,
                 width: a.kv_heads * a.head_dim,
+                dim: a.head_dim,
             },
             tiles: Vec::new(),
             length: 0,
@@ -63,26 +66,34 @@ impl<T: Float> Cache<T> {
         let form = self.form;
         let tile = Arc::make_mut(&mut self.tiles[position / TILE]);
         let lane = position % TILE;
-        for (part, numbers) in [key, value].into_iter().enumerate() {
-            let to = &mut tile[form.at(layer, part, 0)..][..form.width * TILE];
-            for (to, &x) in to.chunks_exact_mut(TILE).zip(numbers) {
-                to[lane] = x;
-            }
+        let keys = &mut tile[form.at(layer, 0, 0)..][..form.width * TILE];
+        for (to, &x) in keys.chunks_exact_mut(TILE).zip(key) {
+            to[lane] = x;
+        }
+        let values = &mut tile[form.at(layer, 1, 0)..][..form.width * TILE];
+        let heads = values.chunks_exact_mut(form.dim * TILE);
+        for (head, from) in heads.zip(value.chunks_exact(form.dim)) {
+            head[lane * form.dim..][..form.dim].copy_from_slice(from);
         }
     }
 
-    /// Keys (`part` 0) or values (1) of a head in a tile: `[D, 32]`.
+    /// The keys of a head in a tile: `[D, 32]`.
     #[inline(always)]
-    pub fn tile(
-        &self,
-        tile: usize,
-        layer: usize,
-        part: usize,
-        head: usize,
-        dim: usize,
-    ) -> &[[T; TILE]] {
-        let from = self.form.at(layer, part, head * dim);
-        self.tiles[tile][from..][..dim * TILE].as_chunks().0
+    pub fn keys(&self, tile: usize, layer: usize, head: usize) -> &[[T; TILE]] {
+        self.part(tile, layer, 0, head).as_chunks().0
+    }
+
+    /// The values of a head in a tile: `[32, D]`.
+    #[inline(always)]
+    pub fn values(&self, tile: usize, layer: usize, head: usize) -> &[T] {
+        self.part(tile, layer, 1, head)
+    }
+
+    #[inline(always)]
+    fn part(&self, tile: usize, layer: usize, part: usize, head: usize) -> &[T] {
+        let form = self.form;
+        let from = form.at(layer, part, head * form.dim);
+        &self.tiles[tile][from..][..form.dim * TILE]
     }
 }
 

@@ -123,9 +123,8 @@ pub fn add<T: Float>(sum: &mut [T], x: &[T]) {
     }
 }
 
-/// `f` of all lanes, halves with halves.
 #[inline(always)]
-pub fn fold<T: Float>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
+fn fold<T: Float>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {

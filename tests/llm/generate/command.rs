@@ -265,6 +265,10 @@ fn bad_requests_are_told_before_anything_is_done() {
         &["--prompt", &"b".repeat(31)],
         &["the prompt has 33 tokens"],
     );
+    let output = run(&place, &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("--prompts <FILE>|--prompt <TEXT>"), "{said}");
     let names: Vec<_> = fs::read_dir(&place)
         .unwrap()
         .map(|f| f.unwrap().file_name())
