@@ -18,6 +18,9 @@ fn half(values: &[f64]) -> Option<f64> {
     Some(t * spread.sd / (spread.count as f64).sqrt())
 }
 
+/// KL divergences, in nats, within which the fronts are compared.
+const BUDGETS: [f64; 3] = [5.0, 10.0, 20.0];
+
 /// Rewards and KL of one trial along training.
 type Path = Vec<(u64, f64, f64)>;
 
@@ -149,6 +152,30 @@ pub fn text(rows: &[Row], objectives: &[&str]) -> Result<String> {
             paired(other, &|p| end(p).2),
             false,
         );
+    }
+    // The fronts: what the sweep reaches within a KL, whatever β and step.
+    let reached = |name: &str, seed: u64, kl: f64| -> f64 {
+        let within =
+            |r: &&Row| r.part == "sweep" && r.objective == name && r.seed == seed && r.kl <= kl;
+        let rewards = rows.iter().filter(within).map(|r| r.reward);
+        rewards.fold(f64::MIN, f64::max)
+    };
+    let mut seeds: Vec<u64> = (rows.iter().filter(|r| r.part == "sweep"))
+        .map(|r| r.seed)
+        .collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    for &other in &objectives[1..] {
+        for kl in BUDGETS {
+            let gap = |&seed: &u64| reached(first, seed, kl) - reached(other, seed, kl);
+            claims.push(Claim {
+                words: format!(
+                    "{first} gets a higher reward than {other} within a KL of {kl}, over all β"
+                ),
+                differences: seeds.iter().map(gap).collect(),
+                above: true,
+            });
+        }
     }
     for &name in objectives {
         let ends = rates(rows, "sweep", name);
