@@ -26,7 +26,7 @@ pub enum Purpose {
     /// The resamples of a bootstrap.
     Bootstrap = 9,
     /// Which rows are held out for evaluation.
-    Split = 11,
+    Split = 10,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

@@ -271,7 +271,10 @@ fn what_cannot_be_evaluated_is_said_before_anything_is_written() {
         (&["--eval-data", "none.jsonl"], &["none.jsonl: cannot read"]),
         (
             &["--eval-every", "3"],
-            &["eval_every", "eval_data, eval_rows or eval_share"],
+            &[
+                "eval_every",
+                "eval_data, eval_rows, eval_share or eval_prompts",
+            ],
         ),
         (&["--keep-best", "eval_loss"], &["keep_best", "eval_data"]),
         (

@@ -39,3 +39,4 @@ mod texts;
 mod tokenizer;
 mod traces;
 mod train;
+mod written;

@@ -53,7 +53,9 @@ impl Better {
         let name = metric.rsplit(['/', '_']).next().unwrap_or(metric);
         match name {
             "loss" | "kl" => Some(Self::Min),
-            "accuracies" | "accuracy" | "margins" | "margin" | "reward" => Some(Self::Max),
+            "accuracies" | "accuracy" | "margins" | "margin" | "reward" | "scores" => {
+                Some(Self::Max)
+            }
             _ => None,
         }
     }

@@ -70,6 +70,9 @@ pub struct Manifest {
     /// SHA-256 of the data of the evaluation, if it has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_data: Option<String>,
+    /// SHA-256 of the prompts of the evaluation, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_prompts: Option<String>,
     /// Number of examples that are evaluated on, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_examples: Option<usize>,

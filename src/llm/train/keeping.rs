@@ -79,6 +79,7 @@ impl Trainer<'_> {
             metrics_bytes: folder.sync()?,
             data: folder.manifest().data.clone(),
             eval_data: folder.manifest().eval_data.clone(),
+            eval_prompts: folder.manifest().eval_prompts.clone(),
             model: folder.manifest().model.clone(),
             settings: self.settings.clone(),
         };

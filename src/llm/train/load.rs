@@ -6,8 +6,10 @@ use std::sync::atomic::AtomicBool;
 use super::choices::{ReferenceSource, ValueNetwork};
 use super::claim::Claimed;
 use super::course::Ended;
+use super::evaluation::Evaluation;
 use super::examples::Examples;
 use super::folder::{COMPLETE, Folder, MODEL, Manifest, RUNNING};
+use super::generation::Generation;
 use super::keeping::{VALUE, prune};
 use super::learner::Model;
 use super::networks::Role;
@@ -63,6 +65,7 @@ pub(super) struct Run<'a> {
     /// A reference that is another model.
     other: Option<Decoder>,
     cache: Option<Cache>,
+    generation: Option<Generation>,
     checkpoint: Option<Checkpoint>,
     /// SHA-256 of the model as given, and of the reference.
     model: String,
@@ -90,9 +93,12 @@ impl<'a> Run<'a> {
         tokenizer.fits(architecture.vocabulary)?;
         let sources = Sources::open(settings, &objective, tokenizer, architecture.context, tell)?;
         let model = fingerprint(start.parameters())?;
+        let generation = Generation::new(settings, &objective, folder, architecture.context)?;
         if let Some(checkpoint) = &checkpoint {
+            let prompts = generation.as_ref().map(Generation::hash);
             let saved = &checkpoint.saved;
-            saved.same(settings, sources.data.hash(), sources.eval_hash(), &model)?;
+            let evaluated = [sources.eval_hash(), prompts];
+            saved.same(settings, sources.data.hash(), evaluated, &model)?;
         }
         let other = match &settings.reference {
             ReferenceSource::Model(dir) if objective.reference() => {
@@ -132,7 +138,8 @@ impl<'a> Run<'a> {
         };
         let (policy, start) = made(role, start, at)?;
         let computed = cache.as_ref().is_some_and(|cache| !cache.is_empty());
-        let wanted = reference.is_some() && other.is_none() && !computed;
+        let live = generation.as_ref().is_some_and(Generation::wants_reference);
+        let wanted = reference.is_some() && other.is_none() && (!computed || live);
         let run = Self {
             settings,
             objective,
@@ -142,6 +149,7 @@ impl<'a> Run<'a> {
             value,
             other,
             cache,
+            generation,
             checkpoint,
             model,
             reference,
@@ -175,6 +183,7 @@ impl<'a> Run<'a> {
             data: sources.data.hash().into(),
             examples: trained.count(),
             eval_data: sources.eval_hash().map(Into::into),
+            eval_prompts: self.generation.as_ref().map(|g| g.hash().into()),
             eval_examples: held.as_ref().map(Rows::count),
             steps: plan.steps(),
             best: None,
@@ -221,11 +230,13 @@ impl<'a> Run<'a> {
         let Some(reference) = self.reference(&plans, stop)? else {
             return Ok(Some(done));
         };
+        let generation = self.generation.map(|g| Box::new(g) as Box<dyn Evaluation>);
+        let evaluations = generation.into_iter().collect();
         let policy = self.role.network(self.policy);
         tell(&trained(&*policy));
         let value = self.value.map(|decoder| Role::Value.network(decoder));
         let mut trainer = Trainer::new(settings, plan, policy, value, reference)?
-            .evaluating(held_out, Vec::new());
+            .evaluating(held_out, evaluations);
         if let Some(Checkpoint { dir, saved, .. }) = self.checkpoint {
             trainer.restore(&dir, saved.state)?;
         }
@@ -248,6 +259,16 @@ impl<'a> Run<'a> {
             0 => None,
             _ => Some(self.policy.base()?),
         };
+        if let Some(generation) = self.generation.as_mut().filter(|g| g.wants_reference()) {
+            // A model of its own: the one that is trained moves away from it.
+            let as_given = match (&self.other, &base, &self.start) {
+                (Some(other), _, _) => other.copy()?,
+                (None, Some(_), _) => self.policy.base()?,
+                (None, None, Some(start)) => start.copy()?,
+                (None, None, None) => self.policy.copy()?,
+            };
+            generation.reference = Some(as_given);
+        }
         let (start, other) = (self.start.take(), self.other.take());
         let Some(mut cache) = self.cache.take() else {
             let model = match base.or(start) {

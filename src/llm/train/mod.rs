@@ -12,6 +12,7 @@ mod events;
 mod examples;
 mod failure;
 mod folder;
+mod generation;
 mod keeping;
 mod learner;
 mod load;

@@ -2,6 +2,7 @@
 
 use super::choices::{ReferenceSource, ValueNetwork};
 use super::evaluation::{self, EVAL};
+use super::generation;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::objective::{Numbers, TextObjective};
@@ -62,7 +63,9 @@ impl Settings {
 
     /// Whether something is to be evaluated.
     pub fn evaluates(&self) -> bool {
-        self.eval_data.is_some() || self.eval_rows.is_some() || self.eval_share.is_some()
+        let split =
+            self.eval_data.is_some() || self.eval_rows.is_some() || self.eval_share.is_some();
+        split || self.eval_prompts.is_some()
     }
 
     fn check(&self, objective: &TextObjective) -> Result<()> {
@@ -140,12 +143,14 @@ impl Settings {
             return Err(Error::invalid("eval_rows", "it is 0", "give 1 or more"));
         }
         let none = !self.evaluates();
-        let remedy = "give eval_data, eval_rows or eval_share too, or leave it out";
+        let remedy = "give eval_data, eval_rows, eval_share or eval_prompts too, or leave it out";
         useless("eval_every", none && self.eval_every.is_some(), remedy)?;
         useless("eval_on_start", none && self.eval_on_start, remedy)?;
         useless("keep_best", none && self.keep_best.is_some(), remedy)?;
+        generation::check(self, objective)?;
         let chosen = self.eval_rows.is_some() || self.eval_share.is_some();
-        let remedy = "give eval_rows or eval_share too, or leave it out";
+        let chosen = chosen || self.eval_prompts.is_some();
+        let remedy = "give eval_rows, eval_share or eval_prompts too, or leave it out";
         useless("eval_seed", !chosen && self.eval_seed != 0, remedy)?;
         let Some(metric) = &self.keep_best else {
             let mode = self.keep_best_mode.is_some();
@@ -155,7 +160,12 @@ impl Settings {
                 "give keep_best too, or leave it out",
             );
         };
-        let known: Vec<String> = (evaluation::names(objective).into_iter())
+        let split = match splits.iter().any(|(_, given)| *given) {
+            true => evaluation::names(objective),
+            false => Vec::new(),
+        };
+        let known: Vec<String> = (split.into_iter())
+            .chain(generation::names(self, objective))
             .map(|name| format!("{EVAL}{name}"))
             .collect();
         if !known.contains(metric) {

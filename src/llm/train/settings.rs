@@ -237,7 +237,8 @@ pub struct Settings {
     #[arg(long, value_name = "SHARE", help_heading = "Evaluation")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_share: Option<f64>,
-    /// Key of the choice of these rows; apart from `seed`, so that runs of several seeds share it
+    /// Key of the choice of these rows, and of what is generated; apart from `seed`, so that runs of
+    /// several seeds share it
     #[arg(
         long,
         value_name = "SEED",
@@ -250,6 +251,37 @@ pub struct Settings {
     #[arg(long, value_name = "STEPS", help_heading = "Evaluation")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<u64>,
+    /// Prompts, one JSON object a line, that the policy completes at every evaluation
+    #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_prompts: Option<PathBuf>,
+    /// What scores the completions, as in `pistar score`: KIND:TEXT or FILE.toml; several are added
+    #[arg(long, value_name = "REWARD", help_heading = "Evaluation")]
+    pub eval_reward: Vec<String>,
+    /// Completions of each prompt
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 1,
+        help_heading = "Evaluation"
+    )]
+    pub eval_samples: usize,
+    /// Most tokens of a completion, EOS included
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        default_value_t = 128,
+        help_heading = "Evaluation"
+    )]
+    pub eval_max_new_tokens: usize,
+    /// Temperature that they are drawn at; 0 is greedy
+    #[arg(
+        long,
+        value_name = "TEMPERATURE",
+        default_value_t = 1.0,
+        help_heading = "Evaluation"
+    )]
+    pub eval_temperature: f64,
     /// Evaluate before the first step too
     #[arg(long, help_heading = "Evaluation")]
     pub eval_on_start: bool,

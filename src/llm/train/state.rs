@@ -46,6 +46,9 @@ pub struct Saved {
     /// SHA-256 of the data of the evaluation, if it has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_data: Option<String>,
+    /// SHA-256 of the prompts of the evaluation, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_prompts: Option<String>,
     /// SHA-256 of the weights that the run began with.
     pub model: String,
     /// The settings, resolved.
@@ -81,13 +84,14 @@ impl Saved {
         &self,
         settings: &Settings,
         data: &str,
-        eval_data: Option<&str>,
+        [eval_data, eval_prompts]: [Option<&str>; 2],
         model: &str,
     ) -> Result<()> {
         settings.same(&self.settings)?;
         for (place, old, new) in [
             ("data", Some(self.data.as_str()), Some(data)),
             ("eval_data", self.eval_data.as_deref(), eval_data),
+            ("eval_prompts", self.eval_prompts.as_deref(), eval_prompts),
             ("model", Some(self.model.as_str()), Some(model)),
         ] {
             if old != new {

@@ -1,0 +1,248 @@
+//! Evaluation by what the policy writes: rewards, and the distance from the reference.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::evaluation::Evaluation;
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::llm::data::file::{JsonLines, progress_bar};
+use crate::llm::decoder::Decoder;
+use crate::llm::generate::{Generated, Prompt, Sampling, completion_text, generate};
+use crate::llm::network::Reduction;
+use crate::llm::objective::TextObjective;
+use crate::llm::reward::{Resources, Row, Specification, Weighted};
+use crate::llm::sequence::Sequence;
+use crate::llm::step;
+use crate::llm::tokenizer::Tokenizer;
+
+/// Sequences that are generated at once.
+const BATCH: usize = 16;
+
+const SCORES: &str = "objective/scores";
+const KL: &str = "objective/kl";
+const ENTROPY: &str = "objective/entropy";
+const REGULARISED: &str = "objective/rlhf_reward";
+const LENGTH: &str = "completions/mean_length";
+const CUT: &str = "completions/clipped_ratio";
+
+/// Completions of the same prompts with the same random streams every time.
+pub(super) struct Generation {
+    tokenizer: Tokenizer,
+    prompts: Vec<Prompt>,
+    rows: Vec<Map<String, Value>>,
+    hash: String,
+    reward: Option<Weighted>,
+    sampling: Sampling,
+    seed: u64,
+    micro_batch: usize,
+    beta: f64,
+    names: Vec<String>,
+    /// What the policy is held against.
+    pub reference: Option<Decoder>,
+}
+
+impl Generation {
+    /// What the settings ask for, if they do; reads prompts and rewards.
+    pub fn new(
+        settings: &Settings,
+        objective: &TextObjective,
+        tokenizer: &Path,
+        context: usize,
+    ) -> Result<Option<Self>> {
+        let Some(file) = &settings.eval_prompts else {
+            return Ok(None);
+        };
+        let tokenizer = Tokenizer::load(tokenizer)?;
+        let prompts = Prompt::read(file, &tokenizer, context)?;
+        let lines = JsonLines::open(file)?;
+        let rows = (0..lines.len())
+            .map(|row| lines.row(row))
+            .collect::<Result<_>>()?;
+        let resources = Resources {
+            device: settings.device()?,
+            dtype: settings.dtype.dtype(),
+            batch_tokens: settings.micro_batch_tokens,
+            ..Resources::default()
+        };
+        let reward = match settings.eval_reward.as_slice() {
+            [] => None,
+            flags => Some(Specification::parse(flags)?.build(&resources)?),
+        };
+        Ok(Some(Self {
+            tokenizer,
+            prompts,
+            rows,
+            hash: lines.hash().into(),
+            reward,
+            sampling: sampling(settings),
+            seed: settings.eval_seed,
+            micro_batch: settings.micro_batch_tokens,
+            beta: objective.beta(),
+            names: names(settings, objective),
+            reference: None,
+        }))
+    }
+
+    /// SHA-256 of the file of prompts.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Whether a reference is needed.
+    pub fn wants_reference(&self) -> bool {
+        self.names.iter().any(|name| name == KL)
+    }
+
+    fn score(&mut self, found: &[Generated]) -> Result<Option<f64>> {
+        let Some(reward) = &mut self.reward else {
+            return Ok(None);
+        };
+        let samples = self.sampling.samples;
+        let text = |(i, one): (usize, &Generated)| {
+            let prompt = &self.prompts[i / samples].tokens;
+            completion_text(&self.tokenizer, prompt, &one.tokens, one.ended)
+        };
+        let texts: Vec<String> = (found.iter().enumerate().map(text)).collect::<Result<_>>()?;
+        let rows: Vec<Row> = (texts.iter().enumerate())
+            .map(|(i, completion)| Row {
+                prompt: &self.prompts[i / samples].text,
+                completion,
+                index: i / samples,
+                fields: &self.rows[i / samples],
+            })
+            .collect();
+        Ok(Some(mean(&reward.scored(&rows)?.total)))
+    }
+
+    /// The mean of `ln π/π_ref` over completions drawn from π: an estimate of KL(π‖π_ref), the
+    /// texts cut where they are cut.
+    fn kl(&self, found: &[Generated]) -> Result<Option<f64>> {
+        let Some(reference) = self.reference.as_ref().filter(|_| self.wants_reference()) else {
+            return Ok(None);
+        };
+        let mut sequences = Vec::with_capacity(found.len());
+        for (i, one) in found.iter().enumerate() {
+            let prompt = &self.prompts[i / self.sampling.samples].tokens;
+            sequences.push(Sequence::new(
+                [prompt, &one.tokens[..]].concat(),
+                prompt.len(),
+            )?);
+        }
+        let theirs = step::numbers(reference, Reduction::Sum, &sequences, self.micro_batch)?;
+        let ratios = found
+            .iter()
+            .zip(&theirs.sequences)
+            .map(|(one, log)| one.log_prob - log);
+        Ok(Some(mean(&ratios.collect::<Vec<_>>())))
+    }
+}
+
+impl Evaluation for Generation {
+    fn names(&self) -> Vec<String> {
+        self.names.clone()
+    }
+
+    fn run(&mut self, policy: &Decoder, _: u64) -> Result<Vec<(String, f64)>> {
+        let tokens: Vec<Vec<u32>> = self.prompts.iter().map(|p| p.tokens.clone()).collect();
+        let bar = progress_bar("generating", (tokens.len() * self.sampling.samples) as u64);
+        let ends = self.tokenizer.ends();
+        let found = generate(
+            policy,
+            ends,
+            &tokens,
+            &self.sampling,
+            self.seed,
+            BATCH,
+            |p| {
+                bar.set_position(p.done as u64);
+            },
+        )?;
+        bar.finish_and_clear();
+        let (scores, kl) = (self.score(&found)?, self.kl(&found)?);
+        let over = |of: &dyn Fn(&Generated) -> f64| mean(&found.iter().map(of).collect::<Vec<_>>());
+        let all = [
+            (SCORES, scores),
+            (KL, kl),
+            (ENTROPY, Some(over(&|one| one.entropy))),
+            (
+                REGULARISED,
+                scores.zip(kl).map(|(reward, kl)| reward - self.beta * kl),
+            ),
+            (LENGTH, Some(over(&|one| one.tokens.len() as f64))),
+            (CUT, Some(over(&|one| f64::from(!one.ended)))),
+        ];
+        let told = |(name, value): (&str, Option<f64>)| {
+            let asked = self.names.iter().any(|known| known == name);
+            value
+                .filter(|_| asked)
+                .map(|value| (name.to_string(), value))
+        };
+        Ok(all.into_iter().filter_map(told).collect())
+    }
+}
+
+/// The names that such an evaluation has by these settings, without `eval_`. Entropy and KL are
+/// those of the policy only where texts are drawn from it as it is.
+pub(super) fn names(settings: &Settings, objective: &TextObjective) -> Vec<String> {
+    if settings.eval_prompts.is_none() {
+        return Vec::new();
+    }
+    let reward = !settings.eval_reward.is_empty();
+    let plain = settings.eval_temperature == 1.0;
+    let kl = plain && objective.reference();
+    let all = [
+        (SCORES, reward),
+        (KL, kl),
+        (ENTROPY, plain),
+        (REGULARISED, reward && kl),
+        (LENGTH, true),
+        (CUT, true),
+    ];
+    let told = all.into_iter().filter(|(_, told)| *told);
+    told.map(|(name, _)| name.to_string()).collect()
+}
+
+/// How texts are drawn.
+pub(super) fn sampling(settings: &Settings) -> Sampling {
+    Sampling {
+        temperature: settings.eval_temperature,
+        max_new_tokens: settings.eval_max_new_tokens,
+        samples: settings.eval_samples,
+        ..Sampling::default()
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Refuses numbers and rewards that cannot be, before anything is read.
+pub(super) fn check(settings: &Settings, objective: &TextObjective) -> Result<()> {
+    let useless =
+        |place: &str, remedy: &str| Err(Error::invalid(place, "nothing has a use for it", remedy));
+    if settings.eval_prompts.is_none() {
+        return match settings.eval_reward.is_empty() {
+            true => Ok(()),
+            false => useless("eval_reward", "give eval_prompts too, or leave it out"),
+        };
+    }
+    if objective.scores() {
+        return useless(
+            "eval_prompts",
+            "what gives scores writes no text; leave it out",
+        );
+    }
+    if !settings.eval_reward.is_empty() {
+        Specification::parse(&settings.eval_reward).map_err(|e| e.in_file("eval_reward"))?;
+    }
+    sampling(settings).check().map_err(|e| match e {
+        Error::Invalid {
+            place,
+            problem,
+            remedy,
+        } => Error::invalid(format!("eval_{place}"), problem, remedy),
+        other => other,
+    })
+}
