@@ -179,10 +179,11 @@ fn figure(file: &Path, runs: &[Run], metric: &str, quiet: bool) -> anyhow::Resul
     crate::figures::runs::draw(metric, &curves, &stem)?;
     let stem = stem.display();
     let said = format!("figure: {stem}.svg and {stem}.png\n");
-    match quiet {
-        true => Ok(eprint!("{said}")),
-        false => output::print(&said),
+    if quiet {
+        eprint!("{said}");
+        return Ok(());
     }
+    output::print(&said)
 }
 
 #[cfg(not(feature = "plot"))]
