@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Args, Command};
 
 use super::settings::Settings;
+use crate::llm::data::Reading;
 
 const HEAD: &str = "\
 # Settings of `pistar train`
@@ -21,7 +22,7 @@ run's `config.toml`. A table `[sweep]` with lists of values, such as `beta = [0.
 
 /// `docs/config.md`.
 pub fn config_reference() -> String {
-    let command = Settings::augment_args(Command::new("train"));
+    let command = Reading::augment_args(Settings::augment_args(Command::new("train")));
     let mut headings: Vec<&str> = Vec::new();
     for arg in command.get_arguments() {
         let heading = heading(arg);
@@ -74,6 +75,8 @@ fn kind(arg: &Arg) -> String {
         "whole number".into()
     } else if id == TypeId::of::<PathBuf>() {
         "path".into()
+    } else if id == TypeId::of::<(String, String)>() {
+        return "table of text".into();
     } else {
         let possible = parser.possible_values().into_iter().flatten();
         let names: Vec<String> = possible.map(|v| format!("`{}`", v.get_name())).collect();
@@ -82,9 +85,9 @@ fn kind(arg: &Arg) -> String {
             names => names.join(", "),
         }
     };
-    match arg.get_value_delimiter() {
-        Some(_) => format!("list of {one}"),
-        None => one,
+    match arg.get_action() {
+        ArgAction::Append => format!("list of {one}"),
+        _ => one,
     }
 }
 

@@ -118,7 +118,10 @@ impl Sweep {
                 ("data", &resolved.data),
                 ("eval_data", &resolved.eval_data),
             ] {
-                if let Some(file) = file.as_ref().filter(|file| !file.exists()) {
+                // A pattern names files by itself.
+                let pattern = |file: &Path| file.to_string_lossy().contains('*');
+                let missing = |file: &&PathBuf| !file.exists() && !pattern(file);
+                if let Some(file) = file.as_ref().filter(missing) {
                     let place = format!("{place}: {}", file.display());
                     let missing = Error::invalid(place, "it is not there", "check the path");
                     return Err(named(missing));
