@@ -1,6 +1,8 @@
 //! The command line: one subcommand a file.
 
 mod claims;
+#[cfg(feature = "llm")]
+mod evaluate;
 mod figure;
 #[cfg(feature = "llm")]
 mod generate;
@@ -67,6 +69,9 @@ enum Command {
     /// Scores of completions: rules, reward models, any program; reports on reward models
     #[cfg(feature = "llm")]
     Score(Box<score::Args>),
+    /// A model's completions: reward, KL, entropy, length, win rates, with intervals
+    #[cfg(feature = "llm")]
+    Evaluate(Box<evaluate::Args>),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -97,6 +102,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(&args),
         #[cfg(feature = "llm")]
         Command::Score(args) => score::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }
