@@ -9,7 +9,7 @@ use anyhow::Context;
 use candle_core::DType;
 use pistar::Error;
 use pistar::llm::data::file::progress_bar;
-use pistar::llm::data::{Form, Settings, Source};
+use pistar::llm::data::{Form, Reading, Settings, Source};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::device::device;
 use pistar::llm::logprobs::log_probs;
@@ -29,9 +29,11 @@ pub struct Args {
     /// Folder of the model: config.json, safetensors, tokenizer.json
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows, JSON lines
+    /// Rows: JSON lines, a JSON array, parquet or text, gzip or not; or FOLDER/*.jsonl
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
     /// Where answers go; a file is there whole or not at all (`-` is standard output)
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: PathBuf,
@@ -80,8 +82,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let context = model.architecture().context;
     let tokenizer = Arc::new(tokenizer);
-    let mut source = Source::open(
+    let mut source = Source::read(
         &args.data,
+        &args.reading,
         Form::Demonstration,
         tokenizer,
         context,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use pistar::Error;
+use pistar::llm::data::Reading;
 use pistar::llm::objective::TextObjective;
 use pistar::llm::train::{CONFIG, Settings, train};
 
@@ -28,6 +29,8 @@ happened, to the last bit. docs/train.md says more."
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    reading: Reading,
     /// List the objectives
     #[arg(long)]
     list: bool,
@@ -50,12 +53,13 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
         let source = |m: &ArgMatches| m.value_source(name) == Some(ValueSource::CommandLine);
         matches.is_some_and(source)
     };
+    let flags = args.settings.clone().with_reading(args.reading.clone());
     let settings = match file(args) {
-        None => args.settings.clone(),
+        None => flags,
         Some(path) => {
             let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
             let origin = path.display().to_string();
-            args.settings.with_file(&text, &origin, given)?
+            flags.with_file(&text, &origin, given)?
         }
     };
     let dir = train(settings, &mut |line| eprintln!("{line}"))?;

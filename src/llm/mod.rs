@@ -6,6 +6,7 @@
 
 pub mod architecture;
 pub mod batch;
+pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

@@ -143,6 +143,16 @@ impl Tokenizer {
         self.inner.token_to_id(text)
     }
 
+    /// How a token is written, `▁a` or `<|im_end|>`.
+    pub fn piece(&self, token: u32) -> Option<String> {
+        self.inner.id_to_token(token)
+    }
+
+    /// The folder that it was read from.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
     /// Whether every token has a row in an embedding of that many. (An embedding may have more,
     /// many are rounded up.)
     ///

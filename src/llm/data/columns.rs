@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::values::{Columns, Fault, Parsed, fault, quoted};
+use super::dialogue::Dialogue;
+pub(super) use super::values::listed;
+use super::values::{Columns, Fault, Parsed, Spoken, fault, quoted};
 use crate::bandit::population::linear_advantage;
 use crate::loss::{InputKind, Objective};
 
@@ -49,12 +51,15 @@ pub struct Row {
     pub prompt: Option<String>,
     /// In the order of [`Example::responses`](crate::llm::example::Example::responses).
     pub completions: Vec<Completion>,
+    /// Whether a chat template wrote them: all special tokens are in the text then.
+    pub rendered: bool,
 }
 
 /// Columns that together make a row; `|` stands between names of the same.
 type Set = &'static [&'static str];
 
 const PAIR: Set = &["prompt", "chosen", "rejected"];
+const IMPLIED: Set = &["chosen", "rejected"];
 const SCORED: Set = &["prompt", "completions", "scores|rewards"];
 const SCORED_PAIR: Set = &[
     "prompt",
@@ -63,12 +68,38 @@ const SCORED_PAIR: Set = &[
     "chosen_score|score_chosen",
     "rejected_score|score_rejected",
 ];
+const SCORED_IMPLIED: Set = &[
+    "chosen",
+    "rejected",
+    "chosen_score|score_chosen",
+    "rejected_score|score_rejected",
+];
 const SINGLE: Set = &["prompt", "completion", "reward|score"];
+const SINGLE_TURNS: Set = &["messages|conversations", "reward|score"];
 const RATED: Set = &["prompt", "completion", "label"];
+const RATED_TURNS: Set = &["messages|conversations", "label"];
 const RANKED: Set = &["prompt", "completions", "ranks"];
 const COMPLETION: Set = &["prompt", "completion"];
 const CHOSEN: Set = &["prompt", "chosen"];
+const TURNS: Set = &["messages|conversations"];
 const TEXT: Set = &["text"];
+
+/// Names of all columns that something is read from.
+pub(super) fn known() -> impl Iterator<Item = &'static str> {
+    const ALL: [Set; 8] = [
+        PAIR,
+        SCORED_PAIR,
+        SCORED,
+        RANKED,
+        SINGLE,
+        RATED,
+        TURNS,
+        TEXT,
+    ];
+    let names = ALL.iter().flat_map(|set| set.iter());
+    let names = names.flat_map(|names| names.split('|'));
+    names.collect::<std::collections::BTreeSet<_>>().into_iter()
+}
 
 impl Form {
     const ALL: [Self; 7] = [
@@ -84,13 +115,13 @@ impl Form {
     /// What it can be read from; the first that a row has is taken.
     fn sets(self) -> &'static [Set] {
         match self {
-            Self::Kind(InputKind::LabelledPairs) => &[PAIR, SCORED],
-            Self::Kind(InputKind::ScoredPairs) => &[SCORED, SCORED_PAIR],
-            Self::Kind(InputKind::Singles) => &[SINGLE],
-            Self::Kind(InputKind::Rated) => &[RATED],
+            Self::Kind(InputKind::LabelledPairs) => &[PAIR, SCORED, IMPLIED],
+            Self::Kind(InputKind::ScoredPairs) => &[SCORED, SCORED_PAIR, SCORED_IMPLIED],
+            Self::Kind(InputKind::Singles) => &[SINGLE, SINGLE_TURNS],
+            Self::Kind(InputKind::Rated) => &[RATED, RATED_TURNS],
             Self::Kind(InputKind::Groups) => &[SCORED],
-            Self::Kind(InputKind::Lists) => &[RANKED, SCORED, PAIR],
-            Self::Demonstration => &[COMPLETION, CHOSEN, RANKED, SCORED, TEXT],
+            Self::Kind(InputKind::Lists) => &[RANKED, SCORED, PAIR, IMPLIED],
+            Self::Demonstration => &[COMPLETION, CHOSEN, RANKED, SCORED, TURNS, IMPLIED, TEXT],
         }
     }
 
@@ -110,12 +141,22 @@ impl Form {
             .collect()
     }
 
+    /// The forms that a row's columns can be read as.
+    pub fn possible(columns: &Map<String, Value>) -> Vec<Self> {
+        let columns = Columns(columns);
+        let has = |set: &Set| columns.missing(set).is_empty();
+        (Self::ALL.into_iter())
+            .filter(|form| form.sets().iter().any(has))
+            .collect()
+    }
+
     /// A row of it. Columns with no meaning here are ignored; `null` is a column that is missing.
     ///
     /// # Errors
     /// Missing columns (the message says what takes those that are there), values of another type,
-    /// lists of unlike or too few entries, ties where an order is needed.
-    pub fn read(self, columns: &Map<String, Value>) -> Parsed<Row> {
+    /// lists of unlike or too few entries, ties where an order is needed, conversations that the
+    /// template does not take.
+    pub fn read(self, columns: &Map<String, Value>, dialogue: &Dialogue) -> Parsed<Row> {
         let columns = Columns(columns);
         let Some(set) = self
             .sets()
@@ -124,17 +165,30 @@ impl Form {
         else {
             return Err(self.misses(&columns));
         };
-        let row = |completions| {
-            let prompt = columns.text("prompt")?;
-            Ok(Row {
-                prompt: Some(prompt),
-                completions,
-            })
-        };
-        let one = |name: &str, reward| -> Parsed<Completion> {
-            Ok(Completion {
+        let completions = self.completions(set, &columns)?;
+        match *set {
+            TEXT => dialogue.alone(completions),
+            IMPLIED | SCORED_IMPLIED => {
+                // Of a list or a demonstration the other one tells what is the prompt.
+                let (_, chosen) = columns.said("chosen")?;
+                let (_, rejected) = columns.said("rejected")?;
+                dialogue.implied([&chosen, &rejected], completions)
+            }
+            TURNS | SINGLE_TURNS | RATED_TURNS => dialogue.last_turn(completions),
+            _ => {
+                let (_, prompt) = columns.said("prompt")?;
+                dialogue.prompted(prompt, completions)
+            }
+        }
+    }
+
+    /// The row's completions, with what stands for their rewards.
+    fn completions(self, set: Set, columns: &Columns) -> Parsed<Vec<Spoken>> {
+        let one = |names: &str, reward| -> Parsed<Spoken> {
+            let (name, said) = columns.said(names)?;
+            Ok(Spoken {
                 column: name.into(),
-                text: columns.text(name)?,
+                said,
                 reward,
             })
         };
@@ -142,9 +196,13 @@ impl Form {
             RANKED => columns.ranked(),
             _ => columns.ascending("scores|rewards", 1.0),
         };
-        match (self, *set) {
-            (Self::Kind(InputKind::LabelledPairs), PAIR) => {
-                row(vec![one("chosen", 0.0)?, one("rejected", 0.0)?])
+        let turns = || match set {
+            SINGLE_TURNS | RATED_TURNS | TURNS => "messages|conversations",
+            _ => "completion",
+        };
+        match (self, set) {
+            (Self::Kind(InputKind::LabelledPairs), PAIR | IMPLIED) => {
+                Ok(vec![one("chosen", 0.0)?, one("rejected", 0.0)?])
             }
             (Self::Kind(InputKind::LabelledPairs), _) => {
                 let mut list = columns.ascending("scores|rewards", 1.0)?;
@@ -154,46 +212,42 @@ impl Form {
                 }
                 list.reverse();
                 list.iter_mut().for_each(|c| c.reward = 0.0);
-                row(list)
+                Ok(list)
             }
-            (Self::Kind(InputKind::ScoredPairs), SCORED_PAIR) => row(vec![
+            (Self::Kind(InputKind::ScoredPairs), SCORED_PAIR | SCORED_IMPLIED) => Ok(vec![
                 one("chosen", columns.number("chosen_score|score_chosen")?)?,
                 one("rejected", columns.number("rejected_score|score_rejected")?)?,
             ]),
             (Self::Kind(InputKind::ScoredPairs | InputKind::Groups), _) => {
-                row(columns.list("scores|rewards")?)
+                columns.list("scores|rewards")
             }
             (Self::Kind(InputKind::Singles), _) => {
-                row(vec![one("completion", columns.number("reward|score")?)?])
+                Ok(vec![one(turns(), columns.number("reward|score")?)?])
             }
-            (Self::Kind(InputKind::Rated), _) => {
-                row(vec![one("completion", columns.label("label")?)?])
-            }
+            (Self::Kind(InputKind::Rated), _) => Ok(vec![one(turns(), columns.label("label")?)?]),
             (Self::Kind(InputKind::Lists), set) => {
                 let mut list = match set {
-                    PAIR => vec![one("rejected", 0.0)?, one("chosen", 0.0)?],
+                    PAIR | IMPLIED => vec![one("rejected", 0.0)?, one("chosen", 0.0)?],
                     set => ranking(set)?,
                 };
                 let count = list.len();
                 for (index, completion) in list.iter_mut().enumerate() {
                     completion.reward = linear_advantage(index + 1, count);
                 }
-                row(list)
+                Ok(list)
             }
-            (Self::Demonstration, COMPLETION) => row(vec![one("completion", 0.0)?]),
-            (Self::Demonstration, CHOSEN) => row(vec![one("chosen", 0.0)?]),
-            (Self::Demonstration, TEXT) => Ok(Row {
-                prompt: None,
-                completions: vec![one("text", 0.0)?],
-            }),
+            (Self::Demonstration, COMPLETION | TURNS) => Ok(vec![one(turns(), 0.0)?]),
+            (Self::Demonstration, CHOSEN | IMPLIED) => Ok(vec![one("chosen", 0.0)?]),
+            (Self::Demonstration, TEXT) => Ok(vec![one("text", 0.0)?]),
             (Self::Demonstration, set) => {
                 let best = ranking(set)?.pop().into_iter();
-                row(best.map(|c| Completion { reward: 0.0, ..c }).collect())
+                Ok(best.map(|c| Spoken { reward: 0.0, ..c }).collect())
             }
         }
     }
 
-    /// Says what is missing, what is taken, and what would take the columns that are there.
+    /// Says what is missing, what is there, what is taken, and what would take the columns that are
+    /// there.
     fn misses(self, columns: &Columns) -> Fault {
         let nearest = (self.sets().iter())
             .map(|set| columns.missing(set))
@@ -204,19 +258,19 @@ impl Form {
             1 => format!("column {named} is missing"),
             _ => format!("columns {named} are missing"),
         };
-        let others: Vec<String> = (Self::ALL.into_iter())
-            .filter(|form| {
-                form.sets()
-                    .iter()
-                    .any(|set| columns.missing(set).is_empty())
-            })
+        let others: Vec<String> = (Self::possible(columns.0).into_iter())
             .map(|form| format!("{} ({})", form.name(), form.objectives().join(", ")))
             .collect();
+        problem += &format!("; the row has {}", columns.listed());
         if !others.is_empty() {
-            problem += &format!("; the row's columns make {}", others.join(", "));
+            problem += &format!(", which make {}", others.join(", "));
         }
         let sets: Vec<String> = self.sets().iter().map(|set| quoted(set, ", ")).collect();
-        let remedy = format!("{} are read from {}", self.name(), sets.join(", or "));
+        let remedy = format!(
+            "{} are read from {}; --column NAME=EXPR makes one of others",
+            self.name(),
+            sets.join(", or ")
+        );
         Fault { problem, remedy }
     }
 }

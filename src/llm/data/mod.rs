@@ -1,19 +1,31 @@
-//! Text data: JSON lines to examples in tokens.
+//! Text data: files to examples in tokens.
 //!
 //! ```text
-//! file → columns → tokenise → Example      order: which rows make which batch
+//! files → rows → mapping → columns → dialogue → tokenise → Example      order: which make which batch
 //! ```
 
 pub mod columns;
+pub mod dialogue;
+pub(crate) mod expression;
 pub mod file;
+mod filters;
+pub mod format;
+mod index;
+mod mapping;
 pub mod order;
+mod paths;
+pub mod reading;
 pub mod report;
 pub mod source;
+mod spool;
+pub mod table;
 pub mod tokenise;
 pub mod values;
 
 pub use columns::Form;
+pub use format::Format;
 pub use order::{Batches, Ordering};
+pub use reading::Reading;
 pub use report::Report;
 pub use source::Source;
 pub use tokenise::Settings;

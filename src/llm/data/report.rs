@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::file::JsonLines;
+use super::table::Table;
 use super::tokenise::Notes;
 use crate::error::Result;
 use crate::llm::example::Example;
@@ -31,6 +31,8 @@ pub struct Report {
     pub apart: u64,
     /// Lines of the first such rows.
     pub apart_lines: Vec<u64>,
+    /// Rows that `where` left out.
+    pub left_out: u64,
 }
 
 impl Report {
@@ -52,7 +54,7 @@ impl Report {
     }
 
     /// Makes line numbers of the noted rows.
-    pub(super) fn locate(&mut self, file: &JsonLines) -> Result<()> {
+    pub(super) fn locate(&mut self, file: &Table) -> Result<()> {
         for row in &mut self.apart_lines {
             *row = file.line(*row as usize)?;
         }
@@ -72,6 +74,9 @@ impl Report {
     /// A line for each thing that was done to rows.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if self.left_out > 0 {
+            notes.push(format!("{} rows were left out by `where`", self.left_out));
+        }
         if self.prompts_cut > 0 {
             notes.push(format!("{} prompts lost their beginning", self.prompts_cut));
         }

@@ -4,11 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::columns::Form;
-use super::file::{JsonLines, progress_bar};
+use super::dialogue::Dialogue;
+use super::file::progress_bar;
+use super::index::hex;
 use super::order::{Batches, Ordering};
+use super::reading::Reading;
 use super::report::Report;
+use super::table::Table;
 use super::tokenise::{Notes, Settings, Tokeniser};
 use super::values::Fault;
 use crate::error::Result;
@@ -18,20 +23,22 @@ use crate::llm::tokenizer::Tokenizer;
 /// Rows that are read at once when all are.
 const CHUNK: usize = 1024;
 
-/// The examples of a file.
+/// The examples of a file, or of several.
 pub struct Source {
-    file: JsonLines,
+    file: Table,
     form: Form,
+    dialogue: Dialogue,
+    hash: String,
     tokeniser: Tokeniser,
     surveyed: Option<(Report, Vec<u32>)>,
 }
 
 impl Source {
-    /// Opens a file of JSON lines for a model that takes `context` tokens. Rows are read when they
-    /// are asked for: [`survey`](Self::survey) finds what is wrong before that.
+    /// Opens a file for a model that takes `context` tokens, its columns as they are. Rows are read
+    /// when they are asked for: [`survey`](Self::survey) finds what is wrong before that.
     ///
     /// # Errors
-    /// Those of [`JsonLines::open`] and of [`Tokeniser::new`].
+    /// Those of [`Table::open`] and of [`Tokeniser::new`].
     pub fn open(
         path: &Path,
         form: impl Into<Form>,
@@ -39,10 +46,37 @@ impl Source {
         context: usize,
         settings: Settings,
     ) -> Result<Self> {
+        Self::read(
+            path,
+            &Reading::default(),
+            form,
+            tokenizer,
+            context,
+            settings,
+        )
+    }
+
+    /// [`open`](Self::open), with rows that are made as `reading` says.
+    ///
+    /// # Errors
+    /// Those of [`Table::read`], of [`Dialogue::new`] and of [`Tokeniser::new`].
+    pub fn read(
+        path: &Path,
+        reading: &Reading,
+        form: impl Into<Form>,
+        tokenizer: Arc<Tokenizer>,
+        context: usize,
+        settings: Settings,
+    ) -> Result<Self> {
+        let tokeniser = Tokeniser::new(tokenizer.clone(), context, settings)?;
+        let dialogue = Dialogue::new(tokenizer, reading)?;
+        let file = Table::read(path, reading)?;
         Ok(Self {
-            tokeniser: Tokeniser::new(tokenizer, context, settings)?,
-            file: JsonLines::open(path)?,
+            tokeniser,
+            hash: file.hash().into(),
+            file,
             form: form.into(),
+            dialogue,
             surveyed: None,
         })
     }
@@ -53,13 +87,14 @@ impl Source {
         self.file.len()
     }
 
-    /// SHA-256 of the file.
+    /// SHA-256 of the [file](Table::hash); once a [`survey`](Self::survey) has met conversations, of
+    /// the file and the chat template.
     pub fn hash(&self) -> &str {
-        self.file.hash()
+        &self.hash
     }
 
-    /// The file.
-    pub fn file(&self) -> &JsonLines {
+    /// The rows before they are examples.
+    pub fn file(&self) -> &Table {
         &self.file
     }
 
@@ -84,9 +119,9 @@ impl Source {
 
     fn noted(&self, row: usize) -> Result<(Example, Notes)> {
         let columns = self.file.row(row)?;
-        let made =
-            (self.form.read(&columns)).and_then(|text| self.tokeniser.example(row as u64, &text));
-        made.map_err(|Fault { problem, remedy }| self.file.fault(row, problem, remedy))
+        let text = self.form.read(&columns, &self.dialogue);
+        (text.and_then(|text| self.tokeniser.example(row as u64, &text)))
+            .map_err(|Fault { problem, remedy }| self.file.fault(row, problem, remedy))
     }
 
     /// Reads every row once, in parallel: what is wrong shows before training begins. Keeps the
@@ -109,6 +144,13 @@ impl Source {
         }
         bar.finish_and_clear();
         report.locate(&self.file)?;
+        report.left_out = self.file.left_out();
+        if let Some(template) = self.dialogue.fingerprint() {
+            self.hash = hex(Sha256::new_with_prefix(format!(
+                "{}\n{template}",
+                self.file.hash()
+            )));
+        }
         Ok(&self.surveyed.insert((report, lengths)).0)
     }
 

@@ -113,6 +113,10 @@ impl Tokeniser {
         for completion in &text.completions {
             let tokens = self.completion(text, &prompt, completion, &mut notes)?;
             let sequence = match text.prompt {
+                // A template wrote all that the model is to see.
+                Some(_) if text.rendered && !prompt.is_empty() => {
+                    self.join(prompt.clone(), tokens, &mut notes)?
+                }
                 Some(_) => self.join(self.begin(&prompt)?, tokens, &mut notes)?,
                 None => self.alone(tokens, &mut notes)?,
             };
@@ -151,7 +155,10 @@ impl Tokeniser {
                 self.apart(&completion.text)?
             }
         };
-        let ended = tokens.last() == Some(&self.eos);
+        let ended = match text.rendered {
+            true => self.end(&mut tokens)?,
+            false => tokens.last() == Some(&self.eos),
+        };
         if tokens.len() == usize::from(ended) && !self.settings.allow_empty {
             return fault(
                 format!(
@@ -165,6 +172,22 @@ impl Tokeniser {
             tokens.push(self.eos);
         }
         Ok(tokens)
+    }
+
+    /// Whether a rendered completion ends with an end token. A line's end that the template puts
+    /// after it goes: it is no part of what the model says, which stops there.
+    fn end(&self, tokens: &mut Vec<u32>) -> Parsed<bool> {
+        let ends = self.tokenizer.ends();
+        let Some(last) = tokens.iter().rposition(|token| ends.contains(token)) else {
+            return Ok(false);
+        };
+        let failed = |e: Error| fault(e.to_string(), "check tokenizer.json");
+        let rest = self.tokenizer.decode(&tokens[last + 1..]).or_else(failed)?;
+        let ended = rest.trim().is_empty();
+        if ended {
+            tokens.truncate(last + 1);
+        }
+        Ok(ended)
     }
 
     /// A completion's tokens without its prompt.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::columns::Completion;
+use crate::llm::chat::Message;
 
 /// What is wrong with a row, and what would be right.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub(super) fn fault<T>(problem: impl Into<String>, remedy: impl Into<String>) ->
     })
 }
 
-/// `a`, `b` or `c`.
+/// `a` and `b`; `a` or `b` for names of the same.
 pub(super) fn quoted(names: &[&str], between: &str) -> String {
     let each = names
         .iter()
@@ -64,13 +64,19 @@ impl Columns<'_> {
         }
     }
 
-    /// A string.
-    pub fn text(&self, name: &str) -> Parsed<String> {
-        let (name, value) = self.get(name)?;
-        string(name, value)
+    /// A string, or a conversation.
+    pub fn said<'n>(&self, names: &'n str) -> Parsed<(&'n str, Said)> {
+        let (name, value) = self.get(names)?;
+        Ok((name, said(name, value)?))
     }
 
-    /// A finite number.
+    /// Names of all columns that are there.
+    pub fn listed(&self) -> String {
+        let there = self.0.iter().filter(|(_, value)| !value.is_null());
+        listed(there.map(|(name, _)| name.as_str()))
+    }
+
+    /// A finite number; `true` is 1 and `false` 0.
     pub fn number(&self, names: &str) -> Parsed<f64> {
         let (name, value) = self.get(names)?;
         number(name, value)
@@ -90,7 +96,7 @@ impl Columns<'_> {
     }
 
     /// `completions` with their numbers, two or more.
-    pub fn list(&self, names: &str) -> Parsed<Vec<Completion>> {
+    pub fn list(&self, names: &str) -> Parsed<Vec<Spoken>> {
         let (texts, completions) = entries(self.get("completions")?)?;
         let (name, numbers) = entries(self.get(names)?)?;
         if completions.len() != numbers.len() {
@@ -110,8 +116,8 @@ impl Columns<'_> {
         (completions.iter().zip(numbers).enumerate())
             .map(|(i, (text, reward))| {
                 let column = format!("{texts}[{i}]");
-                Ok(Completion {
-                    text: string(&column, text)?,
+                Ok(Spoken {
+                    said: said(&column, text)?,
                     column,
                     reward: number(&format!("{name}[{i}]"), reward)?,
                 })
@@ -120,7 +126,7 @@ impl Columns<'_> {
     }
 
     /// `completions` in increasing order of their numbers times `sign`; ties are refused.
-    pub fn ascending(&self, names: &str, sign: f64) -> Parsed<Vec<Completion>> {
+    pub fn ascending(&self, names: &str, sign: f64) -> Parsed<Vec<Spoken>> {
         let mut list = self.list(names)?;
         list.sort_by(|a, b| (sign * a.reward).total_cmp(&(sign * b.reward)));
         if let Some(tie) = list.windows(2).find(|w| w[0].reward == w[1].reward) {
@@ -134,7 +140,7 @@ impl Columns<'_> {
     }
 
     /// `completions` from worst to best by their `ranks`, 0 or 1 for the best.
-    pub fn ranked(&self) -> Parsed<Vec<Completion>> {
+    pub fn ranked(&self) -> Parsed<Vec<Spoken>> {
         let list = self.ascending("ranks", -1.0)?;
         let best = list.last().map_or(0.0, |c| c.reward);
         if list.iter().any(|c| c.reward.fract() != 0.0) || !(best == 0.0 || best == 1.0) {
@@ -159,18 +165,50 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn string(name: &str, value: &Value) -> Parsed<String> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Array(_) | Value::Object(_) => fault(
-            format!("`{name}` is {}", kind(value)),
-            "give a string; conversations are not read yet",
-        ),
-        _ => fault(format!("`{name}` is {}", kind(value)), "give a string"),
+/// Text as it is, or messages of a conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Said {
+    Text(String),
+    Messages(Vec<Message>),
+}
+
+/// A completion before conversations are rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Spoken {
+    pub column: String,
+    pub said: Said,
+    pub reward: f64,
+}
+
+fn said(name: &str, value: &Value) -> Parsed<Said> {
+    let messages = match value {
+        Value::String(text) => return Ok(Said::Text(text.clone())),
+        Value::Array(list) => list.iter().map(Message::parse).collect(),
+        Value::Object(_) => Message::parse(value).map(|message| vec![message]),
+        _ => return fault(format!("`{name}` is {}", kind(value)), "give a string"),
+    };
+    messages.map(Said::Messages).or_else(|problem| {
+        fault(
+            format!("`{name}` is {}: {problem}", kind(value)),
+            "give a string, or a conversation: [{\"role\": \"user\", \"content\": …}, …]",
+        )
+    })
+}
+
+/// Names of a row's columns, the first of many.
+pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match names.len() {
+        0 => "no columns".into(),
+        count if count > 20 => format!("{}, … ({count} in all)", quoted(&names[..20], ", ")),
+        _ => quoted(&names, ", "),
     }
 }
 
 fn number(name: &str, value: &Value) -> Parsed<f64> {
+    if let Value::Bool(truth) = value {
+        return Ok(f64::from(u8::from(*truth)));
+    }
     match value.as_f64() {
         Some(number) if number.is_finite() => Ok(number),
         _ => fault(

@@ -94,8 +94,9 @@ impl<'a> Run<'a> {
         let start = role.decoder(folder, dtype, &device)?;
         let architecture = start.architecture();
         tokenizer.fits(architecture.vocabulary)?;
-        let mut source = Source::open(
+        let mut source = Source::read(
             file,
+            &settings.reading(),
             Form::from(objective.registered()),
             Arc::new(tokenizer),
             architecture.context,

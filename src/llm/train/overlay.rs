@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use toml::Value;
+
 use super::settings::Settings;
 use crate::error::{Error, Result};
 
@@ -35,8 +37,17 @@ impl Settings {
         let file: toml::Table = toml::from_str(text).map_err(|e| failed(&e))?;
         let mut all = toml::Table::try_from(self).map_err(|e| failed(&e))?;
         for (name, value) in file {
-            if !keep(&name) {
-                all.insert(name, value);
+            match (value, all.get_mut(&name)) {
+                // Of a table, entry by entry.
+                (Value::Table(old), Some(Value::Table(new))) => {
+                    for (name, value) in old {
+                        new.entry(name).or_insert(value);
+                    }
+                }
+                (value, _) if !keep(&name) => {
+                    all.insert(name, value);
+                }
+                _ => {}
             }
         }
         let merged: Self = all.try_into().map_err(|e| failed(&e))?;

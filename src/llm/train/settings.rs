@@ -1,5 +1,6 @@
 //! What a run depends on.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use candle_core::Device;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::{Precision, ReferenceSource, ValueNetwork};
 use crate::error::Result;
-use crate::llm::data;
+use crate::llm::data::{self, Reading};
 use crate::llm::device::device;
 use crate::llm::objective::TokenReduction;
 use crate::llm::optimizer::Config;
@@ -25,7 +26,7 @@ pub struct Settings {
     #[arg(long, value_name = "DIR", help_heading = "Input and output")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
-    /// Examples, one JSON object a line
+    /// Examples: JSON lines, a JSON array, parquet or text, gzip or not; or FOLDER/*.jsonl
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -255,6 +256,37 @@ pub struct Settings {
         help_heading = "Records"
     )]
     pub keep: usize,
+
+    // How data become rows: the flags of these fields are those of `data::Reading`.
+    /// What the file is.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<data::Format>,
+    /// An expression: of each entry of its list one row is made.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<String>,
+    /// An expression: rows for which it is false are left out.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#where: Option<String>,
+    /// Where `chosen` and `rejected` hold their prompt.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub implicit_prompt: Option<String>,
+    /// What renders conversations, if not the model's own template.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<PathBuf>,
+    /// The day that a template is told.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_date: Option<String>,
+    // A table comes after all fields.
+    /// Columns by expressions over the file's.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
 }
 
 /// The defaults of the flags.
@@ -277,6 +309,34 @@ impl Settings {
             max_prompt_length: self.max_prompt_length,
             allow_empty: self.allow_empty,
             strict_boundaries: self.strict_boundaries,
+        }
+    }
+
+    /// How data become rows.
+    pub fn reading(&self) -> Reading {
+        Reading {
+            format: self.format,
+            columns: self.columns.clone().into_iter().collect(),
+            rows: self.rows.clone(),
+            r#where: self.r#where.clone(),
+            implicit_prompt: self.implicit_prompt.clone(),
+            chat_template: self.chat_template.clone(),
+            chat_date: self.chat_date.clone(),
+        }
+    }
+
+    /// With data that become rows in that way.
+    #[must_use]
+    pub fn with_reading(self, reading: Reading) -> Self {
+        Self {
+            format: reading.format,
+            columns: reading.columns.into_iter().collect(),
+            rows: reading.rows,
+            r#where: reading.r#where,
+            implicit_prompt: reading.implicit_prompt,
+            chat_template: reading.chat_template,
+            chat_date: reading.chat_date,
+            ..self
         }
     }
 

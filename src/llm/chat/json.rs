@@ -1,0 +1,105 @@
+//! JSON as Python's `json.dumps` writes it.
+
+use minijinja::value::ValueKind;
+use minijinja::{Error, ErrorKind, Value};
+
+/// Its options.
+pub(super) struct Style {
+    /// Spaces of a level; without it all is on one line.
+    pub indent: Option<usize>,
+    /// Whether characters beyond ASCII are escaped.
+    pub ascii: bool,
+    /// Whether keys are in their order.
+    pub sorted: bool,
+}
+
+/// A value in JSON: `, ` and `: ` between entries, `/` and `<` as they are.
+pub(super) fn write(value: &Value, style: &Style) -> Result<String, Error> {
+    let mut text = String::new();
+    put(value, style, 0, &mut text)?;
+    Ok(text)
+}
+
+fn put(value: &Value, style: &Style, level: usize, text: &mut String) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::None => text.push_str("null"),
+        ValueKind::Bool => text.push_str(if value.is_true() { "true" } else { "false" }),
+        ValueKind::Number => text.push_str(&value.to_string()),
+        ValueKind::String => string(value.as_str().unwrap_or_default(), style.ascii, text),
+        ValueKind::Seq | ValueKind::Iterable => {
+            let entries: Vec<Value> = value.try_iter()?.collect();
+            list(['[', ']'], entries.len(), style, level, text, |i, text| {
+                put(&entries[i], style, level + 1, text)
+            })?;
+        }
+        ValueKind::Map => {
+            let mut keys: Vec<Value> = value.try_iter()?.collect();
+            if style.sorted {
+                keys.sort_by_key(ToString::to_string);
+            }
+            list(['{', '}'], keys.len(), style, level, text, |i, text| {
+                string(&keys[i].to_string(), style.ascii, text);
+                text.push_str(": ");
+                put(&value.get_item(&keys[i])?, style, level + 1, text)
+            })?;
+        }
+        kind => {
+            let problem = format!("{kind} cannot be written as JSON");
+            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        }
+    }
+    Ok(())
+}
+
+fn list(
+    brackets: [char; 2],
+    count: usize,
+    style: &Style,
+    level: usize,
+    text: &mut String,
+    mut entry: impl FnMut(usize, &mut String) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let line = |level: usize, text: &mut String| {
+        if let Some(indent) = style.indent {
+            text.push('\n');
+            text.extend(std::iter::repeat_n(' ', indent * level));
+        }
+    };
+    text.push(brackets[0]);
+    for i in 0..count {
+        match (i, style.indent) {
+            (0, _) => {}
+            (_, Some(_)) => text.push(','),
+            (_, None) => text.push_str(", "),
+        }
+        line(level + 1, text);
+        entry(i, text)?;
+    }
+    if count > 0 {
+        line(level, text);
+    }
+    text.push(brackets[1]);
+    Ok(())
+}
+
+fn string(value: &str, ascii: bool, text: &mut String) {
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            '\u{8}' => text.push_str("\\b"),
+            '\u{c}' => text.push_str("\\f"),
+            c if c < ' ' || (ascii && !c.is_ascii()) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    text.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+}

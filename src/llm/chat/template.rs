@@ -1,0 +1,200 @@
+//! A chat template: which one, and what it renders.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use minijinja::{Environment, Value};
+use serde_json::Value as Json;
+
+use super::day::Day;
+use super::environment::{environment, plain};
+use super::message::Message;
+use crate::error::{Error, Result};
+use crate::llm::data::expression::{object, said};
+use crate::llm::json;
+use crate::llm::tokenizer::Tokenizer;
+
+/// Templates that need no file.
+const BUILT_IN: [(&str, &str); 2] = [
+    (
+        "chatml",
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \
+         message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}\
+         {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    ),
+    (
+        "turns",
+        "{% for message in messages %}{% if message['role'] == 'system' %}\
+         {{ message['content'] }}{% else %}{{ '\\n\\n' + ('Human' if message['role'] == 'user' else \
+         message['role'] | capitalize) + ': ' + message['content'] }}{% endif %}{% endfor %}\
+         {% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}",
+    ),
+];
+
+/// The name that templates have in the engine.
+const NAME: &str = "chat";
+
+/// A chat template that was parsed, with the tokenizer's special tokens.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    /// The file, and what in it.
+    origin: String,
+    specials: Vec<(String, String)>,
+}
+
+impl ChatTemplate {
+    /// The template that `named` names, a file or a built-in one (`chatml`, `turns`); else that of
+    /// the tokenizer's folder: `chat_template.jinja`, `chat_template` in `tokenizer_config.json` (of
+    /// several the one called `default`), `chat_template.json`.
+    ///
+    /// # Errors
+    /// No template; one that is no Jinja, with its line; a day that is none.
+    pub fn load(tokenizer: &Tokenizer, named: Option<&Path>, day: Option<&str>) -> Result<Self> {
+        let day = match day {
+            None => None,
+            Some(text) => Some(Day::parse(text).ok_or_else(|| {
+                let problem = format!("it is `{text}`");
+                Error::invalid("chat_date", problem, "give a day as YYYY-MM-DD")
+            })?),
+        };
+        let folder = tokenizer.folder();
+        let (origin, source) = match named {
+            Some(named) => by_name(named)?,
+            None => of_folder(folder)?.ok_or_else(|| {
+                Error::invalid(
+                    folder.display().to_string(),
+                    "its tokenizer has no chat template, and conversations need one",
+                    "give --chat-template FILE, chatml or turns",
+                )
+            })?,
+        };
+        let failed = |error: minijinja::Error| fault(&origin, &error, "correct the template");
+        let mut environment = environment(day).map_err(failed)?;
+        (environment.add_template_owned(NAME, plain(&source))).map_err(failed)?;
+        let specials = specials(tokenizer)?;
+        Ok(Self {
+            environment,
+            source,
+            origin,
+            specials,
+        })
+    }
+
+    /// The template's text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Where it is from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// A conversation as text; with `prompted`, up to where the model is to answer.
+    ///
+    /// # Errors
+    /// What the template says is wrong with the conversation, or a fault of its own.
+    pub fn render(&self, messages: &[Message], prompted: bool) -> Result<String> {
+        let failed = |error| {
+            let remedy = "give conversations that the template takes, or another template";
+            fault(&self.origin, &error, remedy)
+        };
+        let messages: Vec<Value> = messages.iter().map(|m| object(m.fields())).collect();
+        let specials = self.specials.iter();
+        let specials = specials.map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
+        let context = specials.chain([
+            ("messages", Value::from(messages)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(prompted)),
+        ]);
+        let template = self.environment.get_template(NAME).map_err(failed)?;
+        template.render(Value::from_pairs(context)).map_err(failed)
+    }
+}
+
+/// `FILE:LINE: what the engine says`.
+fn fault(origin: &str, error: &minijinja::Error, remedy: &str) -> Error {
+    let place = match error.line() {
+        Some(line) => format!("{origin}:{line}"),
+        None => origin.into(),
+    };
+    Error::invalid(place, said(error), remedy)
+}
+
+fn by_name(named: &Path) -> Result<(String, String)> {
+    let built_in = BUILT_IN.iter().find(|(name, _)| Path::new(name) == named);
+    if let Some((name, source)) = built_in {
+        return Ok((format!("chat template {name}"), (*source).into()));
+    }
+    let source = fs::read_to_string(named).map_err(Error::io(named, "read"))?;
+    Ok((named.display().to_string(), source))
+}
+
+/// The template of a folder, if it has one.
+fn of_folder(folder: &Path) -> Result<Option<(String, String)>> {
+    let file = folder.join("chat_template.jinja");
+    if file.exists() {
+        return by_name(&file).map(Some);
+    }
+    for name in ["tokenizer_config.json", "chat_template.json"] {
+        let path = folder.join(name);
+        let object = json::read_if_there(&path)?;
+        let Some(template) = object.get("chat_template").filter(|t| !t.is_null()) else {
+            continue;
+        };
+        let origin = format!("{}: chat_template", path.display());
+        return match default(template) {
+            Some(source) => Ok(Some((origin, source.into()))),
+            None => Err(Error::invalid(
+                origin,
+                "it is neither text nor a list with a template named `default`",
+                "give --chat-template FILE",
+            )),
+        };
+    }
+    Ok(None)
+}
+
+/// A template, or the default one of several.
+fn default(template: &Json) -> Option<&str> {
+    match template {
+        Json::String(source) => Some(source),
+        Json::Array(named) => {
+            let one = named.iter().find(|t| t["name"] == "default")?;
+            one["template"].as_str()
+        }
+        _ => None,
+    }
+}
+
+/// The special tokens as text, by the names that templates call them.
+fn specials(tokenizer: &Tokenizer) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let text = |token: Option<u32>| token.and_then(|token| tokenizer.piece(token));
+    for (name, token) in [
+        ("bos_token", tokenizer.bos()),
+        ("eos_token", tokenizer.eos()),
+        ("pad_token", tokenizer.pad()),
+    ] {
+        found.extend(text(token).map(|text| (name.to_string(), text)));
+    }
+    let path: PathBuf = tokenizer.folder().join("tokenizer_config.json");
+    for (name, value) in json::read_if_there(&path)? {
+        let text = match &value {
+            Json::String(text) => Some(text),
+            Json::Object(token) => match token.get("content") {
+                Some(Json::String(text)) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        };
+        let here = found.iter().any(|(other, _)| *other == name);
+        if let (true, false, Some(text)) = (name.ends_with("_token"), here, text) {
+            found.push((name, text.clone()));
+        }
+    }
+    Ok(found)
+}

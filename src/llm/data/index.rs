@@ -1,0 +1,161 @@
+//! Where a file's rows begin.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Seek};
+use std::ops::Range;
+
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+
+use super::file::{MARK, read_at};
+use super::format::Format;
+use crate::error::{Error, Result};
+
+mod array;
+mod text;
+
+/// Longest row, in bytes.
+const LONGEST: u64 = 1 << 30;
+
+/// Where rows begin, found in one pass.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub starts: Vec<u64>,
+    /// Where the last one ends.
+    pub end: u64,
+    /// SHA-256 of all bytes.
+    pub hash: String,
+    /// Whether row i is simply line i + 1.
+    pub plain: bool,
+    /// Bytes after a row that belong to none: an array's commas.
+    between: u64,
+}
+
+/// Finds rows, fed with the file piece by piece.
+trait Scan {
+    /// A piece, at that offset.
+    fn piece(&mut self, bytes: &[u8], offset: u64) -> Scanned;
+
+    /// The end of the file.
+    fn finish(self: Box<Self>, end: u64) -> std::result::Result<Index, Wrong>;
+
+    /// Where the last row begins.
+    fn last(&self) -> u64;
+}
+
+type Scanned = std::result::Result<(), Wrong>;
+
+/// What is wrong with a file, and at which byte.
+struct Wrong {
+    offset: u64,
+    problem: String,
+    remedy: &'static str,
+}
+
+impl Index {
+    /// Finds the rows of a file in that format, and the hash of all bytes.
+    pub fn build(file: &File, format: Format, origin: &str, bar: &ProgressBar) -> Result<Self> {
+        let mut scan: Box<dyn Scan> = match format {
+            Format::Json => Box::new(array::Array::default()),
+            Format::Jsonl | Format::Lines => Box::new(text::Lines::new()),
+            Format::Paragraphs => Box::new(text::Paragraphs::default()),
+            Format::Document => Box::new(text::Document::default()),
+        };
+        let failed = || Error::io(origin, "read");
+        let wrong = |Wrong {
+                         offset,
+                         problem,
+                         remedy,
+                     }: Wrong| match line(file, offset) {
+            Ok(line) => Error::invalid(format!("{origin}:{line}"), problem, remedy),
+            Err(error) => failed()(error),
+        };
+        let mut hash = Sha256::new();
+        let mut from = file;
+        from.rewind().map_err(failed())?;
+        let mut reader = BufReader::with_capacity(1 << 20, from);
+        let mut offset = 0;
+        loop {
+            let bytes = match reader.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                bytes => bytes.map_err(failed())?,
+            };
+            if bytes.is_empty() {
+                break;
+            }
+            hash.update(bytes);
+            let skip = match bytes.starts_with(MARK) && offset == 0 {
+                true => MARK.len(),
+                false => 0,
+            };
+            scan.piece(&bytes[skip..], skip as u64 + offset)
+                .map_err(wrong)?;
+            let read = bytes.len();
+            offset += read as u64;
+            reader.consume(read);
+            bar.inc(read as u64);
+            if offset.saturating_sub(scan.last()) > LONGEST + (1 << 20) {
+                return Err(wrong(Wrong {
+                    offset: scan.last(),
+                    problem: "a row is longer than 1 GiB".into(),
+                    remedy: "give one JSON object a line, or another format",
+                }));
+            }
+        }
+        let mut index = scan.finish(offset).map_err(wrong)?;
+        index.hash = hex(hash);
+        Ok(index)
+    }
+
+    /// The bytes of a row.
+    pub fn range(&self, row: usize) -> Range<u64> {
+        let start = self.starts[row];
+        let end = match self.starts.get(row + 1) {
+            Some(next) => next - self.between,
+            None => self.end,
+        };
+        start..end.max(start)
+    }
+}
+
+/// In hexadecimal.
+pub(super) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The line that a byte is on, from 1.
+pub(super) fn line(file: &File, offset: u64) -> std::io::Result<u64> {
+    let (mut line, mut at) = (1, 0);
+    let mut buffer = vec![0; 1 << 20];
+    while at < offset {
+        let part = (offset - at).min(buffer.len() as u64);
+        let part = &mut buffer[..part as usize];
+        read_at(file, part, at)?;
+        line += part.iter().filter(|&&b| b == b'\n').count() as u64;
+        at += part.len() as u64;
+    }
+    Ok(line)
+}
+
+/// A JSON array if its first byte that is no space says so, else JSON lines.
+pub(super) fn looks_like(mut file: &File) -> std::io::Result<Format> {
+    file.rewind()?;
+    let mut reader = BufReader::new(file);
+    let mut first = true;
+    loop {
+        let bytes = reader.fill_buf()?;
+        let text = match bytes.strip_prefix(MARK) {
+            Some(rest) if first => rest,
+            _ => bytes,
+        };
+        first = false;
+        match text.trim_ascii_start().first() {
+            Some(b'[') => return Ok(Format::Json),
+            Some(_) => return Ok(Format::Jsonl),
+            None if bytes.is_empty() => return Ok(Format::Jsonl),
+            None => {}
+        }
+        let read = bytes.len();
+        reader.consume(read);
+    }
+}

@@ -1,0 +1,128 @@
+//! Packed files, unpacked once into a temporary one that rows can be read from by number.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+
+use flate2::bufread::MultiGzDecoder;
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+
+use super::index::hex;
+use crate::error::{Error, Result};
+
+/// How a file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    None,
+    Gzip,
+    Parquet,
+}
+
+impl Packing {
+    /// By a file's first bytes.
+    pub fn of(head: &[u8; 4]) -> Self {
+        match head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            b"PAR1" => Self::Parquet,
+            _ => Self::None,
+        }
+    }
+}
+
+/// A temporary file without a name: it is gone with the process, however that ends.
+pub(super) struct Spool {
+    out: BufWriter<File>,
+}
+
+impl Spool {
+    /// In the folder for temporary files.
+    pub fn new() -> Result<Self> {
+        let file = tempfile::tempfile().map_err(failed("create"))?;
+        let out = BufWriter::with_capacity(1 << 20, file);
+        Ok(Self { out })
+    }
+
+    /// Adds bytes.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(failed("write to"))
+    }
+
+    /// The file, to be read.
+    pub fn finish(self) -> Result<File> {
+        (self.out.into_inner())
+            .map_err(std::io::IntoInnerError::into_error)
+            .map_err(failed("write to"))
+    }
+}
+
+fn failed(action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    let dir = std::env::temp_dir();
+    let place = format!(
+        "a temporary file in {} (TMPDIR names another folder)",
+        dir.display()
+    );
+    Error::io(place, action)
+}
+
+/// What a compressed file holds, and the hash of the file as it is.
+pub(super) fn gunzip(file: File, origin: &str, bar: &ProgressBar) -> Result<(File, String)> {
+    let mut spool = Spool::new()?;
+    let hashing = Hashing {
+        file,
+        hash: Sha256::new(),
+        bar,
+    };
+    let mut reader = MultiGzDecoder::new(BufReader::with_capacity(1 << 20, hashing));
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => spool.put(&buffer[..read])?,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(broken(error, origin)),
+        }
+    }
+    let mut rest = reader.into_inner().into_inner();
+    // Whatever the decoder left unread belongs to the hash too.
+    (std::io::copy(&mut rest, &mut std::io::sink())).map_err(Error::io(origin, "read"))?;
+    Ok((spool.finish()?, hex(rest.hash)))
+}
+
+fn broken(error: std::io::Error, origin: &str) -> Error {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let message = match error.kind() {
+        UnexpectedEof => "the compressed file is cut short".into(),
+        InvalidData | InvalidInput => format!("the compressed file is broken ({error})"),
+        _ => return Error::io(origin, "read")(error),
+    };
+    Error::Format {
+        origin: origin.into(),
+        message,
+        remedy: "fetch it again".into(),
+    }
+}
+
+/// A file that is hashed as it is read.
+struct Hashing<'a> {
+    file: File,
+    hash: Sha256,
+    bar: &'a ProgressBar,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.hash.update(&buffer[..read]);
+        self.bar.inc(read as u64);
+        Ok(read)
+    }
+}
+
+/// The rows of a parquet file as JSON lines, and the hash of the file as it is.
+pub(super) fn parquet(_: File, origin: &str, _: &ProgressBar) -> Result<(File, String)> {
+    Err(Error::invalid(
+        origin,
+        "it is a parquet file",
+        "rewrite it as JSON lines",
+    ))
+}
