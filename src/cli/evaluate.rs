@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pistar::Error;
+use pistar::llm::data::Reading;
 use pistar::llm::data::file::progress_bar;
 use pistar::llm::evaluate::{
-    Entrant, Prompts, Report, Settings, WinRate, evaluate, generated, load, read, rewarded,
+    Entrant, Loaded, Prompts, Report, Settings, WinRate, evaluate, generated, load, read, rewarded,
     win_rate,
 };
 use pistar::llm::generate::{Progress, Sampling};
@@ -40,9 +41,11 @@ pub struct Args {
     /// Folder of the model that KL is measured to
     #[arg(long, value_name = "DIR", conflicts_with = "completions")]
     reference: Option<PathBuf>,
-    /// Prompts, JSON lines; rewards see their other columns too
+    /// Prompts: JSON lines, JSON or parquet; rewards see their other columns too
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
     /// Only the first N prompts
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -116,7 +119,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Error::invalid("--out", "the report goes to standard output", remedy).into());
     }
     args.out.as_deref().map_or(Ok(()), whole::check)?;
-    let prompts = Prompts::read(&args.prompts, args.limit)?;
+    let ours = match &args.model {
+        Some(dir) => Some(load(dir, resources.dtype, &resources.device)?),
+        None => None,
+    };
+    let tokenizer = ours.as_ref().map(|ours| &ours.tokenizer);
+    let prompts = Prompts::read(&args.prompts, &args.reading, tokenizer, args.limit)?;
     if prompts.repeated > 0 {
         let (count, of) = (prompts.repeated, &prompts.origin);
         eprintln!("{of}: {count} rows repeat the prompt of another and are left out");
@@ -130,7 +138,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             false => Some(read(against, &prompts)?),
         });
     }
-    let (report, entrant) = subject(args, &resources, &settings, &prompts, &mut rewards)?;
+    let (report, entrant) = subject(args, ours, &resources, &settings, &prompts, &mut rewards)?;
     if let Some(out) = &args.out {
         let mut text = String::new();
         for row in entrant.rows(&prompts) {
@@ -227,6 +235,7 @@ fn settings(args: &Args) -> Result<Settings, Error> {
 /// What is evaluated: a model or a file.
 fn subject(
     args: &Args,
+    ours: Option<Loaded>,
     resources: &Resources,
     settings: &Settings,
     prompts: &Prompts,
@@ -240,10 +249,9 @@ fn subject(
         report.kl = None;
         return Ok((report, entrant));
     }
-    let Some(dir) = &args.model else {
+    let Some(ours) = ours else {
         return Err(Error::invalid("--model", "it is missing", "name a model's folder").into());
     };
-    let ours = load(dir, resources.dtype, &resources.device)?;
     let reference = match &args.reference {
         Some(dir) => Some(load(dir, resources.dtype, &resources.device)?.model),
         None => None,

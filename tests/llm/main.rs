@@ -21,6 +21,7 @@ mod parity;
 mod place;
 mod reference;
 mod resume;
+mod rewards;
 mod runs;
 mod saved;
 mod schedule;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Compared, Prompts, Settings};
 use crate::error::{Error, Result};
+use crate::llm::data::Reading;
 use crate::llm::decoder::Decoder;
 use crate::llm::generate::{self, Progress, completion_text, prompt_tokens};
 use crate::llm::reward::{Row, Rows, Slot, Weighted};
@@ -63,6 +64,8 @@ impl Entrant {
             ] {
                 row.remove(other);
             }
+            let prompt = prompts.all[completion.prompt].text.as_str();
+            row.insert("prompt".into(), prompt.into());
             row.insert("completion".into(), completion.text.as_str().into());
             row.insert("score".into(), (*score).into());
             if let Some(tokens) = completion.tokens {
@@ -159,7 +162,7 @@ pub fn generated(
 /// # Errors
 /// A file that cannot be read, or a prompt that it has no completion of.
 pub fn read(path: &Path, prompts: &Prompts) -> Result<Vec<Completion>> {
-    let rows = Rows::open(path)?;
+    let rows = Rows::open(path, &Reading::default())?;
     let mut completions = Vec::new();
     for (view, (row, slot)) in rows.views().into_iter().zip(rows.slots()) {
         let Some(prompt) = prompts

@@ -104,6 +104,7 @@ impl Scores {
     fn sequence(&self, row: &Row) -> Result<Sequence> {
         let text = columns::Row {
             prompt: Some(row.prompt.to_owned()),
+            rendered: false,
             completions: vec![Completion {
                 column: "completion".into(),
                 text: row.completion.to_owned(),

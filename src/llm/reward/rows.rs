@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Row, Scored};
 use crate::error::{Error, Result};
-use crate::llm::data::file::{JsonLines, progress_bar};
+use crate::llm::data::Reading;
+use crate::llm::data::file::progress_bar;
+use crate::llm::data::table::Table;
 
 /// Where a completion stands in its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +45,13 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of a file of JSON lines with `prompt` and `completion`, `completions`, or `chosen` and
-    /// `rejected`.
+    /// The rows of a file, as `reading` says, with `prompt` and `completion`, `completions`, or
+    /// `chosen` and `rejected`, all texts.
     ///
     /// # Errors
     /// A file that cannot be read, or a row without these columns.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = JsonLines::open(path)?;
+    pub fn open(path: &Path, reading: &Reading) -> Result<Self> {
+        let file = Table::read(path, reading)?;
         let bar = progress_bar("reading", file.len() as u64);
         let mut rows = Vec::with_capacity(file.len());
         let mut slots = Vec::new();
@@ -175,7 +177,10 @@ fn slots_of(row: &Map<String, Value>) -> std::result::Result<Vec<Slot>, (String,
     let text = |name: &str| match row.get(name) {
         Some(Value::String(_)) => Ok(()),
         None | Some(Value::Null) => Err((format!("column `{name}` is missing"), "give it")),
-        Some(_) => Err((format!("`{name}` is no text"), "give a string")),
+        Some(_) => {
+            let remedy = "give a string; --column NAME=EXPR takes one out of a conversation";
+            Err((format!("`{name}` is no text"), remedy))
+        }
     };
     text("prompt")?;
     if has("completion") {
@@ -256,7 +261,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.jsonl");
         std::fs::write(&path, lines).unwrap();
-        Rows::open(&path)
+        Rows::open(&path, &Reading::default())
     }
 
     fn lines(rows: &[Map<String, Value>]) -> Vec<Value> {
