@@ -14,8 +14,16 @@ fn scored_rows_train_what_needs_scores() {
         json!({"prompt": "a", "completion": " b"}),
         json!({"prompt": "b", "completion": " aab"}),
     ]);
-    let reward = ["--reward", "regex,count=true:a", "--data", "rows.jsonl"];
-    let score = |more: &[&str]| [&["score"], &reward[..], more].concat();
+    fn score<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        let reward = [
+            "score",
+            "--reward",
+            "regex,count=true:a",
+            "--data",
+            "rows.jsonl",
+        ];
+        [&reward, more].concat()
+    }
     let found = lines(&runs(&place, &score(&[])));
     let scores: Vec<f64> = found.iter().map(|r| r["score"].as_f64().unwrap()).collect();
     assert_eq!(scores, [1.0, 0.0, 0.0, 2.0]);
