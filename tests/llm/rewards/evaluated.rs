@@ -7,7 +7,7 @@ use pistar::llm::generate::{Sampling, generate};
 use pistar::llm::sequence::{Packed, Sequence};
 use serde_json::{Value, json};
 
-use super::{lines, model, place, refuses, runs, write};
+use super::{lines, place, refuses, runs, write};
 use crate::fixtures::{folder, numbers};
 
 fn prompts() -> Vec<Value> {
@@ -187,7 +187,7 @@ fn what_cannot_be_evaluated_is_refused() {
         &[json!({"prompt": "a", "completion": "b"})],
     );
     write(&place, "none.jsonl", &[json!({"question": "a"})]);
-    model("gpt2", &place.path().join("other"));
+    std::fs::create_dir(place.path().join("empty")).unwrap();
     let common = ["evaluate", "--reward", "length", "--prompts"];
     for (more, says) in [
         (
@@ -207,7 +207,7 @@ fn what_cannot_be_evaluated_is_refused() {
             &["nowhere", "no such folder"],
         ),
         (
-            &["rows.jsonl", "--model", "."],
+            &["rows.jsonl", "--model", "empty"],
             &["neither a model nor a finished run"],
         ),
         (
