@@ -207,12 +207,15 @@ fn slots_of(row: &Map<String, Value>) -> std::result::Result<Vec<Slot>, (String,
     Err(("it has no completion".into(), remedy))
 }
 
+/// The columns that its rows share, its completions, their scores.
+type Group = (Map<String, Value>, Vec<Value>, Vec<Value>);
+
 /// Rows of the same prompt as one: `prompt`, `completions`, `scores`, and the columns that are the
 /// same in all of them. In the order in which prompts first come; prompts with fewer than `least`
 /// completions are left out.
 pub fn grouped(rows: Vec<Map<String, Value>>, least: usize) -> Vec<Map<String, Value>> {
     let mut places: HashMap<String, usize> = HashMap::new();
-    let mut groups: Vec<(Map<String, Value>, Vec<Value>, Vec<Value>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for mut row in rows {
         let prompt = row
             .get("prompt")

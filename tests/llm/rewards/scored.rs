@@ -109,7 +109,7 @@ fn what_cannot_be_scored_is_refused_and_nothing_is_lost() {
         once,
         &["rows.jsonl: row 1", "has a `score` already", "--replace"],
     );
-    let report = [&once[..], &["--report"]].concat();
+    let report = [once, &["--report"]].concat();
     refuses(
         &place,
         &report,
