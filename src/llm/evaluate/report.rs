@@ -80,7 +80,7 @@ impl Report {
             entropy: per_token(each(&|c| c.entropy)),
             length: tokens.as_deref().and_then(over),
             characters: mean(&|c| Some(c.text.chars().count() as f64)),
-            ended: mean(&|c| c.ended.map(|e| f64::from(u8::from(e)))),
+            ended: mean(&|c| c.ended.map(|e| f64::from(u8::from(e)))).map(Mean::of_shares),
         }
     }
 }
@@ -132,7 +132,7 @@ pub fn win_rate(one: &Entrant, other: &Entrant, bootstrap: &Bootstrap) -> WinRat
     WinRate {
         name: one.name.clone(),
         against: other.name.clone(),
-        rate: over(&|a, b| wins(a, b)),
+        rate: over(&|a, b| wins(a, b)).map(Mean::of_shares),
         ties: over(&|a, b| {
             let equal = |x: &f64| b.iter().filter(|y| *y == x).count();
             a.iter().map(equal).sum::<usize>() as f64 / (a.len() * b.len()) as f64
