@@ -59,7 +59,7 @@ impl Prompts {
             if limit.is_some_and(|limit| prompts.all.len() >= limit) {
                 break;
             }
-            let fields = file.row(row)?;
+            let fields = file.whole(row)?;
             let fault = |problem: String, remedy: &str| Err(file.fault(row, problem, remedy));
             let text = match (fields.get("prompt"), tokenizer) {
                 (Some(Value::String(text)), _) => text.clone(),

@@ -56,7 +56,7 @@ impl Rows {
         let mut rows = Vec::with_capacity(file.len());
         let mut slots = Vec::new();
         for index in 0..file.len() {
-            let row = file.row(index)?;
+            let row = file.whole(index)?;
             let found =
                 slots_of(&row).map_err(|(problem, remedy)| file.fault(index, problem, remedy))?;
             slots.extend(found.into_iter().map(|slot| (index, slot)));
