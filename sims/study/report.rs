@@ -138,7 +138,7 @@ pub fn text(rows: &[Row], objectives: &[&str]) -> Result<String> {
             true,
         );
         claim(
-            format!("… and is ahead half-way"),
+            "… and is ahead half-way".into(),
             paired(other, &|p| p[p.len() / 2].1),
             true,
         );

@@ -3,6 +3,8 @@
 mod claims;
 #[cfg(feature = "llm")]
 mod data;
+#[cfg(feature = "llm")]
+mod evaluate;
 mod figure;
 #[cfg(feature = "llm")]
 mod generate;
@@ -84,6 +86,9 @@ enum Command {
     /// Data for training: what would be made of a file
     #[cfg(feature = "llm")]
     Data(Box<data::Args>),
+    /// A model's completions: reward, KL, entropy, length, win rates, with intervals
+    #[cfg(feature = "llm")]
+    Evaluate(Box<evaluate::Args>),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -125,6 +130,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Study(args) => study::run(&args),
         #[cfg(feature = "llm")]
         Command::Data(args) => data::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }

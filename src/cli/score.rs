@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use pistar::Error;
+use pistar::llm::data::Reading;
 use pistar::llm::reward::calibration::{Calibration, Group, Pair};
 use pistar::llm::reward::{Rows, Scored, Slot, grouped};
 use pistar::stats::{Bootstrap, clustered};
@@ -19,7 +20,7 @@ Examples:
   pistar score --reward 'command:python3 tests.py' --reward-timeout 10 --data rows.jsonl
   pistar score --reward model:runs/am/model --data pairs.jsonl --report --margin 2.5
 
-Rows are JSON lines with `prompt` and `completion` (which get `score`), `completions` (`scores`), or
+Rows have `prompt` and `completion` (which get `score`), `completions` (`scores`), or
 `chosen` and `rejected` (`chosen_score`, `rejected_score`): what copg, rloo, dro-v and others train on.
 With --group, all rows of a prompt become one.
 ";
@@ -29,9 +30,11 @@ With --group, all rows of a prompt become one.
 pub struct Args {
     #[command(flatten)]
     rewards: rewards::Flags,
-    /// Rows, JSON lines
+    /// Rows: JSON lines, JSON or parquet, packed or not
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
     /// Where scored rows go; a file is there whole or not at all [default: standard output, or
     /// nowhere with --report]
     #[arg(long, value_name = "FILE")]
@@ -72,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (None, false) => Some(Path::new("-")),
     };
     out.map_or(Ok(()), whole::check)?;
-    let rows = Rows::open(&args.data)?;
+    let rows = Rows::open(&args.data, &args.reading)?;
     if out.is_some() && !args.replace {
         rows.unscored()?;
     }

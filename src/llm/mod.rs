@@ -12,6 +12,7 @@ pub mod config;
 pub mod data;
 pub mod decoder;
 pub mod device;
+pub mod evaluate;
 pub mod example;
 mod fields;
 mod folder;

@@ -24,6 +24,15 @@ pub struct Mean {
     pub clusters: usize,
 }
 
+impl Mean {
+    /// Of values on [0, 1], such as wins: no bound is beyond.
+    #[must_use]
+    pub fn of_shares(mut self) -> Self {
+        self.t = self.t.map(|t| t.map(|bound| bound.clamp(0.0, 1.0)));
+        self
+    }
+}
+
 /// The mean of each cluster; `cluster` says which one a value is of, counted from 0. A cluster without
 /// values is left out.
 pub fn cluster_means(values: &[f64], cluster: &[usize]) -> Vec<f64> {
@@ -109,6 +118,10 @@ mod tests {
         let one = clustered(&[1.0, 3.0], &[0, 0], &bootstrap).unwrap();
         assert_eq!((one.value, one.t, one.bootstrap), (2.0, None, None));
         assert_eq!(clustered(&[], &[], &bootstrap), None);
+        let wide = clustered(&[0.0, 1.0], &[0, 1], &bootstrap)
+            .unwrap()
+            .of_shares();
+        assert_eq!((wide.value, wide.t), (0.5, Some([0.0, 1.0])));
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod place;
 mod recipes;
 mod reference;
 mod resume;
+mod rewards;
 mod runs;
 mod saved;
 mod schedule;

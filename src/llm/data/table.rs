@@ -18,6 +18,28 @@ use crate::error::{Error, Result};
 /// Rows that are mapped at once.
 const CHUNK: usize = 1024;
 
+/// Columns that trainers read: a mapping alone says which of them a row has.
+const TRAINED: [&str; 18] = [
+    "chosen",
+    "chosen_score",
+    "completion",
+    "completions",
+    "conversations",
+    "label",
+    "messages",
+    "prompt",
+    "ranks",
+    "rejected",
+    "rejected_score",
+    "reward",
+    "rewards",
+    "score",
+    "score_chosen",
+    "score_rejected",
+    "scores",
+    "text",
+];
+
 /// Rows by number, of one file or several.
 #[derive(Debug)]
 pub struct Table {
@@ -163,6 +185,25 @@ impl Table {
             Some(mapped) => mapped.from[row] as usize,
             None => row,
         }
+    }
+
+    /// The row's columns, and of the file's row that it was made of those that mean nothing to a
+    /// trainer: what a right answer is, a category.
+    ///
+    /// # Errors
+    /// As [`row`](Self::row).
+    pub fn whole(&self, row: usize) -> Result<Map<String, Value>> {
+        let mut columns = self.row(row)?;
+        if self.mapped.is_some() {
+            let (file, at) = self.at(self.record(row));
+            let fault = |Fault { problem, remedy }| self.fault(row, problem, remedy);
+            for (name, value) in file.row(at)?.map_err(fault)? {
+                if !TRAINED.contains(&name.as_str()) {
+                    columns.entry(name).or_insert(value);
+                }
+            }
+        }
+        Ok(columns)
     }
 
     /// Number of rows.

@@ -166,7 +166,7 @@ fn group(
     let beyond = |m: f64| all.iter().filter(|r| r.abs() > m).count() as f64 / all.len() as f64;
     let group = Group {
         pairs: pairs.len(),
-        accuracy: clustered(&hits, &prompts, bootstrap),
+        accuracy: clustered(&hits, &prompts, bootstrap).map(Mean::of_shares),
         ece: binned_error(&diagram),
         margin: Spread::of(&gaps),
         rewards: Spread::of(&all),

@@ -23,17 +23,17 @@ use std::time::Duration;
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 
-pub use command::{Command, seconds_of};
+pub use command::{Command, Line, Settings as CommandSettings, seconds_of};
 pub use exact::Exact;
-pub use length::Length;
-pub use lexicon::{Lexicon, Settings as LexiconSettings};
-pub use model::Scores;
-pub use pattern::Pattern;
+pub use length::{Length, Settings as LengthSettings, Unit};
+pub use lexicon::{Lexicon, Measure as LexiconMeasure, Settings as LexiconSettings};
+pub use model::{Scores, Settings as ModelSettings};
+pub use pattern::{Pattern, Settings as PatternSettings};
 pub use rows::{Rows, Slot, grouped};
 pub use specification::{Part, Rule, Specification};
 pub use units::words;
 pub use weighted::{Scored, Weighted};
-pub use words::Words;
+pub use words::{Measure as WordsMeasure, Settings as WordsSettings, Words};
 
 use crate::error::{Error, Result};
 

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Row, Scored};
 use crate::error::{Error, Result};
-use crate::llm::data::file::{JsonLines, progress_bar};
+use crate::llm::data::Reading;
+use crate::llm::data::file::progress_bar;
+use crate::llm::data::table::Table;
 
 /// Where a completion stands in its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,18 +45,18 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of a file of JSON lines with `prompt` and `completion`, `completions`, or `chosen` and
-    /// `rejected`.
+    /// The rows of a file, as `reading` says, with `prompt` and `completion`, `completions`, or
+    /// `chosen` and `rejected`, all texts.
     ///
     /// # Errors
     /// A file that cannot be read, or a row without these columns.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = JsonLines::open(path)?;
+    pub fn open(path: &Path, reading: &Reading) -> Result<Self> {
+        let file = Table::read(path, reading)?;
         let bar = progress_bar("reading", file.len() as u64);
         let mut rows = Vec::with_capacity(file.len());
         let mut slots = Vec::new();
         for index in 0..file.len() {
-            let row = file.row(index)?;
+            let row = file.whole(index)?;
             let found =
                 slots_of(&row).map_err(|(problem, remedy)| file.fault(index, problem, remedy))?;
             slots.extend(found.into_iter().map(|slot| (index, slot)));
@@ -175,7 +177,10 @@ fn slots_of(row: &Map<String, Value>) -> std::result::Result<Vec<Slot>, (String,
     let text = |name: &str| match row.get(name) {
         Some(Value::String(_)) => Ok(()),
         None | Some(Value::Null) => Err((format!("column `{name}` is missing"), "give it")),
-        Some(_) => Err((format!("`{name}` is no text"), "give a string")),
+        Some(_) => {
+            let remedy = "give a string; --column NAME=EXPR takes one out of a conversation";
+            Err((format!("`{name}` is no text"), remedy))
+        }
     };
     text("prompt")?;
     if has("completion") {
@@ -202,12 +207,15 @@ fn slots_of(row: &Map<String, Value>) -> std::result::Result<Vec<Slot>, (String,
     Err(("it has no completion".into(), remedy))
 }
 
+/// The columns that its rows share, its completions, their scores.
+type Group = (Map<String, Value>, Vec<Value>, Vec<Value>);
+
 /// Rows of the same prompt as one: `prompt`, `completions`, `scores`, and the columns that are the
 /// same in all of them. In the order in which prompts first come; prompts with fewer than `least`
 /// completions are left out.
 pub fn grouped(rows: Vec<Map<String, Value>>, least: usize) -> Vec<Map<String, Value>> {
     let mut places: HashMap<String, usize> = HashMap::new();
-    let mut groups: Vec<(Map<String, Value>, Vec<Value>, Vec<Value>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for mut row in rows {
         let prompt = row
             .get("prompt")
@@ -256,7 +264,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.jsonl");
         std::fs::write(&path, lines).unwrap();
-        Rows::open(&path)
+        Rows::open(&path, &Reading::default())
     }
 
     fn lines(rows: &[Map<String, Value>]) -> Vec<Value> {

@@ -1,0 +1,375 @@
+//! `pistar evaluate`
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use pistar::Error;
+use pistar::llm::data::Reading;
+use pistar::llm::data::file::progress_bar;
+use pistar::llm::evaluate::{
+    Entrant, Loaded, Prompts, Report, Settings, WinRate, evaluate, generated, load, read, rewarded,
+    win_rate,
+};
+use pistar::llm::generate::{Progress, Sampling};
+use pistar::llm::reward::{Resources, Weighted};
+use pistar::stats::{Bootstrap, Estimate, Mean};
+use pistar::text::number;
+use serde_json::json;
+
+use super::{output, rewards, whole};
+
+const AFTER: &str = "\
+Examples:
+  pistar evaluate --model runs/dpo --reference models/llama --prompts prompts.jsonl \\
+      --reward model:runs/rm/model --samples 4
+  pistar evaluate --model runs/copg --against runs/dpo --against demos.jsonl \\
+      --prompts prompts.jsonl --reward 'lexicon:words.tsv' --json
+  pistar evaluate --completions out.jsonl --prompts test.jsonl --reward 'exact,marker=####:answer'
+
+Reports mean reward, KL to the reference, entropy, length, share ended by EOS, and win rates: each with
+a 95 % interval that takes prompts, not completions, as independent. --against takes rows with the same
+prompts (`completion`, `completions` or `chosen`), a model's folder, or a run's; given several times it
+makes a table of everyone against everyone.
+";
+
+#[derive(clap::Args)]
+#[command(after_help = format!("{AFTER}\n{}", rewards::KINDS))]
+pub struct Args {
+    /// Folder of a model, of an adapter, or of a run
+    #[arg(long, value_name = "DIR", required_unless_present = "completions")]
+    model: Option<PathBuf>,
+    /// Folder of the model that KL is measured to
+    #[arg(long, value_name = "DIR", conflicts_with = "completions")]
+    reference: Option<PathBuf>,
+    /// Prompts: JSON lines, JSON or parquet; rewards see their other columns too
+    #[arg(long, value_name = "FILE")]
+    prompts: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
+    /// Only the first N prompts
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Completions to evaluate instead of a model's
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    completions: Option<PathBuf>,
+    /// Completions, model or run to win against; may be repeated
+    #[arg(long, value_name = "FILE|DIR")]
+    against: Vec<PathBuf>,
+    /// Where the completions go with their scores, for --against, `pistar score` or `pistar train`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    rewards: rewards::Flags,
+    /// Completions of each prompt
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Sampling")]
+    samples: usize,
+    /// Logits are divided by it; 0: always the most probable token
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_hyphen_values = true,
+        help_heading = "Sampling"
+    )]
+    temperature: f64,
+    /// Draw from the K most probable tokens
+    #[arg(long, value_name = "K", help_heading = "Sampling")]
+    top_k: Option<usize>,
+    /// Draw from the fewest tokens whose probabilities add up to P
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 1.0,
+        allow_hyphen_values = true,
+        help_heading = "Sampling"
+    )]
+    top_p: f64,
+    /// Most tokens of a completion, EOS included
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        default_value_t = 128,
+        help_heading = "Sampling"
+    )]
+    max_new_tokens: usize,
+    /// Most sequences that are generated at once
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 16,
+        help_heading = "Sampling"
+    )]
+    batch: usize,
+    /// Of completions and resamples; those that are won against have the next ones
+    #[arg(long, default_value_t = 0, help_heading = "Sampling")]
+    seed: u64,
+    /// Resamples of the bootstrap intervals
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    resamples: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let resources = args.rewards.resources()?;
+    let settings = settings(args)?;
+    if args.out.as_deref() == Some(Path::new("-")) {
+        let remedy = "name a file for the completions";
+        return Err(Error::invalid("--out", "the report goes to standard output", remedy).into());
+    }
+    args.out.as_deref().map_or(Ok(()), whole::check)?;
+    let ours = match &args.model {
+        Some(dir) => Some(load(dir, resources.dtype, &resources.device)?),
+        None => None,
+    };
+    let tokenizer = ours.as_ref().map(|ours| &ours.tokenizer);
+    let prompts = Prompts::read(&args.prompts, &args.reading, tokenizer, args.limit)?;
+    if prompts.repeated > 0 {
+        let (count, of) = (prompts.repeated, &prompts.origin);
+        eprintln!("{of}: {count} rows repeat the prompt of another and are left out");
+    }
+    let mut rewards = args.rewards.specification()?.build(&resources)?;
+    // Files first: what is wrong with them shows before anything is generated.
+    let mut files = Vec::new();
+    for against in &args.against {
+        files.push(match against.is_dir() {
+            true => None,
+            false => Some(read(against, &prompts)?),
+        });
+    }
+    let (report, entrant) = subject(args, ours, &resources, &settings, &prompts, &mut rewards)?;
+    if let Some(out) = &args.out {
+        let mut text = String::new();
+        for row in entrant.rows(&prompts) {
+            text += &serde_json::to_string(&row)?;
+            text.push('\n');
+        }
+        whole::write(out, &text)?;
+    }
+    let mut reports = vec![report];
+    let mut entrants = vec![entrant];
+    for (i, (against, file)) in args.against.iter().zip(files).enumerate() {
+        let settings = Settings {
+            seed: settings.seed.wrapping_add(i as u64 + 1),
+            ..settings.clone()
+        };
+        let name = unused(&entrants, against.display().to_string());
+        let completions = match file {
+            Some(completions) => completions,
+            None => {
+                let other = load(against, resources.dtype, &resources.device)?;
+                let (model, tokenizer) = (&other.model, &other.tokenizer);
+                bar(&prompts, &settings, |tell| {
+                    generated(model, tokenizer, &prompts, &settings, tell)
+                })?
+                .0
+            }
+        };
+        let entrant = rewarded(&name, completions, &prompts, &mut rewards)?;
+        let mut report = Report::new(&entrant, &settings.sampling, &settings.bootstrap);
+        // Files do not say how they were drawn.
+        report.kl = None;
+        reports.push(report);
+        entrants.push(entrant);
+    }
+    let mut wins = Vec::new();
+    for (i, one) in entrants.iter().enumerate() {
+        for other in &entrants[i + 1..] {
+            wins.push(win_rate(one, other, &settings.bootstrap));
+        }
+    }
+    let reward = pistar::llm::reward::Reward::name(&rewards);
+    if args.json {
+        let about = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": args.model,
+            "reference": args.reference,
+            "prompts": args.prompts,
+            "completions": args.completions,
+            "reward": reward,
+            "sampling": args.model.as_ref().map(|_| &settings.sampling),
+            "seed": settings.seed,
+            "level": settings.bootstrap.level,
+            "resamples": settings.bootstrap.resamples,
+        });
+        return output::json(&json!({
+            "about": about,
+            "report": reports[0],
+            "others": &reports[1..],
+            "head_to_head": wins,
+        }));
+    }
+    output::print(&page(&reward, &reports, &wins))
+}
+
+fn settings(args: &Args) -> Result<Settings, Error> {
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_new_tokens: 0,
+        max_new_tokens: args.max_new_tokens,
+        samples: args.samples,
+    };
+    sampling.check()?;
+    let fail = |place: &str| Err(Error::invalid(place, "it is 0", "give 1 or more"));
+    match (args.resamples, args.limit) {
+        (0, _) => return fail("--resamples"),
+        (_, Some(0)) => return fail("--limit"),
+        _ => {}
+    }
+    Ok(Settings {
+        sampling,
+        seed: args.seed,
+        batch: args.batch,
+        batch_tokens: args.rewards.batch_tokens,
+        bootstrap: Bootstrap {
+            seed: args.seed,
+            resamples: args.resamples,
+            ..Bootstrap::default()
+        },
+    })
+}
+
+/// What is evaluated: a model or a file.
+fn subject(
+    args: &Args,
+    ours: Option<Loaded>,
+    resources: &Resources,
+    settings: &Settings,
+    prompts: &Prompts,
+    rewards: &mut Weighted,
+) -> anyhow::Result<(Report, Entrant)> {
+    let place = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+    if let Some(path) = &args.completions {
+        let name = place(&args.completions).unwrap_or_default();
+        let entrant = rewarded(&name, read(path, prompts)?, prompts, rewards)?;
+        let mut report = Report::new(&entrant, &settings.sampling, &settings.bootstrap);
+        report.kl = None;
+        return Ok((report, entrant));
+    }
+    let Some(ours) = ours else {
+        return Err(Error::invalid("--model", "it is missing", "name a model's folder").into());
+    };
+    let reference = match &args.reference {
+        Some(dir) => Some(load(dir, resources.dtype, &resources.device)?.model),
+        None => None,
+    };
+    let (model, tokenizer) = (&ours.model, &ours.tokenizer);
+    let (mut report, mut entrant) = bar(prompts, settings, |tell| {
+        let reference = reference.as_ref();
+        evaluate(
+            model, reference, tokenizer, prompts, rewards, settings, tell,
+        )
+    })?;
+    entrant.name = place(&args.model).unwrap_or_default();
+    report.name.clone_from(&entrant.name);
+    Ok((report, entrant))
+}
+
+/// A name that no other entrant has.
+fn unused(entrants: &[Entrant], base: String) -> String {
+    let (mut name, mut count) = (base.clone(), 1);
+    while entrants.iter().any(|e| e.name == name) {
+        count += 1;
+        name = format!("{base} ({count})");
+    }
+    name
+}
+
+/// Runs something under a progress bar.
+fn bar<T>(
+    prompts: &Prompts,
+    settings: &Settings,
+    run: impl FnOnce(&mut (dyn FnMut(Progress) + Send)) -> pistar::Result<T>,
+) -> pistar::Result<T> {
+    let count = prompts.all.len() * settings.sampling.samples;
+    let (bar, start) = (progress_bar("generating", count as u64), Instant::now());
+    let mut tell = |Progress { done, tokens }: Progress| {
+        let rate = tokens as f64 / start.elapsed().as_secs_f64();
+        bar.set_message(format!("generating, {rate:.0} tokens/s"));
+        bar.set_position(done as u64);
+    };
+    let result = run(&mut tell);
+    bar.finish_and_clear();
+    result
+}
+
+fn page(reward: &str, reports: &[Report], wins: &[WinRate]) -> String {
+    let interval = |t: Option<[f64; 2]>| {
+        t.map_or("–".into(), |[low, high]| {
+            format!("[{}, {}]", number(low), number(high))
+        })
+    };
+    let mut text = String::new();
+    for report in reports {
+        text += &format!(
+            "{}: {} completions of {} prompts\n\n",
+            report.name, report.completions, report.prompts
+        );
+        let mut table: Vec<Vec<String>> = vec![
+            ["", "mean", "95 % (t)", "95 % (bootstrap)", "sd"]
+                .map(String::from)
+                .into(),
+        ];
+        let mut mean = |name: &str, mean: &Option<Mean>| {
+            if let Some(m) = mean {
+                let (t, b) = (interval(m.t), interval(m.bootstrap));
+                table.push(vec![name.into(), number(m.value), t, b, number(m.sd)]);
+            }
+        };
+        mean(&format!("reward {reward}"), &report.reward);
+        for (name, part) in &report.parts {
+            mean(&format!("  {name}"), &Some(*part));
+        }
+        match report.kl {
+            Some(_) => mean("KL to the reference, k1", &report.kl),
+            None => mean("ln π/π_ref", &report.log_ratio),
+        }
+        mean("KL to the reference, exact by token", &report.kl_exact);
+        mean("tokens", &report.length);
+        mean("characters", &report.characters);
+        mean("ended", &report.ended);
+        let mut ratio = |name: &str, e: &Option<Estimate>| {
+            if let Some(e) = e {
+                let bounds = interval(Some([e.low, e.high]));
+                table.push(vec![name.into(), number(e.value), "–".into(), bounds]);
+            }
+        };
+        ratio("KL, exact, nats a token", &report.kl_exact_per_token);
+        ratio("entropy, nats a token", &report.entropy);
+        text += &output::columns(&table);
+        text.push('\n');
+    }
+    if !wins.is_empty() {
+        let mut table: Vec<Vec<String>> = vec![
+            [
+                "wins of",
+                "against",
+                "rate",
+                "95 % (t)",
+                "ties",
+                "difference",
+                "95 % (t)",
+            ]
+            .map(String::from)
+            .into(),
+        ];
+        for win in wins {
+            let value = |mean: &Option<Mean>| mean.map_or("–".into(), |m| number(m.value));
+            let bounds = |mean: &Option<Mean>| interval(mean.and_then(|m| m.t));
+            table.push(vec![
+                win.name.clone(),
+                win.against.clone(),
+                value(&win.rate),
+                bounds(&win.rate),
+                value(&win.ties),
+                value(&win.difference),
+                bounds(&win.difference),
+            ]);
+        }
+        text += &output::columns(&table);
+    }
+    text
+}
