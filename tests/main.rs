@@ -1,6 +1,8 @@
 //! All integration tests, in one crate so that they link once.
 
 mod advantage;
+#[cfg(not(mutants))]
+mod aggregate;
 mod bandit;
 mod bpo;
 mod calibration;

@@ -10,7 +10,7 @@ use pistar::verify::claims::Paper;
 use pistar::{Error, Result};
 
 /// How a path is called in messages.
-fn origin(path: &Path) -> String {
+pub fn origin(path: &Path) -> String {
     if path == Path::new("-") {
         "standard input".into()
     } else {
@@ -45,7 +45,8 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::new(file)))
 }
 
-fn text(path: &Path) -> Result<String> {
+/// All of it, in UTF-8.
+pub fn text(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     open(path)?
         .read_to_end(&mut bytes)

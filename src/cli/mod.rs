@@ -1,5 +1,6 @@
 //! The command line: one subcommand a file.
 
+mod aggregate;
 mod claims;
 #[cfg(feature = "llm")]
 mod data;
@@ -89,6 +90,8 @@ enum Command {
     /// A model's completions: reward, KL, entropy, length, win rates, with intervals
     #[cfg(feature = "llm")]
     Evaluate(Box<evaluate::Args>),
+    /// Scores of seeds × tasks: interquartile mean and others with rliable's intervals
+    Aggregate(aggregate::Args),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report
@@ -132,6 +135,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Data(args) => data::run(&args),
         #[cfg(feature = "llm")]
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Aggregate(args) => aggregate::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     }
