@@ -28,7 +28,7 @@ pub struct Request {
     pub prompts: Option<usize>,
     /// Key of all random streams.
     pub key: u64,
-    /// Worker threads: so many trials at once.
+    /// Worker threads, at least one: so many trials at once.
     pub threads: usize,
     /// Replace another study in the folder.
     pub overwrite: bool,

@@ -31,14 +31,8 @@ impl Run {
     /// depend on.
     ///
     /// # Errors
-    /// A folder that cannot be written or holds another study, or a number of threads that cannot
-    /// be.
+    /// A folder that cannot be written or holds another study.
     pub fn start(name: &str, request: &Request, dir: &Path, config: Value) -> Result<Self> {
-        let threads = request.threads;
-        ensure!(
-            (1..=1024).contains(&threads),
-            "--threads: {threads} cannot be run; use 1 to 1024"
-        );
         let kept = dir.join(TRIALS);
         let same = Manifest::read(dir).is_ok_and(|m| {
             m.sim == name && m.config == config && m.version == env!("CARGO_PKG_VERSION")
@@ -53,11 +47,11 @@ impl Run {
             fs::remove_dir_all(&kept)
                 .with_context(|| format!("{}: cannot remove", kept.display()))?;
         }
-        let folder = Folder::open(dir, name, config, threads, request.overwrite)?;
+        let folder = Folder::open(dir, name, config, request.threads, request.overwrite)?;
         fs::create_dir_all(&kept).with_context(|| format!("{}: cannot create", kept.display()))?;
         Ok(Self {
             dir: dir.into(),
-            threads,
+            threads: request.threads,
             folder,
         })
     }

@@ -42,7 +42,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 #[command(
     name = "pistar",
     version,
-    about = "What an alignment objective converges to, exactly, on a bandit",
+    about = "What an alignment objective converges to, exactly, on a bandit; and the same losses on transformers",
     max_term_width = 100
 )]
 struct Cli {
@@ -66,32 +66,32 @@ enum Command {
     Problem(problem::Args),
     /// Train by sampling: run an experiment, or the same on your own problem
     Sim(sim::Args),
+    /// Data for training: what would be made of a file
+    #[cfg(feature = "llm")]
+    Data(Box<data::Args>),
     /// Train a transformer on text: objective, model and data to a run's folder
     #[cfg(feature = "llm")]
     Train(Box<train::Args>),
     /// Runs of `train` compared: settings, state, metrics, a figure
     #[cfg(feature = "llm")]
     Runs(runs::Args),
-    /// Log-probabilities that a language model gives to completions
-    #[cfg(feature = "llm")]
-    Logprobs(logprobs::Args),
     /// Text from a language model: seeded samples, or the most probable tokens
     #[cfg(feature = "llm")]
     Generate(generate::Args),
+    /// Log-probabilities that a language model gives to completions
+    #[cfg(feature = "llm")]
+    Logprobs(logprobs::Args),
     /// Scores of completions: rules, reward models, any program; reports on reward models
     #[cfg(feature = "llm")]
     Score(Box<score::Args>),
-    /// Experiments with a language model, in minutes: objectives over β, offline, with one rule
-    #[cfg(feature = "llm")]
-    Study(study::Args),
-    /// Data for training: what would be made of a file
-    #[cfg(feature = "llm")]
-    Data(Box<data::Args>),
     /// A model's completions: reward, KL, entropy, length, win rates, with intervals
     #[cfg(feature = "llm")]
     Evaluate(Box<evaluate::Args>),
     /// Scores of seeds × tasks: interquartile mean and others with rliable's intervals
     Aggregate(aggregate::Args),
+    /// Experiments with a language model, in minutes: objectives over β, offline, with one rule
+    #[cfg(feature = "llm")]
+    Study(study::Args),
     /// Draw a figure (SVG and PNG) from the rows of a sim
     Figure(figure::Args),
     /// Every sim, every figure, and a report

@@ -36,7 +36,7 @@ pub struct Args {
     /// Learning rate [default: 2e-4]
     #[arg(long)]
     lr: Option<f64>,
-    /// Seeds of every setting in the sweep, and half of those of the best [default: 3]
+    /// Seeds of every setting in the sweep; the best β of each objective gets twice as many [default: 3]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: Option<u64>,
     /// Prompts to train on [default: 2048]
@@ -46,8 +46,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     key: u64,
     /// Trials at once [default: one a core]
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Folder to write to [default: out/study-NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         seeds: args.seeds,
         prompts: args.prompts.map(|n| n as usize),
         key: args.key,
-        threads: args.threads.unwrap_or_else(sim::all_cores),
+        threads: args.threads.map_or_else(sim::all_cores, usize::from),
         overwrite: args.overwrite,
     };
     (study.run)(&request, &dir)?;
