@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use pistar::loss::Objective;
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use super::rows::{Row, rates, read_rows};
 use super::rule::rule;
 use super::run::Run;
 use super::tiny;
-use super::trial::Trial;
+use super::trial::{BATCH, Trial};
 use super::world::{COMPLETION, PROMPT, World};
 use super::{Request, Study};
 
@@ -68,6 +68,13 @@ pub(super) fn study<const N: usize>(
     );
     let lr = request.lr.unwrap_or(LR);
     let world = World::new(&model, rule, request.key, count, HELD[1])?;
+    let told = world.pairs.iter().filter(|[a, b]| a.reward != b.reward);
+    let told = told.count();
+    ensure!(
+        told >= BATCH,
+        "reward: it tells {told} of {count} pairs of completions apart, and a step takes {BATCH}; give \
+         one that tells more apart, or more --prompts"
+    );
     let named: Vec<_> = sweeps
         .iter()
         .map(|(o, betas)| json!({"objective": o.name(), "beta": betas.to_vec()}))

@@ -14,7 +14,7 @@ use super::rows::Row;
 use super::world::{Draw, Scored, World, sequence};
 
 /// Pairs in a step, or half the single responses in one.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 const EPOCHS: f64 = 2.0;
 /// Share of all steps in which the rate rises.
 const WARMUP: f64 = 0.1;

@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: Option<u64>,
     /// Prompts to train on [default: 2048]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(128..=1_000_000))]
     prompts: Option<u32>,
     /// Key of all random streams
     #[arg(long, default_value_t = 0)]
