@@ -27,9 +27,14 @@ pub const STUDY: Study = Study {
     report,
 };
 
-/// The paper's sweeps.
 const BETAS: [f64; 6] = [0.01, 0.03, 0.06, 0.1, 0.3, 1.0];
 const IPO_BETAS: [f64; 6] = [0.003, 0.01, 0.03, 0.06, 0.1, 0.3];
+/// The paper's sweeps.
+const SWEEPS: [(Objective, [f64; 6]); 3] = [
+    (Objective::Copg, BETAS),
+    (Objective::Dpo, BETAS),
+    (Objective::Ipo, IPO_BETAS),
+];
 
 pub(super) const LR: f64 = 2e-4;
 pub(super) const PROMPTS: usize = 2048;
@@ -39,17 +44,8 @@ pub(super) const HELD: [usize; 2] = [128, 512];
 /// Steps between two judgements.
 pub(super) const EVERY: u64 = 8;
 
-/// The objectives and their sweeps.
-///
-/// # Errors
-/// None; the names are registered.
-pub fn sweeps() -> Result<[(Objective, [f64; 6]); 3]> {
-    let [copg, dpo, ipo] = ["copg", "dpo", "ipo"].map(Objective::from_name);
-    Ok([(copg?, BETAS), (dpo?, BETAS), (ipo?, IPO_BETAS)])
-}
-
 fn run(request: &Request, dir: &Path) -> Result<()> {
-    study(request, dir, STUDY.name, &sweeps()?)
+    study(request, dir, STUDY.name, &SWEEPS)
 }
 
 /// A sweep over β for each objective, and the best β of each again.
@@ -123,5 +119,5 @@ pub fn best_beta(rows: &[Row], objective: &str) -> Option<f64> {
 
 fn report(dir: &Path) -> Result<String> {
     let rows = read_rows(dir)?;
-    report::text(&rows, &sweeps()?.map(|(o, _)| o.name()))
+    report::text(&rows, &SWEEPS.map(|(o, _)| o.name()))
 }

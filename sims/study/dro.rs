@@ -20,20 +20,14 @@ pub const STUDY: Study = Study {
 
 const BETAS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 3.0];
 
-/// The objectives and their sweeps.
-///
-/// # Errors
-/// None; the names are registered.
-pub fn sweeps() -> Result<[(Objective, [f64; 5]); 2]> {
-    let [dro, kto] = ["dro-v", "kto"].map(Objective::from_name);
-    Ok([(dro?, BETAS), (kto?, BETAS)])
-}
+/// The sweeps.
+const SWEEPS: [(Objective, [f64; 5]); 2] = [(Objective::DroV, BETAS), (Objective::Kto, BETAS)];
 
 fn run(request: &Request, dir: &Path) -> Result<()> {
-    copg::study(request, dir, STUDY.name, &sweeps()?)
+    copg::study(request, dir, STUDY.name, &SWEEPS)
 }
 
 fn report(dir: &Path) -> Result<String> {
     let rows = read_rows(dir)?;
-    report::text(&rows, &sweeps()?.map(|(o, _)| o.name()))
+    report::text(&rows, &SWEEPS.map(|(o, _)| o.name()))
 }

@@ -3,19 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use pistar::stats::t_interval;
 
 use super::copg::best_beta;
 use super::rows::{Row, rates};
-use crate::sims::report::{Spread, markdown, number};
+use crate::sims::report::{markdown, number};
 
 /// Half the width of the 95 % interval of a mean, by Student's t.
 fn half(values: &[f64]) -> Option<f64> {
-    const T: [f64; 9] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
-    ];
-    let spread = Spread::of(values.iter().copied())?;
-    let t = T.get(spread.count.checked_sub(2)?).copied().unwrap_or(2.26);
-    Some(t * spread.sd / (spread.count as f64).sqrt())
+    t_interval(values, 0.95).map(|[low, high]| 0.5 * (high - low))
 }
 
 /// KL divergences, in nats, within which the fronts are compared.

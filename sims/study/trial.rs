@@ -6,6 +6,7 @@ use pistar::llm::decoder::Decoder;
 use pistar::llm::example::{Example, Response};
 use pistar::llm::heads::{ScalarHead, Scorer};
 use pistar::llm::reference::Reference;
+use pistar::llm::reward::Weighted;
 use pistar::llm::sequence::Sequence;
 use pistar::llm::train::{Model, Plan, Settings, Trainer};
 use pistar::loss::{InputKind, Objective};
@@ -72,10 +73,11 @@ impl Trial {
     /// Trains and judges; `tick` is called after every step.
     ///
     /// # Errors
-    /// Those of the library. A loss that is not finite ends the rows, no more.
+    /// Those of the library, among them a loss that is not finite.
     pub fn run(&self, world: &World, tick: &dyn Fn()) -> Result<Vec<Row>> {
         let load = || Decoder::load(&world.model, DType::F32, &Device::Cpu);
         let (policy, reference) = (load()?, load()?);
+        let mut rule = world.rule()?;
         let settings = self.settings()?;
         let examples = examples(self.objective, world);
         let plan = Plan::new(&settings, policy.architecture().context, &examples)?;
@@ -91,11 +93,15 @@ impl Trial {
             value,
             self.reference(world)?,
         )?;
-        let mut rows = vec![self.judge(world, trainer.policy.model.decoder(), &reference, 0)?];
+        let mut judge = |trainer: &Trainer, step| {
+            let policy = trainer.policy.model.decoder();
+            self.judge(world, &mut rule, [policy, &reference], step)
+        };
+        let mut rows = vec![judge(&trainer, 0)?];
         for step in 1..=steps {
             trainer.step(None)?;
             if step.is_multiple_of(self.every) || step == steps {
-                rows.push(self.judge(world, trainer.policy.model.decoder(), &reference, step)?);
+                rows.push(judge(&trainer, step)?);
             }
             tick();
         }
@@ -128,13 +134,13 @@ impl Trial {
     fn judge(
         &self,
         world: &World,
-        policy: &Decoder,
-        reference: &Decoder,
+        rule: &mut Weighted,
+        [policy, reference]: [&Decoder; 2],
         step: u64,
     ) -> Result<Row> {
         let prompts = &world.held[..self.prompts];
         let drawn = world.sample(policy, prompts, Draw::Evaluation)?;
-        let rewards = world.rewards(prompts, &drawn)?;
+        let rewards = world.rewards(rule, prompts, &drawn)?;
         let sequences: Vec<Sequence> = (prompts.iter().zip(&drawn))
             .map(|(prompt, drawn)| sequence(prompt, drawn))
             .collect::<Result<_>>()?;

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::generate::{Generated, Sampling, generate};
 use pistar::llm::reference::{Cache, fingerprint};
-use pistar::llm::reward::{Resources, Reward, Row, Specification};
+use pistar::llm::reward::{Resources, Reward, Row, Specification, Weighted};
 use pistar::llm::sequence::Sequence;
 use pistar::llm::tokenizer::Tokenizer;
 use serde_json::Map;
@@ -96,7 +96,7 @@ impl World {
         let mut prompts = world.prompts(&decoder, bos, count + held)?;
         world.held = prompts.split_off(count);
         let drawn = world.sample(&decoder, &prompts, Draw::Completions)?;
-        let rewards = world.rewards(&prompts, &drawn)?;
+        let rewards = world.rewards(&mut world.rule()?, &prompts, &drawn)?;
         for (i, prompt) in prompts.iter().enumerate() {
             let scored = |j: usize| -> Result<Scored> {
                 Ok(Scored {
@@ -162,12 +162,24 @@ impl World {
         )?)
     }
 
+    /// The rule, with what it reads from files in memory.
+    ///
+    /// # Errors
+    /// A rule that cannot be used.
+    pub fn rule(&self) -> Result<Weighted> {
+        Ok(self.reward.build(&Resources::default())?)
+    }
+
     /// The rule's scores of completions, as many of each prompt.
     ///
     /// # Errors
     /// Those of the rule.
-    pub fn rewards(&self, prompts: &[Vec<u32>], drawn: &[Generated]) -> Result<Vec<f64>> {
-        let mut rule = self.reward.build(&Resources::default())?;
+    pub fn rewards(
+        &self,
+        rule: &mut Weighted,
+        prompts: &[Vec<u32>],
+        drawn: &[Generated],
+    ) -> Result<Vec<f64>> {
         let fields = Map::new();
         let samples = drawn.len() / prompts.len().max(1);
         let mut texts = Vec::with_capacity(drawn.len());

@@ -770,3 +770,26 @@ fn metrics_are_what_their_names_say() {
     assert!((metrics["rewards/rejected"] - mean(&|e| reward(e, 0), &bad)).abs() < 1e-12);
     assert!((metrics["log_ratio"] - mean(&|e| reward(e, 0) / 0.3, &rated)).abs() < 1e-12);
 }
+
+#[test]
+fn another_loss_takes_the_objectives_place() {
+    let (dpo, ipo) = (settings("dpo"), settings("ipo"));
+    let examples = examples(dpo.objective().unwrap().kind());
+    let theirs = trainer(&ipo, &examples, [1, 2]).gradient().unwrap();
+    let own = dpo.objective().unwrap();
+    let before = trainer(&dpo, &examples, [1, 2]).gradient().unwrap();
+    let same = |inputs: &_| own.loss(inputs);
+    let again = trainer(&dpo, &examples, [1, 2])
+        .minimising(same)
+        .gradient()
+        .unwrap();
+    assert_eq!((before.loss, before.norm), (again.loss, again.norm));
+    let other = ipo.objective().unwrap();
+    let loss = |inputs: &_| other.loss(inputs);
+    let ours = trainer(&dpo, &examples, [1, 2])
+        .minimising(loss)
+        .gradient()
+        .unwrap();
+    assert_eq!((ours.loss, ours.norm), (theirs.loss, theirs.norm));
+    assert_ne!(ours.loss, before.loss);
+}
