@@ -62,6 +62,7 @@ pub struct Decoder {
     /// The folder it was loaded from.
     origin: Option<PathBuf>,
     pub(super) adapter: Option<Adapter>,
+    recompute: bool,
 }
 
 impl Decoder {
@@ -93,6 +94,12 @@ impl Decoder {
     /// Whether it has an output head.
     pub fn has_head(&self) -> bool {
         self.head.is_some()
+    }
+
+    /// Whether a backward runs each block again, keeping only its input, instead of all that was
+    /// computed in it (activation recomputation, gradient checkpointing). Changes no number.
+    pub fn set_recompute(&mut self, recompute: bool) {
+        self.recompute = recompute;
     }
 
     /// Where it comes from.

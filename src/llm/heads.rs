@@ -128,7 +128,7 @@ impl ScalarHead {
         let column = ops::linear(tape, &hidden, &weights[0], weights.get(1))?;
         let flat = column.value().squeeze(1)?;
         Ok(tape.record(flat, &[&column], || {
-            let column = column.clone();
+            let column = column.target();
             Box::new(move |gradient, sums| sums.add_shared(&column, &gradient.unsqueeze(1)?))
         }))
     }
@@ -149,7 +149,7 @@ impl Network for Scorer {
         self.decoder.parameters().len()
     }
 
-    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output> {
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
         let packed = Packed::new(sequences.iter().map(|s| match self.head {
             ScalarHead::Reward => s.tokens(),
             ScalarHead::Value => s.prompt(),
@@ -178,7 +178,7 @@ impl Network for PolicyWithValue {
         self.0.parameters().len()
     }
 
-    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output> {
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
         let predictions = Predictions::new(sequences);
         let hidden = self.0.hidden(tape, &predictions.packed)?;
         // The row that predicts the first token of a completion is the prompt's last.

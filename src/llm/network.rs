@@ -46,7 +46,7 @@ pub trait Network {
     ///
     /// # Errors
     /// Those of the model.
-    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output>;
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output>;
 }
 
 /// A language model: the pieces are log-probabilities of completion tokens.
@@ -55,7 +55,7 @@ impl Network for Decoder {
         self.parameters().len()
     }
 
-    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output> {
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
         let predictions = Predictions::new(sequences);
         let pieces = self.log_probs(tape, &predictions)?;
         let starts = predictions.starts;

@@ -168,7 +168,7 @@ pub struct Runs<'a> {
     network: &'a dyn Network,
     reduction: Reduction,
     parts: Vec<Vec<&'a Sequence>>,
-    recorded: Option<(Tape, Output)>,
+    recorded: Option<(Tape<'a>, Output)>,
     numbers: Numbers,
 }
 
@@ -241,7 +241,7 @@ impl<'a> Runs<'a> {
     }
 }
 
-fn record(network: &dyn Network, sequences: &[&Sequence]) -> Result<(Tape, Output)> {
+fn record<'a>(network: &'a dyn Network, sequences: &[&Sequence]) -> Result<(Tape<'a>, Output)> {
     let tape = Tape::recording(network.leaves());
     let output = network.forward(&tape, sequences)?;
     Ok((tape, output))

@@ -5,72 +5,75 @@
 //! gradient is moved, not added to zeros; an activation dies as soon as its backward has run; and
 //! cotangents are given for any node.
 
+mod gradients;
+mod node;
+
 use std::cell::{Cell, RefCell};
 
 use candle_core::Tensor;
 
-use super::ops::add_in_place;
-use crate::error::{Error, Result};
+pub use gradients::{Gradients, LeafGradients};
+pub use node::{Node, Target};
+
+use crate::error::Result;
 
 /// Turns the gradient of an operation's output into those of its inputs.
-pub type Backward = Box<dyn FnOnce(Tensor, &mut Gradients) -> Result<()>>;
+pub type Backward<'a> = Box<dyn FnOnce(Tensor, &mut Gradients) -> Result<()> + 'a>;
 
-/// A tensor on a tape.
-#[derive(Debug, Clone)]
-pub struct Node {
-    value: Tensor,
-    slot: Option<usize>,
-}
-
-impl Node {
-    /// A tensor that nobody differentiates by.
-    pub fn constant(value: Tensor) -> Self {
-        Self { value, slot: None }
-    }
-
-    /// The tensor.
-    pub fn value(&self) -> &Tensor {
-        &self.value
-    }
-
-    /// Whether a gradient is wanted.
-    pub fn wanted(&self) -> bool {
-        self.slot.is_some()
-    }
-}
-
-/// The operations done so far.
-pub struct Tape {
-    recording: bool,
+/// The operations done so far. Their backwards may borrow what lives for `'a`.
+pub struct Tape<'a> {
+    mode: Mode,
     leaves: usize,
     next: Cell<usize>,
-    steps: RefCell<Vec<(usize, Backward)>>,
+    steps: RefCell<Vec<Step<'a>>>,
+    /// The leaves that an operation so far has used.
+    used: RefCell<Vec<bool>>,
 }
 
-impl Tape {
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    /// Numbers only.
+    Idle,
+    /// Numbers only, but the leaves that are used are noted.
+    Watching,
+    Recording,
+}
+
+struct Step<'a> {
+    slot: usize,
+    backward: Backward<'a>,
+    /// The leaves that no earlier operation used: after this one's backward their gradient is final.
+    final_for: Vec<usize>,
+}
+
+impl<'a> Tape<'a> {
     /// A tape for gradients with respect to `leaves` parameters.
     pub fn recording(leaves: usize) -> Self {
-        Self {
-            recording: true,
-            leaves,
-            next: Cell::new(leaves),
-            steps: RefCell::default(),
-        }
+        Self::new(Mode::Recording, leaves)
     }
 
     /// A tape that remembers nothing: numbers only.
     pub fn idle() -> Self {
+        Self::new(Mode::Idle, 0)
+    }
+
+    fn new(mode: Mode, leaves: usize) -> Self {
         Self {
-            recording: false,
-            ..Self::recording(0)
+            mode,
+            leaves,
+            next: Cell::new(leaves),
+            steps: RefCell::default(),
+            used: RefCell::new(vec![false; leaves]),
         }
     }
 
     /// The parameter with that index, of which there are as many as leaves.
     pub fn leaf(&self, index: usize, value: Tensor) -> Node {
-        debug_assert!(!self.recording || index < self.leaves);
-        let slot = self.recording.then_some(index);
-        Node { value, slot }
+        debug_assert!(self.mode == Mode::Idle || index < self.leaves);
+        if self.mode == Mode::Watching {
+            self.used.borrow_mut()[index] = true;
+        }
+        Node::new(value, (self.mode == Mode::Recording).then_some(index))
     }
 
     /// The result of an operation on `inputs`. `backward` is made only if a gradient is wanted.
@@ -78,21 +81,83 @@ impl Tape {
         &self,
         value: Tensor,
         inputs: &[&Node],
-        backward: impl FnOnce() -> Backward,
+        backward: impl FnOnce() -> Backward<'a>,
     ) -> Node {
         if !self.wants(inputs) {
             return Node::constant(value);
         }
-        let slot = self.next.get();
-        self.next.set(slot + 1);
-        self.steps.borrow_mut().push((slot, backward()));
-        let slot = Some(slot);
-        Node { value, slot }
+        let leaves: Vec<usize> = (inputs.iter())
+            .filter_map(|node| node.slot())
+            .filter(|&slot| slot < self.leaves)
+            .collect();
+        self.push(value, &leaves, backward())
     }
 
     /// Whether an operation on `inputs` will be recorded.
     pub fn wants(&self, inputs: &[&Node]) -> bool {
-        self.recording && inputs.iter().any(|n| n.wanted())
+        self.mode == Mode::Recording && inputs.iter().any(|n| n.wanted())
+    }
+
+    fn push(&self, value: Tensor, leaves: &[usize], backward: Backward<'a>) -> Node {
+        let slot = self.next.get();
+        self.next.set(slot + 1);
+        let mut used = self.used.borrow_mut();
+        let mut final_for: Vec<usize> = leaves.iter().copied().filter(|&l| !used[l]).collect();
+        final_for.sort_unstable();
+        final_for.dedup();
+        leaves.iter().for_each(|&leaf| used[leaf] = true);
+        self.steps.borrow_mut().push(Step {
+            slot,
+            backward,
+            final_for,
+        });
+        Node::new(value, Some(slot))
+    }
+
+    /// `f(x)`, of which only `x` is remembered: the backward runs `f` again (activation
+    /// recomputation). `f` must do the same both times.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn again(
+        &self,
+        x: &Node,
+        f: impl Fn(&Tape<'a>, &Node) -> Result<Node> + 'a,
+    ) -> Result<Node> {
+        if self.mode != Mode::Recording {
+            return f(self, x);
+        }
+        let leaves = self.leaves;
+        let watching = Self::new(Mode::Watching, leaves);
+        let value = f(&watching, &Node::constant(x.value().clone()))?
+            .value()
+            .clone();
+        let used = watching.used.into_inner();
+        let mut inside: Vec<usize> = (0..leaves).filter(|&leaf| used[leaf]).collect();
+        if inside.is_empty() && !x.wanted() {
+            return Ok(Node::constant(value));
+        }
+        let (x, target) = (x.value().clone(), x.target());
+        inside.extend(target.slot().filter(|&slot| slot < leaves));
+        let backward = move |gradient: Tensor, sums: &mut Gradients| {
+            // x is one leaf more.
+            let tape = Self::recording(leaves + 1);
+            let x = match target.wanted() {
+                true => tape.leaf(leaves, x),
+                false => Node::constant(x),
+            };
+            let y = f(&tape, &x)?;
+            drop(x);
+            let y = y.target();
+            let mut inner = sums.lend(leaves, tape.next.get());
+            inner.add(&y, gradient)?;
+            tape.unwind(&mut inner, None)?;
+            match inner.give_back(sums, leaves) {
+                Some(of_x) => sums.add_shared(&target, &of_x),
+                None => Ok(()),
+            }
+        };
+        Ok(self.push(value, &inside, Box::new(backward)))
     }
 
     /// Pushes cotangents back to the leaves and adds what arrives there to `leaves` (whose content is lost on an
@@ -105,127 +170,55 @@ impl Tape {
         seeds: impl IntoIterator<Item = (Node, Tensor)>,
         leaves: &mut LeafGradients,
     ) -> Result<()> {
-        let mut slots: Vec<Option<Sum>> = Vec::new();
-        slots.resize_with(self.next.get(), || None);
-        for (slot, sum) in slots.iter_mut().zip(&mut leaves.0) {
-            *slot = sum.take().map(Sum::Owned);
-        }
-        let mut gradients = Gradients { slots };
-        for (node, cotangent) in seeds {
-            gradients.add_shared(&node, &cotangent)?;
-        }
-        for (slot, backward) in self.steps.into_inner().into_iter().rev() {
+        let mut gradients = Gradients::of(leaves, self.next.get());
+        gradients.seed(seeds)?;
+        self.unwind(&mut gradients, None)?;
+        gradients.into_leaves(leaves)
+    }
+
+    /// Pushes cotangents back and hands out the gradient of every leaf that is reached, with its
+    /// index, as soon as it is final. No operation that is still to be undone looks at that leaf:
+    /// its numbers may be changed in place.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward), or those of `take`.
+    pub fn consume(
+        self,
+        seeds: impl IntoIterator<Item = (Node, Tensor)>,
+        take: &mut dyn FnMut(usize, Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let mut gradients = Gradients::of(&mut LeafGradients::new(self.leaves), self.next.get());
+        gradients.seed(seeds)?;
+        let leaves = self.leaves;
+        self.unwind(&mut gradients, Some(take))?;
+        // A seed may have been a leaf itself.
+        (0..leaves).try_for_each(|leaf| gradients.hand(leaf, take))
+    }
+
+    /// Runs the backwards, from last to first, and hands out gradients of leaves that are final.
+    fn unwind(
+        self,
+        gradients: &mut Gradients,
+        mut take: Option<&mut dyn FnMut(usize, Tensor) -> Result<()>>,
+    ) -> Result<()> {
+        let mut steps = self.steps.into_inner();
+        while let Some(step) = steps.pop() {
+            let Step {
+                slot,
+                backward,
+                final_for,
+            } = step;
             // No gradient: nothing downstream depended on it.
-            if let Some(gradient) = gradients.slots[slot].take() {
-                backward(gradient.tensor().clone(), &mut gradients)?;
+            if let Some(gradient) = gradients.take_slot(slot) {
+                backward(gradient, gradients)?;
             }
-        }
-        for (slot, sum) in gradients.slots.into_iter().zip(&mut leaves.0) {
-            *sum = match slot {
-                Some(Sum::Owned(sum)) => Some(sum),
-                Some(Sum::Shared(sum)) => Some(sum.copy()?),
-                None => None,
-            };
+            if let Some(take) = &mut take {
+                (final_for.into_iter()).try_for_each(|leaf| gradients.hand(leaf, take))?;
+            }
         }
         Ok(())
     }
 }
 
-/// A gradient so far. Several nodes may share one tensor, which then must not be changed.
-enum Sum {
-    Owned(Tensor),
-    Shared(Tensor),
-}
-
-impl Sum {
-    /// Whether it may be changed, from first to last number.
-    fn is_free(&self) -> bool {
-        matches!(self, Self::Owned(tensor) if tensor.is_contiguous())
-    }
-
-    fn tensor(&self) -> &Tensor {
-        match self {
-            Self::Owned(t) | Self::Shared(t) => t,
-        }
-    }
-
-    /// `self + other`, in the memory of whichever is owned.
-    fn plus(self, other: Self) -> Result<Self> {
-        Ok(Self::Owned(match (self, other) {
-            (Self::Owned(sum), other) | (other, Self::Owned(sum)) => {
-                add_in_place(&sum, other.tensor())?;
-                sum
-            }
-            (Self::Shared(a), Self::Shared(b)) => (a + b)?,
-        }))
-    }
-}
-
-/// Gradients on their way back.
-pub struct Gradients {
-    slots: Vec<Option<Sum>>,
-}
-
-impl Gradients {
-    /// Adds a freshly computed tensor, which nobody else holds, to the gradient of `node`.
-    ///
-    /// # Errors
-    /// Shapes that differ.
-    pub fn add(&mut self, node: &Node, gradient: Tensor) -> Result<()> {
-        self.plus(node, Sum::Owned(gradient))
-    }
-
-    /// Adds a tensor that is also used elsewhere to the gradient of `node`.
-    ///
-    /// # Errors
-    /// Shapes that differ.
-    pub fn add_shared(&mut self, node: &Node, gradient: &Tensor) -> Result<()> {
-        self.plus(node, Sum::Shared(gradient.clone()))
-    }
-
-    /// Takes out the gradient of `node` so far, to be added to in place and given back to
-    /// [`add`](Self::add); `None` where there is none yet, or one that is also used elsewhere.
-    pub fn take(&mut self, node: &Node) -> Option<Tensor> {
-        match self.slots[node.slot?].take_if(|sum| sum.is_free())? {
-            Sum::Owned(tensor) | Sum::Shared(tensor) => Some(tensor),
-        }
-    }
-
-    fn plus(&mut self, node: &Node, gradient: Sum) -> Result<()> {
-        let Some(slot) = node.slot else {
-            return Ok(());
-        };
-        let (given, wanted) = (gradient.tensor().dims(), node.value.dims());
-        if given != wanted {
-            let message = format!("a gradient of shape {given:?} for a tensor of {wanted:?}");
-            let backend = "tape";
-            return Err(Error::Backend { backend, message });
-        }
-        let sum = match self.slots[slot].take() {
-            None => gradient,
-            Some(sum) => sum.plus(gradient)?,
-        };
-        self.slots[slot] = Some(sum);
-        Ok(())
-    }
-}
-
-/// What has been accumulated for each leaf; `None` where nothing arrived.
-pub struct LeafGradients(Vec<Option<Tensor>>);
-
-impl LeafGradients {
-    /// Nothing yet, for that many leaves.
-    pub fn new(leaves: usize) -> Self {
-        Self((0..leaves).map(|_| None).collect())
-    }
-
-    /// The gradient of a leaf.
-    pub fn get(&self, leaf: usize) -> Option<&Tensor> {
-        self.0[leaf].as_ref()
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.0.iter_mut().for_each(|g| *g = None);
-    }
-}
+#[cfg(test)]
+mod tests;

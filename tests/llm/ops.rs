@@ -225,8 +225,8 @@ fn add() {
                 let value = (a.value() + b.value())?;
                 Ok(tape.record(value, &[&x[0], &x[1]], || {
                     Box::new(move |gradient, sums| {
-                        sums.add(&a, gradient.copy()?)?;
-                        sums.add(&b, gradient.copy()?)
+                        sums.add(&a.target(), gradient.copy()?)?;
+                        sums.add(&b.target(), gradient.copy()?)
                     })
                 }))
             }),

@@ -132,6 +132,7 @@ impl Decoder {
             config: None,
             origin: None,
             adapter: None,
+            recompute: false,
         })
     }
 }

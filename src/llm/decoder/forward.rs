@@ -18,7 +18,7 @@ impl Decoder {
     ///
     /// # Errors
     /// A token beyond the vocabulary, a sequence beyond the context, or a failing device.
-    pub fn hidden(&self, tape: &Tape, packed: &Packed) -> Result<Node> {
+    pub fn hidden<'a>(&'a self, tape: &Tape<'a>, packed: &Packed) -> Result<Node> {
         let a = &self.architecture;
         self.check(packed)?;
         let mut x = ops::embedding(tape, &self.node(tape, self.embedding), &packed.tokens)?;
@@ -36,10 +36,14 @@ impl Decoder {
             None => None,
         };
         for block in &self.blocks {
-            let attended = self.attend(tape, block, &x, table.as_ref(), &packed.starts)?;
-            x = ops::add(tape, &x, &attended)?;
-            let mixed = self.mix(tape, block, &x)?;
-            x = ops::add(tape, &x, &mixed)?;
+            let (table, starts) = (table.clone(), packed.starts.clone());
+            let run = move |tape: &Tape<'a>, x: &Node| {
+                self.block(tape, block, x, table.as_ref(), &starts)
+            };
+            x = match self.recompute {
+                true => tape.again(&x, run)?,
+                false => run(tape, &x)?,
+            };
         }
         self.normalise(tape, self.norm, &x)
     }
@@ -49,7 +53,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`hidden`](Self::hidden).
-    pub fn log_probs(&self, tape: &Tape, predictions: &Predictions) -> Result<Node> {
+    pub fn log_probs<'a>(&'a self, tape: &Tape<'a>, predictions: &Predictions) -> Result<Node> {
         let hidden = self.hidden(tape, &predictions.packed)?;
         self.log_probs_of(tape, &hidden, predictions)
     }
@@ -101,6 +105,20 @@ impl Decoder {
         let hidden = ops::rows(&tape, hidden, rows)?;
         let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
         Ok(logits.value().clone())
+    }
+
+    fn block(
+        &self,
+        tape: &Tape,
+        block: &Block,
+        x: &Node,
+        table: Option<&Rope>,
+        starts: &Starts,
+    ) -> Result<Node> {
+        let attended = self.attend(tape, block, x, table, starts)?;
+        let x = ops::add(tape, x, &attended)?;
+        let mixed = self.mix(tape, block, &x)?;
+        ops::add(tape, &x, &mixed)
     }
 
     fn attend(

@@ -17,6 +17,7 @@ impl Decoder {
         Ok(Self {
             parameters: self.parameters.copied(false)?,
             adapter: self.adapter.clone(),
+            recompute: self.recompute,
             ..self.shared()?
         })
     }
@@ -39,6 +40,7 @@ impl Decoder {
             config: self.config.clone(),
             origin: self.origin.clone(),
             adapter: None,
+            recompute: self.recompute,
             ..*self
         })
     }

@@ -98,7 +98,7 @@ impl Network for Table {
         self.parameters.len()
     }
 
-    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output> {
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
         let table = self.parameters.node(tape, self.numbers);
         let mut numbers: Vec<f64> = table.value().to_vec1()?;
         let arms = self.language.responses();
@@ -117,7 +117,7 @@ impl Network for Table {
         let starts: Vec<usize> = (0..=cells.len()).collect();
         let logits = self.cells == Cells::Logits;
         let pieces = tape.record(seen, &[&table], || {
-            let table = table.clone();
+            let table = table.target();
             Box::new(move |gradient, sums| {
                 let gradient: Vec<f64> = gradient.to_vec1()?;
                 let mut of_cells = vec![0.0; numbers.len()];

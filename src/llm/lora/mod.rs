@@ -223,13 +223,13 @@ fn no_dropout(config: &AdapterConfig) -> Result<()> {
 pub(super) fn adapted(tape: &Tape, w: &Node, a: &Node, b: &Node, s: f64) -> Result<Node> {
     let value = (w.value() + (b.value().matmul(a.value())? * s)?)?;
     Ok(tape.record(value, &[w, a, b], || {
-        let (w, a, b) = (w.clone(), a.clone(), b.clone());
+        let (w, a, b) = (w.target(), a.clone(), b.clone());
         Box::new(move |gradient, sums| {
             if a.wanted() {
-                sums.add(&a, (b.value().t()?.matmul(&gradient)? * s)?)?;
+                sums.add(&a.target(), (b.value().t()?.matmul(&gradient)? * s)?)?;
             }
             if b.wanted() {
-                sums.add(&b, (gradient.matmul(&a.value().t()?)? * s)?)?;
+                sums.add(&b.target(), (gradient.matmul(&a.value().t()?)? * s)?)?;
             }
             sums.add_shared(&w, &gradient)
         })

@@ -45,7 +45,7 @@ pub fn attention<T: Float>(
     );
     let out = tensor(out, (n, width))?;
     Ok(tape.record(out.clone(), &[q, k, v], || {
-        let (q, k, v) = (q.clone(), k.clone(), v.clone());
+        let (q, k, v) = (q.target(), k.target(), v.target());
         let (form, starts) = (form.clone(), starts.clone());
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;

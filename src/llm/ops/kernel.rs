@@ -7,7 +7,7 @@ use super::matmul::Mode;
 use super::memory::unwritten;
 use super::slice::modify;
 use crate::error::{Error, Result};
-use crate::llm::tape::{Gradients, Node};
+use crate::llm::tape::{Gradients, Node, Target};
 
 /// Runs a kernel in the precision of `$x` if it is on the CPU in f32 or f64, else the twin.
 macro_rules! on_cpu {
@@ -89,7 +89,7 @@ pub fn tensor<T: Float>(numbers: Vec<T>, shape: impl Into<Shape>) -> Result<Tens
 /// A gradient so far of another precision.
 pub unsafe fn accumulate<T: Float>(
     sums: &mut Gradients,
-    node: &Node,
+    node: &Target,
     f: impl FnOnce(&mut [T], Mode),
 ) -> Result<()> {
     if !node.wanted() {
@@ -101,7 +101,7 @@ pub unsafe fn accumulate<T: Float>(
             sums.add(node, sum)
         }
         None => {
-            let shape = node.value().shape();
+            let shape = node.shape();
             // SAFETY: `f` writes first.
             let mut fresh = unsafe { unwritten(shape.elem_count()) };
             f(&mut fresh, Mode::Write);

@@ -46,7 +46,7 @@ pub fn layer_norm<T: Float>(
     }
     Ok(
         tape.record(tensor(out, (n, width))?, &[x, weight, bias], || {
-            let (node, weight, bias) = (x.clone(), weight.clone(), bias.clone());
+            let (node, weight, bias) = (x.target(), weight.target(), bias.target());
             Box::new(move |gradient, sums| {
                 let gradient = gradient.contiguous()?;
                 let (x, dy) = (Slice::<T>::new(&value)?, Slice::<T>::new(&gradient)?);

@@ -6,7 +6,7 @@ use super::matmul::{Matrix, Mode, Output, Threads, matmul};
 use super::memory::{parts, rows_per_task, sum_rows, unwritten};
 use super::slice::Slice;
 use crate::error::Result;
-use crate::llm::tape::{Node, Tape};
+use crate::llm::tape::{Node, Tape, Target};
 
 /// Backward: `dx = dy W`, `dW = dyᵀ x`, `db = Σ dy`. `x` is kept only if W is trained.
 pub fn linear<T: Float>(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Result<Node> {
@@ -37,7 +37,7 @@ pub fn linear<T: Float>(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node
     inputs.extend(bias);
     Ok(tape.record(tensor(out, (n, o))?, &inputs, || {
         let value = weight.wanted().then_some(value);
-        let (x, weight, bias) = (x.clone(), weight.clone(), bias.cloned());
+        let (x, weight, bias) = (x.target(), weight.target(), bias.map(Node::target));
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
             let dy = Slice::<T>::new(&gradient)?;
@@ -57,7 +57,7 @@ pub fn linear<T: Float>(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node
                     })?;
                 }
             }
-            let Some(bias) = bias.filter(Node::wanted) else {
+            let Some(bias) = bias.filter(Target::wanted) else {
                 return Ok(());
             };
             let dy = Slice::<T>::new(&gradient)?;

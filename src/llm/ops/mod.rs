@@ -175,7 +175,7 @@ pub fn add(tape: &Tape, a: &Node, b: &Node) -> Result<Node> {
         None => (a.value() + b.value())?,
     };
     Ok(tape.record(sum, &[a, b], || {
-        let (a, b) = (a.clone(), b.clone());
+        let (a, b) = (a.target(), b.target());
         Box::new(move |gradient, sums| {
             sums.add_shared(&a, &gradient)?;
             sums.add_shared(&b, &gradient)
@@ -190,7 +190,7 @@ pub fn add(tape: &Tape, a: &Node, b: &Node) -> Result<Node> {
 pub fn scale(tape: &Tape, x: &Node, scale: f64) -> Result<Node> {
     let scaled = (x.value() * scale)?;
     Ok(tape.record(scaled, &[x], || {
-        let x = x.clone();
+        let x = x.target();
         Box::new(move |gradient, sums| sums.add(&x, (gradient * scale)?))
     }))
 }

@@ -9,7 +9,7 @@ use candle_core::{D, DType, Result as Candle, Tensor, Var};
 
 use super::{Activation, Attention, Rope, Starts};
 use crate::error::Result;
-use crate::llm::tape::{Node, Tape};
+use crate::llm::tape::{Node, Tape, Target};
 
 /// `f` of the inputs; its gradient is candle's.
 fn composed(
@@ -27,7 +27,7 @@ fn composed(
     let output = f(&leaves)?;
     let value = output.detach();
     Ok(tape.record(value, inputs, || {
-        let inputs: Vec<Node> = inputs.iter().map(|&n| n.clone()).collect();
+        let inputs: Vec<Target> = inputs.iter().map(|n| n.target()).collect();
         Box::new(move |gradient, sums| {
             let store = (output * gradient)?.sum_all()?.backward()?;
             for (node, leaf) in inputs.iter().zip(&leaves) {

@@ -88,7 +88,7 @@ fn map<T: Float, F: Function<T>>(tape: &Tape, x: &Node) -> Result<Node> {
         |x, _| F::at(x).0,
     )?;
     Ok(tape.record(tensor(out, shape.clone())?, &[x], || {
-        let x = x.clone();
+        let x = x.target();
         Box::new(move |gradient, sums| {
             let dx = zip::<T>(
                 &value,
@@ -112,7 +112,7 @@ fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Res
         |g, u| F::at(g).0 * u,
     )?;
     Ok(tape.record(tensor(out, shape.clone())?, &[gate, up], || {
-        let (gate, up) = (gate.clone(), up.clone());
+        let (gate, up) = (gate.target(), up.target());
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
             let dy = Slice::<T>::new(&gradient)?;

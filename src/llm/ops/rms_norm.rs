@@ -44,7 +44,7 @@ pub fn rms_norm<T: Float>(
         );
     }
     Ok(tape.record(tensor(out, (n, width))?, &[x, weight], || {
-        let (node, weight) = (x.clone(), weight.clone());
+        let (node, weight) = (x.target(), weight.target());
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
             let (x, dy) = (Slice::<T>::new(&value)?, Slice::<T>::new(&gradient)?);

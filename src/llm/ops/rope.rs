@@ -38,7 +38,7 @@ pub fn rope<T: Float>(
         T::one(),
     )?;
     Ok(tape.record(tensor(out, (n, width))?, &[x], || {
-        let (x, table, starts) = (x.clone(), table.clone(), starts.clone());
+        let (x, table, starts) = (x.target(), table.clone(), starts.clone());
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
             let dy = Slice::<T>::new(&gradient)?;

@@ -29,7 +29,7 @@ pub fn rows<T: Float>(tape: &Tape, x: &Node, indices: &Rc<[u32]>) -> Result<Node
         });
     }
     Ok(tape.record(tensor(out, (indices.len(), width))?, &[x], || {
-        let (x, indices) = (x.clone(), indices.clone());
+        let (x, indices) = (x.target(), indices.clone());
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
             let dy = Slice::<T>::new(&gradient)?;

@@ -64,7 +64,7 @@ fn within<T: Float>(
     }
     drop(last);
     Ok(tape.record(tensor(log_probs, m)?, &[hidden, head], || {
-        let (hidden, head) = (hidden.clone(), head.clone());
+        let (hidden, head) = (hidden.target(), head.target());
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
             let dy = Slice::<T>::new(&gradient)?;

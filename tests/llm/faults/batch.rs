@@ -3,14 +3,12 @@
 use std::cell::Cell;
 
 use pistar::llm::batch::TextBatch;
-use pistar::llm::decoder::Decoder;
 use pistar::llm::network::Network;
-use pistar::llm::sequence::Sequence;
 use pistar::llm::tape::Tape;
 use pistar::loss::{InputKind, Objective};
 
 use super::caught;
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, forward};
 
 /// The same weight for every example.
 pub fn uniform(text: &mut TextBatch) {
@@ -100,13 +98,13 @@ fn faults_of_accumulation() {
     // Of the runs of a step the first give numbers; of those that give gradients, every other one
     // records nothing.
     let calls = Cell::new(0);
-    let dropped = |model: &Decoder, tape: &Tape, sequences: &[&Sequence]| {
+    let dropped = forward(|model, tape, sequences| {
         calls.set(calls.get() + 1);
         match calls.get() % 2 {
             0 => model.forward(&Tape::idle(), sequences),
             _ => model.forward(tape, sequences),
         }
-    };
+    });
     caught(
         "cotangents of every second micro-batch dropped",
         &Pipeline {

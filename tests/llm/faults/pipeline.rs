@@ -18,7 +18,7 @@ use pistar::solve::fixed_point;
 
 use crate::language::bandit;
 
-pub type Forward<'a> = dyn Fn(&Decoder, &Tape, &[&Sequence]) -> Result<Output> + 'a;
+pub type Forward<'a> = dyn for<'m> Fn(&'m Decoder, &Tape<'m>, &[&Sequence]) -> Result<Output> + 'a;
 pub type Parts<'a> = dyn Fn(TextBatch, InputKind) -> Vec<TextBatch> + 'a;
 
 /// A pipeline, part by part; the healthy one by default.
@@ -122,7 +122,7 @@ impl Network for Faulty<'_> {
         self.model.parameters().len()
     }
 
-    fn forward(&self, tape: &Tape, sequences: &[&Sequence]) -> Result<Output> {
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
         (self.forward)(self.model, tape, sequences)
     }
 }
@@ -145,7 +145,7 @@ impl Seen {
     }
 }
 
-pub fn run(model: &Decoder, tape: &Tape, seen: Vec<Seen>) -> Result<Output> {
+pub fn run<'m>(model: &'m Decoder, tape: &Tape<'m>, seen: Vec<Seen>) -> Result<Output> {
     let packed = Packed::new(seen.iter().map(|s| s.fed.as_slice()));
     let (mut rows, mut targets, mut starts) = (Vec::new(), Vec::new(), vec![0]);
     for (s, start) in seen.iter().zip(packed.starts.iter()) {
@@ -167,10 +167,18 @@ pub fn run(model: &Decoder, tape: &Tape, seen: Vec<Seen>) -> Result<Output> {
     })
 }
 
+/// Says of a closure that it is a forward pass.
+pub fn forward<F>(f: F) -> F
+where
+    F: for<'m> Fn(&'m Decoder, &Tape<'m>, &[&Sequence]) -> Result<Output>,
+{
+    f
+}
+
 /// A forward pass that sees every sequence so.
 pub fn seen_as(
     see: impl Fn(&Sequence) -> Seen,
-) -> impl Fn(&Decoder, &Tape, &[&Sequence]) -> Result<Output> {
+) -> impl for<'m> Fn(&'m Decoder, &Tape<'m>, &[&Sequence]) -> Result<Output> {
     move |model, tape, sequences| {
         let seen = sequences.iter().map(|s| see(s)).collect();
         run(model, tape, seen)

@@ -10,7 +10,7 @@ use pistar::loss::Objective;
 
 use super::by_hand::{self, Borders, as_they_are, merged};
 use super::caught;
-use super::pipeline::{Pipeline, Seen, run, seen_as};
+use super::pipeline::{Pipeline, Seen, forward, run, seen_as};
 
 /// EOS, and BOS.
 const BOUNDARY: u32 = 3;
@@ -102,7 +102,7 @@ fn faults_of_what_is_predicted() {
 #[test]
 fn faults_of_what_is_attended() {
     let dpo = || Pipeline::of(Objective::Dpo);
-    let padded = |model: &Decoder, tape: &Tape, sequences: &[&Sequence]| {
+    let padded = forward(|model, tape, sequences| {
         let longest = sequences
             .iter()
             .map(|s| s.tokens().len())
@@ -119,7 +119,7 @@ fn faults_of_what_is_attended() {
             }
         };
         run(model, tape, sequences.iter().map(pad).collect())
-    };
+    });
     caught(
         "padding on the left attended",
         &Pipeline {
@@ -183,7 +183,7 @@ fn faults_of_a_sequences_number() {
             ..dpo()
         },
     );
-    let warm = |model: &Decoder, tape: &Tape, sequences: &[&Sequence]| {
+    let warm = forward(|model, tape, sequences| {
         let predictions = Predictions::new(sequences);
         let hidden = model.hidden(tape, &predictions.packed)?;
         let hidden = ops::scale(tape, &hidden, 0.5)?;
@@ -192,7 +192,7 @@ fn faults_of_a_sequences_number() {
             starts: predictions.starts,
             values: None,
         })
-    };
+    });
     caught(
         "logits at another temperature than the policy's",
         &Pipeline {
@@ -200,11 +200,11 @@ fn faults_of_a_sequences_number() {
             ..dpo()
         },
     );
-    let sorted = |model: &Decoder, tape: &Tape, sequences: &[&Sequence]| {
+    let sorted = forward(|model, tape, sequences| {
         let mut by_length = sequences.to_vec();
         by_length.sort_by_key(|s| std::cmp::Reverse(s.tokens().len()));
         model.forward(tape, &by_length)
-    };
+    });
     caught(
         "longest first, numbers not put back in order",
         &Pipeline {
