@@ -223,17 +223,28 @@ pub fn fingerprint(parameters: &Parameters) -> Result<String> {
         hash.update(format!("{} {dtype} {:?}\n", parameter.name, tensor.dims()));
         let flat = tensor.flatten_all()?;
         match tensor.dtype() {
-            DType::F32 => {
-                let numbers = flat.to_vec1::<f32>()?;
-                numbers.iter().for_each(|n| hash.update(n.to_le_bytes()));
+            // Numbers of 16 bits are numbers of 32 bits.
+            DType::BF16 | DType::F16 | DType::F32 => {
+                let numbers = flat.to_dtype(DType::F32)?.to_vec1()?;
+                update(&mut hash, &numbers, f32::to_le_bytes);
             }
             _ => {
-                let numbers = flat.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-                numbers.iter().for_each(|n| hash.update(n.to_le_bytes()));
+                let numbers = flat.to_dtype(DType::F64)?.to_vec1()?;
+                update(&mut hash, &numbers, f64::to_le_bytes);
             }
         }
     }
     Ok(hex(hash))
+}
+
+/// Hashes numbers, many at once: a call for each would cost more than its hashing.
+fn update<T: Copy, const N: usize>(hash: &mut Sha256, numbers: &[T], bytes: fn(T) -> [u8; N]) {
+    let mut buffer = Vec::with_capacity(N << 12);
+    for numbers in numbers.chunks(1 << 12) {
+        buffer.clear();
+        numbers.iter().for_each(|&n| buffer.extend(bytes(n)));
+        hash.update(&buffer);
+    }
 }
 
 fn hex(hash: Sha256) -> String {
