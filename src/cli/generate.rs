@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use candle_core::DType;
 use pistar::Error;
+use pistar::llm::data::Reading;
 use pistar::llm::data::file::progress_bar;
 use pistar::llm::decoder::Decoder;
 use pistar::llm::device::device;
@@ -33,9 +34,11 @@ pub struct Args {
     /// Folder of an adapter (LoRA) for it
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// Prompts: JSON lines with a column `prompt`
+    /// Prompts, texts or conversations: the column `prompt` of JSON lines, JSON or parquet
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
     /// A prompt; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
@@ -126,7 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let context = model.architecture().context;
     let prompts = match &args.prompts {
-        Some(path) => Prompt::read(path, &tokenizer, context)?,
+        Some(path) => Prompt::read(path, &args.reading, &tokenizer, context)?.0,
         None => (args.prompt.iter())
             .map(|text| Prompt::new(text, &tokenizer, context))
             .collect::<Result<_, Error>>()?,

@@ -17,6 +17,7 @@ pub mod order;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod paths;
+pub mod prompt;
 pub mod reading;
 pub mod report;
 pub mod source;

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::llm::chat::{ChatTemplate, Message};
 use crate::llm::data::Reading;
+use crate::llm::data::prompt::PromptColumn;
 use crate::llm::data::table::Table;
 use crate::llm::tokenizer::Tokenizer;
 
@@ -35,9 +35,8 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// The column `prompt` of a file, read as `reading` says; `limit` takes the first so many. A
-    /// conversation is rendered by the chat template, the tokenizer's own unless `reading` names one,
-    /// up to where the model is to answer.
+    /// The [column `prompt`](PromptColumn) of a file, read as `reading` says; `limit` takes the
+    /// first so many.
     ///
     /// # Errors
     /// A file that cannot be read, a row without a prompt, a conversation without a template.
@@ -48,7 +47,7 @@ impl Prompts {
         limit: Option<usize>,
     ) -> Result<Self> {
         let file = Table::read(path, reading)?;
-        let mut template = None;
+        let mut column = PromptColumn::new(&file, reading, tokenizer);
         let mut prompts = Self {
             all: Vec::new(),
             origin: file.origin().into(),
@@ -59,41 +58,7 @@ impl Prompts {
             if limit.is_some_and(|limit| prompts.all.len() >= limit) {
                 break;
             }
-            let fields = file.whole(row)?;
-            let fault = |problem: String, remedy: &str| Err(file.fault(row, problem, remedy));
-            let text = match (fields.get("prompt"), tokenizer) {
-                (Some(Value::String(text)), _) => text.clone(),
-                (None | Some(Value::Null), _) => {
-                    let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-                    let problem = format!(
-                        "column `prompt` is missing; the row has {}",
-                        names.join(", ")
-                    );
-                    return fault(problem, "make it of another: --column prompt=NAME");
-                }
-                (Some(Value::Array(turns)), Some(tokenizer)) => {
-                    let messages: std::result::Result<Vec<Message>, String> =
-                        turns.iter().map(Message::parse).collect();
-                    let messages = match messages {
-                        Ok(messages) if !messages.is_empty() => messages,
-                        Ok(_) => return fault("`prompt` has no turns".into(), "give one"),
-                        Err(problem) => {
-                            return fault(format!("`prompt`: {problem}"), "give text or messages");
-                        }
-                    };
-                    let loaded = match template.take() {
-                        Some(loaded) => loaded,
-                        None => {
-                            let (named, day) = (&reading.chat_template, &reading.chat_date);
-                            ChatTemplate::load(tokenizer, named.as_deref(), day.as_deref())?
-                        }
-                    };
-                    let text = loaded.render(&messages, true);
-                    template = Some(loaded);
-                    text.map_err(|e| e.in_file(&format!("{}: row {}", prompts.origin, row + 1)))?
-                }
-                (Some(_), _) => return fault("`prompt` is no text".into(), "give a string"),
-            };
+            let (text, fields) = column.at(row)?;
             let next = prompts.all.len();
             if *prompts.places.entry(text.clone()).or_insert(next) != next {
                 prompts.repeated += 1;

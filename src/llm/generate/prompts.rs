@@ -2,20 +2,24 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::text::prompt_tokens;
 use crate::error::{Error, Result};
-use crate::llm::data::file::JsonLines;
+use crate::llm::data::Reading;
+use crate::llm::data::prompt::PromptColumn;
+use crate::llm::data::table::Table;
 use crate::llm::tokenizer::Tokenizer;
 
 /// A prompt in text and tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
     /// Its text.
     pub text: String,
     /// Its tokens, at least one.
     pub tokens: Vec<u32>,
+    /// The row that it comes from, if it does.
+    pub fields: Map<String, Value>,
 }
 
 impl Prompt {
@@ -29,43 +33,41 @@ impl Prompt {
             None => Ok(Self {
                 text: text.into(),
                 tokens,
+                fields: Map::new(),
             }),
             Some([problem, remedy]) => Err(Error::invalid("prompt", problem, remedy)),
         }
     }
 
-    /// The column `prompt` of every row, for a model that takes `context` tokens.
+    /// The [column `prompt`](PromptColumn) of every row of a file that is read as `reading` says, for
+    /// a model that takes `context` tokens; and the SHA-256 of the file.
     ///
     /// # Errors
-    /// A file that cannot be read; a row whose prompt is missing, no text, or too long: `FILE:LINE`.
-    pub fn read(path: &Path, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Self>> {
-        let rows = JsonLines::open(path)?;
+    /// A file that cannot be read; a row whose prompt is missing, no text or conversation, or too
+    /// long: `FILE:LINE`.
+    pub fn read(
+        path: &Path,
+        reading: &Reading,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Result<(Vec<Self>, String)> {
+        let file = Table::read(path, reading)?;
+        let mut column = PromptColumn::new(&file, reading, Some(tokenizer));
         let one = |row: usize| -> Result<Self> {
-            let columns = rows.row(row)?;
-            let text = match columns.get("prompt") {
-                Some(Value::String(text)) => text,
-                None | Some(Value::Null) => {
-                    let names: Vec<&str> = columns.keys().map(String::as_str).collect();
-                    let problem = "column `prompt` is missing";
-                    let remedy = match names.is_empty() {
-                        true => "give it".into(),
-                        false => format!("the row has {}", names.join(", ")),
-                    };
-                    return Err(rows.fault(row, problem, remedy));
-                }
-                Some(_) => return Err(rows.fault(row, "`prompt` is no text", "give a string")),
-            };
-            let tokens = prompt_tokens(tokenizer, text)
-                .map_err(|e| rows.fault(row, e.to_string(), "leave the row out"))?;
+            let (text, fields) = column.at(row)?;
+            let tokens = prompt_tokens(tokenizer, &text)
+                .map_err(|e| file.fault(row, e.to_string(), "leave the row out"))?;
             match problem(&tokens, context) {
                 None => Ok(Self {
-                    text: text.clone(),
+                    text,
                     tokens,
+                    fields,
                 }),
-                Some([problem, remedy]) => Err(rows.fault(row, problem, remedy)),
+                Some([problem, remedy]) => Err(file.fault(row, problem, remedy)),
             }
         };
-        (0..rows.len()).map(one).collect()
+        let all = (0..file.len()).map(one).collect::<Result<_>>()?;
+        Ok((all, file.hash().into()))
     }
 }
 

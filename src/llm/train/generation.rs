@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
 use super::evaluation::Evaluation;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::llm::data::file::{JsonLines, progress_bar};
+use crate::llm::data::file::progress_bar;
 use crate::llm::decoder::Decoder;
 use crate::llm::generate::{Generated, Prompt, Sampling, completion_text, generate};
 use crate::llm::network::Reduction;
@@ -31,7 +29,6 @@ const CUT: &str = "completions/clipped_ratio";
 pub(super) struct Generation {
     tokenizer: Tokenizer,
     prompts: Vec<Prompt>,
-    rows: Vec<Map<String, Value>>,
     hash: String,
     reward: Option<Weighted>,
     sampling: Sampling,
@@ -55,11 +52,7 @@ impl Generation {
             return Ok(None);
         };
         let tokenizer = Tokenizer::load(tokenizer)?;
-        let prompts = Prompt::read(file, &tokenizer, context)?;
-        let lines = JsonLines::open(file)?;
-        let rows = (0..lines.len())
-            .map(|row| lines.row(row))
-            .collect::<Result<_>>()?;
+        let (prompts, hash) = Prompt::read(file, &settings.reading(), &tokenizer, context)?;
         let resources = Resources {
             device: settings.device()?,
             dtype: settings.dtype.dtype(),
@@ -73,8 +66,7 @@ impl Generation {
         Ok(Some(Self {
             tokenizer,
             prompts,
-            rows,
-            hash: lines.hash().into(),
+            hash,
             reward,
             sampling: sampling(settings),
             seed: settings.eval_seed,
@@ -110,7 +102,7 @@ impl Generation {
                 prompt: &self.prompts[i / samples].text,
                 completion,
                 index: i / samples,
-                fields: &self.rows[i / samples],
+                fields: &self.prompts[i / samples].fields,
             })
             .collect();
         Ok(Some(mean(&reward.scored(&rows)?.total)))

@@ -251,7 +251,7 @@ pub struct Settings {
     #[arg(long, value_name = "STEPS", help_heading = "Evaluation")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<u64>,
-    /// Prompts, one JSON object a line, that the policy completes at every evaluation
+    /// Prompts, read as the data are, that the policy completes at every evaluation
     #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_prompts: Option<PathBuf>,

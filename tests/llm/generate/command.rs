@@ -290,3 +290,39 @@ fn an_adapter_is_put_on_its_base() {
     };
     assert_ne!(text(&[]), text(&["--adapter", adapter.to_str().unwrap()]));
 }
+
+#[test]
+fn prompts_may_be_other_columns_or_conversations() {
+    let place = place(&prompts(&["a tim", "z me b"]));
+    let write = |name: &str, rows: [Value; 2]| {
+        let text = rows.map(|row| row.to_string()).join("\n");
+        fs::write(place.path().join(name), text).unwrap();
+    };
+    let asked = |text: &str| json!({"question": text});
+    write("asked.jsonl", ["a tim", "z me b"].map(asked));
+    let turn = |text: &str| json!({"prompt": [{"role": "user", "content": text}]});
+    write("turns.jsonl", ["a tim", "z me b"].map(turn));
+    let template = "{{ messages[0].content }}";
+    fs::write(place.path().join("plain.jinja"), template).unwrap();
+    let ran = |more: &[&str]| {
+        let output = run(&place, &[more, &["--seed", "3"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        output.stdout
+    };
+    let wanted = ran(&["--prompts", "prompts.jsonl"]);
+    let mapped = ["--prompts", "asked.jsonl", "--column", "prompt=question"];
+    assert_eq!(ran(&mapped), wanted);
+    let rendered = ["--prompts", "turns.jsonl", "--chat-template", "plain.jinja"];
+    assert_eq!(ran(&rendered), wanted);
+    refuses(
+        &place,
+        &["--prompts", "asked.jsonl"],
+        &["asked.jsonl:1", "`prompt` is missing", "question"],
+    );
+    refuses(
+        &place,
+        &["--prompts", "turns.jsonl"],
+        &["chat template", "--chat-template"],
+    );
+}

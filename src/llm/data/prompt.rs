@@ -1,0 +1,78 @@
+//! The prompt of a row, as text.
+
+use serde_json::{Map, Value};
+
+use super::reading::Reading;
+use super::table::Table;
+use crate::error::Result;
+use crate::llm::chat::{ChatTemplate, Message};
+use crate::llm::tokenizer::Tokenizer;
+
+/// The column `prompt` of a file. A conversation is rendered by the chat template, the tokenizer's
+/// own unless `reading` names one, up to where the model is to answer.
+pub struct PromptColumn<'a> {
+    file: &'a Table,
+    reading: &'a Reading,
+    tokenizer: Option<&'a Tokenizer>,
+    /// Loaded where the first conversation is.
+    template: Option<ChatTemplate>,
+}
+
+impl<'a> PromptColumn<'a> {
+    /// That of a file which was read so. Without a tokenizer there are texts only.
+    pub fn new(file: &'a Table, reading: &'a Reading, tokenizer: Option<&'a Tokenizer>) -> Self {
+        Self {
+            file,
+            reading,
+            tokenizer,
+            template: None,
+        }
+    }
+
+    /// The text of a row's prompt, and the row.
+    ///
+    /// # Errors
+    /// A row without a prompt, or a conversation without a template.
+    pub fn at(&mut self, row: usize) -> Result<(String, Map<String, Value>)> {
+        let fields = self.file.whole(row)?;
+        let fault = |problem: String, remedy: &str| Err(self.file.fault(row, problem, remedy));
+        let text = match (fields.get("prompt"), self.tokenizer) {
+            (Some(Value::String(text)), _) => text.clone(),
+            (None | Some(Value::Null), _) => {
+                let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+                let has = names.join(", ");
+                let problem = format!("column `prompt` is missing; the row has {has}");
+                return fault(problem, "make it of another: --column prompt=NAME");
+            }
+            (Some(Value::Array(turns)), Some(tokenizer)) => {
+                let messages: std::result::Result<Vec<Message>, String> =
+                    turns.iter().map(Message::parse).collect();
+                match messages {
+                    Ok(messages) if messages.is_empty() => {
+                        return fault("`prompt` has no turns".into(), "give one");
+                    }
+                    Ok(messages) => self.render(row, &messages, tokenizer)?,
+                    Err(problem) => {
+                        return fault(format!("`prompt`: {problem}"), "give text or messages");
+                    }
+                }
+            }
+            (Some(_), _) => return fault("`prompt` is no text".into(), "give a string"),
+        };
+        Ok((text, fields))
+    }
+
+    fn render(&mut self, row: usize, turns: &[Message], tokenizer: &Tokenizer) -> Result<String> {
+        let template = match self.template.take() {
+            Some(template) => template,
+            None => {
+                let (named, day) = (&self.reading.chat_template, &self.reading.chat_date);
+                ChatTemplate::load(tokenizer, named.as_deref(), day.as_deref())?
+            }
+        };
+        let text = template.render(turns, true);
+        self.template = Some(template);
+        let place = || format!("{}: row {}", self.file.origin(), row + 1);
+        text.map_err(|e| e.in_file(&place()))
+    }
+}
