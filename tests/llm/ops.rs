@@ -1,12 +1,26 @@
-//! Every fused operation against its twin of candle's operations, against finite differences, and
-//! against itself on another number of threads.
+//! Every operation, fused and composed, against its twin with candle's gradient, in f64, f32 and bf16;
+//! the fused also against finite differences, and against itself on another number of threads.
 
 mod twins;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::ops::{self, Activation, Attention, Rope, Starts, plain};
+use pistar::llm::ops::{self, Activation, Attention, Rope, Starts, composed, plain};
 
-use twins::{Case, Dice, Make, Op, hold};
+use twins::{Case, Dice, Make, Op, Rounding, Way, hold};
+
+/// The operation done that way.
+macro_rules! by {
+    ($way:expr, $name:ident $arguments:tt) => {
+        by!($way, $name, $name $arguments)
+    };
+    ($way:expr, $name:ident, $plain:ident $arguments:tt) => {
+        match $way {
+            Way::Dispatched => ops::$name $arguments,
+            Way::Composed => composed::$plain $arguments,
+            Way::Plain => plain::$plain $arguments,
+        }
+    };
+}
 
 /// Ragged sequences, one of length 1 among them.
 fn starts(dice: &mut Dice, big: bool) -> Starts {
@@ -38,11 +52,10 @@ fn linear() {
         }
         Case {
             inputs,
-            fused: Box::new(|tape, x| ops::linear(tape, &x[0], &x[1], x.get(2))),
-            twin: Box::new(|tape, x| plain::linear(tape, &x[0], &x[1], x.get(2))),
+            op: Box::new(|way, tape, x| by!(way, linear(tape, &x[0], &x[1], x.get(2)))),
         }
     };
-    hold(make, 2e-6);
+    hold(make, within(2e-6, 1.0));
 }
 
 #[test]
@@ -51,17 +64,15 @@ fn embedding_and_rows() {
         let mut dice = Dice::new(seed);
         let [v, d] = [(); 2].map(|()| size(&mut dice, big));
         let ids = dice.indices(3 * v, v);
-        let again = ids.clone();
         Case {
             inputs: vec![dice.tensor(&[v, d])],
-            fused: match seed % 2 {
-                0 => Box::new(move |tape, x| ops::embedding(tape, &x[0], &ids)),
-                _ => Box::new(move |tape, x| ops::rows(tape, &x[0], &ids)),
+            op: match seed % 2 {
+                0 => Box::new(move |way, tape, x| by!(way, embedding, rows(tape, &x[0], &ids))),
+                _ => Box::new(move |way, tape, x| by!(way, rows(tape, &x[0], &ids))),
             },
-            twin: Box::new(move |tape, x| plain::rows(tape, &x[0], &again)),
         }
     };
-    hold(make, 1e-6);
+    hold(make, within(1e-6, 1.0));
 }
 
 #[test]
@@ -72,11 +83,12 @@ fn rms_norm() {
         let offset = (seed % 2) as f64;
         Case {
             inputs: vec![dice.tensor(&[n, d]), dice.tensor(&[d])],
-            fused: Box::new(move |tape, x| ops::rms_norm(tape, &x[0], &x[1], 1e-2, offset)),
-            twin: Box::new(move |tape, x| plain::rms_norm(tape, &x[0], &x[1], 1e-2, offset)),
+            op: Box::new(move |way, tape, x| {
+                by!(way, rms_norm(tape, &x[0], &x[1], 1e-2, offset))
+            }),
         }
     };
-    hold(make, 2e-6);
+    hold(make, within(2e-6, 1.0));
 }
 
 #[test]
@@ -86,11 +98,10 @@ fn layer_norm() {
         let [n, d] = [(); 2].map(|()| size(&mut dice, big));
         Case {
             inputs: vec![dice.tensor(&[n, d]), dice.tensor(&[d]), dice.tensor(&[d])],
-            fused: Box::new(|tape, x| ops::layer_norm(tape, &x[0], &x[1], &x[2], 1e-2)),
-            twin: Box::new(|tape, x| plain::layer_norm(tape, &x[0], &x[1], &x[2], 1e-2)),
+            op: Box::new(|way, tape, x| by!(way, layer_norm(tape, &x[0], &x[1], &x[2], 1e-2))),
         }
     };
-    hold(make, 2e-6);
+    hold(make, within(2e-6, 1.0));
 }
 
 #[test]
@@ -112,19 +123,18 @@ fn rope() {
                 sin: table(f64::sin),
             }
         };
-        let again = starts.clone();
         Case {
             inputs: vec![dice.tensor(&[n, heads * 2 * half])],
-            fused: Box::new(move |tape, x| {
-                let table = table(x[0].value().dtype());
-                ops::rope(tape, &x[0], heads, &table, &starts)
-            }),
-            twin: Box::new(move |tape, x| {
-                plain::rope(tape, &x[0], heads, &table(DType::F64), &again)
+            op: Box::new(move |way, tape, x| {
+                let table = table(match x[0].value().dtype() {
+                    DType::BF16 => DType::F32,
+                    dtype => dtype,
+                });
+                by!(way, rope(tape, &x[0], heads, &table, &starts))
             }),
         }
     };
-    hold(make, 1e-6);
+    hold(make, within(1e-6, 1.0));
 }
 
 #[test]
@@ -143,22 +153,18 @@ fn attention() {
             window: (seed % 2 == 1).then(|| 1 + dice.below(if big { 100 } else { 6 })),
         };
         let n = starts[starts.len() - 1];
-        let (again, same) = (starts.clone(), form.clone());
         Case {
             inputs: vec![
                 dice.tensor(&[n, form.heads * head_dim]),
                 dice.tensor(&[n, kv_heads * head_dim]),
                 dice.tensor(&[n, kv_heads * head_dim]),
             ],
-            fused: Box::new(move |tape, x| {
-                ops::attention(tape, [&x[0], &x[1], &x[2]], &form, &starts)
-            }),
-            twin: Box::new(move |tape, x| {
-                plain::attention(tape, [&x[0], &x[1], &x[2]], &same, &again)
+            op: Box::new(move |way, tape, x| {
+                by!(way, attention(tape, [&x[0], &x[1], &x[2]], &form, &starts))
             }),
         }
     };
-    hold(make, 3e-6);
+    hold(make, within(3e-6, 1.0));
 }
 
 #[test]
@@ -171,24 +177,14 @@ fn activation_and_gated() {
         // Far from 0 too.
         let mut wide = || dice.tensor(&shape).affine(3.0, 0.0).unwrap();
         let inputs = (0..1 + usize::from(gated)).map(|_| wide()).collect();
-        let (fused, twin): (Op, Op) = match gated {
-            true => (
-                Box::new(move |tape, x| ops::gated(tape, &x[0], &x[1], f)),
-                Box::new(move |tape, x| plain::gated(tape, &x[0], &x[1], f)),
-            ),
-            false => (
-                Box::new(move |tape, x| ops::activation(tape, &x[0], f)),
-                Box::new(move |tape, x| plain::activation(tape, &x[0], f)),
-            ),
+        let op: Op = match gated {
+            true => Box::new(move |way, tape, x| by!(way, gated(tape, &x[0], &x[1], f))),
+            false => Box::new(move |way, tape, x| by!(way, activation(tape, &x[0], f))),
         };
-        Case {
-            inputs,
-            fused,
-            twin,
-        }
+        Case { inputs, op }
     };
     // Numbers near 10 are rounded by 5e-7 before the operation begins.
-    hold(make, 3e-6);
+    hold(make, within(3e-6, 1.0));
 }
 
 #[test]
@@ -197,7 +193,6 @@ fn token_log_probs() {
         let mut dice = Dice::new(seed);
         let [m, d, v] = [(); 3].map(|()| size(&mut dice, big));
         let targets = dice.indices(m, v);
-        let again = targets.clone();
         // Logits of a trained model's size.
         let wide = (d as f64).sqrt().recip() * 4.0;
         Case {
@@ -205,11 +200,12 @@ fn token_log_probs() {
                 dice.tensor(&[m, d]),
                 dice.tensor(&[v, d]).affine(wide, 0.0).unwrap(),
             ],
-            fused: Box::new(move |tape, x| ops::token_log_probs(tape, &x[0], &x[1], &targets)),
-            twin: Box::new(move |tape, x| plain::token_log_probs(tape, &x[0], &x[1], &again)),
+            op: Box::new(move |way, tape, x| {
+                by!(way, token_log_probs(tape, &x[0], &x[1], &targets))
+            }),
         }
     };
-    hold(make, 3e-6);
+    hold(make, within(3e-6, 1.0));
 }
 
 #[test]
@@ -219,8 +215,10 @@ fn add() {
         let shape = [(); 2].map(|()| size(&mut dice, big));
         Case {
             inputs: vec![dice.tensor(&shape), dice.tensor(&shape)],
-            fused: Box::new(|tape, x| ops::add(tape, &x[0], &x[1])),
-            twin: Box::new(|tape, x| {
+            op: Box::new(|way, tape, x| {
+                if way != Way::Plain {
+                    return ops::add(tape, &x[0], &x[1]);
+                }
                 let (a, b) = (x[0].clone(), x[1].clone());
                 let value = (a.value() + b.value())?;
                 Ok(tape.record(value, &[&x[0], &x[1]], || {
@@ -232,5 +230,32 @@ fn add() {
             }),
         }
     };
-    hold(make, 1e-6);
+    hold(make, within(1e-6, 1.0));
+}
+
+#[test]
+fn scale() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let shape = [(); 2].map(|()| size(&mut dice, big));
+        // Powers of 2, and what bf16 cannot hold.
+        let by = [0.125, 0.3, 45.254834, 1.0 / 3.0, 2.0, 1.01][seed as usize];
+        Case {
+            inputs: vec![dice.tensor(&shape)],
+            op: Box::new(move |way, tape, x| {
+                if way != Way::Plain {
+                    return ops::scale(tape, &x[0], by);
+                }
+                let target = x[0].target();
+                Ok(tape.record((x[0].value() * by)?, &[&x[0]], || {
+                    Box::new(move |gradient, sums| sums.add(&target, (gradient * by)?))
+                }))
+            }),
+        }
+    };
+    hold(make, within(1e-6, 0.5));
+}
+
+fn within(single: f64, half: f64) -> Rounding {
+    Rounding { single, half }
 }

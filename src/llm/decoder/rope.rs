@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::llm::ops::Rope;
+use crate::llm::ops::{Rope, composed::wider};
 
 /// The first positions' table, which grows by doubling: a model may take a million positions and
 /// see a hundred.
@@ -51,7 +51,7 @@ impl Rotary {
     }
 
     /// The first rows. Angles are rounded to f32 in every precision, as in the code that
-    /// checkpoints are trained with.
+    /// checkpoints are trained with; cosines and sines are f32 in bf16 too.
     fn rows(&self, rows: usize) -> Result<Rope> {
         let part = |f: fn(f64) -> f64| -> Result<Tensor> {
             let angles = (0..rows).flat_map(|t| {
@@ -61,7 +61,7 @@ impl Rotary {
             let numbers = angles.map(|angle| self.factor * f(angle));
             let table = Tensor::from_iter(numbers, &Device::Cpu)?;
             let table = table.reshape((rows, self.frequencies.len()))?;
-            Ok(table.to_dtype(self.dtype)?.to_device(&self.device)?)
+            Ok(table.to_dtype(wider(self.dtype))?.to_device(&self.device)?)
         };
         Ok(Rope {
             cos: part(f64::cos)?,

@@ -73,7 +73,8 @@ pub fn attention<T: Float>(
     }))
 }
 
-fn check([q, k, v]: [&Node; 3], form: &Attention, starts: &Starts) -> Result<usize> {
+/// The number of rows; an error unless all shapes fit.
+pub(super) fn check([q, k, v]: [&Node; 3], form: &Attention, starts: &Starts) -> Result<usize> {
     let Attention {
         heads,
         kv_heads,

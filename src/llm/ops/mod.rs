@@ -3,10 +3,12 @@
 //! Activations are ragged: the tokens of all sequences of a micro-batch lie end to end in one
 //! `[N, D]` tensor, so that there is no padding to attend to, to mask or to pay for.
 //!
-//! On a CPU in f32 and f64 an operation may be fused, with its own backward; elsewhere, and as the
-//! twin that tests compare it with, it is composed of candle's operations ([`plain`]).
+//! On a CPU in f32 and f64 an operation is fused, with its own backward; elsewhere it is composed of
+//! candle's, with a backward written by hand ([`composed`]). The twin that tests compare both with
+//! is composed of candle's and takes candle's gradient ([`plain`]).
 
 mod attention;
+pub mod composed;
 pub(crate) mod float;
 mod kernel;
 pub(crate) mod layer_norm;
@@ -21,6 +23,7 @@ mod rope;
 mod rows;
 pub(crate) mod simd;
 pub(crate) mod slice;
+mod starts;
 mod token_log_probs;
 
 use std::rc::Rc;
@@ -31,8 +34,7 @@ use super::tape::{Node, Tape};
 use crate::error::Result;
 use kernel::on_cpu;
 
-/// Where sequences begin and end in a ragged tensor: `[s₀ = 0, s₁, …, N]`.
-pub type Starts = Rc<[usize]>;
+pub use starts::Starts;
 
 /// A pointwise nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +76,7 @@ pub struct Attention {
 /// # Errors
 /// Shapes that do not fit.
 pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Result<Node> {
-    on_cpu!(x, linear::linear, plain::linear, (tape, x, weight, bias))
+    on_cpu!(x, linear::linear, composed::linear, (tape, x, weight, bias))
 }
 
 /// The rows of `table` with those indices: `[V, D]` → `[N, D]`.
@@ -82,7 +84,7 @@ pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Resu
 /// # Errors
 /// An index that is not a row.
 pub fn embedding(tape: &Tape, table: &Node, ids: &Rc<[u32]>) -> Result<Node> {
-    on_cpu!(table, rows::rows, plain::rows, (tape, table, ids))
+    on_cpu!(table, rows::rows, composed::rows, (tape, table, ids))
 }
 
 /// Some rows of an activation: `[N, D]` → `[M, D]`.
@@ -90,7 +92,7 @@ pub fn embedding(tape: &Tape, table: &Node, ids: &Rc<[u32]>) -> Result<Node> {
 /// # Errors
 /// An index that is not a row.
 pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
-    on_cpu!(x, rows::rows, plain::rows, (tape, x, rows))
+    on_cpu!(x, rows::rows, composed::rows, (tape, x, rows))
 }
 
 /// `x / √(mean x² + ε) · (w + offset)` over the last axis; offset 1 for Gemma.
@@ -101,7 +103,7 @@ pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64)
     on_cpu!(
         x,
         rms_norm::rms_norm,
-        plain::rms_norm,
+        composed::rms_norm,
         (tape, x, weight, epsilon, offset)
     )
 }
@@ -114,7 +116,7 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
     on_cpu!(
         x,
         layer_norm::layer_norm,
-        plain::layer_norm,
+        composed::layer_norm,
         (tape, x, weight, bias, epsilon)
     )
 }
@@ -126,7 +128,7 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
 /// # Errors
 /// A sequence longer than the table.
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
-    on_cpu!(x, rope::rope, plain::rope, (tape, x, heads, table, starts))
+    on_cpu!(x, rope::rope, composed::rope, (tape, x, heads, table, starts))
 }
 
 /// Causal attention within each sequence: `[N, heads · D]` and twice `[N, kv_heads · D]` →
@@ -143,7 +145,7 @@ pub fn attention(
     on_cpu!(
         q,
         attention::attention,
-        plain::attention,
+        composed::attention,
         (tape, [q, k, v], form, starts)
     )
 }
@@ -153,7 +155,7 @@ pub fn attention(
 /// # Errors
 /// Shapes that do not fit.
 pub fn gated(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node> {
-    on_cpu!(gate, pointwise::gated, plain::gated, (tape, gate, up, f))
+    on_cpu!(gate, pointwise::gated, composed::gated, (tape, gate, up, f))
 }
 
 /// `f(x)`.
@@ -161,7 +163,7 @@ pub fn gated(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node>
 /// # Errors
 /// A failing device.
 pub fn activation(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
-    on_cpu!(x, pointwise::activation, plain::activation, (tape, x, f))
+    on_cpu!(x, pointwise::activation, composed::activation, (tape, x, f))
 }
 
 /// `a + b`.
@@ -188,11 +190,7 @@ pub fn add(tape: &Tape, a: &Node, b: &Node) -> Result<Node> {
 /// # Errors
 /// A failing device.
 pub fn scale(tape: &Tape, x: &Node, scale: f64) -> Result<Node> {
-    let scaled = (x.value() * scale)?;
-    Ok(tape.record(scaled, &[x], || {
-        let x = x.target();
-        Box::new(move |gradient, sums| sums.add(&x, (gradient * scale)?))
-    }))
+    composed::scale(tape, x, scale)
 }
 
 /// `ln softmax(h Wᵀ)` at each row's target: `[M, D]`, `[V, D]` → `[M]`.
@@ -208,19 +206,20 @@ pub fn token_log_probs(
     on_cpu!(
         hidden,
         token_log_probs::token_log_probs,
-        plain::token_log_probs,
+        composed::token_log_probs,
         (tape, hidden, head, targets)
     )
 }
 
-/// `sum += x`.
+/// `sum += x` for a contiguous sum; `x` may be of another precision.
 ///
 /// # Errors
 /// Shapes that differ.
 pub fn add_in_place(sum: &Tensor, x: &Tensor) -> Result<()> {
-    match (sum.device().is_cpu() && sum.is_contiguous(), sum.dtype()) {
+    let fused = sum.device().is_cpu() && sum.dtype() == x.dtype();
+    match (fused, sum.dtype()) {
         (true, DType::F32) => pointwise::add_in_place::<f32>(sum, x),
         (true, DType::F64) => pointwise::add_in_place::<f64>(sum, x),
-        _ => Ok(sum.slice_set(&(sum + x)?.contiguous()?, 0, 0)?),
+        _ => composed::add_in_place(sum, x),
     }
 }

@@ -1,4 +1,5 @@
-//! The operations composed of candle's, whose graph gives the gradient.
+//! The operations composed of candle's, whose graph gives the gradient: the twin of the others, for
+//! tests and for `pistar doctor`.
 //!
 //! Only candle operations that have a gradient, and the right one, are used (no fused softmax,
 //! norm, rotary embedding or attention).
@@ -81,7 +82,11 @@ pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) 
         .flat_map(|w| 0..(w[1] - w[0]) as u32)
         .collect();
     let positions = Tensor::from_vec(positions, x.value().dim(0)?, x.value().device())?;
-    let pick = |t: &Tensor| t.index_select(&positions, 0)?.unsqueeze(1);
+    let pick = |t: &Tensor| {
+        t.to_dtype(x.value().dtype())?
+            .index_select(&positions, 0)?
+            .unsqueeze(1)
+    };
     let (cos, sin) = (pick(&table.cos)?, pick(&table.sin)?);
     composed(tape, &[x], |t| {
         let (n, width) = t[0].dims2()?;

@@ -1,4 +1,4 @@
-//! A fused operation and its twin side by side.
+//! The ways of an operation side by side.
 
 use std::rc::Rc;
 
@@ -33,29 +33,52 @@ impl Dice {
     }
 }
 
-/// An operation on all its differentiable inputs.
-pub type Op = Box<dyn Fn(&Tape, &[Node]) -> Result<Node>>;
+/// How an operation is done.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Way {
+    /// As `ops` dispatches: our own kernel on a CPU in f32 and f64.
+    Dispatched,
+    /// By candle's operations, with our backward.
+    Composed,
+    /// By candle's operations, with candle's gradient.
+    Plain,
+}
 
-/// A fused operation, its twin, and inputs.
+/// An operation on all its differentiable inputs.
+pub type Op = Box<dyn Fn(Way, &Tape, &[Node]) -> Result<Node>>;
+
+/// An operation, and inputs.
 pub struct Case {
     pub inputs: Vec<Tensor>,
-    pub fused: Op,
-    pub twin: Op,
+    pub op: Op,
+}
+
+/// How far results may be from f64's.
+pub struct Rounding {
+    /// In f32: the largest difference, relative to the largest number.
+    pub single: f64,
+    /// In bf16, given the same rounded inputs: the norm of the difference of value and of gradients,
+    /// relative to the norm, in units of 2⁻⁸ (a number is rounded by at most half of one).
+    pub half: f64,
 }
 
 /// Random inputs from a seed: small ones, or ones that several threads share.
 pub type Make = fn(u64, bool) -> Case;
 
-/// The value, and the gradients of `Σ cotangent · value`.
-fn run(inputs: &[Tensor], seed: u64, op: &Op) -> (Tensor, Vec<Tensor>) {
+/// The value, and the gradients of `Σ cotangent · value`; the cotangent is in f64, or rounded to bf16
+/// first.
+fn run(inputs: &[Tensor], seed: u64, op: &Op, way: Way, half: bool) -> (Tensor, Vec<Tensor>) {
     let tape = Tape::recording(inputs.len());
     let mut leaves = LeafGradients::new(inputs.len());
     let nodes: Vec<Node> = (inputs.iter().enumerate())
         .map(|(i, t)| tape.leaf(i, t.clone()))
         .collect();
-    let output = op(&tape, &nodes).unwrap();
+    let output = op(way, &tape, &nodes).unwrap();
     let value = output.value().clone();
-    let cotangent = Dice::new(seed).tensor(value.dims());
+    let mut cotangent = Dice::new(seed).tensor(value.dims());
+    if half {
+        cotangent = cotangent.to_dtype(DType::BF16).unwrap();
+    }
     let cotangent = cotangent.to_dtype(value.dtype()).unwrap();
     tape.backward([(output, cotangent)], &mut leaves).unwrap();
     let gradients = (0..inputs.len()).map(|i| leaves.get(i).unwrap().clone());
@@ -78,22 +101,35 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
     })
 }
 
-fn single(tensors: &[Tensor]) -> Vec<Tensor> {
-    let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
-    tensors.iter().map(single).collect()
+/// Norm of the difference, relative to the norm.
+fn off(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let (a, b) = (numbers(a), numbers(b));
+    let difference: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
+    let size: f64 = b.iter().map(|b| b.powi(2)).sum();
+    (difference / size).sqrt()
 }
 
-/// In f64 within 1e-12 of the twin, in f32 within `rounding` of the twin in f64; its gradient is
-/// that of its value; and its bits do not depend on the number of threads.
-pub fn hold(make: Make, rounding: f64) {
+fn all(tensors: &[Tensor], dtype: DType) -> Vec<Tensor> {
+    tensors.iter().map(|t| t.to_dtype(dtype).unwrap()).collect()
+}
+
+/// In f64 within 1e-12 of the twin, in f32 and bf16 within `rounding` of the twin in f64; the kernel's
+/// gradient is that of its value; and its bits do not depend on the number of threads.
+pub fn hold(make: Make, rounding: Rounding) {
     for seed in 0..6 {
         for big in [false, true] {
             let case = make(seed, big);
-            let wanted = run(&case.inputs, seed, &case.twin);
-            compare(&run(&case.inputs, seed, &case.fused), &wanted, 1e-12);
-            let single = run(&single(&case.inputs), seed, &case.fused);
-            assert_eq!(single.0.dtype(), DType::F32);
-            compare(&single, &wanted, rounding);
+            let wanted = run(&case.inputs, seed, &case.op, Way::Plain, false);
+            for way in [Way::Dispatched, Way::Composed] {
+                let found = run(&case.inputs, seed, &case.op, way, false);
+                compare(&found, &wanted, 1e-12);
+                let single = all(&case.inputs, DType::F32);
+                let single = run(&single, seed, &case.op, way, false);
+                assert_eq!(single.0.dtype(), DType::F32);
+                compare(&single, &wanted, rounding.single);
+            }
+            halved(&case, seed, rounding.half / 256.0);
         }
         differentiate(&make(seed, false), seed);
     }
@@ -101,8 +137,8 @@ pub fn hold(make: Make, rounding: f64) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         pool.unwrap().install(|| {
             let case = make(1, true);
-            [case.inputs.clone(), single(&case.inputs)].map(|inputs| {
-                let (value, gradients) = run(&inputs, 1, &case.fused);
+            [case.inputs.clone(), all(&case.inputs, DType::F32)].map(|inputs| {
+                let (value, gradients) = run(&inputs, 1, &case.op, Way::Dispatched, false);
                 let all = [vec![value], gradients].concat();
                 all.iter().map(numbers).collect::<Vec<_>>()
             })
@@ -110,6 +146,35 @@ pub fn hold(make: Make, rounding: f64) {
     };
     let one = bits(1);
     assert!(one == bits(2) && one == bits(3), "bits depend on threads");
+}
+
+/// In bf16 what is dispatched is composed, and value and gradients are near those in f64 of the same
+/// inputs and cotangent.
+fn halved(case: &Case, seed: u64, bound: f64) {
+    let half = all(&case.inputs, DType::BF16);
+    let found = run(&half, seed, &case.op, Way::Composed, true);
+    let wanted = run(
+        &all(&half, DType::F64),
+        seed,
+        &case.op,
+        Way::Plain,
+        true,
+    );
+    let far = off(&found.0, &wanted.0);
+    if std::env::var_os("PISTAR_SHOW").is_some() {
+        let each: Vec<f64> = (found.1.iter().zip(&wanted.1))
+            .map(|(a, b)| off(a, b) * 256.0)
+            .collect();
+        println!("seed {seed}: {:.3} {each:.3?}", far * 256.0);
+    }
+    assert!(far < bound, "bf16 value: {far:e}");
+    for (i, (found, wanted)) in found.1.iter().zip(&wanted.1).enumerate() {
+        assert_eq!(found.dtype(), DType::BF16);
+        let far = off(found, wanted);
+        assert!(far < bound, "bf16 gradient {i}: {far:e}");
+    }
+    let dispatched = run(&half, seed, &case.op, Way::Dispatched, true);
+    compare(&dispatched, &found, f64::MIN_POSITIVE);
 }
 
 fn compare(found: &(Tensor, Vec<Tensor>), wanted: &(Tensor, Vec<Tensor>), tolerance: f64) {
@@ -124,12 +189,12 @@ fn compare(found: &(Tensor, Vec<Tensor>), wanted: &(Tensor, Vec<Tensor>), tolera
 
 /// Central differences of `Σ cotangent · value` in a few coordinates of every input.
 fn differentiate(case: &Case, seed: u64) {
-    let (value, gradients) = run(&case.inputs, seed, &case.fused);
+    let (value, gradients) = run(&case.inputs, seed, &case.op, Way::Dispatched, false);
     let cotangent = numbers(&Dice::new(seed).tensor(value.dims()));
     let mut dice = Dice::new(seed + 100);
     let total = |inputs: &[Tensor]| -> f64 {
         let nodes: Vec<Node> = inputs.iter().map(|t| Node::constant(t.clone())).collect();
-        let value = (case.fused)(&Tape::idle(), &nodes).unwrap();
+        let value = (case.op)(Way::Dispatched, &Tape::idle(), &nodes).unwrap();
         (numbers(value.value()).iter().zip(&cotangent))
             .map(|(x, c)| x * c)
             .sum()

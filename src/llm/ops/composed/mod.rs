@@ -1,0 +1,113 @@
+//! The operations of devices without kernels of our own: composed of candle's, with backwards
+//! written by hand.
+//!
+//! They run wherever candle does; in bf16 on a CPU too, which is how they are tested. What all keep
+//! to:
+//!
+//! - Inputs and outputs are of the tensors' precision. Statistics, sums over long axes and what
+//!   they are made of are f32 where that is bf16 or f16 ([`wide`]).
+//! - Nothing waits for the device: no number is read back. Indices are uploaded once a pack
+//!   ([`Pack`]) or once a call.
+//! - Matrices are transposed in place: cuBLAS takes a dense matrix either way round.
+//! - A difference that is to be exponentiated is made inside a matrix product ([`augmented`]): the
+//!   product is summed in f32 and rounded to bf16 at the end, so that what is rounded is small where
+//!   it matters; and one pass over a large tensor is saved.
+
+mod attention;
+mod linear;
+mod norms;
+mod pack;
+mod pointwise;
+mod rope;
+mod rows;
+mod token_log_probs;
+
+use candle_core::{DType, Result as Candle, Tensor};
+
+pub use attention::{attention, attention_within};
+pub use linear::linear;
+pub use norms::{layer_norm, rms_norm};
+pub(super) use pack::Pack;
+pub use pointwise::{activation, add_in_place, gated, scale};
+pub use rope::rope;
+pub use rows::rows;
+pub use token_log_probs::{token_log_probs, token_log_probs_within};
+
+/// The precision of statistics.
+pub(in crate::llm) fn wider(dtype: DType) -> DType {
+    match dtype {
+        DType::BF16 | DType::F16 => DType::F32,
+        dtype => dtype,
+    }
+}
+
+/// In the precision of statistics.
+fn wide(x: &Tensor) -> Candle<Tensor> {
+    x.to_dtype(wider(x.dtype()))
+}
+
+/// `factor · x`, rounded once: candle rounds a factor to the tensor's precision.
+fn scaled(x: &Tensor, factor: f64) -> Candle<Tensor> {
+    let single = factor as f32;
+    let exact = match x.dtype() {
+        // bf16 is the upper half of f32.
+        DType::BF16 => f64::from(single) == factor && single.to_bits() & 0xffff == 0,
+        DType::F16 => false,
+        _ => true,
+    };
+    match exact {
+        true => x * factor,
+        false => (wide(x)? * factor)?.to_dtype(x.dtype()),
+    }
+}
+
+/// The sum of all rows: `[N, D]` → `[D]`, as a product with ones. candle's own sum over the first
+/// axis reads with a stride; a product reads in order, and sums bf16 in f32.
+fn sum_rows(x: &Tensor) -> Candle<Tensor> {
+    let (n, width) = x.dims2()?;
+    let ones = Tensor::ones((1, n), x.dtype(), x.device())?;
+    ones.matmul(x)?.reshape(width)
+}
+
+/// Columns in the precision `dtype` whose sum is `x`, `[…, 1]`, to 24 bits or, in f64, all. Each
+/// holds 8 bits only, which bf16 and TF32 leave alone.
+fn columns(x: &Tensor, dtype: DType) -> Candle<Vec<Tensor>> {
+    let coarse = match dtype {
+        DType::F64 | DType::F16 => dtype,
+        _ => DType::BF16,
+    };
+    if x.dtype() == coarse {
+        return Ok(vec![x.to_dtype(dtype)?]);
+    }
+    let mut rest = x.clone();
+    (0..3)
+        .map(|_| {
+            let part = rest.to_dtype(coarse)?;
+            rest = (&rest - part.to_dtype(x.dtype())?)?;
+            part.to_dtype(dtype)
+        })
+        .collect()
+}
+
+/// `[x, columns, 0]` along the last axis. Its product with `[y, 1, 0]ᵀ` ([`with_ones`]) is
+/// `x yᵀ + Σ columns`, rounded once. The width is made a multiple of 8, which tensor cores like.
+fn augmented(x: &Tensor, columns: &[Tensor]) -> Candle<Tensor> {
+    let x = x.contiguous()?;
+    let axis = x.rank() - 1;
+    let mut shape = x.dims().to_vec();
+    let used = shape[axis] + columns.len();
+    shape[axis] = used.next_multiple_of(8) - used;
+    let zeros = (shape[axis] > 0).then(|| Tensor::zeros(shape, x.dtype(), x.device()));
+    let zeros = zeros.transpose()?;
+    let parts: Vec<&Tensor> = [&x].into_iter().chain(columns).chain(&zeros).collect();
+    Tensor::cat(&parts, axis)
+}
+
+/// The other side of [`augmented`] with that many columns.
+fn with_ones(y: &Tensor, columns: usize) -> Candle<Tensor> {
+    let mut shape = y.dims().to_vec();
+    shape[y.rank() - 1] = columns;
+    augmented(y, &[Tensor::ones(shape, y.dtype(), y.device())?])
+        .map(|y| y.contiguous())
+        .and_then(|y| y)
+}

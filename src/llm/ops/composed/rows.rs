@@ -1,0 +1,90 @@
+//! [`super::super::rows`] and [`super::super::embedding`] composed.
+
+use std::rc::Rc;
+
+use candle_core::{Device, Result as Candle, Tensor};
+
+use super::wide;
+use crate::error::Result;
+use crate::llm::ops::kernel::below;
+use crate::llm::tape::{Node, Tape};
+
+/// An index that selects zeros.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Backward: row `i` of the gradient is added to row `indices[i]`.
+///
+/// Not by candle's `index_add`: on a GPU one thread adds a whole column there, one row after
+/// another, and rounds to bf16 after each: hundreds of a frequent token's gradients would be lost.
+/// Here rows of one index are summed in pairs, in f32 and in an order that depends on the indices
+/// only, rounded once, and put into place by one selection.
+pub fn rows(tape: &Tape, x: &Node, indices: &Rc<[u32]>) -> Result<Node> {
+    let (height, _) = x.value().dims2()?;
+    below("rows", indices, height)?;
+    let value = x.value().contiguous()?;
+    let out = value.index_select(&index(indices, value.device())?, 0)?;
+    Ok(tape.record(out, &[x], || {
+        let (x, indices) = (x.target(), indices.clone());
+        Box::new(move |gradient, sums| sums.add(&x, spread(&gradient, &indices, height)?))
+    }))
+}
+
+fn index(indices: &[u32], device: &Device) -> Candle<Tensor> {
+    Tensor::from_slice(indices, indices.len(), device)
+}
+
+/// A row for each of `height`: the sum of those rows of `gradient` whose index it is.
+fn spread(gradient: &Tensor, indices: &[u32], height: usize) -> Candle<Tensor> {
+    let (gradient, device) = (gradient.contiguous()?, gradient.device());
+    let pairs = Pairs::new(indices, height);
+    let mut sum = gradient.clone();
+    for (level, [left, right]) in pairs.levels.iter().enumerate() {
+        if level == 0 {
+            sum = wide(&sum)?;
+        }
+        let half = |side: &[u32]| sum.index_select(&index(side, device)?, 0);
+        sum = (half(left)? + half(right)?)?;
+    }
+    (sum.to_dtype(gradient.dtype())?).index_select(&index(&pairs.places, device)?, 0)
+}
+
+/// How rows of equal index are summed.
+struct Pairs {
+    /// Of each level, the two rows of the level before that make each row.
+    levels: Vec<[Vec<u32>; 2]>,
+    /// Where the sum of each index is, after the last level.
+    places: Vec<u32>,
+}
+
+impl Pairs {
+    fn new(indices: &[u32], height: usize) -> Self {
+        let mut rows: Vec<u32> = (0..indices.len() as u32).collect();
+        // Stable: rows of one index stay in order.
+        rows.sort_by_key(|&row| indices[row as usize]);
+        let mut counts: Vec<usize> = (rows.chunk_by(|&a, &b| indices[a as usize] == indices[b as usize]))
+            .map(<[u32]>::len)
+            .collect();
+        let mut used: Vec<u32> = rows.iter().map(|&row| indices[row as usize]).collect();
+        used.dedup();
+        let mut levels = Vec::new();
+        while counts.iter().any(|&count| count > 1) {
+            let [mut left, mut right] = [Vec::new(), Vec::new()];
+            let mut rest = &rows[..];
+            for count in &mut counts {
+                let (mine, others) = rest.split_at(*count);
+                for pair in mine.chunks(2) {
+                    left.push(pair[0]);
+                    right.push(pair.get(1).copied().unwrap_or(NONE));
+                }
+                (rest, *count) = (others, count.div_ceil(2));
+            }
+            rows = (0..left.len() as u32).collect();
+            levels.push([left, right]);
+        }
+        let mut places = vec![NONE; height];
+        for (index, row) in used.into_iter().zip(rows) {
+            places[index as usize] = row;
+        }
+        Self { levels, places }
+    }
+}

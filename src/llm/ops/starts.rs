@@ -1,0 +1,51 @@
+//! Where sequences begin and end in a ragged tensor.
+
+use std::fmt;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use super::composed::Pack;
+
+/// Where sequences begin and end in a ragged tensor: `[s₀ = 0, s₁, …, N]`. It also holds what
+/// operations on a device make of it once and use in every layer; clones share that.
+#[derive(Clone)]
+pub struct Starts(Rc<Inner>);
+
+struct Inner {
+    starts: Box<[usize]>,
+    pack: Pack,
+}
+
+impl Starts {
+    /// What has been made of it for a device.
+    pub(super) fn pack(&self) -> &Pack {
+        &self.0.pack
+    }
+}
+
+impl Deref for Starts {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.0.starts
+    }
+}
+
+impl From<Vec<usize>> for Starts {
+    fn from(starts: Vec<usize>) -> Self {
+        let (starts, pack) = (starts.into(), Pack::default());
+        Self(Rc::new(Inner { starts, pack }))
+    }
+}
+
+impl FromIterator<usize> for Starts {
+    fn from_iter<I: IntoIterator<Item = usize>>(starts: I) -> Self {
+        starts.into_iter().collect::<Vec<_>>().into()
+    }
+}
+
+impl fmt::Debug for Starts {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.deref().fmt(f)
+    }
+}
