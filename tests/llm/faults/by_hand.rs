@@ -23,7 +23,7 @@ pub fn as_they_are(starts: &Starts) -> Starts {
 
 /// All sequences as one.
 pub fn merged(starts: &Starts) -> Starts {
-    [0, starts[starts.len() - 1]].into()
+    vec![0, starts[starts.len() - 1]].into()
 }
 
 /// What [`Decoder`]'s own forward pass gives for a Llama without biases, if the borders are as they
