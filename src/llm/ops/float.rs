@@ -2,9 +2,36 @@
 
 use candle_core::cpu::erf::{erf_f32, erf_f64};
 use candle_core::{CpuStorage, Result as Candle, WithDType};
+use half::{bf16, f16};
+
+/// Numbers of a tensor on the CPU, in whatever precision they are kept.
+pub trait Stored: WithDType {
+    /// A storage's numbers.
+    ///
+    /// # Errors
+    /// Another precision.
+    fn slice_mut(storage: &mut CpuStorage) -> Candle<&mut [Self]>;
+}
+
+macro_rules! stored {
+    ($t:ty, $variant:ident) => {
+        impl Stored for $t {
+            fn slice_mut(storage: &mut CpuStorage) -> Candle<&mut [Self]> {
+                match storage {
+                    CpuStorage::$variant(numbers) => Ok(numbers),
+                    _ => candle_core::bail!("numbers that are not {}", Self::DTYPE.as_str()),
+                }
+            }
+        }
+    };
+}
+stored!(f32, F32);
+stored!(f64, F64);
+stored!(bf16, BF16);
+stored!(f16, F16);
 
 /// f32 or f64.
-pub trait Float: WithDType + std::ops::Neg<Output = Self> + Default {
+pub trait Float: Stored + std::ops::Neg<Output = Self> + Default {
     /// The nearest to x. (The trait's own conversions are not always inlined.)
     fn of(x: f64) -> Self;
 
@@ -25,16 +52,10 @@ pub trait Float: WithDType + std::ops::Neg<Output = Self> + Default {
 
     /// `self · a + b`, rounded once.
     fn mul_add(self, a: Self, b: Self) -> Self;
-
-    /// A storage's numbers.
-    ///
-    /// # Errors
-    /// Another precision.
-    fn slice_mut(storage: &mut CpuStorage) -> Candle<&mut [Self]>;
 }
 
 macro_rules! float {
-    ($t:ty, $variant:ident, $exp:expr, $erf:expr) => {
+    ($t:ty, $exp:expr, $erf:expr) => {
         impl Float for $t {
             #[inline(always)]
             fn of(x: f64) -> Self {
@@ -70,18 +91,11 @@ macro_rules! float {
             fn mul_add(self, a: Self, b: Self) -> Self {
                 self.mul_add(a, b)
             }
-
-            fn slice_mut(storage: &mut CpuStorage) -> Candle<&mut [Self]> {
-                match storage {
-                    CpuStorage::$variant(numbers) => Ok(numbers),
-                    _ => candle_core::bail!("numbers that are not {}", Self::DTYPE.as_str()),
-                }
-            }
         }
     };
 }
-float!(f32, F32, exp, erf_f32);
-float!(f64, F64, f64::exp, erf_f64);
+float!(f32, exp, erf_f32);
+float!(f64, f64::exp, erf_f64);
 
 /// eˣ without a branch or a call, so that loops over it vectorise.
 ///

@@ -6,7 +6,7 @@ use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result as Candle, Storage, StorageRef, Tensor};
 
-use super::float::Float;
+use super::float::Stored;
 use crate::error::{Error, Result};
 
 /// A contiguous tensor's numbers, locked for reading.
@@ -16,7 +16,7 @@ pub struct Slice<'a, T> {
     number: PhantomData<T>,
 }
 
-impl<'a, T: Float> Slice<'a, T> {
+impl<'a, T: Stored> Slice<'a, T> {
     /// The numbers of `tensor`, row by row.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl<'a, T: Float> Slice<'a, T> {
     }
 }
 
-impl<T: Float> Deref for Slice<'_, T> {
+impl<T: Stored> Deref for Slice<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -54,7 +54,7 @@ impl<T: Float> Deref for Slice<'_, T> {
 ///
 /// # Errors
 /// A tensor that is elsewhere, of another precision, or not contiguous.
-pub fn modify<T: Float, R>(tensor: &Tensor, change: impl FnOnce(&mut [T]) -> R) -> Result<R> {
+pub fn modify<T: Stored, R>(tensor: &Tensor, change: impl FnOnce(&mut [T]) -> R) -> Result<R> {
     let op = Modify {
         change: Cell::new(Some(change)),
         result: Cell::new(None),
@@ -70,7 +70,7 @@ struct Modify<T, F, R> {
     number: PhantomData<T>,
 }
 
-impl<T: Float, R, F: FnOnce(&mut [T]) -> R> InplaceOp1 for Modify<T, F, R> {
+impl<T: Stored, R, F: FnOnce(&mut [T]) -> R> InplaceOp1 for Modify<T, F, R> {
     fn name(&self) -> &'static str {
         "modify"
     }

@@ -1,14 +1,15 @@
 //! AdamW (Loshchilov and Hutter 2019, as PyTorch defines it).
 
+mod mixed;
 mod pass;
 mod state;
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{check_number, check_precision, updates};
+use super::{PIECE, check_number, is_coarse, refuse_precision, updates};
 use crate::error::{Error, Result};
-use crate::llm::parameters::{Parameter, Parameters};
+use crate::llm::parameters::{Id, Parameters};
 use crate::llm::tape::LeafGradients;
 use pass::Pass;
 
@@ -59,6 +60,33 @@ struct Moments {
     steps: u32,
     first: Tensor,
     second: Tensor,
+    /// Of a bf16 or f16 weight, the f32 number that it is rounded from.
+    master: Option<Tensor>,
+}
+
+impl Moments {
+    /// Before the first step.
+    fn new(theta: &Tensor) -> Result<Self> {
+        let dtype = precision(theta.dtype());
+        let zeros = || Tensor::zeros(theta.shape(), dtype, theta.device());
+        Ok(Self {
+            steps: 0,
+            first: zeros()?,
+            second: zeros()?,
+            master: match is_coarse(theta.dtype()) {
+                true => Some(theta.to_dtype(dtype)?),
+                false => None,
+            },
+        })
+    }
+}
+
+/// The precision of what is remembered of weights of that precision.
+fn precision(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
 }
 
 /// With `ĝ = gradient_scale · g`, in its `t`-th step:
@@ -69,8 +97,11 @@ struct Moments {
 /// θ ← θ − lr · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε)
 /// ```
 ///
-/// Moments have the parameters' precision, f32 or f64. A parameter without a gradient stays as it
-/// is, and so do its moments and its `t`.
+/// Of f32 and f64 parameters, moments have the same precision. Of bf16 and f16 ones they are f32,
+/// and θ above is a master weight in f32, made of the parameter at its first step; the parameter is
+/// the master rounded. A parameter that is not trained or never had a gradient has neither.
+///
+/// A parameter without a gradient stays as it is, and so do its moments and its `t`.
 #[derive(Debug, Clone)]
 pub struct AdamW {
     config: Config,
@@ -78,13 +109,16 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// No step taken yet.
+    /// No step taken yet, and no memory needed.
     ///
     /// # Errors
-    /// Constants out of range, or a precision other than f32 and f64.
+    /// Constants out of range, or a precision other than f64, f32, bf16 and f16.
     pub fn new(parameters: &Parameters, config: Config) -> Result<Self> {
         config.check()?;
-        check_precision(parameters)?;
+        match parameters.dtype() {
+            DType::F64 | DType::F32 | DType::BF16 | DType::F16 => {}
+            other => return Err(refuse_precision(other, "train in f32, f64 or bf16")),
+        }
         let moments = vec![None; parameters.len()];
         Ok(Self { config, moments })
     }
@@ -107,28 +141,60 @@ impl AdamW {
     ) -> Result<()> {
         check_number("learning rate", lr)?;
         check_number("gradient scale", gradient_scale)?;
-        for (index, Parameter { tensor, .. }, gradient) in updates(parameters, gradients) {
-            let moments = match &mut self.moments[index] {
-                Some(moments) => moments,
-                none => none.insert(Moments {
-                    steps: 0,
-                    first: tensor.zeros_like()?,
-                    second: tensor.zeros_like()?,
-                }),
-            };
-            moments.steps = moments.steps.saturating_add(1);
-            let pass = Pass::new(&self.config, tensor.rank(), moments.steps, lr);
-            let gradient = gradient.contiguous()?;
-            match (tensor.device(), tensor.dtype()) {
-                (Device::Cpu, DType::F32) => {
-                    pass.fused::<f32>(tensor, &gradient, moments, gradient_scale)?;
-                }
-                (Device::Cpu, DType::F64) => {
-                    pass.fused::<f64>(tensor, &gradient, moments, gradient_scale)?;
-                }
-                _ => pass.composed(tensor, &gradient, moments, gradient_scale)?,
-            }
+        for (index, _, gradient) in updates(parameters, gradients) {
+            self.change(parameters, index, gradient, lr, gradient_scale)?;
         }
         Ok(())
+    }
+
+    /// The step of one parameter alone, given its gradient, scaled by 1: that of all is that of each,
+    /// in any order.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), or a parameter that is not trained.
+    pub fn step_one(
+        &mut self,
+        parameters: &Parameters,
+        id: Id,
+        gradient: &Tensor,
+        lr: f64,
+    ) -> Result<()> {
+        check_number("learning rate", lr)?;
+        let parameter = parameters.get(id);
+        if !parameter.trainable {
+            let problem = "it has a gradient, and is not trained";
+            let remedy = "train it, or keep it off the tape";
+            return Err(Error::invalid(&parameter.name, problem, remedy));
+        }
+        self.change(parameters, id.index(), gradient, lr, 1.0)
+    }
+
+    fn change(
+        &mut self,
+        parameters: &Parameters,
+        index: usize,
+        gradient: &Tensor,
+        lr: f64,
+        scale: f64,
+    ) -> Result<()> {
+        let Some(theta) = parameters.iter().nth(index).map(|p| &p.tensor) else {
+            return Ok(());
+        };
+        let moments = match &mut self.moments[index] {
+            Some(moments) => moments,
+            none => none.insert(Moments::new(theta)?),
+        };
+        moments.steps = moments.steps.saturating_add(1);
+        let pass = Pass::new(&self.config, theta.rank(), moments.steps, lr);
+        let gradient = gradient.contiguous()?;
+        match (theta.device(), theta.dtype()) {
+            (Device::Cpu, DType::F32) => pass.fused::<f32>(theta, &gradient, moments, scale),
+            (Device::Cpu, DType::F64) => pass.fused::<f64>(theta, &gradient, moments, scale),
+            (Device::Cpu, DType::BF16) => {
+                pass.mixed::<half::bf16>(theta, &gradient, moments, scale)
+            }
+            (Device::Cpu, DType::F16) => pass.mixed::<half::f16>(theta, &gradient, moments, scale),
+            _ => pass.composed(theta, &gradient, moments, scale, PIECE),
+        }
     }
 }

@@ -4,20 +4,20 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::{Config, Moments};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::llm::ops::float::Float;
 use crate::llm::ops::simd::vectorised;
 use crate::llm::ops::slice::{Slice, modify};
-use crate::llm::optimizer::CHUNK;
+use crate::llm::optimizer::{CHUNK, pieces};
 
 /// The factors of one step.
 pub struct Pass {
-    keep: f64,
-    beta1: f64,
-    beta2: f64,
-    rate: f64,
-    root: f64,
-    epsilon: f64,
+    pub keep: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub rate: f64,
+    pub root: f64,
+    pub epsilon: f64,
 }
 
 impl Pass {
@@ -80,23 +80,52 @@ impl Pass {
         })??
     }
 
-    /// The same of candle's operations.
+    /// The same of a device's operations, on so many numbers at once, with the weights rounded from
+    /// their masters where there are any.
     pub fn composed(
         &self,
         theta: &Tensor,
         gradient: &Tensor,
-        moments: &mut Moments,
+        moments: &Moments,
         scale: f64,
+        piece: usize,
     ) -> Result<()> {
-        let g = (gradient * scale)?;
-        let first = ((&moments.first * self.beta1)? + (&g * (1.0 - self.beta1))?)?;
-        let second = ((&moments.second * self.beta2)? + (g.sqr()? * (1.0 - self.beta2))?)?;
-        let root = ((second.sqrt()? * self.root)? + self.epsilon)?;
-        let change = ((&first * self.rate)? / root)?;
-        theta.slice_set(&((theta * self.keep)? - change)?, 0, 0)?;
-        (moments.first, moments.second) = (first, second);
+        let master = moments.master.as_ref().unwrap_or(theta);
+        let [theta, p, m, v] = [theta, master, &moments.first, &moments.second].map(flat);
+        let (theta, p, m, v) = (theta?, p?, m?, v?);
+        let gradient = gradient.flatten_all()?;
+        for range in pieces(theta.elem_count(), piece) {
+            let part = |t: &Tensor| t.narrow(0, range.start, range.len());
+            let mut g = part(&gradient)?.to_dtype(p.dtype())?;
+            if scale != 1.0 {
+                g = (g * scale)?;
+            }
+            let first = ((part(&m)? * self.beta1)? + (&g * (1.0 - self.beta1))?)?;
+            m.slice_set(&first, 0, range.start)?;
+            let second = ((part(&v)? * self.beta2)? + (g.sqr()? * (1.0 - self.beta2))?)?;
+            drop(g);
+            v.slice_set(&second, 0, range.start)?;
+            let root = second.sqrt()?.affine(self.root, self.epsilon)?;
+            drop(second);
+            let change = ((first * self.rate)? / root)?;
+            let moved = ((part(&p)? * self.keep)? - change)?;
+            if moments.master.is_some() {
+                p.slice_set(&moved, 0, range.start)?;
+            }
+            theta.slice_set(&moved.to_dtype(theta.dtype())?, 0, range.start)?;
+        }
         Ok(())
     }
+}
+
+/// A tensor's numbers in one row, in the same memory.
+fn flat(tensor: &Tensor) -> Result<Tensor> {
+    if !tensor.is_contiguous() {
+        let message = "a parameter that is not contiguous cannot be changed in place".into();
+        let backend = "optimiser";
+        return Err(Error::Backend { backend, message });
+    }
+    Ok(tensor.flatten_all()?)
 }
 
 #[cfg(test)]
@@ -115,16 +144,17 @@ mod tests {
             steps: 0,
             first: numbers(0.3),
             second: numbers(0.7).sqr().unwrap(),
+            master: None,
         };
-        let (mut a, mut b) = (moments(), moments());
+        let (a, b) = (moments(), moments());
         let (x, y) = (numbers(1.1), numbers(1.1));
         for step in 1..5 {
             let pass = Pass::new(&Config::default(), 1, step, 0.1);
             let gradient = numbers(f64::from(step));
             pass.fused::<f64>(&x, &gradient, &a, 0.5).unwrap();
-            pass.composed(&y, &gradient, &mut b, 0.5).unwrap();
+            let piece = [16, 70, 1 << 24, 7][step as usize - 1];
+            pass.composed(&y, &gradient, &b, 0.5, piece).unwrap();
         }
-        a.steps = 4;
         for (fused, composed) in [(x, y), (a.first, b.first), (a.second, b.second)] {
             let far = (fused - composed)
                 .unwrap()

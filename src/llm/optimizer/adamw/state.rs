@@ -4,17 +4,21 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{AdamW, Moments};
+use super::{AdamW, Moments, is_coarse, precision};
 use crate::error::{Error, Result};
 use crate::llm::parameters::{Parameter, Parameters};
+use crate::llm::weights::same;
 
 /// Names of the parts of a parameter's state, PyTorch's.
 const PARTS: [&str; 3] = ["step", "exp_avg", "exp_avg_sq"];
 
+/// Name of the f32 weight that a bf16 or f16 one is rounded from.
+const MASTER: &str = "master";
+
 impl AdamW {
     /// The state, for a checkpoint: `NAME.step` (a whole number), `NAME.exp_avg` and
-    /// `NAME.exp_avg_sq` of every parameter that took a step. The tensors share the memory that
-    /// the next step changes.
+    /// `NAME.exp_avg_sq` of every parameter that took a step, and of bf16 and f16 ones the f32
+    /// `NAME.master`. The tensors share the memory that the next step changes.
     ///
     /// # Errors
     /// A failing device.
@@ -26,6 +30,8 @@ impl AdamW {
             let parts = [step, moments.first.clone(), moments.second.clone()];
             let named = PARTS.map(|part| format!("{name}.{part}"));
             state.extend(named.into_iter().zip(parts));
+            let master = moments.master.iter().cloned();
+            state.extend(master.map(|tensor| (format!("{name}.{MASTER}"), tensor)));
         }
         Ok(state)
     }
@@ -34,7 +40,7 @@ impl AdamW {
     ///
     /// # Errors
     /// A tensor that belongs to no parameter, has another shape or precision, or lacks its
-    /// siblings.
+    /// siblings; a master weight that is not the one which the parameter was rounded from.
     pub fn load_state(
         &mut self,
         parameters: &Parameters,
@@ -52,6 +58,7 @@ impl AdamW {
                     steps: whole(&s, &step)?,
                     first: like(&f, &first, parameter)?,
                     second: like(&v, &second, parameter)?,
+                    master: master(parameter, &mut state)?,
                 }),
                 parts => {
                     let is_missing = |(tensor, _): &&(Option<Tensor>, String)| tensor.is_none();
@@ -77,6 +84,37 @@ impl AdamW {
     }
 }
 
+/// The master weight, where the parameter's precision asks for one.
+fn master(parameter: &Parameter, state: &mut HashMap<String, Tensor>) -> Result<Option<Tensor>> {
+    let name = format!("{}.{MASTER}", parameter.name);
+    let dtype = parameter.tensor.dtype();
+    let fail = |problem: String, remedy: &str| Err(Error::invalid(&name, problem, remedy));
+    let same_dtype = "resume with the dtype that the run had";
+    match (state.remove(&name), is_coarse(dtype)) {
+        (None, false) => Ok(None),
+        (Some(_), false) => {
+            let problem = format!(
+                "the optimiser's state has a master weight, and the parameter is {}",
+                dtype.as_str()
+            );
+            fail(problem, same_dtype)
+        }
+        (None, true) => {
+            let problem = "it is missing from the optimiser's state".into();
+            fail(problem, same_dtype)
+        }
+        (Some(master), true) => {
+            let master = like(&name, &master, parameter)?;
+            if !same(&master, &parameter.tensor)? {
+                let problem = format!("rounded to {} it is not the weight", dtype.as_str());
+                let remedy = "model and optimiser must be those of one checkpoint: fetch it again";
+                return fail(problem, remedy);
+            }
+            Ok(Some(master))
+        }
+    }
+}
+
 fn whole(name: &str, step: &Tensor) -> Result<u32> {
     let fail = |found: String| Error::invalid(name, found, "a whole number of steps was saved");
     if step.rank() != 0 || step.dtype() != DType::I64 {
@@ -87,15 +125,17 @@ fn whole(name: &str, step: &Tensor) -> Result<u32> {
     u32::try_from(step).map_err(|_| fail(format!("it is {step}")))
 }
 
-fn like(name: &str, moment: &Tensor, parameter: &Parameter) -> Result<Tensor> {
-    let wanted = &parameter.tensor;
-    if moment.dims() != wanted.dims() || moment.dtype() != wanted.dtype() {
-        let describe = |t: &Tensor| format!("{} of shape {:?}", t.dtype().as_str(), t.dims());
+fn like(name: &str, found: &Tensor, parameter: &Parameter) -> Result<Tensor> {
+    let theta = &parameter.tensor;
+    let wanted = precision(theta.dtype());
+    if found.dims() != theta.dims() || found.dtype() != wanted {
+        let describe =
+            |t: &Tensor, dtype: DType| format!("{} of shape {:?}", dtype.as_str(), t.dims());
         return Err(Error::invalid(
             name,
-            format!("it is {}", describe(moment)),
-            format!("the parameter is {}", describe(wanted)),
+            format!("it is {}", describe(found, found.dtype())),
+            format!("of that parameter it is {}", describe(theta, wanted)),
         ));
     }
-    Ok(moment.to_device(wanted.device())?.copy()?)
+    Ok(found.to_device(theta.device())?.copy()?)
 }
