@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 
 use super::decoder::Decoder;
@@ -105,7 +105,8 @@ impl ScalarHead {
         Ok(())
     }
 
-    /// `h · w + b` of those rows of hidden states: `[N, width]` → `[M]`.
+    /// `h · w + b` of those rows of hidden states: `[N, width]` → `[M]`. Of bf16 and f16 states and
+    /// weights it is computed in f32, and is f32: a score has more digits than they.
     ///
     /// # Errors
     /// A decoder without this head, or a row that is not there.
@@ -121,10 +122,10 @@ impl ScalarHead {
             let id = id.ok_or_else(|| {
                 Error::invalid(*name, "the model has no such head", "add it or load it")
             })?;
-            Ok(parameters.node(tape, id))
+            wide(tape, &parameters.node(tape, id))
         };
         let weights: Vec<Node> = self.names().iter().map(node).collect::<Result<_>>()?;
-        let hidden = ops::rows(tape, hidden, rows)?;
+        let hidden = wide(tape, &ops::rows(tape, hidden, rows)?)?;
         let column = ops::linear(tape, &hidden, &weights[0], weights.get(1))?;
         let flat = column.value().squeeze(1)?;
         Ok(tape.record(flat, &[&column], || {
@@ -132,6 +133,19 @@ impl ScalarHead {
             Box::new(move |gradient, sums| sums.add_shared(&column, &gradient.unsqueeze(1)?))
         }))
     }
+}
+
+/// bf16 and f16 numbers as f32; their gradient is rounded.
+fn wide(tape: &Tape, x: &Node) -> Result<Node> {
+    let dtype = x.value().dtype();
+    if !matches!(dtype, DType::BF16 | DType::F16) {
+        return Ok(x.clone());
+    }
+    let value = x.value().to_dtype(DType::F32)?;
+    Ok(tape.record(value, &[x], || {
+        let x = x.target();
+        Box::new(move |gradient, sums| sums.add(&x, gradient.to_dtype(dtype)?))
+    }))
 }
 
 /// A network of its own that scores sequences: one piece each. A reward head reads the last token,

@@ -4,6 +4,10 @@
 //! cotangents go back through the networks. What does not fit into memory at once is run twice:
 //! once for the numbers, and again in micro-batches for the gradients. No loss can tell.
 
+mod sink;
+
+pub use sink::Sink;
+
 use candle_core::{DType, Tensor};
 
 use super::batch::TextBatch;
@@ -36,6 +40,8 @@ pub struct Outcome {
     pub loss: f64,
     /// The numbers the loss saw.
     pub batch: Batch,
+    /// Whether gradients were pushed back.
+    pub pushed: bool,
 }
 
 /// The numbers of sequences.
@@ -59,6 +65,22 @@ impl Step<'_> {
         policy: &mut LeafGradients,
         value: &mut LeafGradients,
     ) -> Result<Outcome> {
+        self.run_into(text, loss, Sink::Sum(policy), Sink::Sum(value))
+    }
+
+    /// Pushes the gradient of `Σᵢ weightᵢ lossᵢ` to where it goes. Where a gradient is used at once,
+    /// nothing is pushed if the loss or a cotangent is not finite.
+    ///
+    /// # Errors
+    /// Those of the loss, of the networks and of what takes gradients; a batch of several parts
+    /// where gradients are used at once.
+    pub fn run_into(
+        &self,
+        text: &TextBatch,
+        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+        mut policy: Sink,
+        mut value: Sink,
+    ) -> Result<Outcome> {
         let mut runs = Runs::new(
             self.policy,
             self.reduction,
@@ -78,6 +100,20 @@ impl Step<'_> {
         let baseline = baseline(text, of_prompts.map(Vec::as_slice), &runs.numbers.values);
         let batch = text.numbers(self.kind, &runs.numbers.sequences, baseline);
         let cotangents = on_tape(self.kind, &batch, loss)?;
+        let loss = cotangents.value;
+        if policy.is_eager() || value.is_eager() {
+            runs.check_whole()?;
+            value_runs.iter().try_for_each(Runs::check_whole)?;
+            let mut all = cotangents.gradient.iter().flatten();
+            if !loss.is_finite() || !all.all(|g| g.is_finite()) {
+                let pushed = false;
+                return Ok(Outcome {
+                    loss,
+                    batch,
+                    pushed,
+                });
+            }
+        }
         let mut of_sequences = vec![0.0; text.sequences.len()];
         for (slots, gradient) in text.slots.iter().zip(&cotangents.gradient) {
             (slots.iter().zip(gradient)).for_each(|(&s, g)| of_sequences[s as usize] += g);
@@ -93,17 +129,18 @@ impl Step<'_> {
             Some(runs) => {
                 let mut of_prompts = vec![0.0; text.prompts.len()];
                 (text.prompt.iter().zip(held)).for_each(|(&p, g)| of_prompts[p as usize] += g);
-                runs.push(&of_prompts, &[], value)?;
+                runs.push_into(&of_prompts, &[], &mut value)?;
             }
             None if !of_values.is_empty() => {
                 (text.slots[0].iter().zip(held)).for_each(|(&s, g)| of_values[s as usize] += g);
             }
             None => {}
         }
-        runs.push(&of_sequences, &of_values, policy)?;
+        runs.push_into(&of_sequences, &of_values, &mut policy)?;
         Ok(Outcome {
-            loss: cotangents.value,
+            loss,
             batch,
+            pushed: true,
         })
     }
 
@@ -130,7 +167,12 @@ impl Step<'_> {
         let baseline = baseline(text, of_prompts.as_deref(), &policy.values);
         let batch = text.numbers(self.kind, &policy.sequences, baseline);
         let loss = on_tape(self.kind, &batch, loss)?.value;
-        Ok(Outcome { loss, batch })
+        let pushed = false;
+        Ok(Outcome {
+            loss,
+            batch,
+            pushed,
+        })
     }
 }
 
@@ -207,6 +249,17 @@ impl<'a> Runs<'a> {
         &self.numbers
     }
 
+    /// An error unless everything was run at once.
+    fn check_whole(&self) -> Result<()> {
+        match self.parts.len() {
+            0 | 1 => Ok(()),
+            count => {
+                let tokens = self.parts.iter().flatten().map(|s| s.tokens().len());
+                Err(in_parts("the step", tokens.sum(), count))
+            }
+        }
+    }
+
     /// Pushes the cotangents of sequences and of shared values to the parameters.
     ///
     /// # Errors
@@ -216,6 +269,15 @@ impl<'a> Runs<'a> {
         of_sequences: &[f64],
         of_values: &[f64],
         gradients: &mut LeafGradients,
+    ) -> Result<()> {
+        self.push_into(of_sequences, of_values, &mut Sink::Sum(gradients))
+    }
+
+    fn push_into(
+        &mut self,
+        of_sequences: &[f64],
+        of_values: &[f64],
+        sink: &mut Sink,
     ) -> Result<()> {
         let mut done = 0;
         for part in &self.parts {
@@ -235,10 +297,24 @@ impl<'a> Runs<'a> {
             if let Some(values) = &output.values {
                 seeds.push((values.clone(), like(values, &of_values[here])?));
             }
-            tape.backward(seeds, gradients)?;
+            // The activations die with the tape.
+            drop(output);
+            sink.take(tape, seeds)?;
         }
         Ok(())
     }
+}
+
+/// What is wrong with a step of several parts whose gradients are used at once.
+pub(super) fn in_parts(step: &str, tokens: usize, parts: usize) -> Error {
+    Error::invalid(
+        "micro_batch_tokens",
+        format!("{step} has {tokens} tokens and would be run in {parts} parts or more"),
+        format!(
+            "optimizer_in_backward needs every step in one: give {tokens} or more, or a smaller \
+             batch"
+        ),
+    )
 }
 
 fn record<'a>(network: &'a dyn Network, sequences: &[&Sequence]) -> Result<(Tape<'a>, Output)> {

@@ -1,5 +1,6 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
+mod bf16;
 mod boundary;
 #[path = "../common/cases.rs"]
 mod cases;
@@ -21,6 +22,7 @@ mod language;
 mod logprobs;
 mod lora;
 mod mapping;
+mod memory;
 mod micro_batches;
 mod ops;
 mod optimizer;

@@ -254,11 +254,13 @@ fn numbers_out_of_range_are_refused() {
     );
     assert!(sgd(&parameters, &leaves, -0.1, 1.0).is_err());
 
+    let whole = Parameters::new(DType::U32, &Device::Cpu);
+    let error = AdamW::new(&whole, Config::default()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("u32") && error.contains("bf16"), "{error}");
     let bf16 = Parameters::new(DType::BF16, &Device::Cpu);
-    let error = AdamW::new(&bf16, Config::default())
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("bf16"), "{error}");
+    let error = sgd(&bf16, &LeafGradients::new(0), 0.1, 1.0).unwrap_err();
+    assert!(error.to_string().contains("master weights"), "{error}");
 }
 
 #[test]

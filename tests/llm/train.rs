@@ -71,7 +71,7 @@ fn scorer(head: ScalarHead, seed: u64) -> Box<dyn Model> {
 }
 
 /// A trainer whose policy and reference are random models of those seeds.
-fn trainer<'a>(
+pub fn trainer<'a>(
     settings: &'a Settings,
     examples: &'a Vec<Example>,
     [policy, reference]: [u64; 2],
@@ -95,7 +95,7 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
     flat.to_vec1().unwrap()
 }
 
-fn weights(parameters: &Parameters) -> Vec<f64> {
+pub fn weights(parameters: &Parameters) -> Vec<f64> {
     parameters.iter().flat_map(|p| numbers(&p.tensor)).collect()
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PIECE, check_number, is_coarse, refuse_precision, updates};
 use crate::error::{Error, Result};
-use crate::llm::parameters::{Id, Parameters};
+use crate::llm::parameters::Parameters;
 use crate::llm::tape::LeafGradients;
 use pass::Pass;
 
@@ -147,26 +147,29 @@ impl AdamW {
         Ok(())
     }
 
-    /// The step of one parameter alone, given its gradient, scaled by 1: that of all is that of each,
-    /// in any order.
+    /// The step of one parameter alone, that of a leaf, given its gradient: the step of all is that
+    /// of each, in any order.
     ///
     /// # Errors
     /// As [`step`](Self::step), or a parameter that is not trained.
     pub fn step_one(
         &mut self,
         parameters: &Parameters,
-        id: Id,
+        leaf: usize,
         gradient: &Tensor,
         lr: f64,
     ) -> Result<()> {
         check_number("learning rate", lr)?;
-        let parameter = parameters.get(id);
-        if !parameter.trainable {
-            let problem = "it has a gradient, and is not trained";
-            let remedy = "train it, or keep it off the tape";
-            return Err(Error::invalid(&parameter.name, problem, remedy));
+        match parameters.iter().nth(leaf) {
+            Some(parameter) if parameter.trainable => {
+                self.change(parameters, leaf, gradient, lr, 1.0)
+            }
+            other => {
+                let name = other.map_or_else(|| format!("leaf {leaf}"), |p| p.name.clone());
+                let problem = "it has a gradient, and is not trained";
+                Err(Error::invalid(name, problem, "this is a bug of pistar"))
+            }
         }
-        self.change(parameters, id.index(), gradient, lr, 1.0)
     }
 
     fn change(

@@ -58,7 +58,7 @@ pub struct Gradients {
 impl Gradients {
     /// Those of that many nodes: of leaves what was found before, of others nothing yet.
     pub(super) fn of(leaves: &mut LeafGradients, nodes: usize) -> Self {
-        let mut slots: Vec<_> = (leaves.0.iter_mut())
+        let mut slots: Vec<_> = (leaves.sums.iter_mut())
             .map(|sum| sum.take().map(Sum::Owned))
             .collect();
         slots.resize_with(nodes, || None);
@@ -126,7 +126,7 @@ impl Gradients {
 
     /// What is left, of leaves.
     pub(super) fn into_leaves(self, leaves: &mut LeafGradients) -> Result<()> {
-        for (slot, sum) in self.slots.into_iter().zip(&mut leaves.0) {
+        for (slot, sum) in self.slots.into_iter().zip(&mut leaves.sums) {
             *sum = slot.map(Sum::into_own).transpose()?;
         }
         Ok(())
@@ -152,17 +152,34 @@ impl Gradients {
 }
 
 /// What has been accumulated for each leaf; `None` where nothing arrived.
-pub struct LeafGradients(Vec<Option<Tensor>>);
+pub struct LeafGradients {
+    sums: Vec<Option<Tensor>>,
+    /// Whether something was added that is coarser than f32.
+    coarse: bool,
+}
 
 impl LeafGradients {
     /// Nothing yet, for that many leaves.
     pub fn new(leaves: usize) -> Self {
-        Self((0..leaves).map(|_| None).collect())
+        Self {
+            sums: (0..leaves).map(|_| None).collect(),
+            coarse: false,
+        }
     }
 
     /// The gradient of a leaf.
     pub fn get(&self, leaf: usize) -> Option<&Tensor> {
-        self.0[leaf].as_ref()
+        self.sums[leaf].as_ref()
+    }
+
+    /// Whether nothing has arrived.
+    pub fn is_empty(&self) -> bool {
+        self.sums.iter().all(Option::is_none)
+    }
+
+    /// Whether bf16 or f16 numbers were [added](Self::add): then others must be too.
+    pub fn is_coarse(&self) -> bool {
+        self.coarse
     }
 
     /// Adds a tensor that nobody else holds to the gradient of a leaf. Sums of bf16 and f16 numbers
@@ -171,11 +188,13 @@ impl LeafGradients {
     /// # Errors
     /// Shapes that differ.
     pub fn add(&mut self, leaf: usize, gradient: Tensor) -> Result<()> {
-        let wide = |tensor: Tensor| match tensor.dtype() {
-            DType::BF16 | DType::F16 => tensor.to_dtype(DType::F32),
-            _ => Ok(tensor),
+        let is_coarse = |tensor: &Tensor| matches!(tensor.dtype(), DType::BF16 | DType::F16);
+        let wide = |tensor: Tensor| match is_coarse(&tensor) {
+            true => tensor.to_dtype(DType::F32),
+            false => Ok(tensor),
         };
-        self.0[leaf] = Some(match self.0[leaf].take() {
+        self.coarse |= is_coarse(&gradient);
+        self.sums[leaf] = Some(match self.sums[leaf].take() {
             None => gradient,
             Some(sum) => {
                 let sum = wide(sum)?;
@@ -188,6 +207,7 @@ impl LeafGradients {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.0.iter_mut().for_each(|g| *g = None);
+        self.sums.iter_mut().for_each(|g| *g = None);
+        self.coarse = false;
     }
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
+    /// 16 bits, 8 of them for the exponent: trained by f32 master weights and moments
+    Bf16,
     /// 32 bits
     F32,
     /// 64 bits
@@ -21,6 +23,7 @@ impl Precision {
     /// candle's name.
     pub fn dtype(self) -> candle_core::DType {
         match self {
+            Self::Bf16 => candle_core::DType::BF16,
             Self::F32 => candle_core::DType::F32,
             Self::F64 => candle_core::DType::F64,
         }

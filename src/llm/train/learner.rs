@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
 use crate::llm::network::Network;
-use crate::llm::optimizer::{AdamW, clip, gradient_norm};
+use crate::llm::optimizer::{AdamW, Squares, clip, gradient_norm};
 use crate::llm::parameters::Parameters;
 use crate::llm::tape::LeafGradients;
 
@@ -90,6 +90,19 @@ impl Learner {
         Ok(())
     }
 
+    /// The network, and what takes each of its gradients and updates the parameter at once, at the
+    /// rate of that step.
+    pub(super) fn at_once(&mut self, factor: f64) -> (&dyn Model, Updates<'_>) {
+        let model = &*self.model;
+        let updates = Updates {
+            parameters: model.parameters(),
+            optimizer: &mut self.optimizer,
+            squares: Squares::new(model.leaves()),
+            lr: self.lr * factor,
+        };
+        (model, updates)
+    }
+
     /// Writes network and optimiser to a folder that is there.
     ///
     /// # Errors
@@ -116,6 +129,27 @@ impl Learner {
         })?;
         (self.optimizer.load_state(self.model.parameters(), state))
             .map_err(|e| e.in_file(&path.display().to_string()))
+    }
+}
+
+/// A step that goes on as gradients come.
+pub(super) struct Updates<'a> {
+    parameters: &'a Parameters,
+    optimizer: &'a mut AdamW,
+    squares: Squares,
+    lr: f64,
+}
+
+impl Updates<'_> {
+    /// Updates a parameter by its gradient.
+    pub fn take(&mut self, leaf: usize, gradient: Tensor) -> Result<()> {
+        self.squares.add(leaf, &gradient)?;
+        (self.optimizer).step_one(self.parameters, leaf, &gradient, self.lr)
+    }
+
+    /// The norm of the gradients that came.
+    pub fn norm(&self) -> Result<f64> {
+        self.squares.norm()
     }
 }
 

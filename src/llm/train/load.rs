@@ -232,9 +232,13 @@ impl<'a> Run<'a> {
         };
         let generation = self.generation.map(|g| Box::new(g) as Box<dyn Evaluation>);
         let evaluations = generation.into_iter().collect();
-        let policy = self.role.network(self.policy);
+        let trained_as = |role: Role, mut decoder: Decoder| {
+            decoder.set_recompute(settings.recompute);
+            role.network(decoder)
+        };
+        let policy = trained_as(self.role, self.policy);
         tell(&trained(&*policy));
-        let value = self.value.map(|decoder| Role::Value.network(decoder));
+        let value = (self.value).map(|decoder| trained_as(Role::Value, decoder));
         let mut trainer = Trainer::new(settings, plan, policy, value, reference)?
             .evaluating(held_out, evaluations);
         if let Some(Checkpoint { dir, saved, .. }) = self.checkpoint {

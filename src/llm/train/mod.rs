@@ -4,6 +4,7 @@
 //! settings → start → load → course: step, row, evaluation, checkpoint → folder
 //! ```
 
+mod at_once;
 mod choices;
 mod claim;
 mod course;

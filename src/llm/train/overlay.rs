@@ -8,7 +8,12 @@ use super::settings::Settings;
 use crate::error::{Error, Result};
 
 /// Fields that may change when a run goes on.
-const FREE: [&str; 2] = ["checkpoint_every", "keep"];
+const FREE: [&str; 4] = [
+    "checkpoint_every",
+    "keep",
+    "optimizer_in_backward",
+    "recompute",
+];
 
 impl Settings {
     /// The settings of a TOML file.

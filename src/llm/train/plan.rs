@@ -10,6 +10,8 @@ use crate::llm::data::Ordering;
 use crate::llm::example::Example;
 use crate::llm::objective::{TextObjective, mismatched};
 use crate::llm::sequence::Sequence;
+use crate::llm::step::in_parts;
+use crate::loss::{InputKind, Objective};
 
 /// Which examples make which step, and what of them is run at once.
 pub struct Plan<'a> {
@@ -68,7 +70,7 @@ impl<'a> Plan<'a> {
                 "KTO's z₀ needs two or more: give another batch, drop_last, or train kto-no-kl",
             ));
         }
-        Ok(Self {
+        let plan = Self {
             objective,
             micro_batch: settings.micro_batch_tokens,
             longest: settings.max_length.unwrap_or(context),
@@ -78,7 +80,42 @@ impl<'a> Plan<'a> {
             per_epoch,
             steps,
             epoch: RefCell::new(None),
-        })
+        };
+        if settings.optimizer_in_backward {
+            plan.check_whole()?;
+        }
+        Ok(plan)
+    }
+
+    /// An error if the lengths of the data say that a step will be run in several parts.
+    fn check_whole(&self) -> Result<()> {
+        // Of a ranked list SFT takes one response, and the length is that of all.
+        let lengths = match self.objective.registered() {
+            Objective::Sft => None,
+            _ => self.examples.lengths(),
+        };
+        let Some(lengths) = lengths else {
+            return Ok(());
+        };
+        let single = matches!(self.objective.kind(), InputKind::Singles | InputKind::Rated);
+        let (mut most, mut left) = ((0, 0), self.steps);
+        for epoch in 0..self.steps.div_ceil(self.per_epoch) {
+            for rows in self.batches(epoch)?.iter().take(left as usize) {
+                let tokens: usize = rows.iter().map(|&r| lengths[r as usize] as usize).sum();
+                // One sequence is run alone however long it is.
+                if tokens > most.0 && !(single && rows.len() == 1) {
+                    most = (tokens, self.steps - left);
+                }
+                left -= 1;
+            }
+        }
+        match most {
+            (tokens, step) if tokens > self.micro_batch => {
+                let parts = tokens.div_ceil(self.micro_batch);
+                Err(in_parts(&format!("step {}", step + 1), tokens, parts))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The plan of an evaluation: all examples once, in their order, in batches of the size that

@@ -1,6 +1,6 @@
 //! Settings that suit their objective.
 
-use super::choices::{ReferenceSource, ValueNetwork};
+use super::choices::{Precision, ReferenceSource, ValueNetwork};
 use super::evaluation::{self, EVAL};
 use super::generation;
 use super::settings::Settings;
@@ -115,7 +115,31 @@ impl Settings {
             "lora_targets",
             full && !self.lora_targets.is_empty(),
             only_lora,
-        )
+        )?;
+        self.check_machine()
+    }
+
+    fn check_machine(&self) -> Result<()> {
+        if self.tf32 && (self.dtype != Precision::F32 || self.device == "cpu") {
+            let (dtype, device) = (self.dtype.dtype().as_str(), &self.device);
+            return Err(Error::invalid(
+                "tf32",
+                format!("dtype is {dtype} and device {device}, and nothing has a use for it"),
+                "it is for products of f32 matrices on a GPU: leave it out, or give dtype f32 and \
+                 device cuda",
+            ));
+        }
+        if self.optimizer_in_backward && self.clip > 0.0 {
+            return Err(Error::invalid(
+                "optimizer_in_backward",
+                format!(
+                    "clip is {}, and gradients are used before their norm is known",
+                    self.clip
+                ),
+                "give clip 0, or leave out optimizer_in_backward",
+            ));
+        }
+        Ok(())
     }
 
     fn check_evaluation(&self, objective: &TextObjective) -> Result<()> {

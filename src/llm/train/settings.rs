@@ -292,6 +292,17 @@ pub struct Settings {
     /// `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "cpu", help_heading = "Machine")]
     pub device: String,
+    /// Multiply f32 matrices on a GPU as TF32: faster, with 10 bits of fraction instead of 23
+    #[arg(long, help_heading = "Machine")]
+    pub tf32: bool,
+    /// Keep only the input of each block and run it again in the backward: less memory, more time,
+    /// the same numbers
+    #[arg(long, help_heading = "Machine")]
+    pub recompute: bool,
+    /// Use each gradient as soon as it is final and keep none: less memory, the same numbers; needs
+    /// clip = 0 and micro_batch_tokens for the largest step
+    #[arg(long, help_heading = "Machine")]
+    pub optimizer_in_backward: bool,
 
     /// A row of metrics every so many steps, the mean over them
     #[arg(

@@ -1,5 +1,6 @@
 //! A run's networks and data, and one step of it.
 
+use super::at_once::Stop;
 use super::evaluation::Evaluation;
 use super::failure;
 use super::folder::Folder;
@@ -33,7 +34,7 @@ pub struct Trainer<'a> {
     /// What else is evaluated.
     pub(super) evaluations: Vec<Box<dyn Evaluation + 'a>>,
     /// What is minimised in the objective's place.
-    own: Option<Box<OwnLoss<'a>>>,
+    pub(super) own: Option<Box<OwnLoss<'a>>>,
     reference: Reference,
     /// The policy, or the network of scores.
     pub policy: Learner,
@@ -62,7 +63,7 @@ pub struct Stepped {
 
 impl Stepped {
     /// Whether loss and gradient are.
-    fn is_finite(&self) -> bool {
+    pub(super) fn is_finite(&self) -> bool {
         [self.loss, self.norm, self.value_norm]
             .iter()
             .all(|n| n.is_finite())
@@ -120,23 +121,41 @@ impl<'a> Trainer<'a> {
     }
 
     /// One step: gradient, update, metrics. Where the loss or its gradient is not finite, the
-    /// weights stay as they were and the batch is saved in `folder`.
+    /// weights stay as they were and the batch is saved in `folder`. With `optimizer_in_backward`
+    /// that holds of a loss; a gradient that is not finite is found when the weights have changed.
+    ///
+    /// A step waits for a device where it reads from it, which is, and nowhere else:
+    /// - the numbers of each part's responses, from the policy (of an example that is alone beyond
+    ///   `micro_batch_tokens`, of each piece; again for values that the policy shares), from the
+    ///   separate value network, and from a reference that is live;
+    /// - for KTO's z₀, the numbers of the mismatched responses, from the policy and a live reference;
+    /// - the norm of the gradient, one number of each network, once all of it is there.
     ///
     /// # Errors
-    /// Those of [`gradient`](Self::gradient); or a loss or gradient that is not finite.
+    /// Those of [`gradient`](Self::gradient); a loss or gradient that is not finite; with
+    /// `optimizer_in_backward` a step of several parts.
     pub fn step(&mut self, folder: Option<&Folder>) -> Result<Stepped> {
+        let factor = self.schedule.factor(self.state.steps);
+        let stepped = match self.settings.optimizer_in_backward {
+            true => self.step_at_once(factor, folder)?,
+            false => self.step_by_norm(factor, folder)?,
+        };
+        self.measure(&stepped, factor);
+        self.state.num_tokens += stepped.text.tokens() as u64;
+        self.state.steps += 1;
+        Ok(stepped)
+    }
+
+    /// The next step's batch and gradient, and then the update.
+    fn step_by_norm(&mut self, factor: f64, folder: Option<&Folder>) -> Result<Stepped> {
         let stepped = self.gradient()?;
         if !stepped.is_finite() {
-            return Err(self.stopped(&stepped, folder));
+            return Err(self.stopped(&stepped, folder, Stop::BeforeUpdate));
         }
-        let factor = self.schedule.factor(self.state.steps);
         self.policy.update(stepped.norm, factor)?;
         if let Some(value) = &mut self.value {
             value.update(stepped.value_norm, factor)?;
         }
-        self.measure(&stepped, factor);
-        self.state.num_tokens += stepped.text.tokens() as u64;
-        self.state.steps += 1;
         Ok(stepped)
     }
 
@@ -165,7 +184,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// A batch of a plan, with z₀ where there is one.
-    fn batch(&self, plan: &Plan, done: u64) -> Result<(TextBatch, Vec<Example>)> {
+    pub(super) fn batch(&self, plan: &Plan, done: u64) -> Result<(TextBatch, Vec<Example>)> {
         let (mut text, examples) = plan.batch(done)?;
         if plan.objective().anchored() {
             let anchor = self.anchor(plan, &text)?;
@@ -218,7 +237,7 @@ impl<'a> Trainer<'a> {
         step.run(part, loss, &mut self.policy.gradients, of_value)
     }
 
-    fn log_reference(&self, sequences: &[Sequence]) -> Result<Vec<f64>> {
+    pub(super) fn log_reference(&self, sequences: &[Sequence]) -> Result<Vec<f64>> {
         let reduction = self.plan.objective().reduction();
         (self.reference).numbers(sequences, reduction, self.plan.micro_batch())
     }
@@ -250,14 +269,20 @@ impl<'a> Trainer<'a> {
     }
 
     /// Saves the batch that the run stops at, and forgets its gradient.
-    fn stopped(&mut self, stepped: &Stepped, folder: Option<&Folder>) -> Error {
+    pub(super) fn stopped(
+        &mut self,
+        stepped: &Stepped,
+        folder: Option<&Folder>,
+        stop: Stop,
+    ) -> Error {
         self.policy.gradients.clear();
         if let Some(value) = &mut self.value {
             value.gradients.clear();
         }
-        let norms = match &self.value {
-            None => format!("the norm of its gradient {}", stepped.norm),
-            Some(_) => format!(
+        let norms = match (&self.value, stop) {
+            (_, Stop::BeforeGradient) => "which has no gradient".into(),
+            (None, _) => format!("the norm of its gradient {}", stepped.norm),
+            (Some(_), _) => format!(
                 "the norms of its gradients {} and {}",
                 stepped.norm, stepped.value_norm
             ),
@@ -266,15 +291,18 @@ impl<'a> Trainer<'a> {
             let lines = failure::lines(stepped)?;
             folder.nan_batch(&lines)
         });
-        let remedy = match saved {
+        let batch = match saved {
             Some(Ok(path)) => format!("its batch is in {}", path.display()),
             Some(Err(error)) => return error,
             None => "look at its batch".into(),
         };
-        Error::invalid(
-            format!("step {}", self.state.steps + 1),
-            format!("the loss is {}, {norms}", stepped.loss),
-            format!("{remedy}; the weights are those of the step before; a lower lr may help"),
-        )
+        match stop.remedy(folder) {
+            Err(error) => error,
+            Ok(remedy) => Error::invalid(
+                format!("step {}", self.state.steps + 1),
+                format!("the loss is {}, {norms}", stepped.loss),
+                format!("{batch}; {remedy}"),
+            ),
+        }
     }
 }
