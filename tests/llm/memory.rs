@@ -3,6 +3,7 @@
 use std::fs;
 
 use candle_core::{DType, Device, Tensor};
+use pistar::backend::Backend;
 use pistar::llm::train::Settings;
 use serde_json::{Value, json};
 
@@ -268,6 +269,7 @@ fn what_is_not_finite_stops_a_step_that_keeps_no_gradient() {
         let objective = settings.objective().unwrap();
         let examples = examples(objective.kind());
         let weigh = |factor: f64| {
+            let objective = &objective;
             let mut trainer = trainer(&settings, &examples, [1, 2])
                 .minimising(move |inputs| objective.loss(inputs)?.affine(factor, 0.0));
             let before = weights(trainer.policy.model.parameters());
