@@ -12,7 +12,7 @@ against are empty stubs; the real ones are found when the binary runs.
 
   --capability N  the GPU's compute capability, without the point [$CUDA_COMPUTE_CAP, or 90: H100, H200]
                   (80: A100, 86: RTX 30, 89: L40S and RTX 40, 100: B200, 120: RTX 50)
-  --target DIR    where everything goes, the compiler too [target/cuda of the repository, 3 GB]
+  --target DIR    where everything goes, the compiler too [target/cuda of the repository, 1.5 GB]
   --check         only `cargo clippy`, with the same features
 
 Needs a Rust toolchain, gcc and g++ (15 at most), python3 with pip, crates.io and PyPI; about ten
@@ -85,7 +85,8 @@ export CUDA_COMPUTE_CAP=$capability         # else the build asks nvidia-smi
 CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
 export CUDAFORGE_THREADS
 
-# Libraries to link against: every function that the locked cudarc declares, empty.
+# Libraries to link against: every function that the locked cudarc declares. Should one be found at
+# run time all the same, it answers 34, CUDA_ERROR_STUB_LIBRARY, as NVIDIA's own stubs do.
 cudarc=$(cargo metadata --locked --format-version 1 --features cuda | python3 -c '
 import json, pathlib, sys
 found = [p for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"]
@@ -95,7 +96,7 @@ stubs=$cuda/lib/stubs
 mkdir -p "$stubs"
 stub() { # stub LIBRARY SONAME MODULE PREFIX
     grep -ohE "fn $4[A-Za-z0-9_]*" "$cudarc/$3/sys/mod.rs" | sort -u |
-        awk '{ print "void " $2 "(void) {}" }' >"$stubs/$1.c"
+        awk '{ print "int " $2 "(void) { return 34; }" }' >"$stubs/$1.c"
     [ -s "$stubs/$1.c" ] || die "no function of $1 in $cudarc/$3" "this script does not fit that cudarc: correct it"
     gcc -shared -fPIC -w -Wl,-soname,"$2" -o "$stubs/lib$1.so" "$stubs/$1.c"
 }
@@ -127,7 +128,7 @@ END
 echo
 echo "$((SECONDS - began)) s, for compute capability $capability (PTX; the driver compiles it at the first start):"
 ls -lh "$out" | awk 'NR > 1 { print "  " $5 "\t" $9 }'
-echo "in $out. On the machine with the GPU (driver 580 or later; the wheels nvidia-cublas,
-nvidia-cuda-runtime and nvidia-curand of CUDA 13, or its toolkit):
+echo "in $out. On the machine with the GPU (driver 580 or later; the wheels nvidia-cublas
+and nvidia-curand of CUDA 13, or its toolkit):
   . $out/env.sh
   $out/pistar doctor --device cuda"

@@ -8,6 +8,7 @@ mod checks;
 mod compare;
 mod configurations;
 mod data;
+mod device;
 mod evaluation;
 mod events;
 mod families;

@@ -15,6 +15,8 @@ pub enum Precision {
     F32,
     /// 64 bits
     F64,
+    /// bfloat16: 8 bits of precision; sums, norms and softmax in f32
+    Bf16,
 }
 
 impl Precision {
@@ -23,6 +25,7 @@ impl Precision {
         match self {
             Self::F32 => candle_core::DType::F32,
             Self::F64 => candle_core::DType::F64,
+            Self::Bf16 => candle_core::DType::BF16,
         }
     }
 }
