@@ -86,9 +86,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[cfg(feature = "llm")]
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
+        let mut message = error.to_string();
+        if ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"]
+            .iter()
+            .any(|full| message.contains(full))
+        {
+            message += "; the GPU's memory is full: run fewer tokens or sequences at once, or see what \
+                        `pistar plan` says";
+        }
         Self::Backend {
             backend: "candle",
-            message: error.to_string(),
+            message,
         }
     }
 }

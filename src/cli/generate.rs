@@ -3,17 +3,15 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use candle_core::DType;
 use pistar::Error;
 use pistar::llm::data::Reading;
 use pistar::llm::data::file::progress_bar;
 use pistar::llm::decoder::Decoder;
-use pistar::llm::device::device;
 use pistar::llm::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
 use pistar::llm::tokenizer::Tokenizer;
 use serde::Serialize;
 
-use super::whole;
+use super::{compute::Compute, whole};
 
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("text").required(true).args(["prompts", "prompt"])))]
@@ -81,18 +79,8 @@ pub struct Args {
     batch: usize,
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    device: String,
-    /// Precision of weights and activations
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: Precision,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Precision {
-    F32,
-    F64,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// A row that `pistar train` and `pistar logprobs` read.
@@ -117,12 +105,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     sampling.check()?;
     whole::check(&args.out)?;
-    let dtype = match args.dtype {
-        Precision::F32 => DType::F32,
-        Precision::F64 => DType::F64,
-    };
+    let device = args.compute.device()?;
     let tokenizer = Tokenizer::load(&args.model)?;
-    let mut model = Decoder::load(&args.model, dtype, &device(&args.device)?)?;
+    let mut model = Decoder::load(&args.model, args.compute.dtype(), &device)?;
     tokenizer.fits(model.architecture().vocabulary)?;
     if let Some(adapter) = &args.adapter {
         model.load_adapter(adapter)?;

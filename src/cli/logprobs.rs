@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use candle_core::DType;
 use pistar::Error;
 use pistar::llm::data::file::progress_bar;
 use pistar::llm::data::{Form, Reading, Settings, Source};
 use pistar::llm::decoder::Decoder;
-use pistar::llm::device::device;
 use pistar::llm::logprobs::log_probs;
 use pistar::llm::staged::Staged;
 use pistar::llm::tokenizer::Tokenizer;
+
+use super::compute::Compute;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -37,12 +37,8 @@ pub struct Args {
     /// Where answers go; a file is there whole or not at all (`-` is standard output)
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: PathBuf,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    device: String,
-    /// Precision of weights and activations; sums are in f64
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: Precision,
+    #[command(flatten)]
+    compute: Compute,
     /// Most tokens that are run at once, but for a longer row alone
     #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
     batch_tokens: usize,
@@ -60,19 +56,10 @@ pub struct Args {
     strict_boundaries: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Precision {
-    F32,
-    F64,
-}
-
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let dtype = match args.dtype {
-        Precision::F32 => DType::F32,
-        Precision::F64 => DType::F64,
-    };
+    let device = args.compute.device()?;
     let tokenizer = Tokenizer::load(&args.model)?;
-    let model = Decoder::load(&args.model, dtype, &device(&args.device)?)?;
+    let model = Decoder::load(&args.model, args.compute.dtype(), &device)?;
     tokenizer.fits(model.architecture().vocabulary)?;
     let settings = Settings {
         max_length: args.max_length,

@@ -3,6 +3,8 @@
 mod aggregate;
 mod claims;
 #[cfg(feature = "llm")]
+mod compute;
+#[cfg(feature = "llm")]
 mod data;
 #[cfg(feature = "llm")]
 mod evaluate;

@@ -1,9 +1,9 @@
 //! Flags of rewards, for the commands that take some.
 
-use candle_core::DType;
 use pistar::Result;
-use pistar::llm::device::device;
 use pistar::llm::reward::{Resources, Specification, seconds_of};
+
+use super::compute::Compute;
 
 /// What rewards, and models, run on.
 #[derive(clap::Args)]
@@ -19,21 +19,11 @@ pub struct Flags {
     /// Seconds that a reward command may take for its first answer, and for each that follows
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     pub reward_timeout: f64,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub device: String,
-    /// Precision of weights and activations
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: Precision,
+    #[command(flatten)]
+    pub compute: Compute,
     /// Most tokens that a model is run on at once, but for a longer row alone
     #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
     pub batch_tokens: usize,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Precision {
-    F32,
-    F64,
 }
 
 /// The kinds, for help texts.
@@ -57,11 +47,8 @@ impl Flags {
     /// What it is run on.
     pub fn resources(&self) -> Result<Resources> {
         Ok(Resources {
-            device: device(&self.device)?,
-            dtype: match self.dtype {
-                Precision::F32 => DType::F32,
-                Precision::F64 => DType::F64,
-            },
+            device: self.compute.device()?,
+            dtype: self.compute.dtype(),
             batch_tokens: self.batch_tokens,
             timeout: seconds_of(self.reward_timeout).map_err(|e| e.in_file("--reward-timeout"))?,
         })

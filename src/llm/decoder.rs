@@ -1,6 +1,7 @@
 //! The decoder-only transformer.
 
 mod build;
+mod continued;
 mod forward;
 mod initial;
 mod rope;
@@ -15,6 +16,7 @@ use super::lora::{Adapter, Lora};
 use super::parameters::{Id, Parameters};
 
 pub use build::Source;
+pub(in crate::llm) use continued::New;
 use rope::Rotary;
 pub(in crate::llm) use tensors::{Dense, Layer};
 

@@ -9,6 +9,7 @@ mod checks;
 mod compare;
 mod configurations;
 mod data;
+mod device;
 mod evaluation;
 mod events;
 mod families;

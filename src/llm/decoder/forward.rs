@@ -85,15 +85,13 @@ impl Decoder {
             .collect())
     }
 
-    /// Logits of every next token: `[N, vocabulary]`.
+    /// Logits of every next token: `[N, vocabulary]`; f32 where weights have fewer bits.
     ///
     /// # Errors
     /// As [`hidden`](Self::hidden).
     pub fn logits(&self, packed: &Packed) -> Result<Tensor> {
         let tape = Tape::idle();
-        let hidden = self.hidden(&tape, packed)?;
-        let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
-        Ok(logits.value().clone())
+        self.logits_of(&self.hidden(&tape, packed)?)
     }
 
     /// Logits of the next token at those rows of [`hidden`](Self::hidden): `[M, vocabulary]`.
@@ -101,10 +99,7 @@ impl Decoder {
     /// # Errors
     /// A model without an output head, a row that is not there, or a failing device.
     pub fn logits_at(&self, hidden: &Node, rows: &Rc<[u32]>) -> Result<Tensor> {
-        let tape = Tape::idle();
-        let hidden = ops::rows(&tape, hidden, rows)?;
-        let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
-        Ok(logits.value().clone())
+        self.logits_of(&ops::rows(&Tape::idle(), hidden, rows)?)
     }
 
     fn block(
@@ -149,7 +144,7 @@ impl Decoder {
         self.linear(tape, block.output, &mixed)
     }
 
-    fn mix(&self, tape: &Tape, block: &Block, x: &Node) -> Result<Node> {
+    pub(super) fn mix(&self, tape: &Tape, block: &Block, x: &Node) -> Result<Node> {
         let x = self.normalise(tape, block.mlp_norm, x)?;
         let up = self.linear(tape, block.up, &x)?;
         let f = self.architecture.activation;
@@ -160,7 +155,7 @@ impl Decoder {
         self.linear(tape, block.down, &inner)
     }
 
-    fn linear(&self, tape: &Tape, linear: Linear, x: &Node) -> Result<Node> {
+    pub(super) fn linear(&self, tape: &Tape, linear: Linear, x: &Node) -> Result<Node> {
         let bias = linear.bias.map(|b| self.node(tape, b));
         let y = ops::linear(tape, x, &self.node(tape, linear.weight), bias.as_ref())?;
         let Some(Lora { a, b, scaling }) = linear.lora else {
@@ -171,7 +166,7 @@ impl Decoder {
         ops::add(tape, &y, &ops::scale(tape, &outer, scaling)?)
     }
 
-    fn normalise(&self, tape: &Tape, norm: NormWeights, x: &Node) -> Result<Node> {
+    pub(super) fn normalise(&self, tape: &Tape, norm: NormWeights, x: &Node) -> Result<Node> {
         let weight = self.node(tape, norm.weight);
         let epsilon = self.architecture.epsilon;
         match (self.architecture.norm, norm.bias) {
@@ -183,7 +178,7 @@ impl Decoder {
         }
     }
 
-    fn node(&self, tape: &Tape, id: Id) -> Node {
+    pub(super) fn node(&self, tape: &Tape, id: Id) -> Node {
         self.parameters.node(tape, id)
     }
 

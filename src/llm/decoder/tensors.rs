@@ -1,11 +1,12 @@
 //! A decoder's numbers, for those who lay them out in another way.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{Decoder, Linear, NormWeights};
 use crate::error::Result;
 use crate::llm::lora::{self, Lora};
 use crate::llm::ops::{self, Rope};
+#[cfg(test)]
 use crate::llm::sequence::Packed;
 use crate::llm::tape::{Node, Tape};
 
@@ -81,17 +82,29 @@ impl Decoder {
         Ok(self.head(&Tape::idle())?.value().clone())
     }
 
-    /// Logits of the token after each packed sequence: `[S, vocabulary]`.
+    /// Logits of the token after each packed sequence: `[S, vocabulary]`; f32 where weights have
+    /// fewer bits.
     ///
     /// # Errors
     /// As [`hidden`](Self::hidden), or a model without output head.
+    #[cfg(test)]
     pub(in crate::llm) fn last_logits(&self, packed: &Packed) -> Result<Tensor> {
         let tape = Tape::idle();
         let hidden = self.hidden(&tape, packed)?;
         let last = packed.starts[1..].iter().map(|&end| end as u32 - 1);
-        let hidden = ops::rows(&tape, &hidden, &last.collect())?;
-        let logits = ops::linear(&tape, &hidden, &self.head(&tape)?, None)?;
-        Ok(logits.value().clone())
+        self.logits_of(&ops::rows(&tape, &hidden, &last.collect())?)
+    }
+
+    /// Logits of hidden states: bfloat16's 8 bits would leave steps of 1/8 around 20, so that they
+    /// are in f32 then.
+    pub(super) fn logits_of(&self, hidden: &Node) -> Result<Tensor> {
+        let tape = Tape::idle();
+        let head = self.head(&tape)?;
+        let wide = |x: &Node| x.value().to_dtype(DType::F32);
+        match head.value().dtype() {
+            DType::F32 | DType::F64 => Ok(ops::linear(&tape, hidden, &head, None)?.value().clone()),
+            _ => Ok(wide(hidden)?.matmul(&wide(&head)?.t()?)?),
+        }
     }
 
     fn dense(&self, linear: Linear) -> Result<Dense> {

@@ -138,7 +138,8 @@ impl Job<'_> {
             });
         }
         // Samples of the last prompt may still be waiting.
-        *last = run.pop();
+        let more = next.last().is_some_and(|last| (last + 1) % samples > 0);
+        *last = run.pop().filter(|_| more);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Who computes the logits of the next tokens.
 
+#[cfg(test)]
 use candle_core::DType;
 use rayon::prelude::*;
 
@@ -9,6 +10,7 @@ use crate::error::Result;
 use crate::llm::decoder::Decoder;
 use crate::llm::ops::float::Float;
 use crate::llm::ops::matmul::Threads;
+#[cfg(test)]
 use crate::llm::sequence::Packed;
 
 /// Weights of so many bytes stay in a core's cache: then threads share sequences, not products.
@@ -101,9 +103,11 @@ impl<T: Float> Machine for Cached<T> {
     }
 }
 
-/// On any device, without caches: every token runs its sequence again.
+/// Without caches, the twin of the others in tests: every token runs its sequence again.
+#[cfg(test)]
 pub(super) struct Plain<'m>(pub &'m Decoder);
 
+#[cfg(test)]
 impl Machine for Plain<'_> {
     type Number = f64;
     type State = Vec<u32>;

@@ -17,6 +17,7 @@ mod machine;
 mod prompts;
 mod sampling;
 mod session;
+mod tensors;
 mod text;
 
 use candle_core::DType;
@@ -24,7 +25,8 @@ use candle_core::DType;
 use super::decoder::Decoder;
 use crate::error::{Error, Result};
 use batch::Job;
-use machine::{Cached, Plain};
+use machine::Cached;
+use tensors::OnDevice;
 
 pub use prompts::Prompt;
 pub use sampling::Sampling;
@@ -111,11 +113,14 @@ impl Job<'_> {
     fn on(&self, model: &Decoder, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Generated>> {
         let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
         let longest = longest.saturating_add(self.sampling.max_new_tokens);
+        // A prompt whose samples wait is kept too.
+        let most = self.batch_size.saturating_add(1);
         let parameters = model.parameters();
         match (parameters.device().is_cpu(), parameters.dtype()) {
             (true, DType::F32) => self.run(Cached::<f32>::new(model, longest)?, progress),
             (true, DType::F64) => self.run(Cached::<f64>::new(model, longest)?, progress),
-            _ => self.run(Plain(model), progress),
+            (_, DType::F64) => self.run(OnDevice::<f64>::new(model, [most, longest])?, progress),
+            _ => self.run(OnDevice::<f32>::new(model, [most, longest])?, progress),
         }
     }
 }

@@ -4,9 +4,11 @@ use candle_core::DType;
 
 use super::cache::Cache;
 use super::check;
-use super::machine::{Cached, Machine, Plain};
+use super::machine::{Cached, Machine};
+use super::tensors::{OnDevice, State};
 use crate::error::Result;
 use crate::llm::decoder::Decoder;
+use crate::llm::ops::float::Float;
 
 /// A sequence of which a model remembers keys and values.
 ///
@@ -29,7 +31,8 @@ pub struct Session<'m> {
 enum Kind<'m> {
     F32(Box<Cached<f32>>, Cache<f32>),
     F64(Box<Cached<f64>>, Cache<f64>),
-    Plain(Plain<'m>, Vec<u32>),
+    Tensors32(Box<OnDevice<'m, f32>>, State),
+    Tensors64(Box<OnDevice<'m, f64>>, State),
 }
 
 impl<'m> Session<'m> {
@@ -50,7 +53,16 @@ impl<'m> Session<'m> {
                 let cache = machine.start();
                 Kind::F64(Box::new(machine), cache)
             }
-            _ => Kind::Plain(Plain(model), Vec::new()),
+            (_, DType::F64) => {
+                let machine = OnDevice::new(model, [1, longest])?;
+                let state = machine.start();
+                Kind::Tensors64(Box::new(machine), state)
+            }
+            _ => {
+                let machine = OnDevice::new(model, [1, longest])?;
+                let state = machine.start();
+                Kind::Tensors32(Box::new(machine), state)
+            }
         };
         Ok(Self {
             model,
@@ -68,23 +80,18 @@ impl<'m> Session<'m> {
         // The last token that is fed may be the last that the model takes.
         check("tokens", tokens, a.vocabulary, a.context + 1 - self.length)?;
         let logits = match &mut self.kind {
-            Kind::F32(machine, cache) => {
-                let mut logits = Vec::new();
-                machine.next(&mut [(cache, tokens)], &mut logits)?;
-                logits.into_iter().map(f64::from).collect()
-            }
-            Kind::F64(machine, cache) => {
-                let mut logits = Vec::new();
-                machine.next(&mut [(cache, tokens)], &mut logits)?;
-                logits
-            }
-            Kind::Plain(machine, state) => {
-                let mut logits = Vec::new();
-                machine.next(&mut [(state, tokens)], &mut logits)?;
-                logits
-            }
+            Kind::F32(machine, cache) => fed(&mut **machine, cache, tokens)?,
+            Kind::F64(machine, cache) => fed(&mut **machine, cache, tokens)?,
+            Kind::Tensors32(machine, state) => fed(&mut **machine, state, tokens)?,
+            Kind::Tensors64(machine, state) => fed(&mut **machine, state, tokens)?,
         };
         self.length += tokens.len();
         Ok(logits)
     }
+}
+
+fn fed<M: Machine>(machine: &mut M, state: &mut M::State, tokens: &[u32]) -> Result<Vec<f64>> {
+    let mut logits = Vec::new();
+    machine.next(&mut [(state, tokens)], &mut logits)?;
+    Ok(logits.into_iter().map(Float::wide).collect())
 }

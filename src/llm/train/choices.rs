@@ -17,6 +17,8 @@ pub enum Precision {
     F32,
     /// 64 bits
     F64,
+    /// bfloat16: 8 bits of precision; sums, norms and softmax in f32
+    Bf16,
 }
 
 impl Precision {
@@ -26,6 +28,7 @@ impl Precision {
             Self::Bf16 => candle_core::DType::BF16,
             Self::F32 => candle_core::DType::F32,
             Self::F64 => candle_core::DType::F64,
+            Self::Bf16 => candle_core::DType::BF16,
         }
     }
 }
