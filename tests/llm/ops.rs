@@ -1,6 +1,7 @@
 //! Every operation, fused and composed, against its twin with candle's gradient, in f64, f32 and bf16;
 //! the fused also against finite differences, and against itself on another number of threads.
 
+mod limits;
 mod twins;
 
 use candle_core::{DType, Device, Tensor};

@@ -67,7 +67,7 @@ pub type Make = fn(u64, bool) -> Case;
 
 /// The value, and the gradients of `Σ cotangent · value`; the cotangent is in f64, or rounded to bf16
 /// first.
-fn run(inputs: &[Tensor], seed: u64, op: &Op, way: Way, half: bool) -> (Tensor, Vec<Tensor>) {
+pub fn run(inputs: &[Tensor], seed: u64, op: &Op, way: Way, half: bool) -> (Tensor, Vec<Tensor>) {
     let tape = Tape::recording(inputs.len());
     let mut leaves = LeafGradients::new(inputs.len());
     let nodes: Vec<Node> = (inputs.iter().enumerate())
@@ -177,7 +177,7 @@ fn halved(case: &Case, seed: u64, bound: f64) {
     compare(&dispatched, &found, f64::MIN_POSITIVE);
 }
 
-fn compare(found: &(Tensor, Vec<Tensor>), wanted: &(Tensor, Vec<Tensor>), tolerance: f64) {
+pub fn compare(found: &(Tensor, Vec<Tensor>), wanted: &(Tensor, Vec<Tensor>), tolerance: f64) {
     let far = distance(&found.0, &wanted.0);
     assert!(far < tolerance, "value: {far:e}");
     assert_eq!(found.1.len(), wanted.1.len());
