@@ -58,7 +58,7 @@ pub struct Rounding {
     /// In f32: the largest difference, relative to the largest number.
     pub single: f64,
     /// In bf16, given the same rounded inputs: the norm of the difference of value and of gradients,
-    /// relative to the norm, in units of 2⁻⁸ (a number is rounded by at most half of one).
+    /// relative to the norm, in units of 2⁻⁸, by which a number is rounded at most.
     pub half: f64,
 }
 

@@ -17,9 +17,9 @@ const LOGITS: usize = 1 << 25;
 /// Backward, with `p = softmax(h Wᵀ)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
 /// `dW = dlogitsᵀ h`. What is kept: h, W, and of each row `ln Σ exp` and the target's logit in f32.
 ///
-/// The result is f32 (f64 in f64) and never positive. A logit in bf16 would be off by up to 2⁻⁹ of
+/// The result is f32 (f64 in f64) and never positive. A logit in bf16 would be off by up to 2⁻⁸ of
 /// itself, and GPT-2's are near −100. So what is rounded is each logit less the target's, which is
-/// summed in f32 and taken off inside the product: a token's log-probability is off by at most 2⁻⁹
+/// summed in f32 and taken off inside the product: a token's log-probability is off by at most 2⁻⁸
 /// of the mean, under p, of |logit − the target's|, which is near the log-probability itself.
 ///
 /// A part is all rows by some of the vocabulary, not the other way round: then each row of dW is
