@@ -18,6 +18,7 @@ mod fixtures;
 mod folders;
 mod formats;
 mod generate;
+mod half;
 mod interrupt;
 mod language;
 mod logprobs;

@@ -95,7 +95,7 @@ fn augmented(x: &Tensor, columns: &[Tensor]) -> Candle<Tensor> {
     let x = x.contiguous()?;
     let axis = x.rank() - 1;
     let mut shape = x.dims().to_vec();
-    let used = shape[axis] + columns.len();
+    let used = shape[axis] + columns.iter().map(|c| c.dims()[axis]).sum::<usize>();
     shape[axis] = used.next_multiple_of(8) - used;
     let zeros = (shape[axis] > 0).then(|| Tensor::zeros(shape, x.dtype(), x.device()));
     let zeros = zeros.transpose()?;
@@ -108,6 +108,4 @@ fn with_ones(y: &Tensor, columns: usize) -> Candle<Tensor> {
     let mut shape = y.dims().to_vec();
     shape[y.rank() - 1] = columns;
     augmented(y, &[Tensor::ones(shape, y.dtype(), y.device())?])
-        .map(|y| y.contiguous())
-        .and_then(|y| y)
 }

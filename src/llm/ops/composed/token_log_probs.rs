@@ -17,9 +17,9 @@ const LOGITS: usize = 1 << 25;
 /// Backward, with `p = softmax(h Wᵀ)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
 /// `dW = dlogitsᵀ h`. What is kept: h, W, and of each row `ln Σ exp` and the target's logit in f32.
 ///
-/// The result is f32 (f64 in f64) and never positive. A logit in bf16 would be off by up to 2⁻⁹ of
+/// The result is f32 (f64 in f64) and never positive. A logit in bf16 would be off by up to 2⁻⁸ of
 /// itself, and GPT-2's are near −100. So what is rounded is each logit less the target's, which is
-/// summed in f32 and taken off inside the product: a token's log-probability is off by at most 2⁻⁹
+/// summed in f32 and taken off inside the product: a token's log-probability is off by at most 2⁻⁸
 /// of the mean, under p, of |logit − the target's|, which is near the log-probability itself.
 ///
 /// A part is all rows by some of the vocabulary, not the other way round: then each row of dW is
@@ -48,8 +48,8 @@ pub fn token_log_probs_within(
     below("token_log_probs", targets, vocabulary)?;
     let layer = Layer::new(hidden.value(), head.value(), targets, most)?;
     let of_targets = layer.of_targets(targets, most)?;
-    let shifted = augmented(&layer.hidden, &columns(&of_targets.neg()?, layer.dtype())?)?;
-    let zero = Tensor::zeros((m, 1), layer.dtype(), shifted.device())?;
+    let shifted = layer.less(&of_targets)?;
+    let zero = Tensor::zeros((m, 1), layer.dtype(), layer.hidden.device())?;
     let each = (layer.parts())
         .map(|part| {
             let logits = layer.logits(&shifted, part, &zero)?;
@@ -69,8 +69,7 @@ pub fn token_log_probs_within(
         Box::new(move |gradient, sums| {
             let dtype = layer.dtype();
             let dy = gradient.reshape((m, 1))?.to_dtype(lse.dtype())?;
-            let shift = columns(&(of_targets + &lse)?.neg()?, dtype)?;
-            let shifted = augmented(&layer.hidden, &shift)?;
+            let shifted = layer.less(&(of_targets + &lse)?)?;
             // p − 1 of each target, before it is rounded.
             let less = (lse.neg()?.exp()? - 1.0)?.to_dtype(dtype)?;
             let zero = less.zeros_like()?;
@@ -112,6 +111,12 @@ struct Layer {
     places: Tensor,
     /// Rows of a part.
     each: usize,
+}
+
+/// h with columns.
+struct Shifted {
+    hidden: Tensor,
+    columns: usize,
 }
 
 impl Layer {
@@ -167,11 +172,20 @@ impl Layer {
         Tensor::cat(&parts, 0)
     }
 
+    /// h such that logits come out less a number of each row.
+    fn less(&self, number: &Tensor) -> Candle<Shifted> {
+        let columns = columns(&number.neg()?, self.dtype())?;
+        Ok(Shifted {
+            hidden: augmented(&self.hidden, &columns)?,
+            columns: columns.len(),
+        })
+    }
+
     /// Logits of a part, less what `shifted` takes off; those of targets there are `of_targets`.
-    fn logits(&self, shifted: &Tensor, part: Range<usize>, of_targets: &Tensor) -> Candle<Tensor> {
+    fn logits(&self, shifted: &Shifted, part: Range<usize>, of_targets: &Tensor) -> Candle<Tensor> {
         let w = self.head.narrow(0, part.start, part.len())?;
-        let columns = (shifted.dim(1)? - w.dim(1)?).min(3);
-        let logits = shifted.matmul(&with_ones(&w, columns)?.t()?)?;
+        let w = with_ones(&w, shifted.columns)?;
+        let logits = shifted.hidden.matmul(&w.t()?)?;
         logits.scatter_set(&self.places(part)?, of_targets, 1)?;
         Ok(logits)
     }

@@ -1,0 +1,226 @@
+//! Composed operations do the same whatever they take at once.
+
+use std::rc::Rc;
+
+use candle_core::{DType, Device, Tensor};
+use pistar::llm::ops::composed::{attention_within, rows, token_log_probs_within};
+use pistar::llm::ops::{Attention, Starts, add_in_place};
+use pistar::llm::tape::{LeafGradients, Node, Tape};
+
+use super::twins::{Dice, compare, run};
+
+fn result(
+    inputs: &[Tensor],
+    op: impl Fn(&Tape, &[Node]) -> pistar::Result<Node> + 'static,
+) -> (Tensor, Vec<Tensor>) {
+    use super::twins::{Op, Way};
+    let op: Op = Box::new(move |_, tape, x| op(tape, x));
+    run(inputs, 3, &op, Way::Composed, false)
+}
+
+#[test]
+fn attention_in_blocks_and_slices() {
+    let mut dice = Dice::new(5);
+    for window in [None, Some(1), Some(4), Some(30)] {
+        for [kv_heads, share] in [[1, 1], [2, 3], [3, 1]] {
+            let form = Attention {
+                heads: kv_heads * share,
+                kv_heads,
+                head_dim: 6,
+                scale: 0.4,
+                window,
+            };
+            // Two groups, one of them ragged, and sequences of length 1.
+            let lengths = [70, 1, 60, 30, 9, 1];
+            let starts: Starts = std::iter::once(0)
+                .chain(lengths.iter().scan(0, |at, length| {
+                    *at += length;
+                    Some(*at)
+                }))
+                .collect();
+            let n = lengths.iter().sum();
+            let inputs = [
+                dice.tensor(&[n, form.heads * 6]),
+                dice.tensor(&[n, kv_heads * 6]),
+                dice.tensor(&[n, kv_heads * 6]),
+            ];
+            let at = |most: usize| {
+                let (form, starts) = (form.clone(), starts.clone());
+                result(&inputs, move |tape, x| {
+                    attention_within(tape, [&x[0], &x[1], &x[2]], &form, &starts, most)
+                })
+            };
+            let whole = at(1 << 26);
+            for most in [1, 150, 700, 5000, 20_000] {
+                compare(&at(most), &whole, 1e-13);
+            }
+        }
+    }
+}
+
+#[test]
+fn long_sequences_are_done_in_blocks() {
+    // 600 tokens make more than one block without being asked to.
+    let mut dice = Dice::new(6);
+    let form = Attention {
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 4,
+        scale: 0.5,
+        window: None,
+    };
+    let inputs = [
+        dice.tensor(&[600, 8]),
+        dice.tensor(&[600, 4]),
+        dice.tensor(&[600, 4]),
+    ];
+    let starts: Starts = vec![0, 600].into();
+    let same = (form.clone(), starts.clone());
+    let composed = result(&inputs, move |tape, x| {
+        attention_within(tape, [&x[0], &x[1], &x[2]], &form, &starts, 1 << 26)
+    });
+    let plain = result(&inputs, move |tape, x| {
+        pistar::llm::ops::plain::attention(tape, [&x[0], &x[1], &x[2]], &same.0, &same.1)
+    });
+    compare(&composed, &plain, 1e-12);
+}
+
+#[test]
+fn a_neighbour_in_the_group_changes_no_bit() {
+    // The shorter is padded to the longer; alone it is not.
+    let mut dice = Dice::new(7);
+    let form = Attention {
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        scale: 0.3,
+        window: None,
+    };
+    let all = [32, 16, 16].map(|width| dice.tensor(&[100 + 90, width]));
+    let short = all.each_ref().map(|t| t.narrow(0, 100, 90).unwrap());
+    let run = |inputs: &[Tensor; 3], starts: Vec<usize>| {
+        let tape = Tape::idle();
+        let [q, k, v] = inputs.each_ref().map(|t| Node::constant(t.clone()));
+        let starts = starts.into();
+        let out = attention_within(&tape, [&q, &k, &v], &form, &starts, 1 << 26).unwrap();
+        out.value().clone()
+    };
+    let together = run(&all, vec![0, 100, 190]).narrow(0, 100, 90).unwrap();
+    let alone = run(&short, vec![0, 90]);
+    compare(&(together, vec![]), &(alone, vec![]), 1e-14);
+}
+
+#[test]
+fn log_probabilities_in_parts_of_the_vocabulary() {
+    let mut dice = Dice::new(8);
+    let (m, d, v) = (23, 5, 61);
+    let inputs = [dice.tensor(&[m, d]), dice.tensor(&[v, d])];
+    let targets = dice.indices(m, v);
+    let at = |most: usize| {
+        let targets = targets.clone();
+        result(&inputs, move |tape, x| {
+            token_log_probs_within(tape, &x[0], &x[1], &targets, most)
+        })
+    };
+    let whole = at(1 << 25);
+    for most in [1, 50, 23 * 7, 23 * 60, 23 * 61] {
+        compare(&at(most), &whole, 1e-13);
+    }
+}
+
+#[test]
+fn log_probabilities_add_to_the_gradient_that_is_there() {
+    // A tied head used twice, in parts: the second use adds in place.
+    let mut dice = Dice::new(9);
+    let (m, d, v) = (9, 4, 30);
+    let inputs = [dice.tensor(&[m, d]), dice.tensor(&[v, d])];
+    let targets = dice.indices(m, v);
+    let twice = |most: usize| {
+        let targets = targets.clone();
+        result(&inputs, move |tape, x| {
+            let a = token_log_probs_within(tape, &x[0], &x[1], &targets, most)?;
+            let b = token_log_probs_within(tape, &x[0], &x[1], &targets, most)?;
+            pistar::llm::ops::add(tape, &a, &b)
+        })
+    };
+    compare(&twice(9 * 8), &twice(1 << 20), 1e-13);
+}
+
+#[test]
+fn extreme_logits_are_numbers() {
+    // Up to ±3000: e to that is none, and the target is far from the largest.
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let logits = [3000.0, -3000.0, 0.0, 2990.0];
+        let head = Tensor::new(&logits, &Device::Cpu).unwrap();
+        let head = head.reshape((4, 1)).unwrap().to_dtype(dtype).unwrap();
+        let hidden = Tensor::ones((4, 1), dtype, &Device::Cpu).unwrap();
+        let targets: Rc<[u32]> = Rc::new([0, 1, 2, 3]);
+        for most in [4, 1 << 20] {
+            let tape = Tape::recording(2);
+            let nodes = [tape.leaf(0, hidden.clone()), tape.leaf(1, head.clone())];
+            let out = token_log_probs_within(&tape, &nodes[0], &nodes[1], &targets, most).unwrap();
+            let found: Vec<f64> = (out.value().to_dtype(DType::F64).unwrap())
+                .to_vec1()
+                .unwrap();
+            let near = if dtype == DType::BF16 { 0.01 } else { 1e-6 };
+            let of_head: Vec<f64> = (head.to_dtype(DType::F64).unwrap().flatten_all().unwrap())
+                .to_vec1()
+                .unwrap();
+            let rest = |x: f64| of_head.iter().map(|y| (y - x).exp()).sum::<f64>().ln();
+            for (x, logit) in found.iter().zip(&of_head) {
+                // Their sum of exponentials is that of the two largest.
+                let wanted = -(rest(3000.0) + 3000.0 - logit);
+                assert!((x - wanted).abs() <= near * wanted.abs() + 1e-6, "{x} {wanted}");
+                assert!(*x <= 0.0);
+            }
+            let mut leaves = LeafGradients::new(2);
+            let ones = out.value().ones_like().unwrap();
+            tape.backward([(out, ones)], &mut leaves).unwrap();
+            for leaf in 0..2 {
+                let sum = leaves.get(leaf).unwrap().to_dtype(DType::F64).unwrap();
+                let sum: f64 = sum.abs().unwrap().sum_all().unwrap().to_scalar().unwrap();
+                assert!(sum.is_finite());
+            }
+        }
+    }
+}
+
+#[test]
+fn many_gradients_of_one_row_are_not_lost() {
+    // 1 + 4000 · 2⁻⁹: one after another in bf16 it would stay 1.
+    let n = 4001;
+    let tape = Tape::recording(1);
+    let table = Tensor::zeros((4, 1), DType::BF16, &Device::Cpu).unwrap();
+    let table = tape.leaf(0, table);
+    let out = rows(&tape, &table, &vec![2; n].into()).unwrap();
+    let column = (0..n).map(|i| if i == 0 { 1.0 } else { 2f32.powi(-9) });
+    let column = Tensor::from_iter(column, &Device::Cpu).unwrap();
+    let column = column.reshape((n, 1)).unwrap().to_dtype(DType::BF16);
+    let mut leaves = LeafGradients::new(1);
+    tape.backward([(out, column.unwrap())], &mut leaves).unwrap();
+    let sum = leaves.get(0).unwrap().to_dtype(DType::F32).unwrap();
+    let sum: Vec<f32> = sum.flatten_all().unwrap().to_vec1().unwrap();
+    assert_eq!(sum, [0.0, 0.0, 8.8125, 0.0]);
+}
+
+#[test]
+fn sums_in_place_of_any_two_precisions() {
+    let mut dice = Dice::new(10);
+    let [a, b] = [(); 2].map(|()| dice.tensor(&[7, 5]));
+    for of_sum in [DType::BF16, DType::F32, DType::F64] {
+        for of_x in [DType::BF16, DType::F32, DType::F64] {
+            let sum = a.to_dtype(of_sum).unwrap().copy().unwrap();
+            let x = b.to_dtype(of_x).unwrap();
+            let wanted = (&sum + x.to_dtype(of_sum).unwrap()).unwrap();
+            // x need not be contiguous.
+            let x = x.t().unwrap().contiguous().unwrap().t().unwrap();
+            add_in_place(&sum, &x).unwrap();
+            compare(&(sum, vec![]), &(wanted, vec![]), f64::MIN_POSITIVE);
+        }
+    }
+    let small = a.narrow(0, 0, 2).unwrap();
+    for dtype in [DType::BF16, DType::F32] {
+        let error = add_in_place(&a.to_dtype(dtype).unwrap(), &small).unwrap_err();
+        assert!(error.to_string().contains("differ"), "{error}");
+    }
+}
