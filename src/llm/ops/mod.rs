@@ -12,7 +12,7 @@ mod kernel;
 pub(crate) mod layer_norm;
 mod linear;
 pub(crate) mod matmul;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod panels;
 pub mod plain;
 pub(crate) mod pointwise;
@@ -21,7 +21,7 @@ mod rope;
 mod rows;
 pub(crate) mod simd;
 pub(crate) mod slice;
-mod token_log_probs;
+pub(crate) mod token_log_probs;
 
 use std::rc::Rc;
 
