@@ -9,6 +9,11 @@ mod sims;
 
 use std::process::ExitCode;
 
+/// Counts tensors, for `pistar train` to say what a run took.
+#[cfg(feature = "llm")]
+#[global_allocator]
+static HEAP: pistar::llm::memory::Counting = pistar::llm::memory::Counting;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,

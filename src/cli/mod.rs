@@ -17,6 +17,8 @@ mod logprobs;
 mod loss;
 mod objectives;
 pub mod output;
+#[cfg(feature = "llm")]
+mod plan;
 mod problem;
 mod reproduce;
 #[cfg(feature = "llm")]
@@ -74,6 +76,9 @@ enum Command {
     /// Train a transformer on text: objective, model and data to a run's folder
     #[cfg(feature = "llm")]
     Train(Box<train::Args>),
+    /// The memory of a run of `train` before it starts, and what would make it fit
+    #[cfg(feature = "llm")]
+    Plan(Box<plan::Args>),
     /// Runs of `train` compared: settings, state, metrics, a figure
     #[cfg(feature = "llm")]
     Runs(runs::Args),
@@ -123,6 +128,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Sim(args) => sim::run(&args),
         #[cfg(feature = "llm")]
         Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
+        #[cfg(feature = "llm")]
+        Command::Plan(args) => plan::run(&args, matches.subcommand_matches("plan")),
         #[cfg(feature = "llm")]
         Command::Runs(args) => runs::run(&args),
         #[cfg(feature = "llm")]

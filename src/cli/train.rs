@@ -67,19 +67,12 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
     if args.config_reference {
         return output::print(&config_reference());
     }
-    let given = |name: &str| {
-        let source = |m: &ArgMatches| m.value_source(name) == Some(ValueSource::CommandLine);
-        matches.is_some_and(source)
-    };
-    let flags = args.settings.clone().with_reading(args.reading.clone());
-    let settings = match file(args) {
-        None => flags,
-        Some(path) => {
-            let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-            let origin = path.display().to_string();
-            flags.with_file(&text, &origin, given)?
-        }
-    };
+    let settings = merged(
+        &args.settings,
+        &args.reading,
+        file(args).as_deref(),
+        matches,
+    )?;
     if settings.sweep.is_some() || args.seeds.is_some() || !args.sweep.is_empty() {
         let axes = args.sweep.iter().map(|text| Axis::parse(text));
         let axes = axes.collect::<Result<Vec<_>, _>>()?;
@@ -95,6 +88,25 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
         dir.join("model").display(),
         dir.join("metrics.jsonl").display()
     ))
+}
+
+/// The flags over those of a file, if there is one.
+pub fn merged(
+    settings: &Settings,
+    reading: &Reading,
+    file: Option<&Path>,
+    matches: Option<&ArgMatches>,
+) -> anyhow::Result<Settings> {
+    let given = |name: &str| {
+        let source = |m: &ArgMatches| m.value_source(name) == Some(ValueSource::CommandLine);
+        matches.is_some_and(source)
+    };
+    let flags = settings.clone().with_reading(reading.clone());
+    let Some(path) = file else {
+        return Ok(flags);
+    };
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+    Ok(flags.with_file(&text, &path.display().to_string(), given)?)
 }
 
 /// Trains all runs of a sweep that are left.

@@ -6,6 +6,7 @@
 
 pub mod architecture;
 pub mod batch;
+pub mod budget;
 pub mod chat;
 pub mod checkpoint;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod json;
 pub mod language;
 pub mod logprobs;
 pub mod lora;
+pub mod memory;
 pub mod network;
 pub mod objective;
 pub mod ops;

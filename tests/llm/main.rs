@@ -1,5 +1,8 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
+#[global_allocator]
+static HEAP: pistar::llm::memory::Counting = pistar::llm::memory::Counting;
+
 mod bf16;
 mod boundary;
 #[path = "../common/cases.rs"]

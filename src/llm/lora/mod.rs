@@ -19,7 +19,7 @@ use super::parameters::{Id, Parameter};
 use super::tape::{Node, Tape};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
-use modules::{Module, b_name};
+pub(super) use modules::{Module, b_name};
 
 /// The output head's path.
 const HEAD: &str = "lm_head";

@@ -3,12 +3,13 @@
 use super::HEAD;
 use super::config::{self, AdapterConfig, Target};
 use crate::error::{Error, Result};
+use crate::llm::config::Config;
 use crate::llm::decoder::Decoder;
 use crate::llm::weights::layout;
 
 /// An adapted linear layer of the file: one of ours, or several that share A (GPT-2's `c_attn`).
 #[derive(Debug, Clone)]
-pub(super) struct Module {
+pub(in crate::llm) struct Module {
     /// Its path in transformers.
     pub path: String,
     /// Our names, with `[out, in]`.
@@ -24,7 +25,7 @@ impl Module {
 }
 
 /// The name of a part's B.
-pub(super) fn b_name(part: &str) -> String {
+pub(in crate::llm) fn b_name(part: &str) -> String {
     format!("{part}.lora_B.weight")
 }
 
@@ -34,7 +35,27 @@ impl Decoder {
     /// # Errors
     /// A target that matches none of them; with `all_named`, one that names something else.
     pub(super) fn modules(&self, config: &AdapterConfig, all_named: bool) -> Result<Vec<Module>> {
-        let modules = self.linear_modules()?;
+        let Some(of) = self.config() else {
+            let problem = "the model was not made from a config.json";
+            let remedy = "load it, or make it with `from_config`";
+            return Err(Error::invalid("adapter", problem, remedy));
+        };
+        Module::picked(of, self.has_head(), config, all_named)
+    }
+}
+
+impl Module {
+    /// The linear layers of a model, with its output head or without, that a configuration adapts.
+    ///
+    /// # Errors
+    /// As [`Decoder::modules`].
+    pub fn picked(
+        of: &Config,
+        with_head: bool,
+        config: &AdapterConfig,
+        all_named: bool,
+    ) -> Result<Vec<Self>> {
+        let modules = Self::all(of, with_head);
         let paths = || modules.iter().map(|m| m.path.as_str());
         let picked = config.target.pick(paths(), HEAD)?;
         let unused = match &config.target {
@@ -54,36 +75,31 @@ impl Decoder {
             let remedy = format!("there are {}", kinds.join(", "));
             return Err(Error::invalid("target_modules", problem, remedy));
         }
-        let is_picked = |m: &Module| picked.contains(&m.path.as_str());
+        let is_picked = |m: &Self| picked.contains(&m.path.as_str());
         Ok(modules.iter().filter(|m| is_picked(m)).cloned().collect())
     }
 
     /// All linear layers, as transformers has them.
-    fn linear_modules(&self) -> Result<Vec<Module>> {
-        let Some(config) = self.config() else {
-            let problem = "the model was not made from a config.json";
-            let remedy = "load it, or make it with `from_config`";
-            return Err(Error::invalid("adapter", problem, remedy));
-        };
-        let a = self.architecture();
-        let mut modules: Vec<Module> = layout(config.family, a, false)
+    fn all(config: &Config, with_head: bool) -> Vec<Self> {
+        let a = &config.architecture;
+        let mut modules: Vec<Self> = layout(config.family, a, false)
             .into_iter()
             .filter(|entry| entry.parts[0].1.len() == 2)
             .filter(|entry| !entry.parts[0].0.contains(".embed_"))
-            .map(|entry| Module {
+            .map(|entry| Self {
                 path: bare(&entry.name).into(),
                 parts: (entry.parts.iter())
                     .map(|(name, shape)| (bare(name).into(), [shape[0], shape[1]]))
                     .collect(),
             })
             .collect();
-        if self.has_head() {
-            modules.push(Module {
+        if with_head {
+            modules.push(Self {
                 path: HEAD.into(),
                 parts: vec![(HEAD.into(), [a.vocabulary, a.width])],
             });
         }
-        Ok(modules)
+        modules
     }
 }
 

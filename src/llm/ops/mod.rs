@@ -14,7 +14,7 @@ mod kernel;
 pub(crate) mod layer_norm;
 mod linear;
 pub(crate) mod matmul;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod panels;
 pub mod plain;
 pub(crate) mod pointwise;
@@ -24,7 +24,7 @@ mod rows;
 pub(crate) mod simd;
 pub(crate) mod slice;
 mod starts;
-mod token_log_probs;
+pub(crate) mod token_log_probs;
 
 use std::rc::Rc;
 

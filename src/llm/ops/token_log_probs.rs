@@ -15,10 +15,10 @@ use crate::error::Result;
 use crate::llm::tape::{Node, Tape};
 
 /// Logits of one chunk of rows.
-const CHUNK: usize = 1 << 22;
+pub const CHUNK: usize = 1 << 22;
 
 /// Up to so many logits are kept for the backward; beyond, it makes them again.
-const KEPT: usize = 1 << 25;
+pub const KEPT: usize = 1 << 25;
 
 /// Backward, with `p = softmax(h Wᵀ)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
 /// `dW = dlogitsᵀ h`.

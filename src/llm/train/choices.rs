@@ -11,14 +11,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 16 bits, 8 of them for the exponent: trained by f32 master weights and moments
+    /// bfloat16: sums, norms and softmax in f32; trained by f32 master weights and moments
     Bf16,
     /// 32 bits
     F32,
     /// 64 bits
     F64,
-    /// bfloat16: 8 bits of precision; sums, norms and softmax in f32
-    Bf16,
 }
 
 impl Precision {
@@ -28,7 +26,6 @@ impl Precision {
             Self::Bf16 => candle_core::DType::BF16,
             Self::F32 => candle_core::DType::F32,
             Self::F64 => candle_core::DType::F64,
-            Self::Bf16 => candle_core::DType::BF16,
         }
     }
 }

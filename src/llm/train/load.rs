@@ -81,10 +81,7 @@ impl<'a> Run<'a> {
         tell: &mut dyn FnMut(&str),
     ) -> Result<(Self, Sources)> {
         let objective = settings.objective()?;
-        let Some(folder) = settings.model.as_deref() else {
-            let remedy = "give the folder of the model to start from";
-            return Err(Error::invalid("model", "it is missing", remedy));
-        };
+        let folder = settings.model_folder()?;
         let role = Role::of(&objective, settings);
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
         let tokenizer = Tokenizer::load(folder)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::json;
 use crate::error::{Error, Result};
-use crate::llm::checkpoint;
+use crate::llm::{checkpoint, memory};
 
 /// Name of the file.
 pub const MACHINE: &str = "machine.json";
@@ -44,6 +44,13 @@ pub struct Process {
     pub ended: Option<String>,
     /// `complete`, `interrupted`, or what went wrong.
     pub outcome: Option<String>,
+    /// Most bytes that tensors had at once while it trained: on the CPU, those of blocks of 64 KiB
+    /// and more. What `pistar plan` foresees.
+    #[serde(default)]
+    pub peak_tensor_bytes: Option<u64>,
+    /// Most bytes of the process that were in the machine's memory at once.
+    #[serde(default)]
+    pub peak_resident_bytes: Option<u64>,
 }
 
 /// The file.
@@ -62,6 +69,8 @@ impl Record {
             Err(_) => Vec::new(),
         };
         processes.push(Process::here(device));
+        // Of several runs of a process, each has its own.
+        memory::reset_peak();
         let record = Self { path, processes };
         record.write()?;
         Ok(record)
@@ -72,6 +81,8 @@ impl Record {
         if let Some(process) = self.processes.last_mut() {
             process.ended = Some(now());
             process.outcome = Some(outcome.into());
+            process.peak_tensor_bytes = memory::peak().filter(|_| process.device == "cpu");
+            process.peak_resident_bytes = memory::peak_resident();
         }
         self.write()
     }
@@ -117,6 +128,8 @@ impl Process {
             started: now(),
             ended: None,
             outcome: None,
+            peak_tensor_bytes: None,
+            peak_resident_bytes: None,
         }
     }
 

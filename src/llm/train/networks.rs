@@ -167,7 +167,7 @@ impl Role {
 }
 
 /// The adapter that is trained, if one is.
-fn adapter(settings: &Settings) -> Option<AdapterConfig> {
+pub(in crate::llm) fn adapter(settings: &Settings) -> Option<AdapterConfig> {
     let rank = settings.lora_rank;
     let target = match settings.lora_targets.as_slice() {
         [] => Target::AllLinear,

@@ -1,5 +1,7 @@
 //! Settings that suit their objective.
 
+use std::path::Path;
+
 use super::choices::{Precision, ReferenceSource, ValueNetwork};
 use super::evaluation::{self, EVAL};
 use super::generation;
@@ -10,6 +12,17 @@ use crate::llm::schedule::Schedule;
 use crate::loss::Parameters;
 
 impl Settings {
+    /// The folder of the model to start from.
+    ///
+    /// # Errors
+    /// None was given.
+    pub fn model_folder(&self) -> Result<&Path> {
+        self.model.as_deref().ok_or_else(|| {
+            let remedy = "give the folder of the model to start from";
+            Error::invalid("model", "it is missing", remedy)
+        })
+    }
+
     /// The objective with its numbers.
     ///
     /// # Errors

@@ -1,0 +1,197 @@
+//! `pistar plan`
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use pistar::Error;
+use pistar::llm::budget::{Budget, Change, Lengths, Machine, Memory, Report, machine};
+use pistar::llm::data::Reading;
+use pistar::llm::train::Settings;
+
+use super::{Found, output, train};
+
+#[derive(clap::Args)]
+#[command(
+    args_override_self = true,
+    after_help = "\
+Examples:
+  pistar plan dpo --model llama --data pairs.jsonl --memory 16GB
+  pistar plan dpo --model Llama-2-7b --gpu h200 --dtype bf16 --sequence 2048
+  pistar plan --config runs/dpo/config.toml --json | jq .fits
+
+Takes the settings of `pistar train`, all of them, and says what the run takes before it starts:
+the most bytes at once, what they are for and when it is; if they are too many, which single setting
+would make it fit; if not, the largest micro_batch_tokens that would. Of the model's folder only
+config.json is read. Lengths come from the data if they are given (then the tokenizer is read too),
+else from --sequence, else from max_length or the context. Exit code 0 if it fits, 1 if not, 2 for a
+bad input. docs/plan.md says what is counted, and how it was checked."
+)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    reading: Reading,
+    /// Settings as TOML
+    #[arg(long, value_name = "FILE", help_heading = "Input and output")]
+    config: Option<PathBuf>,
+    /// Memory that there is, with its unit: 141GB, 139GiB [default: this machine's]
+    #[arg(long, value_name = "BYTES", help_heading = "Plan")]
+    memory: Option<String>,
+    /// A GPU by name, for its memory: h200, h100-80, a100-40 and others; means --device cuda
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "memory",
+        help_heading = "Plan"
+    )]
+    gpu: Option<String>,
+    /// Tokens of every response with its prompt, instead of those of data
+    #[arg(long, value_name = "TOKENS", help_heading = "Plan")]
+    sequence: Option<usize>,
+    /// Tokens of every prompt, where there are no data [default: what takes most]
+    #[arg(long, value_name = "TOKENS", help_heading = "Plan")]
+    prompt: Option<usize>,
+    /// Responses of an example, where there are no data and an example may have any number
+    /// [default: 2]
+    #[arg(long, value_name = "COUNT", help_heading = "Plan")]
+    responses: Option<usize>,
+    /// Print a JSON object, all in bytes
+    #[arg(long, help_heading = "Plan")]
+    json: bool,
+}
+
+pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
+    let (settings, reading) = (&args.settings, &args.reading);
+    let merged = train::merged(settings, reading, args.config.as_deref(), matches)?;
+    let mut settings = merged.resolve()?;
+    let chosen = |m: &ArgMatches| m.value_source("device") == Some(ValueSource::CommandLine);
+    if args.gpu.is_some() && !matches.is_some_and(chosen) {
+        settings.device = "cuda".into();
+    }
+    let machine = Machine::named(&settings.device)?;
+    if args.gpu.is_some() && machine.cpu {
+        let remedy = "leave one of them out: --gpu means --device cuda";
+        return Err(Error::invalid("device", "it is cpu, and --gpu is given", remedy).into());
+    }
+    let memory = there(args, machine)?;
+    let lengths = Lengths {
+        sequence: args.sequence,
+        prompt: args.prompt,
+        responses: args.responses,
+    };
+    let budget = Budget::new(&settings, machine, lengths, &mut |line| eprintln!("{line}"))?;
+    let report = Report::new(&budget, memory)?;
+    match args.json {
+        true => output::json(&serde_json::to_value(&report)?)?,
+        false => output::print(&text(&settings, &report))?,
+    }
+    match report.fits {
+        true => Ok(()),
+        false => Err(Found(format!(
+            "it does not fit: {} of {}",
+            report.size(report.total_bytes),
+            report.size(report.memory.bytes)
+        ))
+        .into()),
+    }
+}
+
+/// The memory that there is.
+fn there(args: &Args, machine: Machine) -> anyhow::Result<Memory> {
+    let of = |bytes: u64, source: String| Memory { bytes, source };
+    if let Some(text) = &args.memory {
+        return Ok(of(machine::parse("memory", text)?, "--memory".into()));
+    }
+    if let Some(name) = &args.gpu {
+        return Ok(of(machine::gpu(name)?, format!("--gpu {name}")));
+    }
+    match machine.memory() {
+        Some(bytes) => Ok(of(bytes, "this machine".into())),
+        None => {
+            let problem = "it is not known how much the device has";
+            let remedy = "give --memory 80GB, or --gpu with its name";
+            Err(Error::invalid("memory", problem, remedy).into())
+        }
+    }
+}
+
+fn text(settings: &Settings, report: &Report) -> String {
+    let objective = settings.objective.as_deref().unwrap_or_default();
+    let mut text = format!(
+        "{objective}: {} parameters, {} of them trained, {} on {}\n",
+        report.parameters,
+        report.trained,
+        settings.dtype.dtype().as_str(),
+        settings.device,
+    );
+    let lengths = match report.of_data {
+        true => "the largest step of the data",
+        false => "a step",
+    };
+    text += &format!(
+        "{lengths} has {} tokens, run in {}; at most {} at once, the longest response {}\n\n",
+        report.step_tokens,
+        match report.parts {
+            1 => "one part".into(),
+            parts => format!("{parts} parts"),
+        },
+        report.tokens_at_once,
+        report.longest,
+    );
+    let rows: Vec<Vec<String>> = right(&report.rows());
+    text += &output::columns(&rows);
+    text += &format!("\nat most: {}\n", report.course());
+    if let Some(tokens) = report.largest_micro_batch_tokens {
+        let all = match tokens >= report.step_tokens {
+            true => " (a whole step)",
+            false => "",
+        };
+        text += &format!("largest that fits: --micro-batch-tokens {tokens}{all}\n");
+    }
+    if report.fits {
+        return text + "it fits\n";
+    }
+    let list = |text: &mut String, head: &str, changes: &[&Change]| {
+        if changes.is_empty() {
+            return;
+        }
+        *text += &format!("\n{head}:\n");
+        let rows: Vec<Vec<String>> = (changes.iter())
+            .map(|c| {
+                vec![
+                    format!("  {}", c.setting),
+                    report.size(c.peak_bytes),
+                    c.cost.clone(),
+                ]
+            })
+            .collect();
+        *text += &output::columns(&rows);
+    };
+    let (enough, less): (Vec<&Change>, Vec<&Change>) = report.changes.iter().partition(|c| c.fits);
+    list(
+        &mut text,
+        "each of these alone would make it fit (tensors at most, cost)",
+        &enough,
+    );
+    list(
+        &mut text,
+        "these alone would take less, but not little enough",
+        &less,
+    );
+    let together: Vec<&Change> = report.together.iter().collect();
+    list(&mut text, "together these would make it fit", &together);
+    if enough.is_empty() && together.is_empty() {
+        text += "\nno setting makes it fit: take a smaller model, or more memory\n";
+    }
+    text
+}
+
+/// The rows with numbers flush right.
+fn right(rows: &[[String; 3]]) -> Vec<Vec<String>> {
+    let width = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);
+    let each = rows
+        .iter()
+        .map(|[name, size, remark]| vec![name.clone(), format!("{size:>width$}"), remark.clone()]);
+    each.collect()
+}

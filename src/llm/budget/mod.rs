@@ -1,0 +1,39 @@
+//! The memory of a training run before it starts.
+//!
+//! [`Run::take`] goes through a step as training does, operation by operation, with tensors that have
+//! bytes and no numbers: what a backward keeps is kept, what it lets go is let go, and the books say
+//! how much was held at most, of what, and when.
+//!
+//! ```text
+//! ledger    who holds how many bytes, and when they were most
+//! tape      what llm::tape keeps and lets go
+//! ops       one description of every operation of llm::ops
+//! network   the walk of llm::decoder and its heads
+//! learner   gradients, masters and moments; optimiser: what its pass needs
+//! batch     lengths: how a step is cut into what goes through at once
+//! run       a step from the reference's numbers to the checkpoint
+//! setup     a run and its steps from the settings of `pistar train`
+//! advice    what would make it fit; report: what is told
+//! ```
+
+mod advice;
+mod batch;
+mod learner;
+mod ledger;
+pub mod machine;
+mod network;
+mod ops;
+mod optimiser;
+mod report;
+mod run;
+mod setup;
+mod tape;
+
+pub use advice::Change;
+pub use batch::{Piece, Response, Step, heaviest};
+pub use ledger::{Bytes, Kind, Largest, Moment, Peak, Phase};
+pub use machine::Machine;
+pub use network::Role;
+pub use report::{Memory, PhasePeak, Report};
+pub use run::{Outcome, Reference, Run};
+pub use setup::{Budget, Lengths};

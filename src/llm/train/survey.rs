@@ -1,0 +1,39 @@
+//! The examples of a run's steps, without its networks.
+
+use super::plan::Plan;
+use super::settings::Settings;
+use super::sources::Sources;
+use crate::error::Result;
+use crate::llm::architecture::Architecture;
+use crate::llm::data::file::progress_bar;
+use crate::llm::example::Example;
+use crate::llm::tokenizer::Tokenizer;
+
+/// Reads the data of a run on a model of that architecture and gives `each` the examples of every
+/// step of an epoch (or of all steps, if they are fewer), in their order. Returns the steps of the
+/// whole run.
+///
+/// # Errors
+/// A tokenizer, data or settings that cannot be used: those of a run.
+pub fn survey(
+    settings: &Settings,
+    architecture: &Architecture,
+    tell: &mut dyn FnMut(&str),
+    mut each: impl FnMut(&[Example]),
+) -> Result<u64> {
+    let objective = settings.objective()?;
+    let tokenizer = Tokenizer::load(settings.model_folder()?)?;
+    tokenizer.fits(architecture.vocabulary)?;
+    let context = architecture.context;
+    let sources = Sources::open(settings, &objective, tokenizer, context, tell)?;
+    let (trained, _) = sources.parts(settings)?;
+    let plan = Plan::new(settings, context, &trained)?;
+    let steps = plan.steps().min(plan.per_epoch());
+    let bar = progress_bar("lengths", steps);
+    for done in 0..steps {
+        each(&plan.batch(done)?.1);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(plan.steps())
+}
