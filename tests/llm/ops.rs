@@ -84,9 +84,7 @@ fn rms_norm() {
         let offset = (seed % 2) as f64;
         Case {
             inputs: vec![dice.tensor(&[n, d]), dice.tensor(&[d])],
-            op: Box::new(move |way, tape, x| {
-                by!(way, rms_norm(tape, &x[0], &x[1], 1e-2, offset))
-            }),
+            op: Box::new(move |way, tape, x| by!(way, rms_norm(tape, &x[0], &x[1], 1e-2, offset))),
         }
     };
     hold(make, within(2e-6, [1.0; 2]));

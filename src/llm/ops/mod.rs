@@ -128,7 +128,12 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
 /// # Errors
 /// A sequence longer than the table.
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
-    on_cpu!(x, rope::rope, composed::rope, (tape, x, heads, table, starts))
+    on_cpu!(
+        x,
+        rope::rope,
+        composed::rope,
+        (tape, x, heads, table, starts)
+    )
 }
 
 /// Causal attention within each sequence: `[N, heads · D]` and twice `[N, kv_heads · D]` →

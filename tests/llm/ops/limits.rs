@@ -170,7 +170,10 @@ fn extreme_logits_are_numbers() {
             for (x, logit) in found.iter().zip(&of_head) {
                 // Their sum of exponentials is that of the two largest.
                 let wanted = -(rest(3000.0) + 3000.0 - logit);
-                assert!((x - wanted).abs() <= near * wanted.abs() + 1e-6, "{x} {wanted}");
+                assert!(
+                    (x - wanted).abs() <= near * wanted.abs() + 1e-6,
+                    "{x} {wanted}"
+                );
                 assert!(*x <= 0.0);
             }
             let mut leaves = LeafGradients::new(2);
@@ -197,7 +200,8 @@ fn many_gradients_of_one_row_are_not_lost() {
     let column = Tensor::from_iter(column, &Device::Cpu).unwrap();
     let column = column.reshape((n, 1)).unwrap().to_dtype(DType::BF16);
     let mut leaves = LeafGradients::new(1);
-    tape.backward([(out, column.unwrap())], &mut leaves).unwrap();
+    tape.backward([(out, column.unwrap())], &mut leaves)
+        .unwrap();
     let sum = leaves.get(0).unwrap().to_dtype(DType::F32).unwrap();
     let sum: Vec<f32> = sum.flatten_all().unwrap().to_vec1().unwrap();
     assert_eq!(sum, [0.0, 0.0, 8.8125, 0.0]);

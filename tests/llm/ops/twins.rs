@@ -155,13 +155,7 @@ pub fn hold(make: Make, rounding: Rounding) {
 fn halved(case: &Case, seed: u64, bounds: [f64; 2]) {
     let half = all(&case.inputs, DType::BF16);
     let found = run(&half, seed, &case.op, Way::Composed, true);
-    let wanted = run(
-        &all(&half, DType::F64),
-        seed,
-        &case.op,
-        Way::Plain,
-        true,
-    );
+    let wanted = run(&all(&half, DType::F64), seed, &case.op, Way::Plain, true);
     let far = off(&found.0, &wanted.0);
     assert!(far < bounds[0], "bf16 value: {far:e}");
     for (i, (found, wanted)) in found.1.iter().zip(&wanted.1).enumerate() {

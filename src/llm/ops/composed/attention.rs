@@ -28,12 +28,7 @@ const SCORES: usize = 1 << 26;
 /// `dQ = scale · dS K`, `dK = scale · dSᵀ Q`. What is kept: the inputs, the output, and each row's
 /// `ln Σ exp` in f32. In bf16 `scale · Q`, P, `dP − rowsum` and dS are rounded before they are
 /// multiplied, as in every fused attention; the scores are not.
-pub fn attention(
-    tape: &Tape,
-    qkv: [&Node; 3],
-    form: &Attention,
-    starts: &Starts,
-) -> Result<Node> {
+pub fn attention(tape: &Tape, qkv: [&Node; 3], form: &Attention, starts: &Starts) -> Result<Node> {
     attention_within(tape, qkv, form, starts, SCORES)
 }
 

@@ -61,9 +61,10 @@ impl Pairs {
         let mut rows: Vec<u32> = (0..indices.len() as u32).collect();
         // Stable: rows of one index stay in order.
         rows.sort_by_key(|&row| indices[row as usize]);
-        let mut counts: Vec<usize> = (rows.chunk_by(|&a, &b| indices[a as usize] == indices[b as usize]))
-            .map(<[u32]>::len)
-            .collect();
+        let mut counts: Vec<usize> = (rows
+            .chunk_by(|&a, &b| indices[a as usize] == indices[b as usize]))
+        .map(<[u32]>::len)
+        .collect();
         let mut used: Vec<u32> = rows.iter().map(|&row| indices[row as usize]).collect();
         used.dedup();
         let mut levels = Vec::new();

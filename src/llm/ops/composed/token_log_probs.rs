@@ -73,7 +73,9 @@ pub fn token_log_probs_within(
             // p − 1 of each target, before it is rounded.
             let less = (lse.neg()?.exp()? - 1.0)?.to_dtype(dtype)?;
             let zero = less.zeros_like()?;
-            let minus_h = wide(&layer.hidden)?.broadcast_mul(&dy.neg()?)?.to_dtype(dtype)?;
+            let minus_h = wide(&layer.hidden)?
+                .broadcast_mul(&dy.neg()?)?
+                .to_dtype(dtype)?;
             let mut dh: Option<Tensor> = None;
             let mut dw = sums.take(&head);
             let fresh = dw.is_none();
@@ -132,7 +134,11 @@ impl Layer {
             _ => NONE,
         };
         let places: Vec<u32> = (0..parts)
-            .flat_map(|part| targets.iter().map(move |&target| place(part * each, target)))
+            .flat_map(|part| {
+                targets
+                    .iter()
+                    .map(move |&target| place(part * each, target))
+            })
             .collect();
         Ok(Self {
             hidden: hidden.contiguous()?,

@@ -230,8 +230,7 @@ fn alike(starts: &Starts) -> Vec<Vec<[usize; 2]>> {
     for sequence in all {
         match groups.last_mut() {
             Some(group)
-                if 4 * length(&sequence) >= 3 * length(&group[0])
-                    || length(&group[0]) <= SHORT =>
+                if 4 * length(&sequence) >= 3 * length(&group[0]) || length(&group[0]) <= SHORT =>
             {
                 group.push(sequence);
             }
