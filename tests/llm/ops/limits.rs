@@ -228,3 +228,58 @@ fn sums_in_place_of_any_two_precisions() {
         assert!(error.to_string().contains("differ"), "{error}");
     }
 }
+
+#[test]
+fn bf16_log_probabilities_do_not_suffer_from_large_logits() {
+    // As GPT-2's: every logit near −100, differences of a few units.
+    let mut dice = Dice::new(11);
+    let (m, d, v) = (200, 64, 500);
+    let common = Tensor::full(1.25f64, (m, d), &Device::Cpu).unwrap();
+    let hidden = (dice.tensor(&[m, d]) * 0.6).unwrap() + common;
+    let common = Tensor::full(-1.25f64, (v, d), &Device::Cpu).unwrap();
+    let head = (dice.tensor(&[v, d]) * 0.6).unwrap() + common;
+    let half = [hidden, head].map(|t| t.unwrap().to_dtype(DType::BF16).unwrap());
+    let double = half.each_ref().map(|t| t.to_dtype(DType::F64).unwrap());
+    let logits = double[0].matmul(&double[1].t().unwrap()).unwrap();
+    let logits: Vec<Vec<f64>> = logits.to_vec2().unwrap();
+    let mean = logits.concat().iter().sum::<f64>() / (m * v) as f64;
+    assert!((-110.0..-90.0).contains(&mean), "{mean}");
+    // Tokens as the model would draw them.
+    let targets: Rc<[u32]> = (logits.iter())
+        .map(|row| {
+            let mut noise = || -(-((dice.below(1 << 20) as f64 + 0.5) / 2f64.powi(20)).ln()).ln();
+            let noisy: Vec<f64> = row.iter().map(|l| l + noise()).collect();
+            (0..v as u32)
+                .max_by(|&a, &b| noisy[a as usize].total_cmp(&noisy[b as usize]))
+                .unwrap()
+        })
+        .collect();
+    let run = |inputs: &[Tensor; 2], plain: bool| -> Vec<f64> {
+        let tape = Tape::idle();
+        let [h, w] = inputs.each_ref().map(|t| Node::constant(t.clone()));
+        let out = match plain {
+            true => pistar::llm::ops::plain::token_log_probs(&tape, &h, &w, &targets),
+            false => token_log_probs_within(&tape, &h, &w, &targets, 30_000),
+        };
+        let out = out.unwrap().value().to_dtype(DType::F64).unwrap();
+        out.to_vec1().unwrap()
+    };
+    let exact = run(&double, true);
+    let off = |found: &[f64]| {
+        let square: f64 = found.iter().zip(&exact).map(|(x, y)| (x - y).powi(2)).sum();
+        (square / m as f64).sqrt()
+    };
+    let (found, rounded) = (run(&half, false), off(&run(&half, true)));
+    for (row, &target) in targets.iter().enumerate() {
+        let of_target = logits[row][target as usize];
+        let away: f64 = (logits[row].iter())
+            .map(|l| (l - of_target + exact[row]).exp() * (l - of_target).abs())
+            .sum();
+        let far = (found[row] - exact[row]).abs();
+        // A hundredth more: the mean is under the exact p.
+        assert!(far < 1.01 * away / 256.0 + 1e-5, "{far} {away}");
+    }
+    let ours = off(&found);
+    println!("rms {ours} {rounded}");
+    assert!(ours < rounded / 10.0, "{ours} {rounded}");
+}

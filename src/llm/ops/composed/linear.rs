@@ -1,6 +1,6 @@
 //! [`super::super::linear`] composed.
 
-use super::sum_rows;
+use super::{product, sum_rows};
 use crate::error::Result;
 use crate::llm::ops::kernel::same;
 use crate::llm::tape::{Node, Tape};
@@ -14,7 +14,7 @@ pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Resu
     same("linear", i, inner)?;
     let value = x.value().contiguous()?;
     let w = weight.value().contiguous()?;
-    let mut out = value.matmul(&w.t()?)?;
+    let mut out = product(&value, &w.t()?)?;
     if let Some(bias) = bias {
         same("linear", o, bias.value().dims1()?)?;
         out = out.broadcast_add(bias.value())?;
@@ -29,10 +29,10 @@ pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Resu
         Box::new(move |gradient, sums| {
             let dy = gradient.contiguous()?;
             if let Some(w) = w {
-                sums.add(&x, dy.matmul(&w)?)?;
+                sums.add(&x, product(&dy, &w)?)?;
             }
             if let Some(value) = value {
-                sums.add(&weight, dy.t()?.matmul(&value)?)?;
+                sums.add(&weight, product(&dy.t()?, &value)?)?;
             }
             match bias {
                 Some(bias) => sums.add(&bias, sum_rows(&dy)?),

@@ -8,7 +8,7 @@
 //!   they are made of are f32 where that is bf16 or f16 ([`wide`]).
 //! - Nothing waits for the device: no number is read back. Indices are uploaded once a pack
 //!   ([`Pack`]) or once a call.
-//! - Matrices are transposed in place: cuBLAS takes a dense matrix either way round.
+//! - Matrices are transposed in place: cuBLAS takes a dense matrix either way round ([`product`]).
 //! - A difference that is to be exponentiated is made inside a matrix product ([`augmented`]): the
 //!   product is summed in f32 and rounded to bf16 at the end, so that what is rounded is small where
 //!   it matters; and one pass over a large tensor is saved.
@@ -61,12 +61,37 @@ fn scaled(x: &Tensor, factor: f64) -> Candle<Tensor> {
     }
 }
 
+/// The matrix product, of matrices that a GPU takes as they are. candle's on a CPU takes more, so
+/// that only debug builds would tell.
+fn product(a: &Tensor, b: &Tensor) -> Candle<Tensor> {
+    debug_assert!(
+        is_dense(a) && is_dense(b),
+        "{:?} {:?}",
+        a.layout(),
+        b.layout()
+    );
+    a.matmul(b)
+}
+
+/// Whether every matrix is dense, by rows or by columns: what candle hands to cuBLAS.
+fn is_dense(x: &Tensor) -> bool {
+    let (dims, stride) = (x.dims(), x.stride());
+    match (dims, stride) {
+        ([.., rows, columns], [.., down, along]) => {
+            let by_rows = (*along == 1 || *columns == 1) && (down == columns || *rows == 1);
+            let by_columns = (along == rows || *columns == 1) && (*down == 1 || *rows == 1);
+            dims.len() <= 3 && (by_rows || by_columns)
+        }
+        _ => false,
+    }
+}
+
 /// The sum of all rows: `[N, D]` → `[D]`, as a product with ones. candle's own sum over the first
 /// axis reads with a stride; a product reads in order, and sums bf16 in f32.
 fn sum_rows(x: &Tensor) -> Candle<Tensor> {
     let (n, width) = x.dims2()?;
     let ones = Tensor::ones((1, n), x.dtype(), x.device())?;
-    ones.matmul(x)?.reshape(width)
+    product(&ones, x)?.reshape(width)
 }
 
 /// Columns in the precision `dtype` whose sum is `x`, `[…, 1]`, to 24 bits or, in f64, all. Each

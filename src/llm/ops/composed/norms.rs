@@ -2,7 +2,7 @@
 
 use candle_core::{Result as Candle, Tensor};
 
-use super::{sum_rows, wide};
+use super::{product, sum_rows, wide};
 use crate::error::Result;
 use crate::llm::ops::kernel::same;
 use crate::llm::tape::{Node, Tape};
@@ -24,16 +24,16 @@ pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64)
         let weight = weight.target();
         Box::new(move |gradient, sums| {
             let unit = wide(&value)?.broadcast_mul(&r)?;
-            let dy = wide(&gradient)?;
-            let product = (&dy * &unit)?;
+            let dy = wide(&gradient)?.contiguous()?;
+            let m = (&dy * &unit)?;
             if weight.wanted() {
-                sums.add(&weight, sum_rows(&product)?.to_dtype(dtype)?)?;
+                sums.add(&weight, sum_rows(&m)?.to_dtype(dtype)?)?;
             }
             if !x.wanted() {
                 return Ok(());
             }
-            let pull = mean_with(&product, &w)?;
-            drop(product);
+            let pull = mean_with(&m, &w)?;
+            drop(m);
             let dx = (dy.broadcast_mul(&w)? - unit.broadcast_mul(&pull)?)?;
             sums.add(&x, dx.broadcast_mul(&r)?.to_dtype(value.dtype())?)
         })
@@ -64,9 +64,9 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
         Box::new(move |gradient, sums| {
             let unit = (wide(&value)?.broadcast_sub(&mean)?).broadcast_mul(&r)?;
             let dy = wide(&gradient)?.contiguous()?;
-            let product = (&dy * &unit)?;
+            let m = (&dy * &unit)?;
             if weight.wanted() {
-                sums.add(&weight, sum_rows(&product)?.to_dtype(dtypes[0])?)?;
+                sums.add(&weight, sum_rows(&m)?.to_dtype(dtypes[0])?)?;
             }
             if bias.wanted() {
                 sums.add(&bias, sum_rows(&dy)?.to_dtype(dtypes[1])?)?;
@@ -74,8 +74,8 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
             if !x.wanted() {
                 return Ok(());
             }
-            let (level, pull) = (mean_with(&dy, &w)?, mean_with(&product, &w)?);
-            drop(product);
+            let (level, pull) = (mean_with(&dy, &w)?, mean_with(&m, &w)?);
+            drop(m);
             let away = unit.broadcast_mul(&pull)?.broadcast_add(&level)?;
             let dx = (dy.broadcast_mul(&w)? - away)?;
             sums.add(&x, dx.broadcast_mul(&r)?.to_dtype(value.dtype())?)
@@ -91,5 +91,5 @@ fn root(square: &Tensor, epsilon: f64) -> Candle<Tensor> {
 /// The mean of each row's products with `w`: `[N, D]`, `[D]` → `[N, 1]`.
 fn mean_with(x: &Tensor, w: &Tensor) -> Candle<Tensor> {
     let width = w.elem_count();
-    x.matmul(&(w.reshape((width, 1))? / width as f64)?)
+    product(x, &(w.reshape((width, 1))? / width as f64)?)
 }

@@ -24,8 +24,10 @@ pub fn rows(tape: &Tape, x: &Node, indices: &Rc<[u32]>) -> Result<Node> {
     let value = x.value().contiguous()?;
     let out = value.index_select(&index(indices, value.device())?, 0)?;
     Ok(tape.record(out, &[x], || {
-        let (x, indices) = (x.target(), indices.clone());
-        Box::new(move |gradient, sums| sums.add(&x, spread(&gradient, &indices, height)?))
+        let (x, pairs) = (x.target(), Pairs::new(indices, height));
+        // Uploaded now: in the backward it might wait for the device.
+        let spread = Spread::new(&pairs, value.device());
+        Box::new(move |gradient, sums| sums.add(&x, spread?.apply(&gradient)?))
     }))
 }
 
@@ -33,19 +35,36 @@ fn index(indices: &[u32], device: &Device) -> Candle<Tensor> {
     Tensor::from_slice(indices, indices.len(), device)
 }
 
-/// A row for each of `height`: the sum of those rows of `gradient` whose index it is.
-fn spread(gradient: &Tensor, indices: &[u32], height: usize) -> Candle<Tensor> {
-    let (gradient, device) = (gradient.contiguous()?, gradient.device());
-    let pairs = Pairs::new(indices, height);
-    let mut sum = gradient.clone();
-    for (level, [left, right]) in pairs.levels.iter().enumerate() {
-        if level == 0 {
-            sum = wide(&sum)?;
-        }
-        let half = |side: &[u32]| sum.index_select(&index(side, device)?, 0);
-        sum = (half(left)? + half(right)?)?;
+/// [`Pairs`] on a device.
+struct Spread {
+    levels: Vec<[Tensor; 2]>,
+    places: Tensor,
+}
+
+impl Spread {
+    fn new(pairs: &Pairs, device: &Device) -> Candle<Self> {
+        let levels = pairs.levels.iter().map(|[left, right]| {
+            let [left, right] = [left, right].map(|side| index(side, device));
+            Ok([left?, right?])
+        });
+        Ok(Self {
+            levels: levels.collect::<Candle<_>>()?,
+            places: index(&pairs.places, device)?,
+        })
     }
-    (sum.to_dtype(gradient.dtype())?).index_select(&index(&pairs.places, device)?, 0)
+
+    /// For each index the sum of its rows of `gradient`, or zeros.
+    fn apply(&self, gradient: &Tensor) -> Candle<Tensor> {
+        let gradient = gradient.contiguous()?;
+        let mut sum = match self.levels.is_empty() {
+            true => gradient.clone(),
+            false => wide(&gradient)?,
+        };
+        for [left, right] in &self.levels {
+            sum = (sum.index_select(left, 0)? + sum.index_select(right, 0)?)?;
+        }
+        (sum.to_dtype(gradient.dtype())?).index_select(&self.places, 0)
+    }
 }
 
 /// How rows of equal index are summed.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use candle_core::{DType, Result as Candle, Tensor};
 
 use super::rows::NONE;
-use super::{add_in_place, augmented, columns, wide, with_ones};
+use super::{add_in_place, augmented, columns, product, wide, with_ones};
 use crate::error::Result;
 use crate::llm::ops::kernel::{below, same};
 use crate::llm::tape::{Node, Tape};
@@ -84,15 +84,15 @@ pub fn token_log_probs_within(
                 p.scatter_set(&layer.places(part.clone())?, &less, 1)?;
                 if hidden.wanted() {
                     let w = layer.head.narrow(0, part.start, part.len())?;
-                    let product = wide(&p.matmul(&w)?)?;
+                    let part = wide(&product(&p, &w)?)?;
                     dh = Some(match dh {
-                        None => product,
-                        Some(sum) => (sum + product)?,
+                        None => part,
+                        Some(sum) => (sum + part)?,
                     });
                 }
                 if head.wanted() {
-                    let product = p.t()?.matmul(&minus_h)?;
-                    dw = Some(layer.placed(dw, product, part, fresh)?);
+                    let rows = product(&p.t()?, &minus_h)?;
+                    dw = Some(layer.placed(dw, rows, part, fresh)?);
                 }
             }
             if let Some(dw) = dw {
@@ -191,7 +191,7 @@ impl Layer {
     fn logits(&self, shifted: &Shifted, part: Range<usize>, of_targets: &Tensor) -> Candle<Tensor> {
         let w = self.head.narrow(0, part.start, part.len())?;
         let w = with_ones(&w, shifted.columns)?;
-        let logits = shifted.hidden.matmul(&w.t()?)?;
+        let logits = product(&shifted.hidden, &w.t()?)?;
         logits.scatter_set(&self.places(part)?, of_targets, 1)?;
         Ok(logits)
     }

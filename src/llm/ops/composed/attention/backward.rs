@@ -5,7 +5,7 @@ use candle_core::{Result as Candle, Tensor};
 use super::forward::joined;
 use super::{Group, Parts, Plan};
 use crate::error::Result;
-use crate::llm::ops::composed::{augmented, columns, wide, wider, with_ones};
+use crate::llm::ops::composed::{augmented, columns, product, wide, wider, with_ones};
 
 /// What a group's gradients are made of besides its inputs.
 pub struct Outer {
@@ -74,12 +74,12 @@ impl Inner {
             let keys = |x: &Tensor| x.narrow(1, block.first, block.keys());
             let (q, gradient) = (queries(&self.q)?, queries(&self.gradient)?);
             let (k, v) = (keys(&self.k)?, keys(&self.v)?);
-            let p = plan.masked(q.matmul(&k.t()?)?, block, share)?.exp()?;
-            let ds = (gradient.matmul(&v.t()?)? * &p)?;
-            dv.add(self.narrow(p.t()?.matmul(&gradient)?)?, block.first)?;
+            let p = plan.masked(product(&q, &k.t()?)?, block, share)?.exp()?;
+            let ds = (product(&gradient, &v.t()?)? * &p)?;
+            dv.add(self.narrow(product(&p.t()?, &gradient)?)?, block.first)?;
             drop(p);
-            dk.add(self.narrow(ds.t()?.matmul(&q)?)?, block.first)?;
-            dq.push(self.narrow(ds.matmul(&k)?)?);
+            dk.add(self.narrow(product(&ds.t()?, &q)?)?, block.first)?;
+            dq.push(self.narrow(product(&ds, &k)?)?);
         }
         dq.reverse();
         let dtype = self.q.dtype();

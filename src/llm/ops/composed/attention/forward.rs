@@ -4,7 +4,7 @@ use candle_core::{Result as Candle, Tensor};
 
 use super::{Block, Group, Parts, Plan};
 use crate::error::Result;
-use crate::llm::ops::composed::{augmented, columns, wide, with_ones};
+use crate::llm::ops::composed::{augmented, columns, product, wide, with_ones};
 
 /// A group's output `[Z, L · G, D]`, and `ln Σ exp` of its scores `[Z, L · G, 1]` in the precision
 /// of statistics.
@@ -33,16 +33,16 @@ fn one(plan: &Plan, group: &Group, parts: &Parts, block: &Block) -> Candle<(Tens
     let q = (parts.q).narrow(1, block.from * share, block.queries() * share)?;
     let k = parts.k.narrow(1, block.first, block.keys())?;
     let v = parts.v.narrow(1, block.first, block.keys())?;
-    let scores = plan.masked(q.matmul(&k.t()?)?, block, share)?;
+    let scores = plan.masked(product(&q, &k.t()?)?, block, share)?;
     let top = scores.max_keepdim(2)?;
     drop(scores);
     let less = columns(&top.neg()?, q.dtype())?;
     let k = with_ones(&k, less.len())?;
-    let shifted = augmented(&q, &less)?.matmul(&k.t()?)?;
+    let shifted = product(&augmented(&q, &less)?, &k.t()?)?;
     let weights = plan.masked(shifted, block, share)?.exp()?;
     // Of the rounded weights: they add up to 1.
     let total = wide(&weights)?.sum_keepdim(2)?;
-    let out = wide(&weights.matmul(&v)?)?.broadcast_div(&total)?;
+    let out = wide(&product(&weights, &v)?)?.broadcast_div(&total)?;
     let lse = (wide(&top)? + total.log()?)?;
     Ok((out.to_dtype(q.dtype())?, lse))
 }
