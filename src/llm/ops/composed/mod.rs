@@ -5,11 +5,11 @@
 //! to:
 //!
 //! - Inputs and outputs are of the tensors' precision. Statistics, sums over long axes and what
-//!   they are made of are f32 where that is bf16 or f16 ([`wide`]).
+//!   they are made of are f32 where that is bf16 or f16 (`wide`).
 //! - Nothing waits for the device: no number is read back. Indices are uploaded once a pack
-//!   ([`Pack`]) or once a call.
-//! - Matrices are transposed in place: cuBLAS takes a dense matrix either way round ([`product`]).
-//! - A difference that is to be exponentiated is made inside a matrix product ([`augmented`]): the
+//!   (`Pack`) or once a call.
+//! - Matrices are transposed in place: cuBLAS takes a dense matrix either way round (`product`).
+//! - A difference that is to be exponentiated is made inside a matrix product (`augmented`): the
 //!   product is summed in f32 and rounded to bf16 at the end, so that what is rounded is small where
 //!   it matters; and one pass over a large tensor is saved.
 
