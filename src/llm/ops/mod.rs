@@ -198,7 +198,7 @@ pub fn scale(tape: &Tape, x: &Node, scale: f64) -> Result<Node> {
     composed::scale(tape, x, scale)
 }
 
-/// `ln softmax(h Wᵀ)` at each row's target: `[M, D]`, `[V, D]` → `[M]`.
+/// `ln softmax(h Wᵀ)` at each row's target: `[M, D]`, `[V, D]` → `[M]`, in f32 of bf16 and f16.
 ///
 /// # Errors
 /// A target beyond the vocabulary.
