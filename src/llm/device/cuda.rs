@@ -10,7 +10,7 @@ use candle_core::cuda::cudarc::driver::{CudaContext, DriverError, result};
 use candle_core::cuda::{self, CudaDevice, kernels};
 use candle_core::{Device, backend::BackendDevice};
 
-use super::{Cuda, Memory, Used, invalid, tf32};
+use super::{Cuda, Memory, Used, invalid};
 use crate::error::{Error, Result};
 
 /// Those that are in use.
@@ -29,7 +29,6 @@ pub(super) fn device(name: &str, ordinal: usize) -> Result<Device> {
     let device = CudaDevice::new_with_stream(ordinal)?;
     // SAFETY: that stream is the only one.
     unsafe { device.disable_event_tracking() };
-    tf32(false);
     cuda::set_gemm_reduced_precision_bf16(false);
     cuda::set_gemm_reduced_precision_f16(false);
     keep_memory(&device)?;

@@ -34,7 +34,8 @@ pub fn device(name: &str) -> Result<Device> {
 }
 
 /// Whether products of f32 matrices on a GPU may round their factors to TF32: 10 bits instead of 23,
-/// several times as fast. Off unless it is asked for; for all devices and threads of the process.
+/// several times as fast. Off until it is asked for; for all devices and threads of the process, those
+/// that come later too.
 pub fn tf32(on: bool) {
     candle_core::cuda::set_gemm_reduced_precision_f32(on);
 }
