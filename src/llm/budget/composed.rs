@@ -24,11 +24,6 @@ fn count(rows: usize, width: usize) -> u64 {
     rows as u64 * width as u64
 }
 
-/// A sum into what is there: an index of bytes, a piece at a time.
-pub fn add_in_place(form: &Form, bytes: u64) -> u64 {
-    (bytes / form.size.max(1)).min(PIECE)
-}
-
 pub fn linear(form: &Form, n: usize, [i, o]: [usize; 2], biased: bool) -> Needs {
     let numbers = [count(n, i), count(o, i), count(n, o)];
     let all = product(form, numbers);
