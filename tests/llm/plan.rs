@@ -116,6 +116,20 @@ fn a_llama_is_foreseen() {
 }
 
 #[test]
+fn recomputation_and_bf16_are_foreseen() {
+    let place = place("llama", false);
+    let at_once = ["--optimizer-in-backward", "--clip", "0"];
+    for args in [
+        &["dpo", "--recompute"][..],
+        &["dpo", "--dtype", "bf16"],
+        &["dpo", "--dtype", "bf16", "--micro-batch-tokens", "400"],
+        &[&["sft", "--dtype", "bf16", "--recompute"], &at_once[..]].concat(),
+    ] {
+        foreseen(&place, args);
+    }
+}
+
+#[test]
 fn adapters_value_networks_and_heads_are_foreseen() {
     let place = place("llama", true);
     for args in [
@@ -141,8 +155,10 @@ fn adapters_value_networks_and_heads_are_foreseen() {
 fn a_gpt2_is_foreseen() {
     for tied in [true, false] {
         let place = place("gpt2", tied);
-        foreseen(&place, &["sft"]);
-        if tied {
+        if !tied {
+            foreseen(&place, &["sft", "--dtype", "bf16"]);
+        } else {
+            foreseen(&place, &["sft"]);
             foreseen(&place, &["dpo", "--lora-rank", "32"]);
             foreseen(
                 &place,

@@ -167,24 +167,29 @@ pub fn token_log_probs(form: &Form, m: usize, [width, vocabulary]: [usize; 2]) -
     let each = LOGITS / m.max(1);
     let each = if each > 8 { each / 8 * 8 } else { each };
     let each = each.clamp(1, vocabulary.max(1));
-    let (logits, hidden) = (count(m, each), count(m, width));
-    let with_columns = count(m + each, width + 8);
-    let picked = hidden.min(LOGITS as u64);
-    let of_targets = (size + 2 * wide + widened) * picked;
-    let pass = size * with_columns
-        + (2 * wide + widened + size) * logits
-        + product(form, [with_columns, 0, 0]);
-    let makes = product(form, [with_columns, 0, logits]);
-    let head = count(vocabulary, width);
-    let products = product(form, [logits, hidden.max(head), hidden]);
+    let (logits, hidden, head) = (count(m, each), count(m, width), count(vocabulary, width));
+    let shifted = count(m, width + 8);
+    let with_ones = count(each, width + 8);
+    let make = size * (with_ones + logits) + product(form, [shifted, with_ones, logits]);
+    let of_targets = (size + 2 * wide + widened) * hidden.min(LOGITS as u64);
+    let pass = (size + widened + 2 * wide) * logits;
+    // minus_h, and dh so far.
+    let base = (size + wide) * hidden;
+    let of_hidden = size * hidden + product(form, [logits, head, hidden]);
+    let part = count(each, width);
+    let of_head = size * part + product(form, [logits, hidden, part]);
+    let backward = [
+        make,
+        2 * size * logits,
+        size * logits + of_hidden,
+        size * logits + 2 * wide * hidden,
+        size * logits + of_head,
+    ];
+    let most = backward.into_iter().max().unwrap_or(0);
     Needs {
-        forward: of_targets
-            .max(pass)
-            .max(size * with_columns + size * logits + makes),
-        before: (size * with_columns + 2 * wide * hidden + size * hidden)
-            + (2 * size * logits).max(size * logits + 2 * wide * hidden)
-            + makes.max(products),
-        backward: size * count(m, width + 8) + wide * hidden + size * hidden,
+        forward: of_targets.max(size * shifted + pass.max(make)),
+        before: size * shifted + base + most,
+        backward: size * shifted + base,
     }
 }
 
