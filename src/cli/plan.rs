@@ -63,18 +63,18 @@ pub struct Args {
 
 pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
     let (settings, reading) = (&args.settings, &args.reading);
-    let merged = train::merged(settings, reading, args.config.as_deref(), matches)?;
-    let mut settings = merged.resolve()?;
+    let mut settings = train::merged(settings, reading, args.config.as_deref(), matches)?;
     let chosen = |m: &ArgMatches| m.value_source("device") == Some(ValueSource::CommandLine);
     if args.gpu.is_some() && !matches.is_some_and(chosen) {
         settings.device = "cuda".into();
     }
+    let settings = settings.resolve()?;
     let machine = Machine::named(&settings.device)?;
     if args.gpu.is_some() && machine.cpu {
         let remedy = "leave one of them out: --gpu means --device cuda";
         return Err(Error::invalid("device", "it is cpu, and --gpu is given", remedy).into());
     }
-    let memory = there(args, machine)?;
+    let memory = there(args, &settings.device)?;
     let lengths = Lengths {
         sequence: args.sequence,
         prompt: args.prompt,
@@ -98,7 +98,7 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
 }
 
 /// The memory that there is.
-fn there(args: &Args, machine: Machine) -> anyhow::Result<Memory> {
+fn there(args: &Args, device: &str) -> anyhow::Result<Memory> {
     let of = |bytes: u64, source: String| Memory { bytes, source };
     if let Some(text) = &args.memory {
         return Ok(of(machine::parse("memory", text)?, "--memory".into()));
@@ -106,7 +106,7 @@ fn there(args: &Args, machine: Machine) -> anyhow::Result<Memory> {
     if let Some(name) = &args.gpu {
         return Ok(of(machine::gpu(name)?, format!("--gpu {name}")));
     }
-    match machine.memory() {
+    match Machine::memory(device) {
         Some(bytes) => Ok(of(bytes, "this machine".into())),
         None => {
             let problem = "it is not known how much the device has";

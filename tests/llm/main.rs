@@ -34,6 +34,7 @@ mod optimizer;
 mod order;
 mod parity;
 mod place;
+mod plan;
 mod recipes;
 mod reference;
 mod resume;

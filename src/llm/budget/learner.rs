@@ -1,9 +1,9 @@
 //! What training a network takes beside its weights and activations: masters, moments, gradients.
 
+use super::composed;
 use super::ledger::{Held, Kind, Ledger, Phase};
 use super::network::Network;
 use super::ops::Form;
-use super::optimiser;
 use super::run::Run;
 use super::tape::{Leaves, Node, Tape};
 
@@ -12,7 +12,6 @@ struct State {
     count: u64,
     /// Masters and moments.
     held: Vec<Held>,
-    has_moments: bool,
 }
 
 /// Gradients and the optimiser's state of a network.
@@ -41,12 +40,7 @@ impl Learner {
             let mut state = State {
                 count: weight.count,
                 held: Vec::new(),
-                has_moments: false,
             };
-            if form.size < 4 && weight.trained {
-                let kind = learner.of(Kind::Masters);
-                state.held.push(ledger.take(kind, 4 * weight.count));
-            }
             if !run.one_step && weight.trained {
                 learner.moments(ledger, &mut state);
             }
@@ -62,12 +56,25 @@ impl Learner {
         }
     }
 
+    /// What the first step makes: moments, and of bf16 weights the f32 numbers that they round.
     fn moments(&self, ledger: &Ledger, state: &mut State) {
-        if !state.has_moments {
-            let each = 2 * self.form.size.max(4);
-            let held = ledger.take(self.of(Kind::Moments), each * state.count);
-            state.held.push(held);
-            state.has_moments = true;
+        if state.held.is_empty() {
+            let wide = self.form.wide() * state.count;
+            let masters = if self.form.size < 4 { wide } else { 0 };
+            state
+                .held
+                .push(ledger.take(self.of(Kind::Moments), 2 * wide));
+            state
+                .held
+                .push(ledger.take(self.of(Kind::Masters), masters));
+        }
+    }
+
+    /// On the CPU everything is done in place.
+    fn needs(&self, composed: impl Fn(&Form, u64) -> u64, count: u64) -> u64 {
+        match self.form.machine.cpu {
+            true => 0,
+            false => composed(&self.form, count),
         }
     }
 
@@ -95,7 +102,7 @@ impl Learner {
         ledger.enter(Phase::Optimiser);
         for leaf in 0..self.state.len() {
             if let (Some(state), true) = (&self.state[leaf], self.gradients.has(leaf)) {
-                let bytes = optimiser::norm(&self.form, state.count);
+                let bytes = self.needs(composed::norm_of_gradient, state.count);
                 needs(ledger, "gradient norm", bytes);
             }
         }
@@ -110,7 +117,7 @@ impl Learner {
     fn step(&mut self, ledger: &Ledger, leaf: usize) {
         if let Some(mut state) = self.state[leaf].take() {
             self.moments(ledger, &mut state);
-            needs(ledger, "adamw", optimiser::adamw(&self.form, state.count));
+            needs(ledger, "adamw", self.needs(composed::adamw, state.count));
             self.state[leaf] = Some(state);
         }
     }

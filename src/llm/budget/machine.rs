@@ -5,7 +5,7 @@ use std::fs;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::llm::memory;
+use crate::llm::{device, memory};
 
 /// Where a run computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,9 +41,18 @@ impl Machine {
         }
     }
 
-    /// Bytes of its memory, if it is this processor's and the system says.
-    pub fn memory(&self) -> Option<u64> {
-        memory::of_machine().filter(|_| self.cpu)
+    /// Bytes of the memory of a device of that name, if this machine has it and says.
+    pub fn memory(device: &str) -> Option<u64> {
+        match device {
+            "cpu" => memory::of_machine(),
+            name => {
+                let device = device::device(name).ok()?;
+                device::memory(&device)
+                    .ok()
+                    .flatten()
+                    .map(|memory| memory.total)
+            }
+        }
     }
 
     /// This processor, or a GPU.

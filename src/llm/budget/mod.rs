@@ -7,9 +7,10 @@
 //! ```text
 //! ledger    who holds how many bytes, and when they were most
 //! tape      what llm::tape keeps and lets go
-//! ops       one description of every operation of llm::ops
+//! ops       one description of every operation of llm::ops: what it makes and keeps
+//! fused     what the CPU's kernels need while they run; composed: what all others do
 //! network   the walk of llm::decoder and its heads
-//! learner   gradients, masters and moments; optimiser: what its pass needs
+//! learner   gradients, masters and moments, and the optimiser's pass
 //! batch     lengths: how a step is cut into what goes through at once
 //! run       a step from the reference's numbers to the checkpoint
 //! setup     a run and its steps from the settings of `pistar train`
@@ -18,12 +19,13 @@
 
 mod advice;
 mod batch;
+mod composed;
+mod fused;
 mod learner;
 mod ledger;
 pub mod machine;
 mod network;
 mod ops;
-mod optimiser;
 mod report;
 mod run;
 mod setup;

@@ -70,10 +70,36 @@ pub struct Network {
 
 /// Rows that go through a decoder at once.
 #[derive(Debug, Clone, Copy)]
-struct Rows {
-    n: usize,
-    longest: usize,
-    sequences: usize,
+pub struct Rows {
+    /// Tokens.
+    pub n: usize,
+    /// Of the longest sequence.
+    pub longest: usize,
+    /// Sequences.
+    pub sequences: usize,
+    /// Tokens where sequences of like length are made equally long.
+    pub padded: usize,
+}
+
+impl Rows {
+    /// Of sequences of those lengths.
+    fn of(mut lengths: Vec<usize>) -> Self {
+        lengths.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
+        let (mut padded, mut longest) = (0, 0);
+        for &length in &lengths {
+            // As `ops::composed` groups them.
+            if longest == 0 || (4 * length < 3 * longest && longest > 64) {
+                longest = length;
+            }
+            padded += longest;
+        }
+        Self {
+            n: lengths.iter().sum(),
+            longest: lengths.first().copied().unwrap_or(0),
+            sequences: lengths.len(),
+            padded,
+        }
+    }
 }
 
 impl Network {
@@ -161,12 +187,7 @@ impl Network {
     /// The nodes that cotangents are given for.
     pub fn forward<'a>(&'a self, tape: &Tape<'a>, piece: &Piece) -> Vec<Node> {
         let all = |fed: fn(&super::batch::Response) -> usize| {
-            let lengths = piece.responses.iter().map(fed);
-            Rows {
-                n: lengths.clone().sum(),
-                longest: lengths.max().unwrap_or(0),
-                sequences: piece.responses.len(),
-            }
+            Rows::of(piece.responses.iter().map(fed).collect())
         };
         let sequences = piece.responses.len();
         match self.role {
@@ -192,7 +213,7 @@ impl Network {
 
     fn log_probs(&self, tape: &Tape, hidden: &Node, m: usize) -> Node {
         let (form, width) = (&self.form, self.a.width);
-        let hidden = ops::rows(tape, form, hidden, m, width);
+        let hidden = ops::rows(tape, form, hidden, [m, width], false);
         let name = match self.a.tied {
             true => "model.embed_tokens.weight",
             false => "lm_head.weight",
@@ -210,7 +231,7 @@ impl Network {
         let names = self.role.head().map_or(&[][..], ScalarHead::names);
         let nodes: Vec<Node> = names.iter().map(|n| self.named(tape, n)).collect();
         let (form, width) = (&self.form, self.a.width);
-        let hidden = ops::rows(tape, form, hidden, m, width);
+        let hidden = ops::rows(tape, form, hidden, [m, width], false);
         let column = ops::linear(tape, form, &hidden, &nodes[0], nodes.get(1), m, [width, 1]);
         ops::flat(tape, &column)
     }
@@ -219,20 +240,24 @@ impl Network {
         let (form, a) = (&self.form, &self.a);
         let (n, width) = (rows.n, a.width);
         let table = self.named(tape, "model.embed_tokens.weight");
-        let mut x = ops::rows(tape, form, &table, n, width);
+        let mut x = ops::rows(tape, form, &table, [n, width], true);
         if a.embedding_scale != 1.0 {
             x = ops::scale(tape, form, &x, n, width);
         }
         if a.positions == Positions::Learned {
             let table = self.named(tape, "model.embed_positions.weight");
-            let p = ops::rows(tape, form, &table, n, width);
+            let p = ops::rows(tape, form, &table, [n, width], true);
             x = ops::add(tape, form, [&x, &p], n, width);
-        } else {
-            self.tabulate(rows.longest);
         }
+        let turns = match a.positions {
+            Positions::Learned => None,
+            Positions::Rotary { .. } => self.tabulate(rows),
+        };
         for layer in 0..a.layers {
             tape.enter(Some(layer));
-            let run = move |tape: &Tape<'a>, x: &Node| self.block(tape, layer, x, rows);
+            let turns = turns.clone();
+            let run =
+                move |tape: &Tape<'a>, x: &Node| self.block(tape, layer, x, turns.as_ref(), rows);
             x = match self.recompute {
                 true => tape.again(&x, run),
                 false => run(tape, &x),
@@ -242,29 +267,43 @@ impl Network {
         self.norm(tape, "model.norm", &x, n)
     }
 
-    /// Cosines and sines of so many positions, or more.
-    fn tabulate(&self, longest: usize) {
-        let rows = longest.next_power_of_two().min(self.a.context) as u64;
-        if rows > self.table.get() {
-            let each = self.form.size * self.a.head_dim as u64;
+    /// Cosines and sines of as many positions as are needed, or more; on a device, those of each
+    /// row too.
+    fn tabulate(&self, rows: Rows) -> Option<Node> {
+        let form = &self.form;
+        let height = rows.longest.next_power_of_two().min(self.a.context) as u64;
+        if height > self.table.get() {
+            let each = form.wide() * self.a.head_dim as u64;
             let more = self
                 .ledger
-                .take(Kind::Workspaces, (rows - self.table.get()) * each);
+                .take(Kind::Workspaces, (height - self.table.get()) * each);
             // There to the end.
             std::mem::forget(more);
-            self.table.set(rows);
+            self.table.set(height);
         }
+        if form.fused {
+            return None;
+        }
+        let bytes = 2 * form.wide() * (rows.n * self.a.head_dim) as u64;
+        Some(Node::constant(self.ledger.take(Kind::Activations, bytes)))
     }
 
-    fn block(&self, tape: &Tape, layer: usize, x: &Node, rows: Rows) -> Node {
+    fn block(&self, tape: &Tape, layer: usize, x: &Node, turns: Option<&Node>, rows: Rows) -> Node {
         let (form, n, width) = (&self.form, rows.n, self.a.width);
-        let attended = self.attend(tape, layer, x, rows);
+        let attended = self.attend(tape, layer, x, turns, rows);
         let x = ops::add(tape, form, [x, &attended], n, width);
         let mixed = self.mix(tape, layer, &x, n);
         ops::add(tape, form, [&x, &mixed], n, width)
     }
 
-    fn attend(&self, tape: &Tape, layer: usize, x: &Node, rows: Rows) -> Node {
+    fn attend(
+        &self,
+        tape: &Tape,
+        layer: usize,
+        x: &Node,
+        turns: Option<&Node>,
+        rows: Rows,
+    ) -> Node {
         let (form, a, n) = (&self.form, &self.a, rows.n);
         let (q_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
         let at = |part: &str| format!("model.layers.{layer}.{part}");
@@ -273,12 +312,11 @@ impl Network {
         let mut k = self.linear(tape, &at("self_attn.k_proj"), &x, n, [a.width, kv_width]);
         let v = self.linear(tape, &at("self_attn.v_proj"), &x, n, [a.width, kv_width]);
         if a.positions != Positions::Learned {
-            q = ops::rope(tape, form, &q, n, q_width);
-            k = ops::rope(tape, form, &k, n, kv_width);
+            q = ops::rope(tape, form, &q, turns, n, q_width);
+            k = ops::rope(tape, form, &k, turns, n, kv_width);
         }
         let heads = [a.heads, a.kv_heads, a.head_dim];
-        let lengths = [n, rows.longest, rows.sequences];
-        let mixed = ops::attention(tape, form, [&q, &k, &v], heads, lengths);
+        let mixed = ops::attention(tape, form, [&q, &k, &v], heads, &rows);
         self.linear(tape, &at("self_attn.o_proj"), &mixed, n, [q_width, a.width])
     }
 
@@ -291,9 +329,9 @@ impl Network {
         let inner = match a.gated {
             true => {
                 let gate = self.linear(tape, &at("mlp.gate_proj"), &x, n, shape);
-                ops::gated(tape, form, [&gate, &up], n, a.intermediate)
+                ops::gated(tape, form, [&gate, &up], a.activation, [n, a.intermediate])
             }
-            false => ops::activation(tape, form, &up, n, a.intermediate),
+            false => ops::activation(tape, form, &up, a.activation, [n, a.intermediate]),
         };
         self.linear(
             tape,

@@ -2,8 +2,10 @@
 //! description each, of the kernels of the CPU and of what is composed elsewhere.
 
 use super::machine::Machine;
+use super::network::Rows;
 use super::tape::{How, Node, Op, Tape};
-use crate::llm::ops::memory::rows_per_task;
+use super::{composed, fused};
+use crate::llm::ops::Activation;
 use crate::llm::ops::token_log_probs::{CHUNK, KEPT};
 
 /// How numbers are computed.
@@ -23,40 +25,33 @@ impl Form {
         self.size * rows as u64 * width as u64
     }
 
-    /// Bytes of numbers in f32, or in f64 if all is.
-    fn wide(&self, rows: usize, width: usize) -> u64 {
-        self.size.max(4) * rows as u64 * width as u64
+    /// Bytes of a number in the precision of statistics.
+    pub fn wide(&self) -> u64 {
+        self.size.max(4)
     }
 
-    /// What the matrix product of `[rows, inner]` and `[inner, columns]` packs, by gemm 0.19: of a
-    /// right-hand side that does not lie as its kernels want it, as much as the last cache holds.
-    fn product(&self, rows: usize, inner: usize, columns: usize, transposed: bool) -> u64 {
-        if !self.machine.cpu {
-            return 0;
-        }
-        // Its micro-kernels take so many rows; it packs where this pays.
-        let kernel = 192 / self.size.max(4) as usize;
-        let least = match transposed {
-            true => 2 * kernel,
-            false => 128 * kernel,
-        };
-        if rows <= least {
-            return 0;
-        }
-        let depth = inner.div_ceil(inner.div_ceil(512).max(1));
-        let packed = self.size.max(4) * depth as u64 * columns as u64;
-        packed.min(self.machine.last_cache / 16 * 15)
-    }
-
-    /// The same, of a linear layer's three products: forward, and backward.
-    fn linear(&self, n: usize, [i, o]: [usize; 2], trained: bool) -> [u64; 2] {
-        let dx = self.product(i, o, n, false);
-        let dw = match trained {
-            true => self.product(i, n, o, true),
+    /// Bytes of a copy of a number in that precision, if it is another one.
+    pub fn widened(&self) -> u64 {
+        match self.size < 4 {
+            true => 4,
             false => 0,
-        };
-        [self.product(o, i, n, false), dx.max(dw)]
+        }
     }
+
+    fn statistics(&self, rows: usize, width: usize) -> u64 {
+        self.wide() * rows as u64 * width as u64
+    }
+}
+
+/// What an operation needs while it runs, beside what it makes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Needs {
+    /// In the forward.
+    pub forward: u64,
+    /// In the backward, before the gradients of inputs are there.
+    pub before: u64,
+    /// In the backward, beside them.
+    pub backward: u64,
 }
 
 /// `x Wᵀ + b`
@@ -67,33 +62,39 @@ pub fn linear(
     weight: &Node,
     bias: Option<&Node>,
     n: usize,
-    [i, o]: [usize; 2],
+    shape: [usize; 2],
 ) -> Node {
-    let [forward, backward] = form.linear(n, [i, o], weight.wanted());
-    let partial = match bias.is_some_and(Node::wanted) {
-        true => form.of(n.div_ceil(rows_per_task(o)), o),
-        false => 0,
+    let biased = bias.is_some_and(Node::wanted);
+    let (how, needs) = match form.fused {
+        true => (
+            How::InPlace,
+            fused::linear(form, n, shape, [weight.wanted(), biased]),
+        ),
+        false => (How::Fresh, composed::linear(form, n, shape, bias.is_some())),
     };
-    let how = How::InPlace;
     let mut inputs = vec![(x, Some(how)), (weight, Some(how))];
     inputs.extend(bias.map(|bias| (bias, Some(How::Fresh))));
     tape.run(Op {
         name: "linear",
-        out: form.of(n, o),
+        out: form.of(n, shape[1]),
         inputs,
         keeps: weight.wanted().then_some(x).into_iter().collect(),
-        forward,
-        backward: backward.max(partial),
+        needs,
         ..Op::default()
     })
 }
 
-/// Rows of a table or of an activation.
-pub fn rows(tape: &Tape, form: &Form, x: &Node, m: usize, width: usize) -> Node {
+/// Rows of a table or of an activation, some of them `repeated` or each at most once.
+pub fn rows(tape: &Tape, form: &Form, x: &Node, [m, width]: [usize; 2], repeated: bool) -> Node {
+    let (how, needs) = match form.fused {
+        true => (How::InPlace, Needs::default()),
+        false => (How::Fresh, composed::rows(form, m, width, repeated)),
+    };
     tape.run(Op {
         name: "rows",
         out: form.of(m, width),
-        inputs: vec![(x, Some(How::InPlace))],
+        inputs: vec![(x, Some(how))],
+        needs,
         ..Op::default()
     })
 }
@@ -101,14 +102,16 @@ pub fn rows(tape: &Tape, form: &Form, x: &Node, m: usize, width: usize) -> Node 
 /// `x / √(mean x² + ε) · w`
 pub fn rms_norm(tape: &Tape, form: &Form, x: &Node, w: &Node, n: usize, width: usize) -> Node {
     let how = Some(How::Fresh);
-    let partial = form.of(n.div_ceil(rows_per_task(width)), width);
     tape.run(Op {
         name: "rms_norm",
         out: form.of(n, width),
         inputs: vec![(x, how), (w, how)],
         keeps: vec![x],
-        statistics: form.wide(n, 1) + form.of(1, width),
-        backward: partial,
+        statistics: form.statistics(n, 1) + form.statistics(1, width),
+        needs: match form.fused {
+            true => fused::norm(form, n, width, 1),
+            false => composed::norm(form, n, width, false),
+        },
         ..Op::default()
     })
 }
@@ -123,77 +126,108 @@ pub fn layer_norm(
     width: usize,
 ) -> Node {
     let how = Some(How::Fresh);
-    let partial = form.of(n.div_ceil(rows_per_task(width)), 2 * width);
     tape.run(Op {
         name: "layer_norm",
         out: form.of(n, width),
         inputs: vec![(x, how), (w, how), (b, how)],
         keeps: vec![x],
-        statistics: form.wide(n, 2),
-        backward: partial,
+        statistics: form.statistics(n, 2),
+        needs: match form.fused {
+            true => fused::norm(form, n, width, 2),
+            false => composed::norm(form, n, width, true),
+        },
         ..Op::default()
     })
 }
 
-/// Rotary positions.
-pub fn rope(tape: &Tape, form: &Form, x: &Node, n: usize, width: usize) -> Node {
-    let positions = 8 * n as u64;
+/// Rotary positions, by rotations that a pack of sequences shares.
+pub fn rope(
+    tape: &Tape,
+    form: &Form,
+    x: &Node,
+    turns: Option<&Node>,
+    n: usize,
+    width: usize,
+) -> Node {
     tape.run(Op {
         name: "rope",
         out: form.of(n, width),
         inputs: vec![(x, Some(How::Fresh))],
-        forward: positions,
-        backward: positions,
+        keeps: turns.into_iter().collect(),
+        needs: match form.fused {
+            true => fused::rope(n),
+            false => composed::rope(form, n, width),
+        },
         ..Op::default()
     })
 }
 
-/// Causal attention within `sequences` sequences of at most `longest` tokens, all `n` together.
+/// Causal attention within each sequence.
 pub fn attention(
     tape: &Tape,
     form: &Form,
     [q, k, v]: [&Node; 3],
-    [heads, kv_heads, head_dim]: [usize; 3],
-    [n, longest, sequences]: [usize; 3],
+    shape: [usize; 3],
+    rows: &Rows,
 ) -> Node {
-    // A task has a key head of a sequence: its keys and values, as rows and as columns, a block of
-    // scores, and in the backward two of gradients and two of scores.
-    let tasks = form.machine.threads.min(kv_heads * sequences);
-    let head = form.of(longest, head_dim);
-    let scores = form.of((16_384 / longest.max(1)).clamp(16, 64), longest);
+    let [heads, kv_heads, head_dim] = shape;
     let how = Some(How::Fresh);
     tape.run(Op {
         name: "attention",
-        out: form.of(n, heads * head_dim),
+        out: form.of(rows.n, heads * head_dim),
         inputs: vec![(q, how), (k, how), (v, how)],
+        together: true,
         keeps: vec![q, k, v],
         keeps_output: true,
-        statistics: form.wide(n, heads),
-        forward: tasks as u64 * (4 * head + scores),
-        backward: tasks as u64 * (6 * head + 2 * scores),
+        statistics: form.statistics(if form.fused { rows.n } else { rows.padded }, heads),
+        needs: match form.fused {
+            true => fused::attention(form, [kv_heads, head_dim], rows.longest, rows.sequences),
+            false => composed::attention(form, shape, rows),
+        },
         ..Op::default()
     })
 }
 
 /// `f(gate) · up`
-pub fn gated(tape: &Tape, form: &Form, [gate, up]: [&Node; 2], n: usize, width: usize) -> Node {
+pub fn gated(
+    tape: &Tape,
+    form: &Form,
+    [gate, up]: [&Node; 2],
+    f: Activation,
+    [n, width]: [usize; 2],
+) -> Node {
     let how = Some(How::Fresh);
     tape.run(Op {
         name: "gated",
         out: form.of(n, width),
-        inputs: vec![(gate, how), (up, how)],
+        inputs: vec![(up, how), (gate, how)],
+        together: true,
         keeps: vec![gate, up],
+        needs: match form.fused {
+            true => Needs::default(),
+            false => composed::gated(form, n, width, f),
+        },
         ..Op::default()
     })
 }
 
 /// `f(x)`
-pub fn activation(tape: &Tape, form: &Form, x: &Node, n: usize, width: usize) -> Node {
+pub fn activation(
+    tape: &Tape,
+    form: &Form,
+    x: &Node,
+    f: Activation,
+    [n, width]: [usize; 2],
+) -> Node {
     tape.run(Op {
         name: "activation",
         out: form.of(n, width),
         inputs: vec![(x, Some(How::Fresh))],
         keeps: vec![x],
+        needs: match form.fused {
+            true => Needs::default(),
+            false => composed::activation(form, n, width, f),
+        },
         ..Op::default()
     })
 }
@@ -215,6 +249,7 @@ pub fn scale(tape: &Tape, form: &Form, x: &Node, n: usize, width: usize) -> Node
         name: "scale",
         out: form.of(n, width),
         inputs: vec![(x, Some(How::Fresh))],
+        needs: composed::scale(form, n, width),
         ..Op::default()
     })
 }
@@ -227,7 +262,10 @@ pub fn adapted(tape: &Tape, form: &Form, [w, a, b]: [&Node; 3], [o, i]: [usize; 
         out: form.of(o, i),
         inputs: vec![(a, how), (b, how), (w, Some(How::Shared))],
         keeps: vec![a, b],
-        forward: 2 * form.of(o, i),
+        needs: Needs {
+            forward: 2 * form.of(o, i),
+            ..Needs::default()
+        },
         ..Op::default()
     })
 }
@@ -239,23 +277,36 @@ pub fn token_log_probs(
     hidden: &Node,
     head: &Node,
     m: usize,
-    [width, vocabulary]: [usize; 2],
+    shape: [usize; 2],
 ) -> Node {
-    let each = (CHUNK / vocabulary.max(1)).max(1).min(m);
-    let chunk = form.of(each, vocabulary);
-    let keep = tape.wants(&[hidden, head]) && m * vocabulary <= KEPT;
-    let [forward, backward] = form.linear(each, [width, vocabulary], head.wanted());
+    let [_, vocabulary] = shape;
+    let (mut needs, mut statistics) = match form.fused {
+        true => (Needs::default(), 0),
+        // The logarithm of the sum, and the target's logit and place.
+        false => (
+            composed::token_log_probs(form, m, shape),
+            form.statistics(m, 2),
+        ),
+    };
+    if form.fused {
+        let each = (CHUNK / vocabulary.max(1)).clamp(1, m.max(1));
+        needs = fused::linear(form, each, shape, [head.wanted(), false]);
+        match tape.wants(&[hidden, head]) && m * vocabulary <= KEPT {
+            true => statistics = form.of(m, vocabulary) + form.of(m, 2),
+            false => {
+                needs.forward += form.of(each, vocabulary);
+                needs.backward += form.of(each, vocabulary);
+            }
+        }
+    }
     tape.run(Op {
         name: "token_log_probs",
-        out: form.wide(m, 1),
-        inputs: vec![(hidden, Some(How::Fresh)), (head, Some(How::InPlace))],
+        out: form.statistics(m, 1),
+        inputs: vec![(head, Some(How::InPlace)), (hidden, Some(How::Fresh))],
+        together: form.fused,
         keeps: vec![hidden],
-        statistics: match keep {
-            true => form.of(m, vocabulary) + form.of(m, 2),
-            false => 0,
-        },
-        forward: if keep { 0 } else { chunk } + forward,
-        backward: if keep { 0 } else { chunk } + backward,
+        statistics,
+        needs,
         ..Op::default()
     })
 }

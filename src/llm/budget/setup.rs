@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::llm::config::Config;
 use crate::llm::example::Example;
 use crate::llm::objective::TextObjective;
+use crate::llm::step::in_parts;
 use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, survey};
 use crate::loss::InputKind;
 
@@ -70,8 +71,8 @@ impl Budget {
             reference,
             precision: settings.dtype,
             adapter: adapter(settings),
-            recompute: false,
-            in_backward: false,
+            recompute: settings.recompute,
+            in_backward: settings.optimizer_in_backward,
             micro_batch: settings.micro_batch_tokens,
             one_step: settings.steps == Some(1),
             machine,
@@ -87,11 +88,16 @@ impl Budget {
         } else {
             vec![uniform(settings, &objective, &run, context, lengths)?]
         };
-        Ok(Self {
+        let budget = Self {
             run,
             steps,
             of_data,
-        })
+        };
+        let (parts, _) = budget.parts(budget.run.micro_batch);
+        match budget.run.in_backward && parts > 1 {
+            true => Err(in_parts("the largest step", budget.tokens()[0], parts)),
+            false => Ok(budget),
+        }
     }
 
     /// What it takes: the most of all steps.

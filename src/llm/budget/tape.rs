@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::ledger::{Held, Kind, Ledger, Phase};
+use super::ops::Needs;
 
 /// A tensor's bytes, and where its gradient goes.
 #[derive(Debug, Clone)]
@@ -67,10 +68,10 @@ pub struct Op<'n> {
     pub keeps_output: bool,
     /// What it needs besides: statistics, made by the forward.
     pub statistics: u64,
-    /// What the forward needs while it runs.
-    pub forward: u64,
-    /// What the backward needs while it runs, beside gradients.
-    pub backward: u64,
+    /// Whether the gradients of inputs are made before the first is added.
+    pub together: bool,
+    /// What it needs while it runs.
+    pub needs: Needs,
 }
 
 type Backward<'a> = Box<dyn FnOnce(Held, &mut Sums) + 'a>;
@@ -162,10 +163,10 @@ impl<'a> Tape<'a> {
     pub fn run(&self, op: Op) -> Node {
         let ledger = &self.ledger;
         ledger.operation(op.name, self.block.get());
-        ledger.transient(op.name, op.forward);
+        ledger.transient(op.name, op.needs.forward);
         let out = ledger.take(Kind::Activations, op.out);
         let statistics = ledger.take(Kind::Activations, op.statistics);
-        drop(ledger.take(Kind::Transients, op.forward));
+        drop(ledger.take(Kind::Transients, op.needs.forward));
         let inputs: Vec<&Node> = op.inputs.iter().map(|(node, _)| *node).collect();
         if !self.wants(&inputs) {
             return Node::constant(out);
@@ -182,26 +183,29 @@ impl<'a> Tape<'a> {
             .filter_map(|node| node.slot)
             .filter(|&slot| slot < self.leaves)
             .collect();
-        let (name, needs, ledger) = (op.name, op.backward, ledger.clone());
+        let (name, needs, together) = (op.name, op.needs, op.together);
+        let ledger = ledger.clone();
         let backward = Box::new(move |gradient: Held, sums: &mut Sums| {
-            ledger.transient(name, needs);
-            let needed = ledger.take(Kind::Transients, needs);
-            let found: Vec<(Target, Sum)> = (gradients.iter())
-                .map(|&(target, how)| {
-                    let sum = match how {
-                        How::Shared => Sum::Shared(gradient.clone()),
-                        How::Fresh => Sum::Owned(sums.fresh(target)),
-                        How::InPlace => {
-                            let so_far = target.0.and_then(|slot| sums.take_free(slot));
-                            Sum::Owned(so_far.unwrap_or_else(|| sums.fresh(target)))
-                        }
-                    };
-                    (target, sum)
-                })
-                .collect();
-            found
-                .into_iter()
-                .for_each(|(target, sum)| sums.plus(target, sum));
+            ledger.transient(name, needs.before.max(needs.backward));
+            drop(ledger.take(Kind::Transients, needs.before));
+            let needed = ledger.take(Kind::Transients, needs.backward);
+            let made = |sums: &mut Sums, target: Target, how: How| match how {
+                How::Shared => Sum::Shared(gradient.clone()),
+                How::Fresh => Sum::Owned(sums.fresh(target)),
+                How::InPlace => {
+                    let so_far = target.0.and_then(|slot| sums.take_free(slot));
+                    Sum::Owned(so_far.unwrap_or_else(|| sums.fresh(target)))
+                }
+            };
+            let mut waiting = Vec::new();
+            for (target, how) in gradients {
+                let sum = made(sums, target, how);
+                match together {
+                    true => waiting.push((target, sum)),
+                    false => sums.plus(target, sum),
+                }
+            }
+            (waiting.into_iter()).for_each(|(target, sum)| sums.plus(target, sum));
             drop((needed, kept));
         });
         self.push(op.name, out, &leaves, backward)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::json;
 use crate::error::{Error, Result};
-use crate::llm::{checkpoint, memory};
+use crate::llm::{checkpoint, device, memory};
 
 /// Name of the file.
 pub const MACHINE: &str = "machine.json";
@@ -61,16 +61,17 @@ pub(super) struct Record {
 
 impl Record {
     /// Adds this process to those of the folder.
-    pub fn begin(dir: &Path, device: &str) -> Result<Self> {
+    pub fn begin(dir: &Path, on: &str) -> Result<Self> {
         let path = dir.join(MACHINE);
         let mut processes: Vec<Process> = match fs::read_to_string(&path) {
             // Nothing depends on it: what cannot be read begins anew.
             Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
             Err(_) => Vec::new(),
         };
-        processes.push(Process::here(device));
+        processes.push(Process::here(on));
         // Of several runs of a process, each has its own.
         memory::reset_peak();
+        device::device(on).and_then(|d| device::reset_peak(&d))?;
         let record = Self { path, processes };
         record.write()?;
         Ok(record)
@@ -81,7 +82,13 @@ impl Record {
         if let Some(process) = self.processes.last_mut() {
             process.ended = Some(now());
             process.outcome = Some(outcome.into());
-            process.peak_tensor_bytes = memory::peak().filter(|_| process.device == "cpu");
+            process.peak_tensor_bytes = match process.device.as_str() {
+                "cpu" => memory::peak(),
+                name => {
+                    let used = device::device(name).and_then(|d| device::memory_used(&d));
+                    used.ok().flatten().map(|used| used.peak)
+                }
+            };
             process.peak_resident_bytes = memory::peak_resident();
         }
         self.write()
