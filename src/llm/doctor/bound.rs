@@ -8,8 +8,8 @@
 //! ```
 //!
 //! - `r` counts roundings to what is stored. In bf16 an operation reads and writes bf16, may round
-//!   operands of matrix products inside it to bf16 (as tensor cores take them), and does all else
-//!   in f32; r counts the output and those operands.
+//!   operands and results of products inside it to bf16 (as tensor cores take and give them), and
+//!   does all else in f32, sums above all; r counts the output and those.
 //! - `p` counts, as an upper limit, roundings of the pointwise arithmetic on the way: 1 each for
 //!   `+ − × ÷ √`, 4 each for exp, ln, erf and tanh, which libraries give within 2 ulp = 4 u.
 //! - A sum of `n` numbers of either sign has an error of about `√n u` relative to the root of its
@@ -115,8 +115,9 @@ impl Bound {
                     new(4, 10, &[d, seen, shared], 3),
                 ]
             }
-            Call::Gated { .. } => vec![new(1, 12, &[], 0), new(1, 24, &[], 0), new(1, 12, &[], 0)],
-            Call::Activation { .. } => vec![new(1, 12, &[], 0), new(1, 24, &[], 0)],
+            // What is multiplied by, f(gate) or f′(gate), may be rounded first, as may be dy · up.
+            Call::Gated { .. } => vec![new(2, 12, &[], 0), new(3, 24, &[], 0), new(2, 12, &[], 0)],
+            Call::Activation { .. } => vec![new(1, 12, &[], 0), new(2, 24, &[], 0)],
             Call::Add { .. } => vec![new(1, 0, &[], 0), new(0, 0, &[], 0), new(0, 0, &[], 0)],
             // The factor is rounded too.
             Call::Scale { .. } => vec![new(2, 0, &[], 0), new(2, 0, &[], 0)],

@@ -372,4 +372,25 @@ impl Place {
     pub fn put(&self, tensor: &Tensor) -> Result<Tensor> {
         Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
+
+    /// Cosines and sines there, in f32 at least, as decoders have them.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn table(&self, table: Option<&Rope>) -> Result<Option<Rope>> {
+        let Some(Rope { cos, sin }) = table else {
+            return Ok(None);
+        };
+        let wide = Self {
+            dtype: match self.dtype {
+                DType::BF16 => DType::F32,
+                other => other,
+            },
+            device: self.device.clone(),
+        };
+        Ok(Some(Rope {
+            cos: wide.put(cos)?,
+            sin: wide.put(sin)?,
+        }))
+    }
 }

@@ -49,9 +49,7 @@ impl Sample {
             table: call.table()?,
         };
         let device = Device::Cpu;
-        sample
-            .on(&Place { dtype, device })?
-            .on(&Place::reference())
+        sample.on(&Place { dtype, device })?.on(&Place::reference())
     }
 
     /// The same elsewhere.
@@ -59,17 +57,10 @@ impl Sample {
     /// # Errors
     /// A failing device.
     pub fn on(&self, place: &Place) -> Result<Self> {
-        let table = match &self.table {
-            None => None,
-            Some(table) => Some(Rope {
-                cos: place.put(&table.cos)?,
-                sin: place.put(&table.sin)?,
-            }),
-        };
         Ok(Self {
             inputs: (self.inputs.iter().map(|t| place.put(t))).collect::<Result<_>>()?,
             cotangent: place.put(&self.cotangent)?,
-            table,
+            table: place.table(self.table.as_ref())?,
         })
     }
 }

@@ -30,7 +30,7 @@ use serde::Serialize;
 use crate::error::Result;
 use ceilings::Ceilings;
 use precision::Precision;
-use report::{Part, Report, Row};
+use report::{Part, Report};
 
 /// A part of the examination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -108,37 +108,35 @@ pub fn examine(settings: &Settings) -> Result<Report> {
     let all = Section::value_variants().iter().copied();
     for section in all.filter(|&s| settings.wants(s)) {
         bar.reset();
-        let rows: Vec<Row> = match section {
-            Section::Machine => machine::rows(device),
-            Section::Operations => {
-                bar.set_length((precisions.len() * operations::calls(seed).len()) as u64);
-                operations::rows(device, &precisions, seed, &bar)
-            }
-            Section::Model => {
-                bar.set_length((precisions.len() * model::FAMILIES.len()) as u64);
-                model::rows(device, &precisions, seed, &bar)
-            }
+        sections.extend(match section {
+            Section::Machine => vec![Part::new(section, "", machine::rows(device))],
+            Section::Operations => operations::parts(device, &precisions, seed, &bar),
+            Section::Model => model::parts(device, &precisions, seed, &bar),
             Section::Ceilings => {
                 let found = Ceilings::measure(device, &precisions, settings.quick, seed, &bar);
-                let rows = found.rows.clone();
-                ceilings = Some(found);
-                rows
+                vec![Part::new(section, "", ceilings.insert(found).rows.clone())]
             }
             Section::Step => {
-                let of = |c: &Ceilings| c.flops(usual).is_some();
-                let found = match ceilings.take().filter(of) {
+                let found = match ceilings.take().filter(|c| c.flops(usual).is_some()) {
                     Some(found) => found,
                     None => Ceilings::measure(device, &[usual], settings.quick, seed, &bar),
                 };
-                step::rows(device, usual, &found, settings.quick, seed, &bar)
+                vec![step::part(
+                    device,
+                    usual,
+                    &found,
+                    settings.quick,
+                    seed,
+                    &bar,
+                )]
             }
-        };
-        sections.push(Part { section, rows });
+        });
     }
     bar.finish_and_clear();
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         device: settings.name.clone(),
+        machine: machine::object(device),
         seed,
         quick: settings.quick,
         seconds: begin.elapsed().as_secs_f64(),

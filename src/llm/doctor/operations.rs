@@ -6,11 +6,12 @@ use candle_core::{DType, Device};
 use indicatif::ProgressBar;
 use serde_json::json;
 
+use super::Section;
 use super::bound::Bound;
 use super::call::{Call, Place};
 use super::evaluate::{Results, Sample, distance, numbers};
 use super::precision::Precision;
-use super::report::Row;
+use super::report::{Part, Row, Verdict};
 use crate::error::Result;
 use crate::llm::ops::{Activation, Attention, Starts};
 use crate::random::{Purpose, Stream};
@@ -27,9 +28,8 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         starts.push(starts[starts.len() - 1] + length);
     }
     let starts: Starts = starts.into();
-    let mut ids = |count: usize, rows: u32| -> Rc<[u32]> {
-        (0..count).map(|_| below(rows) as u32).collect()
-    };
+    let mut ids =
+        |count: usize, rows: u32| -> Rc<[u32]> { (0..count).map(|_| below(rows) as u32).collect() };
     let repeated = ids(300, 40);
     let picks = ids(120, 170);
     let few = ids(37, 997);
@@ -119,39 +119,40 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
     ]
 }
 
-/// A row for every call in every precision, and one a precision that says how many calls give the
-/// same bits when they are run again.
-pub fn rows(device: &Device, precisions: &[Precision], seed: u64, bar: &ProgressBar) -> Vec<Row> {
+/// Per precision a row for every call, and one that says how many calls give the same bits when
+/// they are run again.
+pub fn parts(device: &Device, precisions: &[Precision], seed: u64, bar: &ProgressBar) -> Vec<Part> {
     let calls = calls(seed);
-    let mut rows = Vec::new();
+    bar.set_length((precisions.len() * calls.len()) as u64);
+    let mut parts = Vec::new();
     for &precision in precisions {
-        let mut again = Vec::new();
+        let (mut rows, mut other) = (Vec::new(), Vec::new());
         for (index, (name, call)) in calls.iter().enumerate() {
-            let shown = format!("{}: {name}", precision.name());
-            bar.set_message(shown.clone());
+            bar.set_message(format!("{name} in {}", precision.name()));
             let mut stream = Stream::new(seed, Purpose::Doctor, 1 + index as u64);
-            let row = precision.within(|| check(shown.clone(), call, device, precision, &mut stream));
-            rows.push(match row {
+            let found = precision.within(|| check(name, call, device, precision, &mut stream));
+            rows.push(match found {
                 Ok((row, same)) => {
                     if !same {
-                        again.push(*name);
+                        other.push(*name);
                     }
                     row
                 }
-                Err(error) => Row::failed(shown, &error),
+                Err(error) => Row::failed(*name, &error),
             });
             bar.inc(1);
         }
-        let name = format!("{}: same bits when run again", precision.name());
-        let same = calls.len() - again.len();
-        let mut row = Row::count(name, same, calls.len()).remark(again.join(", "));
-        if !device.is_cpu() {
-            // A GPU's sums through atomic additions come in any order.
-            row.verdict = super::report::Verdict::Note;
+        let same = calls.len() - other.len();
+        let row = Row::count("same bits when run again", same, calls.len());
+        let mut row = row.remark(other.join(", "));
+        if !device.is_cpu() && !other.is_empty() {
+            // Atomic additions of a GPU come in any order.
+            row.verdict = Verdict::Note;
         }
         rows.push(row);
+        parts.push(Part::new(Section::Operations, precision.name(), rows));
     }
-    rows
+    parts
 }
 
 /// A call on a device against f64 on the CPU, on the same numbers; on the CPU in f64 itself against
@@ -160,7 +161,7 @@ pub fn rows(device: &Device, precisions: &[Precision], seed: u64, bar: &Progress
 /// # Errors
 /// Those of the operation.
 pub fn check(
-    name: String,
+    name: &str,
     call: &Call,
     device: &Device,
     precision: Precision,
@@ -171,29 +172,50 @@ pub fn check(
         dtype: precision.dtype(),
         device: device.clone(),
     })?;
-    let exact = precision == Precision::F64;
-    let wanted = match exact {
-        true => Results::of_twin(call, &reference)?,
-        false => Results::of(call, &reference)?,
+    let wanted = match precision {
+        Precision::F64 => Results::of_twin(call, &reference)?,
+        _ => Results::of(call, &reference)?,
     };
     let found = Results::of(call, &here)?;
     let second = Results::of(call, &here)?;
-    // A reference in f64 rounds as often as what is held against it.
-    let slack = if exact { 2.0 } else { 1.0 };
-    let mut worst: Option<(f64, String, f64, f64)> = None;
-    let mut all = serde_json::Map::new();
     let mut same = true;
+    for ((_, first), (_, second)) in found.named(call).into_iter().zip(second.named(call)) {
+        let [first, second] = [numbers(first)?, numbers(second)?];
+        same &= first
+            .iter()
+            .map(|x| x.to_bits())
+            .eq(second.iter().map(|x| x.to_bits()));
+    }
+    let row = judge(name, call, &found, &wanted, precision)?;
+    Ok((row.detail("same_bits_again", same), same))
+}
+
+/// The row of what was found: the output that is nearest to its bound, or beyond it by most.
+///
+/// # Errors
+/// A failing device.
+pub fn judge(
+    name: &str,
+    call: &Call,
+    found: &Results,
+    wanted: &Results,
+    precision: Precision,
+) -> Result<Row> {
+    // A reference in f64 rounds as often as what is held against it.
+    let slack = if precision == Precision::F64 {
+        2.0
+    } else {
+        1.0
+    };
+    let mut worst = (-1.0, String::new(), f64::NAN, 0.0);
+    let mut all = serde_json::Map::new();
     let outputs = found.named(call).into_iter().zip(wanted.named(call));
-    let outputs = outputs.zip(second.named(call)).zip(Bound::of(call));
-    for ((((output, found), (_, wanted)), (_, second)), bound) in outputs {
+    for (((output, found), (_, wanted)), bound) in outputs.zip(Bound::of(call)) {
         let bound = slack * bound.at(precision);
-        let numbers_found = numbers(found)?;
         let error = match found.dims() == wanted.dims() {
-            true => distance(&numbers_found, &numbers(wanted)?),
+            true => distance(&numbers(found)?, &numbers(wanted)?),
             false => f64::NAN,
         };
-        let bits = |x: &f64| x.to_bits();
-        same &= (numbers_found.iter().map(bits)).eq(numbers(second)?.iter().map(bits));
         all.insert(output.clone(), json!({"error": error, "bound": bound}));
         // NaN is worse than everything.
         let severity = match (error == 0.0, error.is_nan()) {
@@ -201,21 +223,19 @@ pub fn check(
             (_, true) => f64::INFINITY,
             _ => error / bound,
         };
-        if worst.as_ref().is_none_or(|(most, ..)| severity > *most) {
-            worst = Some((severity, output, error, bound));
+        if severity > worst.0 {
+            worst = (severity, output, error, bound);
         }
     }
-    let (_, output, error, bound) = worst.unwrap_or((0.0, String::new(), f64::NAN, 0.0));
+    let (_, output, error, bound) = worst;
     let mut row = Row::error(name, error, bound)
         .remark(output)
         .detail("outputs", all)
-        .detail("precision", precision.name())
-        .detail("operation", call.function())
-        .detail("same_bits_again", same);
+        .detail("operation", call.function());
     let log_probs = matches!(call, Call::TokenLogProbs { .. });
     if log_probs && !matches!(found.value.dtype(), DType::F32 | DType::F64) {
-        row.verdict = super::report::Verdict::Fail;
+        row.verdict = Verdict::Fail;
         row.remark = format!("log-probabilities are in {}", found.value.dtype().as_str());
     }
-    Ok((row, same))
+    Ok(row)
 }

@@ -50,9 +50,6 @@ pub enum Unit {
     /// Tokens a second.
     #[serde(rename = "tokens/s")]
     Tokens,
-    /// A share of a whole.
-    #[serde(rename = "share")]
-    Share,
 }
 
 /// Something found, or what it is held against.
@@ -90,12 +87,12 @@ impl Quantity {
             Unit::Seconds if value < 1e-3 => scaled(1e6 * value, "µs"),
             Unit::Seconds if value < 10.0 => scaled(1e3 * value, "ms"),
             Unit::Seconds => scaled(value, "s"),
+            Unit::Flops if value < 1e12 => scaled(1e-9 * value, "GFLOP/s"),
             Unit::Flops => scaled(1e-12 * value, "TFLOP/s"),
             Unit::Bandwidth => scaled(1e-9 * value, "GB/s"),
             Unit::Bytes if value < 1e9 => scaled(1e-6 * value, "MB"),
             Unit::Bytes => scaled(1e-9 * value, "GB"),
-            Unit::Tokens => format!("{value:.0} tokens/s"),
-            Unit::Share => format!("{:.1} %", 100.0 * value),
+            Unit::Tokens => format!("{value:.0} a second"),
         }
     }
 }
@@ -191,13 +188,24 @@ fn verdict(ok: bool) -> Verdict {
     }
 }
 
-/// The rows of a section.
+/// Rows under one heading.
 #[derive(Debug, Clone, Serialize)]
 pub struct Part {
-    /// Which.
+    /// Of which section.
     pub section: Section,
-    /// Its rows.
+    /// What the rows share: a precision, a model.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub of: String,
+    /// The rows.
     pub rows: Vec<Row>,
+}
+
+impl Part {
+    /// Rows of a section.
+    pub fn new(section: Section, of: impl Into<String>, rows: Vec<Row>) -> Self {
+        let of = of.into();
+        Self { section, of, rows }
+    }
 }
 
 /// Everything that was found.
@@ -207,6 +215,8 @@ pub struct Report {
     pub version: &'static str,
     /// The device as it was named.
     pub device: String,
+    /// What it ran on.
+    pub machine: Map<String, Value>,
     /// Of the random inputs.
     pub seed: u64,
     /// Whether it was the short form.
@@ -233,15 +243,19 @@ impl Report {
         let length = |q: &Option<Quantity>| q.as_ref().map_or(0, |q| q.shown().chars().count());
         let name = width(&|r| r.name.chars().count() + 2);
         // What has no bound may spread over the bound's column.
-        let bound = width(&|r| length(&r.bound)).max(5);
+        let bound = width(&|r| length(&r.bound)).max("bound or floor".len());
         let found = width(&|r| match r.bound {
             Some(_) => length(&r.found),
-            None => length(&r.found).min(16),
+            None => length(&r.found).min(12),
         });
         let columns = [name, found.max(5), bound, 4];
-        let mut text = line(&["", "found", "bound", ""].map(String::from), columns, "");
+        let head = ["", "found", "bound or floor", ""].map(String::from);
+        let mut text = line(&head, columns, "");
         for part in &self.sections {
             text += part.section.name();
+            if !part.of.is_empty() {
+                text = text + ": " + &part.of;
+            }
             text.push('\n');
             for row in &part.rows {
                 let shown = |q: &Option<Quantity>| q.as_ref().map_or(String::new(), |q| q.shown());
