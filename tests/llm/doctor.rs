@@ -78,7 +78,7 @@ fn no_operation_is_forgotten() {
 fn what_is_right_passes() {
     for seed in [0, 1] {
         for (index, (name, call)) in calls(seed).iter().enumerate() {
-            for precision in [Precision::F64, Precision::F32] {
+            for precision in [Precision::F64, Precision::F32, Precision::Bf16] {
                 let mut stream = Stream::new(seed, Purpose::Doctor, index as u64);
                 let (row, same) = check(name, call, &Device::Cpu, precision, &mut stream).unwrap();
                 assert_eq!(row.verdict, Verdict::Ok, "{row:?}");

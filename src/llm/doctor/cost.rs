@@ -138,7 +138,7 @@ mod tests {
             scale: 1.0,
             window,
         };
-        let starts: Starts = [0, 1, 11].as_slice().into();
+        let starts = Starts::from(vec![0, 1, 11]);
         assert_eq!(pairs(&form(None), &starts), 1 + 55);
         assert_eq!(pairs(&form(Some(1)), &starts), 11);
         assert_eq!(pairs(&form(Some(3)), &starts), 1 + 1 + 2 + 8 * 3);

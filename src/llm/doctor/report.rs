@@ -162,7 +162,9 @@ impl Row {
     pub fn failed(name: impl Into<String>, error: &Error) -> Self {
         let mut row = Self::says(name, "error");
         row.verdict = Verdict::Fail;
-        row.remark = error.to_string();
+        // What follows the first line is where candle was.
+        let said = error.to_string();
+        row.remark = said.lines().next().unwrap_or_default().to_string();
         row
     }
 
