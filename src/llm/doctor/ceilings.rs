@@ -5,11 +5,11 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::call::Place;
-use super::machine;
 use super::precision::Precision;
 use super::report::{Quantity, Row, Unit};
 use super::timing::{Effort, Pool, seconds};
 use crate::error::Result;
+use crate::llm::budget::Machine;
 use crate::llm::ops;
 use crate::llm::tape::{Node, Tape};
 
@@ -145,7 +145,7 @@ fn product(
 /// Several times the last cache.
 fn copied_bytes(device: &Device, quick: bool) -> usize {
     match (device.is_cpu(), quick) {
-        (true, _) => (4 * machine::last_cache()).clamp(1 << 26, 1 << 30),
+        (true, _) => (4 * Machine::new(true).last_cache as usize).clamp(1 << 26, 1 << 30),
         (false, true) => 1 << 28,
         (false, false) => 1 << 31,
     }

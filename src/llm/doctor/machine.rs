@@ -4,42 +4,57 @@ use candle_core::Device;
 use serde_json::{Map, Value};
 
 use super::report::{Quantity, Row, Unit};
+use crate::llm::device::{About, Memory, describe};
 
-/// Processor, memory, version, features.
+/// Version, features, and what the device is.
 pub fn rows(device: &Device) -> Vec<Row> {
     let mut rows = vec![Row::says("pistar", env!("CARGO_PKG_VERSION")).remark(features())];
-    let cpu = processor().unwrap_or_else(|| std::env::consts::ARCH.into());
-    rows.push(Row::says("processor", cpu));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = rayon::current_num_threads();
-    rows.push(Row::says(
-        "cores, threads used",
-        format!("{cores}, {threads}"),
-    ));
-    if let Some(bytes) = kilobytes("/proc/meminfo", "MemTotal") {
-        let mut row = Row::note("memory", Quantity::new(bytes, Unit::Bytes));
-        if let Some(free) = kilobytes("/proc/meminfo", "MemAvailable") {
-            let shown = Quantity::new(free, Unit::Bytes).shown();
-            row = row
-                .remark(format!("{shown} available"))
-                .detail("available", free);
-        }
-        rows.push(row);
-    }
-    let name = match device {
-        Device::Cpu => "the processor",
-        Device::Cuda(_) => "CUDA",
-        Device::Metal(_) => "Metal",
-    };
-    rows.push(Row::says("device", name));
     if device.is_cuda() {
-        let tf32 = match candle_core::cuda::gemm_reduced_precision_f32() {
-            true => "on",
-            false => "off",
-        };
-        rows.push(Row::says("TF32 in f32 products", tf32));
+        rows.extend(of(&Device::Cpu));
     }
+    rows.extend(of(device));
     rows
+}
+
+fn of(device: &Device) -> Vec<Row> {
+    match describe(device) {
+        Ok(About::Cpu(cpu)) => {
+            let name = cpu.name.unwrap_or_else(|| std::env::consts::ARCH.into());
+            let threads = format!("{} of {}", cpu.threads, cpu.logical_cores);
+            let mut rows = vec![
+                Row::says("processor", name),
+                Row::says("threads, of cores", threads),
+                Row::says("vectors", cpu.vectors),
+            ];
+            rows.extend(cpu.memory.map(|held| memory("memory", held)));
+            rows
+        }
+        Ok(About::Cuda(gpu)) => {
+            let says = |name: &str, text: String| Row::says(name, text);
+            vec![
+                says("GPU", gpu.name),
+                says("number", gpu.ordinal.to_string()),
+                says("compute capability", gpu.compute_capability),
+                says("built for", gpu.built_for),
+                says("multiprocessors", gpu.multiprocessors.to_string()),
+                says("driver", gpu.driver.unwrap_or_else(|| "unknown".into())),
+                says("CUDA of the driver", gpu.driver_cuda),
+                says("CUDA of the build", gpu.build_cuda),
+                says("cuBLAS", gpu.cublas),
+                says("TF32", if gpu.tf32 { "on" } else { "off" }.into()),
+                memory("memory of the GPU", gpu.memory),
+            ]
+        }
+        Err(error) => vec![Row::failed("device", &error)],
+    }
+}
+
+fn memory(name: &str, memory: Memory) -> Row {
+    let [total, free] = [memory.total, memory.free].map(|bytes| bytes as f64);
+    let shown = Quantity::new(free, Unit::Bytes).shown();
+    let row = Row::note(name, Quantity::new(total, Unit::Bytes));
+    row.remark(format!("{shown} free"))
+        .detail("free", memory.free)
 }
 
 /// The same as one JSON object.
@@ -67,36 +82,4 @@ fn features() -> String {
         false => "",
     };
     format!("with {}{build}", on.join(", "))
-}
-
-/// The processor's name, where the system says it.
-fn processor() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_string())
-}
-
-/// A line of a file of the kernel's, in bytes.
-fn kilobytes(file: &str, key: &str) -> Option<f64> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    let number: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(1024.0 * number)
-}
-
-/// Bytes of the processor's last cache; 64 MB where the system does not say.
-pub fn last_cache() -> usize {
-    let sizes = (0..8).filter_map(|index| {
-        let file = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size");
-        let text = std::fs::read_to_string(file).ok()?;
-        let text = text.trim();
-        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-        let factor = match unit {
-            "K" => 1 << 10,
-            "M" => 1 << 20,
-            _ => return None,
-        };
-        Some(digits.parse::<usize>().ok()? * factor)
-    });
-    sizes.max().unwrap_or(1 << 26)
 }

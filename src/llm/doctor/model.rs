@@ -34,12 +34,12 @@ type Family = (&'static str, fn() -> Architecture);
 
 const VOCABULARY: usize = 211;
 const WIDTH: usize = 64;
-pub(super) const BETA: f64 = 0.1;
+const BETA: f64 = 0.1;
 const LR: f64 = 1e-3;
 const STEPS: usize = 5;
 
 /// Angles per position of rotary embedding with base 10⁴.
-pub(super) fn rotary(head_dim: usize) -> Positions {
+fn rotary(head_dim: usize) -> Positions {
     let half = head_dim / 2;
     Positions::Rotary {
         frequencies: (0..half)
