@@ -27,6 +27,8 @@ pub enum Purpose {
     Bootstrap = 9,
     /// Which rows are held out for evaluation.
     Split = 10,
+    /// The random inputs of an examination of a device.
+    Doctor = 11,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

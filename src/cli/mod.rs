@@ -7,6 +7,8 @@ mod compute;
 #[cfg(feature = "llm")]
 mod data;
 #[cfg(feature = "llm")]
+mod doctor;
+#[cfg(feature = "llm")]
 mod evaluate;
 mod figure;
 #[cfg(feature = "llm")]
@@ -94,6 +96,9 @@ enum Command {
     /// A model's completions: reward, KL, entropy, length, win rates, with intervals
     #[cfg(feature = "llm")]
     Evaluate(Box<evaluate::Args>),
+    /// Whether this machine computes what it should, and how fast: operations, models, a step
+    #[cfg(feature = "llm")]
+    Doctor(doctor::Args),
     /// Scores of seeds × tasks: interquartile mean and others with rliable's intervals
     Aggregate(aggregate::Args),
     /// Experiments with a language model, in minutes: objectives over β, offline, with one rule
@@ -144,6 +149,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Data(args) => data::run(&args),
         #[cfg(feature = "llm")]
         Command::Evaluate(args) => evaluate::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Doctor(args) => doctor::run(&args),
         Command::Aggregate(args) => aggregate::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),

@@ -13,6 +13,7 @@ pub mod config;
 pub mod data;
 pub mod decoder;
 pub mod device;
+pub mod doctor;
 pub mod evaluate;
 pub mod example;
 mod fields;

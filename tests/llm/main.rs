@@ -13,6 +13,7 @@ mod compare;
 mod configurations;
 mod data;
 mod device;
+mod doctor;
 mod evaluation;
 mod events;
 mod families;

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::llm::tape::{Node, Tape, Target};
 
 /// `f` of the inputs; its gradient is candle's.
-fn composed(
+pub(crate) fn composed(
     tape: &Tape,
     inputs: &[&Node],
     f: impl FnOnce(&[Tensor]) -> Candle<Tensor>,

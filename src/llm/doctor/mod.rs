@@ -1,0 +1,152 @@
+//! Whether this machine computes what it should, and how fast it can: what a user runs on a new
+//! machine, and how every claim about a device is checked again in one command.
+//!
+//! [`examine`] gives the rows of one table. [`call`] is an operation on given shapes; [`bound`]
+//! says how far it may be from f64, [`cost`] how fast it can be; [`operations`] checks each alone,
+//! [`model`] all together, [`ceilings`] measures what the device can do, and [`step`] what a
+//! training step makes of it.
+
+pub mod bound;
+pub mod call;
+pub mod ceilings;
+pub mod cost;
+pub mod evaluate;
+pub mod machine;
+pub mod model;
+pub mod operations;
+pub mod precision;
+pub mod report;
+pub mod shapes;
+pub mod step;
+pub mod timing;
+
+use std::time::Instant;
+
+use candle_core::Device;
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::error::Result;
+use ceilings::Ceilings;
+use precision::Precision;
+use report::{Part, Report};
+
+/// A part of the examination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Section {
+    /// Processor or GPU, memory, version, features
+    Machine,
+    /// Every operation's value and gradients against f64
+    Operations,
+    /// Whole models: log-probabilities, gradients, steps of AdamW against f64
+    Model,
+    /// Matrix products and copies: the most the device does
+    Ceilings,
+    /// A training step stage by stage, each against its floor
+    Step,
+}
+
+impl Section {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Machine => "machine",
+            Self::Operations => "operations",
+            Self::Model => "model",
+            Self::Ceilings => "ceilings",
+            Self::Step => "step",
+        }
+    }
+}
+
+/// What is to be examined.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The device as it was named.
+    pub name: String,
+    /// The device.
+    pub device: Device,
+    /// The only precision, if one was named.
+    pub precision: Option<Precision>,
+    /// Short measurements of a small model.
+    pub quick: bool,
+    /// The only sections, if some were named.
+    pub only: Vec<Section>,
+    /// Of random inputs.
+    pub seed: u64,
+}
+
+impl Settings {
+    fn wants(&self, section: Section) -> bool {
+        self.only.is_empty() || self.only.contains(&section)
+    }
+
+    fn precisions(&self) -> Vec<Precision> {
+        match self.precision {
+            Some(precision) => vec![precision],
+            None => Precision::all(&self.device),
+        }
+    }
+}
+
+/// Examines a device. What fails is a row that says so; the rest goes on.
+///
+/// # Errors
+/// A precision that the device does not have.
+pub fn examine(settings: &Settings) -> Result<Report> {
+    let begin = Instant::now();
+    let device = &settings.device;
+    let precisions = settings.precisions();
+    precisions.iter().try_for_each(|p| p.check(device))?;
+    let usual = (settings.precision).unwrap_or_else(|| Precision::usual(device));
+    let seed = settings.seed;
+    let bar = bar();
+    let mut ceilings: Option<Ceilings> = None;
+    let mut sections = Vec::new();
+    let all = Section::value_variants().iter().copied();
+    for section in all.filter(|&s| settings.wants(s)) {
+        bar.reset();
+        sections.extend(match section {
+            Section::Machine => vec![Part::new(section, "", machine::rows(device))],
+            Section::Operations => operations::parts(device, &precisions, seed, &bar),
+            Section::Model => model::parts(device, &precisions, seed, &bar),
+            Section::Ceilings => {
+                let found = Ceilings::measure(device, &precisions, settings.quick, seed, &bar);
+                vec![Part::new(section, "", ceilings.insert(found).rows.clone())]
+            }
+            Section::Step => {
+                let found = match ceilings.take().filter(|c| c.flops(usual).is_some()) {
+                    Some(found) => found,
+                    None => Ceilings::measure(device, &[usual], settings.quick, seed, &bar),
+                };
+                vec![step::part(
+                    device,
+                    usual,
+                    &found,
+                    settings.quick,
+                    seed,
+                    &bar,
+                )]
+            }
+        });
+    }
+    bar.finish_and_clear();
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION"),
+        device: settings.name.clone(),
+        machine: machine::object(device),
+        seed,
+        quick: settings.quick,
+        seconds: begin.elapsed().as_secs_f64(),
+        sections,
+    })
+}
+
+/// Hidden when standard error is no terminal.
+fn bar() -> ProgressBar {
+    let style = "{wide_bar} {pos}/{len} {msg}";
+    let style = ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
+}

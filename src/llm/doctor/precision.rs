@@ -1,0 +1,117 @@
+//! Precisions, and how finely each tells numbers apart.
+
+use candle_core::{DType, Device};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// What numbers are stored in and how matrix products are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 53 bits
+    F64,
+    /// 24 bits
+    F32,
+    /// 24 bits, of which matrix products on a GPU see the first 11
+    Tf32,
+    /// 8 bits; sums, norms' statistics, softmax and log-probabilities in f32
+    Bf16,
+}
+
+impl Precision {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "f64",
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// What tensors are made of.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F64 => DType::F64,
+            Self::F32 | Self::Tf32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
+    /// u, the largest relative error of one rounding to what is stored: 2⁻ᵖ for p bits, the hidden
+    /// one among them.
+    pub fn stored(self) -> f64 {
+        match self {
+            Self::F64 => 2f64.powi(-53),
+            Self::F32 | Self::Tf32 => 2f64.powi(-24),
+            Self::Bf16 => 2f64.powi(-8),
+        }
+    }
+
+    /// The same of what sums are made in.
+    pub fn summed(self) -> f64 {
+        match self {
+            Self::F64 => 2f64.powi(-53),
+            _ => 2f64.powi(-24),
+        }
+    }
+
+    /// What matrix products round each operand by, beyond what is stored.
+    pub fn operand(self) -> f64 {
+        match self {
+            Self::Tf32 => 2f64.powi(-11),
+            _ => 0.0,
+        }
+    }
+
+    /// Those that a device is examined in unless one is named.
+    pub fn all(device: &Device) -> Vec<Self> {
+        match device.is_cpu() {
+            true => vec![Self::F64, Self::F32, Self::Bf16],
+            false => vec![Self::F32, Self::Bf16],
+        }
+    }
+
+    /// The one that a device trains in unless one is named.
+    pub fn usual(device: &Device) -> Self {
+        match device.is_cpu() {
+            true => Self::F32,
+            false => Self::Bf16,
+        }
+    }
+
+    /// An error unless the device has it.
+    ///
+    /// # Errors
+    /// TF32 on a CPU.
+    pub fn check(self, device: &Device) -> Result<()> {
+        match self == Self::Tf32 && !device.is_cuda() {
+            false => Ok(()),
+            true => Err(Error::invalid(
+                "--dtype",
+                "it is `tf32`, which only CUDA devices have",
+                "give f32, f64 or bf16, or --device cuda",
+            )),
+        }
+    }
+
+    /// Runs `f` with TF32 in matrix products as this precision has it, and as it was again after.
+    pub fn within<T>(self, f: impl FnOnce() -> T) -> T {
+        let restore = Restore(candle_core::cuda::gemm_reduced_precision_f32());
+        candle_core::cuda::set_gemm_reduced_precision_f32(self == Self::Tf32);
+        let result = f();
+        drop(restore);
+        result
+    }
+}
+
+/// Puts TF32 back, whatever happens.
+struct Restore(bool);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        candle_core::cuda::set_gemm_reduced_precision_f32(self.0);
+    }
+}
