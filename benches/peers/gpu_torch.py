@@ -56,7 +56,7 @@ class Model(Llama):
         cos, sin = self.cos[:tokens.shape[1]], self.sin[:tokens.shape[1]]
         for layer in self.layers:
             if self.recomputed and torch.is_grad_enabled():
-                x = checkpoint(layer, x, cos, sin, use_reentrant=False)
+                x = checkpoint(layer, x, cos, sin, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = layer(x, cos, sin)
         return self.norm(x)
@@ -85,7 +85,8 @@ class Batch:
         if self.chunk is None:
             each = self.head(h, model.lm_head.weight, self.targets)
         else:  # no more than `chunk` rows of logits at once; the backward makes them again
-            each = torch.cat([checkpoint(self.head, a, model.lm_head.weight, b, use_reentrant=False)
+            weight, again = model.lm_head.weight, dict(use_reentrant=False, preserve_rng_state=False)
+            each = torch.cat([checkpoint(self.head, a, weight, b, **again)
                               for a, b in zip(h.split(self.chunk), self.targets.split(self.chunk))])
         return each.view(count, -1)
 
@@ -168,6 +169,9 @@ def options():
     o = p.parse_args()
     if o.device == "cuda" and not torch.cuda.is_available():
         p.error("PyTorch sees no GPU: --device cpu")
+    for file in [o.model / "config.json", o.batches]:
+        if not file.is_file():
+            p.error(f"{file} is not there: gpu_prepare.py writes it")
     return o
 
 

@@ -58,7 +58,9 @@ class Memory:
 
 
 def end(child):
-    """Ends a process that is too late, and all that it started."""
+    """Ends a process that still runs, and all that it started."""
+    if child.poll() is not None:
+        return
     for how in [signal.SIGTERM, signal.SIGKILL]:
         try:
             os.killpg(child.pid, how)

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -57,8 +58,9 @@ def call(command, clock, log):
             try:
                 code = child.wait(timeout=left)
             except subprocess.TimeoutExpired:
-                gpu_watch.end(child)
                 code = f"stopped after {left:.0f} s"
+            finally:
+                gpu_watch.end(child)
     return code, memory.taken_mb(), time.monotonic() - began
 
 
@@ -82,8 +84,10 @@ def attempts(name, who):
 def measured(o, tmp, clock, name, objective, who):
     """One side's numbers, or why there are none."""
     warm, steps = gpu.STEPS[name]
-    out, tried = tmp / "out.json", []
-    for sequences, flags in attempts(name, who):
+    out, tried, compiled = tmp / "out.json", [], o.compile
+    left = list(attempts(name, who))
+    while left:
+        sequences, flags = left[0]
         common = ["--model", str(tmp / name), "--batches", str(tmp / name / f"{objective}-{sequences}.json"),
                   "--objective", objective, "--dtype", o.dtype, "--lr", str(gpu.LR), "--warm-up", str(warm),
                   "--steps", str(steps), "--json", str(out), *flags]
@@ -93,16 +97,21 @@ def measured(o, tmp, clock, name, objective, who):
             command = [o.pistar, *common, "--device", o.device]
         else:
             command = [sys.executable, str(HERE / "gpu_torch.py"), *common, "--device", o.kind, *VARIANTS[who],
-                       "--compile", o.compile]
+                       "--compile", compiled]
         out.unlink(missing_ok=True)
         code, taken, seconds = call(command, clock, o.log)
         if code == 0 and out.exists():
             numbers = json.loads(out.read_text())
             return finished(numbers, name, objective, sequences) | {
-                "flags": flags, "command": shlex.join(command), "seconds": seconds, "seen_mb": taken, "tried": tried}
+                "flags": flags, "compile": compiled, "command": shlex.join(command), "seconds": seconds,
+                "seen_mb": taken, "tried": tried}
         why = "out of memory" if code == OUT_OF_MEMORY else code if isinstance(code, str) else f"exit status {code}"
-        tried.append({"sequences": sequences, "flags": flags, "why": why})
-        if code != OUT_OF_MEMORY:
+        tried.append({"sequences": sequences, "flags": flags, "compile": compiled, "why": why})
+        if code == OUT_OF_MEMORY:
+            left.pop(0)
+        elif who != "pistar" and compiled != "off" and isinstance(code, int):
+            compiled = "off"  # a machine where nothing can be compiled: no C compiler, say
+        else:
             break
     return {"failed": tried[-1]["why"], "tried": tried}
 
@@ -157,9 +166,13 @@ def show(o, name, objective, who, side):
         return
     share = f"{side['tflops'] / o.ceilings['product_tflops']:.1%}" if o.ceilings else "-"
     own = side.get("device_peak_mb") or (None if o.kind == "cuda" else side["peak_mb"])
-    notes = " ".join([*side["flags"], *([side["attention"]] if side.get("attention") else [])])
-    print(f"{start}{side['sequences']:>4}{side['median_ms']:>11.2f}{side['tokens_per_s']:>11.0f}{side['tflops']:>9.1f}"
-          f"{share:>8}{gigabytes(side['seen_mb']):>8}{gigabytes(own):>8}  {side['losses'][-1]:.4f}  {notes}", flush=True)
+    notes = [*side["flags"], *([side["attention"]] if side.get("attention") else [])]
+    if who != "pistar" and side["compile"] != o.compile:
+        notes.append("not compiled")
+    notes += [f"({t['sequences']} {' '.join(t['flags'])}: {t['why']})" for t in side["tried"]]
+    print(f"{start}{side['sequences']:>4}{side['median_ms']:>11.2f}{side['tokens_per_s']:>11.0f}{side['tflops']:>9.3g}"
+          f"{share:>8}{gigabytes(side['seen_mb']):>8}{gigabytes(own):>8}  {side['losses'][-1]:>9.4f}  "
+          f"{' '.join(notes)}", flush=True)
 
 
 def ceilings(o, tmp, clock):
@@ -203,18 +216,19 @@ def heading(o, command):
     else:
         c = o.ceilings
         print(f"peer       PyTorch {c['torch']}, CUDA {c['cuda']}, cuDNN {c['cudnn']}; compile: {o.compile}")
-        print(f"ceilings   {c['product_tflops']:.1f} TFLOP/s: a bf16 product of size {c['product_size']}; "
-              f"copy {c['copy_tb_per_s']:.2f} TB/s, by PyTorch")
+        print(f"ceilings   {c['product_tflops']:.3g} TFLOP/s: a bf16 product of size {c['product_size']}; "
+              f"copy {c['copy_tb_per_s']:.3g} TB/s, by PyTorch")
     print(f"task       forward, loss, backward, clipping, AdamW in {o.dtype}; median step")
     print("flops      6 a weight and token, of the head where a token is predicted, and attention's 6 layers width T "
           "a token;\n           recomputation is not counted")
     print("GB         of the device, seen from outside (nvidia-smi); then the most that was allocated\n")
     print(f"{'model':<6}{'loss':<5}{'':<14}{'seqs':>4}{'ms':>11}{'tokens/s':>11}{'TFLOP/s':>9}{'share':>8}"
-          f"{'GB':>8}{'alloc':>8}  last loss", flush=True)
+          f"{'GB':>8}{'alloc':>8}{'last loss':>11}", flush=True)
 
 
 def main():
     o = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # so that the run in progress is ended too
     command = shlex.join(["python3", os.path.relpath(__file__), *sys.argv[1:]])
     clock = Clock(o.minutes, o.limit)
     rows, good = [], True
