@@ -25,7 +25,10 @@ def shown(quantity):
 
 def main():
     with open(sys.argv[1]) as f:
-        found = list(rows(json.load(f)))
+        text = f.read()
+    if not text:
+        sys.exit(f"rows.py: {sys.argv[1]} is empty: the doctor did not get that far")
+    found = list(rows(json.loads(text)))
     for row in sorted(found, key=lambda row: row["verdict"] != "fail"):
         print(f"{row['verdict']:<5}{row['name']:<44}{shown(row['found']):>18}{shown(row['bound']):>18}  "
               f"{row.get('remark', '')}")

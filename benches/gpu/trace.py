@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKENIZER = ROOT / "tests" / "llm" / "fixtures" / "tokenizer"
 WIDTH, LAYERS, HEADS, KV_HEADS, INNER, VOCABULARY, CONTEXT = 128, 4, 4, 2, 352, 320, 256
 SEED = 0
+# Small, so that a step of 1e-4 is not below what bf16 can tell apart of most weights: it would be kept in the master
+# weights alone, and the first steps of a bf16 run would lag behind.
+DEVIATION = 0.02
 # Name: device (None: that which is looked at), flags.
 RUNS = {
     "cpu-f32": ("cpu", ["--dtype", "f32"]),
@@ -38,7 +41,7 @@ RUNS = {
 PAIRS = [
     ("f32", "cpu-f32", (1e-5, 1e-3, 1e-2)),
     ("tf32", "f32", (1e-3, 1e-2, 5e-2)),
-    ("bf16", "f32", (2e-3, 2e-2, 1e-1)),
+    ("bf16", "f32", (2e-3, 2e-2, 5e-2)),
     ("bf16-again", "bf16", (0.0, 0.0, 0.0)),
     ("bf16-recompute", "bf16", (0.0, 0.0, 0.0)),
     ("bf16-in-backward", "bf16-unclipped", (0.0, 0.0, 1e-6)),
@@ -65,7 +68,7 @@ def write_model(folder):
     draw, header, data = random.Random(SEED), {}, bytearray()
     for name, shape in shapes.items():
         count = math.prod(shape)
-        numbers = array.array("f", [1.0] * count if len(shape) == 1 else [draw.gauss(0, 0.05) for _ in range(count)])
+        numbers = array.array("f", [1.0] * count if len(shape) == 1 else [draw.gauss(0, DEVIATION) for _ in range(count)])
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * count]}
         data += numbers.tobytes()
     text = json.dumps(header).encode()
@@ -111,7 +114,8 @@ def train(o, name, objective):
         sys.exit(2)
     (o.out / f"{objective}-{name}.log").write_text(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")
     if done.returncode != 0:
-        return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
+        return (lines or [f"exit status {done.returncode}"])[0]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if "loss" in row]
     for folder in [run / "model", *run.glob("checkpoint-*")]:
@@ -147,9 +151,12 @@ def main():
     print(f"{o.steps} steps on {o.device}; distances are relative, of DPO's losses absolute; bounds in brackets")
     print(f"{'':<5}{'run':<17}{'against':<15}{'first loss':>18}{'losses':>18}{'norms':>18}{'s':>7}")
     good, whole = True, []
+    left_out = {"tf32"} if o.device == "cpu" else set()  # a processor has no TF32
     for objective in OBJECTIVES:
-        found = {name: train(o, name, objective) for name in RUNS}
+        found = {name: train(o, name, objective) for name in RUNS if name not in left_out}
         for name, other, bounds in PAIRS:
+            if name in left_out:
+                continue
             missing = next((n for n in (name, other) if isinstance(found[n], str)), None)
             row = {"objective": objective, "run": name, "against": other, "bounds": bounds}
             if missing:

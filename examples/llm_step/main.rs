@@ -14,14 +14,14 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use clap::Parser;
 use pistar::backend::Backend;
 use pistar::backend::nd::Var;
-use pistar::llm::device::device;
+use pistar::llm::device::{device, memory_used, reset_peak};
 use pistar::llm::network::{Network, Reduction};
-use pistar::llm::optimizer::{AdamW, Config, clip, gradient_norm};
-use pistar::llm::step::Step;
+use pistar::llm::optimizer::{AdamW, Config, Squares, clip, gradient_norm};
+use pistar::llm::step::{Sink, Step};
 use pistar::llm::tape::LeafGradients;
 use pistar::loss::{InputKind, Inputs, Objective, Parameters};
 
@@ -82,7 +82,10 @@ fn main() -> ExitCode {
     let said = format!("{error:#}");
     eprintln!("llm_step: {said}");
     let said = said.to_lowercase();
-    match ["out of memory", "out_of_memory"].iter().any(|m| said.contains(m)) {
+    match ["out of memory", "out_of_memory"]
+        .iter()
+        .any(|m| said.contains(m))
+    {
         true => OUT_OF_MEMORY.into(),
         false => 2.into(),
     }
@@ -95,9 +98,6 @@ fn run(o: &Options) -> Result<()> {
         "bf16" => DType::BF16,
         other => bail!("--dtype {other}: give f32, f64 or bf16"),
     };
-    if o.optimizer_in_backward {
-        bail!("--optimizer-in-backward is not there yet");
-    }
     let start = resident("VmRSS")?;
     let device = device(&o.device)?;
     let mut model = model::load(&o.model, dtype, &device)?;
@@ -123,20 +123,35 @@ fn run(o: &Options) -> Result<()> {
     };
     let mut optimizer = AdamW::new(model.parameters(), Config::default())?;
     let mut gradients = LeafGradients::new(model.leaves());
+    let mut no_value = LeafGradients::new(0);
+    reset_peak(&device)?;
     let (mut ms, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
     for batch in batches.iter().cycle().take(o.warm_up + o.steps) {
         let begin = Instant::now();
-        let none = &mut LeafGradients::new(0);
-        let outcome = step.run(batch, loss, &mut gradients, none)?;
-        let norm = gradient_norm(model.parameters(), &gradients)?;
-        optimizer.step(model.parameters(), &gradients, o.lr, clip(norm, CLIP))?;
-        gradients.clear();
+        let none = Sink::Sum(&mut no_value);
+        let (outcome, norm) = if o.optimizer_in_backward {
+            let mut squares = Squares::new(model.leaves());
+            let mut update = |leaf, gradient: Tensor| {
+                squares.add(leaf, &gradient)?;
+                optimizer.step_one(model.parameters(), leaf, &gradient, o.lr)
+            };
+            let outcome = step.run_into(batch, loss, Sink::Each(&mut update), none)?;
+            (outcome, squares.norm()?)
+        } else {
+            let outcome = step.run_into(batch, loss, Sink::Sum(&mut gradients), none)?;
+            let norm = gradient_norm(model.parameters(), &gradients)?;
+            optimizer.step(model.parameters(), &gradients, o.lr, clip(norm, CLIP))?;
+            gradients.clear();
+            (outcome, norm)
+        };
         // A GPU works on after it was asked: the step ends when it has.
         device.synchronize()?;
         ms.push(1e3 * begin.elapsed().as_secs_f64());
         losses.push(outcome.loss);
         norms.push(norm);
     }
+    let used = memory_used(&device)?;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
     let report = serde_json::json!({
         "implementation": "pistar",
         "version": env!("CARGO_PKG_VERSION"),
@@ -145,7 +160,8 @@ fn run(o: &Options) -> Result<()> {
         "norms": norms,
         "start_mb": start,
         "peak_mb": resident("VmHWM")?,
-        "device_peak_mb": None::<f64>,
+        "device_peak_mb": used.map(|used| mb(used.peak)),
+        "device_reserved_mb": used.map(|used| mb(used.reserved_peak)),
     });
     std::fs::write(&o.json, report.to_string()).with_context(|| o.json.clone())
 }
