@@ -12,7 +12,7 @@ the other, each for a limited time, so that the later parts run even if one fail
 
   machine    GPU, driver, processor, Python, PyTorch
   libraries  those that the binaries need and the machine does not have
-  start      the first start (the driver compiles the kernels), and the second
+  start      every operation once (the driver compiles the kernels), and again
   doctor     pistar doctor: every operation against the CPU, ceilings, a step stage by stage
   traces     training in bf16 against f32, TF32, recomputation, the optimiser in the backward
   side-125m  a training step beside PyTorch's: 125M, SFT and DPO
@@ -148,7 +148,9 @@ libraries() {
 start() {
     for which in first second; do
         local began=$EPOCHREALTIME
-        "$pistar" doctor --device "$device" --quick --only machine || return
+        "$pistar" doctor --device "$device" --quick --dtype bf16 --only machine,operations >"$out/start-$which.log" 2>&1 ||
+            { tail -n 40 "$out/start-$which.log"; return 1; }
+        tail -n 1 "$out/start-$which.log"
         python3 -c "print(f'$which start: {$EPOCHREALTIME - $began:.1f} s')"
     done
 }
