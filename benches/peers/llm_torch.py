@@ -47,7 +47,7 @@ class Block(nn.Module):
 
 def rotate(x, cos, sin):
     a, b = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-b, a], dim=-1) * sin
+    return (x * cos + torch.cat([-b, a], dim=-1) * sin).to(x.dtype)
 
 
 class Llama(nn.Module):
