@@ -86,7 +86,7 @@ fn long_sequences_are_done_in_blocks() {
 }
 
 #[test]
-fn a_neighbour_in_the_group_changes_no_bit() {
+fn a_neighbour_in_the_group_changes_nothing() {
     // The shorter is padded to the longer; alone it is not.
     let mut dice = Dice::new(7);
     let form = Attention {
@@ -222,6 +222,12 @@ fn sums_in_place_of_any_two_precisions() {
             compare(&(sum, vec![]), &(wanted, vec![]), f64::MIN_POSITIVE);
         }
     }
+    // In several pieces.
+    let sum = Tensor::ones((1 << 24) + 3, DType::BF16, &Device::Cpu).unwrap();
+    add_in_place(&sum, &sum.copy().unwrap()).unwrap();
+    let ends = [sum.min(0).unwrap(), sum.max(0).unwrap()];
+    let ends = ends.map(|t| t.to_dtype(DType::F32).unwrap().to_scalar::<f32>().unwrap());
+    assert_eq!(ends, [2.0; 2]);
     let small = a.narrow(0, 0, 2).unwrap();
     for dtype in [DType::BF16, DType::F32] {
         let error = add_in_place(&a.to_dtype(dtype).unwrap(), &small).unwrap_err();

@@ -8,6 +8,8 @@
 //!   they are made of are f32 where that is bf16 or f16 (`wide`).
 //! - Nothing waits for the device: no number is read back. Indices are uploaded once a pack
 //!   (`Pack`) or once a call.
+//! - Where TF32 is asked for, sums that are products have it too: those over rows, and those of the
+//!   gradients of norms.
 //! - Matrices are transposed in place: cuBLAS takes a dense matrix either way round (`product`).
 //! - A difference that is to be exponentiated is made inside a matrix product (`augmented`): the
 //!   product is summed in f32 and rounded to bf16 at the end, so that what is rounded is small where
@@ -97,21 +99,30 @@ fn sum_rows(x: &Tensor) -> Candle<Tensor> {
 /// Columns in the precision `dtype` whose sum is `x`, `[…, 1]`, to 24 bits or, in f64, all. Each
 /// holds 8 bits only, which bf16 and TF32 leave alone.
 fn columns(x: &Tensor, dtype: DType) -> Candle<Vec<Tensor>> {
-    let coarse = match dtype {
-        DType::F64 | DType::F16 => dtype,
-        _ => DType::BF16,
-    };
-    if x.dtype() == coarse {
-        return Ok(vec![x.to_dtype(dtype)?]);
-    }
     let mut rest = x.clone();
-    (0..3)
+    (0..column_count(x.dtype(), dtype))
         .map(|_| {
-            let part = rest.to_dtype(coarse)?;
+            let part = rest.to_dtype(coarse(dtype))?;
             rest = (&rest - part.to_dtype(x.dtype())?)?;
             part.to_dtype(dtype)
         })
         .collect()
+}
+
+/// How many [`columns`] a number of the precision `of` makes.
+fn column_count(of: DType, dtype: DType) -> usize {
+    match of == coarse(dtype) {
+        true => 1,
+        false => 3,
+    }
+}
+
+/// The precision of each of [`columns`].
+fn coarse(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 | DType::F16 => dtype,
+        _ => DType::BF16,
+    }
 }
 
 /// `[x, columns, 0]` along the last axis. Its product with `[y, 1, 0]ᵀ` ([`with_ones`]) is

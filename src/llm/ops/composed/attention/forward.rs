@@ -4,7 +4,7 @@ use candle_core::{Result as Candle, Tensor};
 
 use super::{Block, Group, Parts, Plan};
 use crate::error::Result;
-use crate::llm::ops::composed::{augmented, columns, product, wide, with_ones};
+use crate::llm::ops::composed::{augmented, column_count, columns, product, wide, with_ones};
 
 /// A group's output `[Z, L · G, D]`, and `ln Σ exp` of its scores `[Z, L · G, 1]` in the precision
 /// of statistics.
@@ -16,9 +16,12 @@ pub fn forward(plan: &Plan, group: &Group, parts: &Parts) -> Result<(Tensor, Ten
     let (mut outs, mut lses) = (Vec::new(), Vec::new());
     for (from, size) in group.slices() {
         let parts = parts.slice(from, size)?;
+        // What is taken off is of the scores' own precision.
+        let dtype = parts.q.dtype();
+        let keys = with_ones(&parts.k, column_count(dtype, dtype))?;
         let (mut out, mut lse) = (Vec::new(), Vec::new());
         for block in &group.blocks {
-            let (o, l) = one(plan, group, &parts, block)?;
+            let (o, l) = one(plan, group, &parts, &keys, block)?;
             out.push(o);
             lse.push(l);
         }
@@ -28,7 +31,13 @@ pub fn forward(plan: &Plan, group: &Group, parts: &Parts) -> Result<(Tensor, Ten
     Ok((joined(outs, 0)?, joined(lses, 0)?))
 }
 
-fn one(plan: &Plan, group: &Group, parts: &Parts, block: &Block) -> Candle<(Tensor, Tensor)> {
+fn one(
+    plan: &Plan,
+    group: &Group,
+    parts: &Parts,
+    keys: &Tensor,
+    block: &Block,
+) -> Candle<(Tensor, Tensor)> {
     let share = group.share;
     let q = (parts.q).narrow(1, block.from * share, block.queries() * share)?;
     let k = parts.k.narrow(1, block.first, block.keys())?;
@@ -37,7 +46,7 @@ fn one(plan: &Plan, group: &Group, parts: &Parts, block: &Block) -> Candle<(Tens
     let top = scores.max_keepdim(2)?;
     drop(scores);
     let less = columns(&top.neg()?, q.dtype())?;
-    let k = with_ones(&k, less.len())?;
+    let k = keys.narrow(1, block.first, block.keys())?;
     let shifted = product(&augmented(&q, &less)?, &k.t()?)?;
     let weights = plan.masked(shifted, block, share)?.exp()?;
     // Of the rounded weights: they add up to 1.
