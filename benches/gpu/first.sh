@@ -176,7 +176,7 @@ side() { # side MODEL
 export -f machine libraries start doctor traces side
 export bin out device kind tiny libraries pistar
 
-parts=(machine:60 libraries:30 start:120 doctor:180 traces:150)
+parts=(machine:60 libraries:30 start:120 doctor:180 traces:240)
 if [ "$tiny" ]; then
     parts+=(side-tiny:300)
 else

@@ -87,7 +87,7 @@ def write_data(out):
     """Numbers that go on, or do not."""
     draw = random.Random(SEED + 1)
     demonstrations, pairs = [], []
-    for _ in range(96):
+    for _ in range(64):
         start, count = draw.randrange(100), draw.randrange(3, 20)
         prompt = f"Count from {start}:"
         chosen = "".join(f" {start + i}" for i in range(count))

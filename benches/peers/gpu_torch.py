@@ -118,7 +118,7 @@ def attention_ms(config, sequences, length, dtype):
                 for _ in range(8):
                     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
                     begin.record()
-                    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=heads != kv_heads)
+                    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
                     y.backward(dy)
                     end.record()
                     torch.cuda.synchronize()

@@ -9,7 +9,9 @@ import threading
 
 
 def query(fields, *more):
-    return ["nvidia-smi", "-i", "0", f"--query-gpu={fields}", "--format=csv,noheader,nounits", *more]
+    # The first GPU that programs see: CUDA may call another one the first than nvidia-smi does.
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
+    return ["nvidia-smi", "-i", first, f"--query-gpu={fields}", "--format=csv,noheader,nounits", *more]
 
 
 def machine():

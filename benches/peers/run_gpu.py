@@ -84,33 +84,33 @@ def attempts(name, who):
 def measured(o, tmp, clock, name, objective, who):
     """One side's numbers, or why there are none."""
     warm, steps = gpu.STEPS[name]
-    out, tried, compiled = tmp / "out.json", [], o.compile
-    left = list(attempts(name, who))
-    while left:
+    out, tried, left = tmp / "out.json", [], list(attempts(name, who))
+    # Where the first way fails: what may not go together on this machine, then no compiler at all.
+    ways = [["--compile", o.compile], ["--compile", o.compile, "--attention", "flash"], ["--compile", "off"]]
+    ways = [[]] if who == "pistar" else ways if o.compile != "off" else ways[:1]
+    while left and ways:
         sequences, flags = left[0]
         common = ["--model", str(tmp / name), "--batches", str(tmp / name / f"{objective}-{sequences}.json"),
                   "--objective", objective, "--dtype", o.dtype, "--lr", str(gpu.LR), "--warm-up", str(warm),
-                  "--steps", str(steps), "--json", str(out), *flags]
-        if o.threads:
-            common += ["--threads", str(o.threads)]
+                  "--steps", str(steps), "--threads", str(o.threads), "--json", str(out), *flags]
         if who == "pistar":
             command = [o.pistar, *common, "--device", o.device]
         else:
             command = [sys.executable, str(HERE / "gpu_torch.py"), *common, "--device", o.kind, *VARIANTS[who],
-                       "--compile", compiled]
+                       *ways[0]]
         out.unlink(missing_ok=True)
         code, taken, seconds = call(command, clock, o.log)
         if code == 0 and out.exists():
             numbers = json.loads(out.read_text())
             return finished(numbers, name, objective, sequences) | {
-                "flags": flags, "compile": compiled, "command": shlex.join(command), "seconds": seconds,
+                "flags": flags, "way": ways[0], "command": shlex.join(command), "seconds": seconds,
                 "seen_mb": taken, "tried": tried}
         why = "out of memory" if code == OUT_OF_MEMORY else code if isinstance(code, str) else f"exit status {code}"
-        tried.append({"sequences": sequences, "flags": flags, "compile": compiled, "why": why})
+        tried.append({"sequences": sequences, "flags": flags, "way": ways[0], "why": why})
         if code == OUT_OF_MEMORY:
             left.pop(0)
-        elif who != "pistar" and compiled != "off" and isinstance(code, int):
-            compiled = "off"  # a machine where nothing can be compiled: no C compiler, say
+        elif isinstance(code, int):
+            ways.pop(0)
         else:
             break
     return {"failed": tried[-1]["why"], "tried": tried}
@@ -167,9 +167,9 @@ def show(o, name, objective, who, side):
     share = f"{side['tflops'] / o.ceilings['product_tflops']:.1%}" if o.ceilings else "-"
     own = side.get("device_peak_mb") or (None if o.kind == "cuda" else side["peak_mb"])
     notes = [*side["flags"], *([side["attention"]] if side.get("attention") else [])]
-    if who != "pistar" and side["compile"] != o.compile:
-        notes.append("not compiled")
-    notes += [f"({t['sequences']} {' '.join(t['flags'])}: {t['why']})" for t in side["tried"]]
+    if side["way"] != ["--compile", o.compile]:
+        notes += side["way"]
+    notes += [f"({' '.join([str(t['sequences']), *t['flags'], *t['way']])}: {t['why']})" for t in side["tried"]]
     print(f"{start}{side['sequences']:>4}{side['median_ms']:>11.2f}{side['tokens_per_s']:>11.0f}{side['tflops']:>9.3g}"
           f"{share:>8}{gigabytes(side['seen_mb']):>8}{gigabytes(own):>8}  {side['losses'][-1]:>9.4f}  "
           f"{' '.join(notes)}", flush=True)
@@ -191,7 +191,7 @@ def options():
     p.add_argument("--device", default="cuda:0", help="cuda:0, or cpu to try the scripts out")
     p.add_argument("--dtype", choices=["bf16", "f32"], default="bf16")
     p.add_argument("--pistar", default="target/release/examples/llm_step", help="the built example")
-    p.add_argument("--threads", type=int, help="of the CPU")
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="of the CPU [all]")
     p.add_argument("--minutes", type=float, default=60, help="for everything; runs that no longer fit are left out")
     p.add_argument("--limit", type=float, default=240, metavar="SECONDS", help="for one run")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here, after every row")
