@@ -88,21 +88,30 @@ fn what_is_right_passes() {
     }
 }
 
-/// The verdict on results in f32 of which the output with that index is spoiled.
-fn spoiled(call: &Call, output: usize, spoil: &dyn Fn(&Tensor) -> Tensor) -> Verdict {
+/// What a call gives in f32, and in f64.
+fn both(call: &Call) -> [Results; 2] {
     let mut stream = Stream::new(3, Purpose::Doctor, 9);
     let sample = Sample::draw(call, &mut stream, DType::F32).unwrap();
-    let wanted = Results::of(call, &sample).unwrap();
     let place = Place {
         dtype: DType::F32,
         device: Device::Cpu,
     };
-    let mut found = Results::of(call, &sample.on(&place).unwrap()).unwrap();
+    [sample.on(&place).unwrap(), sample].map(|sample| Results::of(call, &sample).unwrap())
+}
+
+/// The verdict on results of which the output with that index is spoiled.
+fn spoiled(
+    call: &Call,
+    [found, wanted]: &[Results; 2],
+    output: usize,
+    spoil: &dyn Fn(&Tensor) -> Tensor,
+) -> Verdict {
+    let mut found = found.clone();
     match output {
         0 => found.value = spoil(&found.value),
         i => found.gradients[i - 1] = spoil(&found.gradients[i - 1]),
     }
-    let row = judge("it", call, &found, &wanted, Precision::F32).unwrap();
+    let row = judge("it", call, &found, wanted, Precision::F32).unwrap();
     row.verdict
 }
 
@@ -124,12 +133,13 @@ fn what_is_wrong_fails_in_every_output_of_every_operation() {
         }
     };
     for (name, call) in &calls(0) {
+        let results = both(call);
         for output in 0..=call.inputs().len() {
             let fails = |what: &str, spoil: &dyn Fn(&Tensor) -> Tensor| {
-                let verdict = spoiled(call, output, spoil);
+                let verdict = spoiled(call, &results, output, spoil);
                 assert_eq!(verdict, Verdict::Fail, "{name}, output {output}: {what}");
             };
-            assert_eq!(spoiled(call, output, &Tensor::clone), Verdict::Ok);
+            assert_eq!(spoiled(call, &results, output, &Tensor::clone), Verdict::Ok);
             fails("a NaN", &with(|all| all[0] = f32::NAN));
             fails("an infinity", &with(|all| all[0] = f32::INFINITY));
             fails("negated", &|t| t.neg().unwrap());

@@ -149,8 +149,8 @@ fn poison(call: &Call, sample: &Sample) -> Result<()> {
 /// # Errors
 /// A failing device.
 pub fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
-    let flat = tensor.flatten_all()?.to_dtype(DType::F64)?;
-    Ok(flat.to_vec1()?)
+    let host = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+    Ok(host.flatten_all()?.to_vec1()?)
 }
 
 /// `‖found − wanted‖ / ‖wanted‖`; of a zero vector 0 or infinity; NaN if a number is.
