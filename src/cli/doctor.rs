@@ -53,11 +53,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         output::json(&serde_json::to_value(&report)?)?;
     } else {
         output::print(&report.table())?;
-        output::print(&format!(
-            "\n{} of {judged} ok, {:.0} s\n",
-            judged - failed,
-            report.seconds
-        ))?;
+        let seconds = format!("{:.0} s", report.seconds);
+        output::print(&match judged {
+            0 => format!("\n{seconds}\n"),
+            _ => format!("\n{} of {judged} ok, {seconds}\n", judged - failed),
+        })?;
     }
     match failed {
         0 => Ok(()),
