@@ -402,3 +402,26 @@ fn heads_give_f32() {
         assert!(largest(&coarse, &fine) < bound);
     }
 }
+
+#[test]
+fn diagnose() {
+    for name in ["sft", "dpo"] {
+        let settings = settings(name).resolve().unwrap();
+        let examples = examples(settings.objective().unwrap().kind());
+        let get = |kind: Kind| {
+            let mut t = kind.trainer(&settings, &examples, 2);
+            t.gradient().unwrap();
+            let l = &t.policy;
+            (l.model.parameters().iter().enumerate())
+                .map(|(i, p)| (p.name.clone(), numbers(l.gradients.get(i).unwrap())))
+                .collect::<Vec<_>>()
+        };
+        let (c, f, s) = (get(Kind::Coarse), get(Kind::Fine), get(Kind::Shaken(1)));
+        for i in 0..c.len() {
+            let n = |a: &[f64]| a.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let d = |a: &[f64], b: &[f64]| n(&a.iter().zip(b).map(|(x, y)| x - y).collect::<Vec<_>>()) / n(b);
+            let flips = |a: &[f64], b: &[f64]| a.iter().zip(b).filter(|(x, y)| *x * *y < 0.0 || (**x == 0.0) != (**y == 0.0)).count();
+            println!("{name} {:45} {:.4} {:.4}   {} {} of {}", c[i].0, d(&c[i].1, &f[i].1), d(&s[i].1, &f[i].1), flips(&c[i].1, &f[i].1), flips(&s[i].1, &f[i].1), c[i].1.len());
+        }
+    }
+}
