@@ -128,6 +128,7 @@ impl Kind {
 #[test]
 fn traces_stay_as_near_to_f32_as_weights_moved_by_a_rounding() {
     const FACTOR: f64 = 4.0;
+    let mut too_far = Vec::new();
     for name in ["sft", "dpo", "ipo", "kto", "copg", "dro-v"] {
         let settings = Settings {
             lr: Some(3e-3),
@@ -146,20 +147,27 @@ fn traces_stay_as_near_to_f32_as_weights_moved_by_a_rounding() {
             .enumerate()
         {
             // The farthest so far: a difference may pass through 0.
-            let (mut scale, mut worst) = (0.0f64, 0.0f64);
+            let far = |other: &[[Vec<f64>; 3]], step: usize| {
+                largest(&other[step][which], &exact[step][which])
+            };
+            let (mut scale, mut worst) = (0.0f64, (0.0f64, 0));
             for step in 0..exact.len() {
-                let far =
-                    |other: &[[Vec<f64>; 3]]| largest(&other[step][which], &exact[step][which]);
-                scale = shaken.iter().map(|s| far(s)).fold(scale, f64::max);
-                let far = far(&found);
-                assert!(far <= FACTOR * scale, "{name} {what} {step}: {far} {scale}");
-                worst = worst.max(far / scale);
+                scale = shaken.iter().map(|s| far(s, step)).fold(scale, f64::max);
+                let ratio = far(&found, step) / scale;
+                if ratio > worst.0 {
+                    worst = (ratio, step);
+                }
             }
-            println!("{name:5} {what:17} at most {worst:.2} times as far");
+            let (worst, step) = worst;
+            println!("{name:5} {what:17} at most {worst:.2} times as far, at step {step}");
+            if worst > FACTOR {
+                too_far.push(format!("{name} {what}: {worst:.2} at step {step}"));
+            }
         }
         // And training went somewhere.
         assert!(moved > 0.5, "{name}: {moved}");
     }
+    assert!(too_far.is_empty(), "{too_far:?}");
 }
 
 /// Of the same weights, a token's log-probability is off by at most twice what a logit is off by, and
@@ -419,9 +427,24 @@ fn diagnose() {
         let (c, f, s) = (get(Kind::Coarse), get(Kind::Fine), get(Kind::Shaken(1)));
         for i in 0..c.len() {
             let n = |a: &[f64]| a.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let d = |a: &[f64], b: &[f64]| n(&a.iter().zip(b).map(|(x, y)| x - y).collect::<Vec<_>>()) / n(b);
-            let flips = |a: &[f64], b: &[f64]| a.iter().zip(b).filter(|(x, y)| *x * *y < 0.0 || (**x == 0.0) != (**y == 0.0)).count();
-            println!("{name} {:45} {:.4} {:.4}   {} {} of {}", c[i].0, d(&c[i].1, &f[i].1), d(&s[i].1, &f[i].1), flips(&c[i].1, &f[i].1), flips(&s[i].1, &f[i].1), c[i].1.len());
+            let d = |a: &[f64], b: &[f64]| {
+                n(&a.iter().zip(b).map(|(x, y)| x - y).collect::<Vec<_>>()) / n(b)
+            };
+            let flips = |a: &[f64], b: &[f64]| {
+                a.iter()
+                    .zip(b)
+                    .filter(|(x, y)| *x * *y < 0.0 || (**x == 0.0) != (**y == 0.0))
+                    .count()
+            };
+            println!(
+                "{name} {:45} {:.4} {:.4}   {} {} of {}",
+                c[i].0,
+                d(&c[i].1, &f[i].1),
+                d(&s[i].1, &f[i].1),
+                flips(&c[i].1, &f[i].1),
+                flips(&s[i].1, &f[i].1),
+                c[i].1.len()
+            );
         }
     }
 }
