@@ -122,7 +122,7 @@ impl Kind {
 }
 
 /// The same in f32, but for the weights, which are rounded to bf16 wherever the networks are run; the
-/// steps are taken by what they are rounded from. The last number is `u Σ |g w|` over all weights.
+/// steps are taken by what they are rounded from. And `u Σ |g w|` over all weights, at each step.
 fn rounded_trace(settings: &Settings) -> (Vec<Step3>, Vec<f64>) {
     let examples = examples(settings.objective().unwrap().kind());
     let mut trainer = Kind::Fine.trainer(settings, &examples, 2);
@@ -186,8 +186,7 @@ fn far(a: &Step3, b: &Step3, which: usize) -> f64 {
 /// Weights: their own roundings are not independent. A weight that begins as a bf16 number and is
 /// moved by lr is rounded the same way as its neighbours: all moves may come out too long, or all too
 /// short. By a weight's rounding, `u |w|` at most, a loss changes by `u Σ |g w|` at most, to first
-/// order. Losses of bf16 and of f32 throughout are no further apart than twice that: once for the
-/// weights of the moment, and once for all that came before.
+/// order. Losses of bf16 and of f32 throughout are no further apart than that.
 #[test]
 fn traces_stay_near_those_of_f32() {
     const FACTOR: f64 = 4.0;
@@ -229,7 +228,7 @@ fn traces_stay_near_those_of_f32() {
             scale = scale.max(slopes[step]);
             far(&found[step], &exact[step], 0) / scale
         });
-        check("loss, f32 throughout", ratios.collect(), 2.0);
+        check("loss, f32 throughout", ratios.collect(), 1.0);
         // And training went somewhere.
         let moved = far(&exact[0], &exact[23], 2);
         assert!(moved > 0.5, "{name}: {moved}");
