@@ -422,7 +422,7 @@ fn gradients_of_several_parts_are_summed_in_f32() {
             .collect()
     };
     let mut whole = LeafGradients::new(model.leaves());
-    run(&[text.clone()], &mut whole);
+    run(std::slice::from_ref(&text), &mut whole);
     all(&whole, DType::BF16);
     let parts = text.split(dpo.kind(), 20);
     assert!(parts.len() > 2);
@@ -447,7 +447,7 @@ fn gradients_of_several_parts_are_summed_in_f32() {
     }
     // Cleared, they are as new.
     sums.clear();
-    run(&[text], &mut sums);
+    run(std::slice::from_ref(&text), &mut sums);
     assert_eq!(all(&sums, DType::BF16), all(&whole, DType::BF16));
 }
 
