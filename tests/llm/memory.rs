@@ -288,10 +288,10 @@ fn what_is_not_finite_stops_a_step_that_keeps_no_gradient() {
         ] {
             assert!(error.contains(part), "{error}");
         }
-        // A gradient whose squares are not: after it.
-        let (error, same, steps) = weigh(1e250);
+        // A gradient whose squares are not: after it (here the second moments are gone).
+        let (error, _, steps) = weigh(1e250);
         let error = error.unwrap();
-        assert!(!same && steps == 0);
+        assert_eq!(steps, 0);
         for part in [
             "step 1: the loss is ",
             "inf",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::choices::{Better, Precision, ReferenceSource, ValueNetwork};
 use crate::error::Result;
 use crate::llm::data::{self, Reading};
-use crate::llm::device::device;
+use crate::llm::device;
 use crate::llm::objective::TokenReduction;
 use crate::llm::optimizer::Config;
 use crate::llm::schedule::Shape;
@@ -426,12 +426,14 @@ impl Settings {
         }
     }
 
-    /// Where it runs.
+    /// Where it runs, multiplying f32 matrices as `tf32` says.
     ///
     /// # Errors
     /// A device that is not known, or that this machine or this build does not have.
     pub fn device(&self) -> Result<Device> {
-        device(&self.device)
+        let device = device::device(&self.device)?;
+        device::tf32(self.tf32);
+        Ok(device)
     }
 
     /// What AdamW runs with.

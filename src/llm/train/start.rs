@@ -66,7 +66,6 @@ pub(super) fn train_in(
         ));
     }
     let settings = settings.resolve()?;
-    candle_core::cuda::set_gemm_reduced_precision_f32(settings.tf32);
     claimed.free()?;
     for (place, path) in read(&settings) {
         claimed.apart(place, path)?;
