@@ -70,8 +70,8 @@ fn what_cannot_be_is_refused() {
     }
 }
 
-/// bfloat16 keeps 8 bits: after the some tens of roundings of two small blocks, logits are within
-/// 2⁻⁴ of the greatest of transformers' in f64.
+/// bfloat16 keeps 8 bits: transformers' own bf16 runs of these models are up to 3.0e-2 of the greatest
+/// logit away from its f64; ours are within 2⁻⁴.
 #[test]
 fn bfloat16_logits_are_near_those_of_transformers() {
     for name in MODELS {
