@@ -150,7 +150,12 @@ fn text(settings: &Settings, report: &Report) -> String {
         text += &format!("largest that fits: --micro-batch-tokens {tokens}{all}\n");
     }
     if report.fits {
-        return text + "it fits\n";
+        let little = report.total_bytes > report.memory.bytes / 10 * 9;
+        return text
+            + match little {
+                true => "it fits, with less than a tenth to spare\n",
+                false => "it fits\n",
+            };
     }
     let list = |text: &mut String, head: &str, changes: &[&Change]| {
         if changes.is_empty() {

@@ -159,7 +159,7 @@ fn a_gpt2_is_foreseen() {
             foreseen(&place, &["sft", "--dtype", "bf16"]);
         } else {
             foreseen(&place, &["sft"]);
-            foreseen(&place, &["dpo", "--lora-rank", "32"]);
+            foreseen(&place, &["dpo", "--lora-rank", "64"]);
             foreseen(
                 &place,
                 &["kto", "--dtype", "f64", "--micro-batch-tokens", "300"],
@@ -234,7 +234,7 @@ fn what_is_proposed_fits_and_no_more_would() {
     assert_eq!(with(&pieces(most), half).1, 0);
     assert_eq!(with(&pieces(most + 512), half).1, 1);
     // Where no single change is enough, several are.
-    let little = 150;
+    let little = 128;
     let (report, code) = with(&[], little);
     assert_eq!(code, 1);
     let changes = report["changes"].as_array().unwrap();

@@ -115,7 +115,7 @@ pub fn parse(place: &str, text: &str) -> Result<u64> {
         return fail(format!("`{unit}` is no unit of memory"));
     };
     match number * *each as f64 {
-        bytes if bytes >= 1.0 && bytes < 1e18 => Ok(bytes as u64),
+        bytes if (1.0..1e18).contains(&bytes) => Ok(bytes as u64),
         _ => fail(format!("it is `{text}`")),
     }
 }

@@ -184,7 +184,6 @@ pub fn attention(
             true => fused::attention(form, [kv_heads, head_dim], rows.longest, rows.sequences),
             false => composed::attention(form, shape, rows),
         },
-        ..Op::default()
     })
 }
 

@@ -165,7 +165,7 @@ impl Report {
                 _ => String::new(),
             };
             let says = matches!(kind, Kind::Activations | Kind::Transients);
-            if bytes > 0 || says {
+            if says || !self.size(bytes).starts_with("0.00") {
                 row(name, bytes, remark);
             }
         }

@@ -118,8 +118,8 @@ impl Run {
         if self.machine.cpu {
             drop(ledger.take(Kind::Transients, 2 * largest));
         }
-        ledger.enter(Phase::Reference);
         let live = self.reference(&ledger, &policy, parts)?;
+        ledger.enter(Phase::Forward);
         let mut of_policy = Learner::new(&ledger, self, &policy, Kind::Gradients);
         let mut of_value =
             (value.as_ref()).map(|value| Learner::new(&ledger, self, value, Kind::ValueNetwork));
@@ -198,6 +198,7 @@ impl Run {
             let each = |part| self.numbers(ledger, network, part);
             parts.iter().for_each(each);
         };
+        ledger.enter(Phase::Reference);
         match &self.reference {
             Reference::None => {}
             Reference::Live if self.adapter.is_none() => return Ok(Some(made(&self.config)?)),
