@@ -91,9 +91,10 @@ impl Step {
     }
 }
 
-/// Of steps, those that no other is larger than in everything that memory depends on. Each is
-/// reduced to the parts that matter: the first one, if there are several the largest second one too.
-pub fn heaviest(steps: &[Step], budget: usize) -> Vec<Vec<Piece>> {
+/// Of steps, those that no other is larger than in everything that memory depends on: prompts too
+/// if a network reads them alone. Each is reduced to the parts that matter: the first, and if there
+/// are several the second, taken to be as large.
+pub fn heaviest(steps: &[Step], budget: usize, prompts_count: bool) -> Vec<Vec<Piece>> {
     let mut parts: Vec<(bool, Piece)> = Vec::new();
     for step in steps {
         let cut = step.parts(budget);
@@ -109,16 +110,15 @@ pub fn heaviest(steps: &[Step], budget: usize) -> Vec<Vec<Piece>> {
         [
             piece.tokens(),
             piece.tokens() - prompts,
-            prompts,
+            if prompts_count { prompts } else { 0 },
             longest,
-            piece.responses.len(),
             alone,
             usize::from(*several),
         ]
     };
     let sizes: Vec<_> = parts.iter().map(size).collect();
     let mut chosen: Vec<usize> = Vec::new();
-    let below = |a: &[usize; 7], b: &[usize; 7]| a.iter().zip(b).all(|(a, b)| a <= b);
+    let below = |a: &[usize; 6], b: &[usize; 6]| a.iter().zip(b).all(|(a, b)| a <= b);
     for (i, size) in sizes.iter().enumerate() {
         if chosen.iter().any(|&c| below(size, &sizes[c])) {
             continue;
@@ -163,13 +163,17 @@ mod tests {
             step(10, 2),
             step(20, 15),
             step(20, 2),
-            step(19, 3),
+            step(19, 2),
             step(20, 2),
         ];
-        let heavy = heaviest(&steps, 1000);
+        let heavy = heaviest(&steps, 1000, true);
         let found: Vec<Response> = heavy.iter().map(|parts| parts[0].responses[0]).collect();
         assert_eq!(found, [response(20, 15), response(20, 2)]);
         assert!(heavy.iter().all(|parts| parts.len() == 1));
-        assert!(heaviest(&steps, 20).iter().all(|parts| parts.len() == 2));
+        assert!(
+            heaviest(&steps, 20, false)
+                .iter()
+                .all(|parts| parts.len() == 2)
+        );
     }
 }

@@ -114,7 +114,7 @@ impl Budget {
     /// As [`outcome`](Self::outcome).
     pub fn with(&self, run: &Run) -> Result<Outcome> {
         let mut most: Option<Outcome> = None;
-        for parts in heaviest(&self.steps, run.micro_batch) {
+        for parts in heaviest(&self.steps, run.micro_batch, run.value) {
             let outcome = run.take(&parts)?;
             if most
                 .as_ref()
