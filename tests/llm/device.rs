@@ -40,6 +40,8 @@ fn what_cannot_be_is_refused() {
         &["score", "--data", rows, "--reward", "length:words"],
         &[
             "evaluate",
+            "--prompts",
+            rows,
             "--completions",
             rows,
             "--reward",
