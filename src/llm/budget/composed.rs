@@ -114,21 +114,28 @@ pub fn scale(form: &Form, n: usize, width: usize) -> Needs {
     }
 }
 
-/// A block of queries of some sequences and key heads at a time; all are brought into the products'
-/// order before, padded to the longest of their group.
-pub fn attention(form: &Form, [heads, kv_heads, head_dim]: [usize; 3], rows: &Rows) -> Needs {
-    let share = (heads / kv_heads.max(1)).max(1);
-    let length = rows.longest.max(1);
-    let queries = match length {
+/// Queries of a block, of sequences of that length.
+pub fn queries(length: usize) -> usize {
+    match length {
         0..=512 => length,
         _ => (length / 4).next_multiple_of(64).clamp(256, 1024),
-    };
-    let queries = queries.min(SCORES / (share * length)).max(1);
-    let slice = (SCORES / (queries * share * length)).clamp(1, rows.sequences.max(1) * kv_heads);
+    }
+}
+
+/// A block of queries of some sequences and key heads at a time; those of like length are brought into
+/// the products' order before, padded to the longest.
+pub fn attention(form: &Form, [heads, kv_heads, head_dim]: [usize; 3], rows: &Rows) -> Needs {
+    let share = (heads / kv_heads.max(1)).max(1);
+    let [sequences, length] = rows.alike.map(|count| count.max(1));
+    let queries = queries(length).min(SCORES / (share * length)).max(1);
+    let slice = (SCORES / (queries * share * length)).clamp(1, sequences * kv_heads);
     let scores = count(slice * queries * share, length);
     let (wide, widened) = (form.wide(), form.widened());
-    let of_queries = count(rows.padded, heads * head_dim);
-    let of_keys = count(rows.padded, kv_heads * head_dim);
+    // Of all, which results are kept of, and of those that are gone through at once.
+    let found = form.size * count(rows.padded, (heads + 2 * kv_heads) * head_dim);
+    let outs = form.size * count(rows.padded, heads * head_dim);
+    let of_queries = count(sequences * length, heads * head_dim);
+    let of_keys = count(sequences * length, kv_heads * head_dim);
     // Where 1/√d is no power of 2, in f32.
     let exact = head_dim.trailing_zeros() % 2 == 0 && head_dim.is_power_of_two();
     let scaling = if exact {
@@ -139,18 +146,16 @@ pub fn attention(form: &Form, [heads, kv_heads, head_dim]: [usize; 3], rows: &Ro
     let parts = form.size * (of_queries + 2 * of_keys);
     let operands = count(slice * length, share * (head_dim + 8) + head_dim + 8);
     let forward = parts
-        + form.size * of_queries
+        + outs
         + (2 * form.size).max(form.size + widened) * scores
         + product(form, [operands, 0, scores]);
     let columns = |numbers: u64| numbers / head_dim.max(1) as u64 * (head_dim as u64 + 8);
     let inner = 2 * form.size * (columns(of_queries) + columns(of_keys));
-    let found = form.size * (of_queries + 2 * of_keys);
     let whole = 2 * (columns(of_queries) + columns(of_keys));
-    let backward = inner
-        + found
-        + 3 * form.size * scores
-        + wide * 2 * of_keys
-        + product(form, [whole, 0, scores]);
+    // p, dP and dS; or two of them and a product.
+    let of_scores =
+        (3 * form.size * scores).max(2 * form.size * scores + product(form, [whole, 0, scores]));
+    let backward = inner + found + of_scores + wide * 2 * of_keys;
     let pulls = (2 * widened + wide) * count(rows.n, heads * head_dim);
     Needs {
         forward: forward.max(parts + scaling * of_queries),

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::batch::Piece;
+use super::composed;
 use super::ledger::{Held, Kind, Ledger};
 use super::ops::{self, Form};
 use super::tape::{Node, Tape};
@@ -79,25 +80,35 @@ pub struct Rows {
     pub sequences: usize,
     /// Tokens where sequences of like length are made equally long.
     pub padded: usize,
+    /// Of the sequences of like length whose attention takes most, how many there are, and the
+    /// tokens of the longest.
+    pub alike: [usize; 2],
 }
 
 impl Rows {
     /// Of sequences of those lengths.
     fn of(mut lengths: Vec<usize>) -> Self {
         lengths.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
-        let (mut padded, mut longest) = (0, 0);
+        let mut groups: Vec<[usize; 2]> = Vec::new();
         for &length in &lengths {
             // As `ops::composed` groups them.
-            if longest == 0 || (4 * length < 3 * longest && longest > 64) {
-                longest = length;
+            match groups.last_mut() {
+                Some([count, longest]) if 4 * length >= 3 * *longest || *longest <= 64 => {
+                    *count += 1;
+                }
+                _ => groups.push([1, length]),
             }
-            padded += longest;
         }
+        let padded = groups.iter().map(|[count, longest]| count * longest);
+        let padded = padded.sum();
+        let scores = |[count, length]: [usize; 2]| count * length * composed::queries(length);
+        let alike = groups.into_iter().max_by_key(|&group| scores(group));
         Self {
             n: lengths.iter().sum(),
             longest: lengths.first().copied().unwrap_or(0),
             sequences: lengths.len(),
             padded,
+            alike: alike.unwrap_or_default(),
         }
     }
 }
