@@ -16,18 +16,7 @@ pub fn rope<T: Float>(
     table: &Rope,
     starts: &Starts,
 ) -> Result<Node> {
-    let (n, width) = x.value().dims2()?;
-    let (length, half) = table.cos.dims2()?;
-    same("rope", width, 2 * half * heads)?;
-    same("rope", n, starts.last().copied().unwrap_or(0))?;
-    let lengths = starts.windows(2).map(|w| w[1] - w[0]);
-    if let Some(longest) = lengths.max().filter(|&longest| longest > length) {
-        return Err(Error::invalid(
-            "rope",
-            format!("a sequence has {longest} tokens"),
-            format!("the table has {length} positions"),
-        ));
-    }
+    let [n, width, half] = check(x, heads, table, starts)?;
     let value = x.value().contiguous()?;
     let out = rotate(
         &Slice::<T>::new(&value)?,
@@ -46,6 +35,23 @@ pub fn rope<T: Float>(
             sums.add(&x, tensor(dx, (n, width))?)
         })
     }))
+}
+
+/// Rows, their width and half a head's, if they fit.
+pub(super) fn check(x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<[usize; 3]> {
+    let (n, width) = x.value().dims2()?;
+    let (length, half) = table.cos.dims2()?;
+    same("rope", width, 2 * half * heads)?;
+    same("rope", n, starts.last().copied().unwrap_or(0))?;
+    let lengths = starts.windows(2).map(|w| w[1] - w[0]);
+    if let Some(longest) = lengths.max().filter(|&longest| longest > length) {
+        return Err(Error::invalid(
+            "rope",
+            format!("a sequence has {longest} tokens"),
+            format!("the table has {length} positions"),
+        ));
+    }
+    Ok([n, width, half])
 }
 
 /// Rotates every head's halves; `turn` is 1 or −1.

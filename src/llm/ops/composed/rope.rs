@@ -4,25 +4,14 @@ use candle_core::{Result as Candle, Tensor};
 
 use super::pack::Turns;
 use super::wide;
-use crate::error::{Error, Result};
-use crate::llm::ops::kernel::same;
+use crate::error::Result;
+use crate::llm::ops::rope::check;
 use crate::llm::ops::{Rope, Starts};
 use crate::llm::tape::{Node, Tape};
 
 /// Backward: the rotation by the opposite angle. Nothing of `x` is kept.
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
-    let (n, width) = x.value().dims2()?;
-    let (length, half) = table.cos.dims2()?;
-    same("rope", width, 2 * half * heads)?;
-    same("rope", n, starts.last().copied().unwrap_or(0))?;
-    let lengths = starts.windows(2).map(|w| w[1] - w[0]);
-    if let Some(longest) = lengths.max().filter(|&longest| longest > length) {
-        return Err(Error::invalid(
-            "rope",
-            format!("a sequence has {longest} tokens"),
-            format!("the table has {length} positions"),
-        ));
-    }
+    check(x, heads, table, starts)?;
     let turns = starts.pack().turns(starts, table, x.value())?;
     let out = rotate(x.value(), &turns, false)?;
     Ok(tape.record(out, &[x], || {
