@@ -27,6 +27,7 @@ mod parity;
 mod policy_gradient;
 mod preference;
 mod rloo;
+mod sample;
 mod scored;
 #[cfg(all(feature = "plot", not(mutants)))]
 mod sims;

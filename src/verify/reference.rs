@@ -23,7 +23,7 @@ pub(super) fn value(objective: Objective, problem: &Problem, evidence: &Evidence
                 .sum()
         })
     };
-    let pooled = view.threshold();
+    let pooled = view.threshold().at;
     // E A and ln E e^{A/β} under the reference on the list.
     let list = |prompt: &Prompt| -> (Vec<f64>, Vec<f64>, f64) {
         let list = prompt.ranking.clone().unwrap_or_default();

@@ -10,7 +10,7 @@ mod roots;
 
 use super::flow::Motion;
 use super::{FixedPoint, Rest, largest};
-use crate::bandit::{Evidence, Policy, Problem, View, desirable as above};
+use crate::bandit::{Evidence, Policy, Problem, Threshold, View};
 use crate::error::{Error, Result};
 use crate::loss::InputKind;
 use field::Field;
@@ -55,13 +55,13 @@ impl Default for Options {
 }
 
 /// What a reward of each prompt must exceed.
-fn thresholds(view: &View, split: Split) -> Vec<f64> {
+fn thresholds(view: &View, split: Split) -> Vec<Threshold> {
     let pooled = view.threshold();
     (view.prompts.iter())
         .map(|share| match split {
             Split::Pooled => pooled,
-            Split::PerPrompt => share.mean_reward(),
-            Split::Threshold(t) => t,
+            Split::PerPrompt => share.threshold(),
+            Split::Threshold(t) => Threshold::given(t),
         })
         .collect()
 }
@@ -78,7 +78,7 @@ pub fn desirable(evidence: &Evidence, split: Split) -> Result<Vec<Vec<bool>>> {
     let view = evidence.of(InputKind::Rated)?;
     let each = view.prompts.iter().zip(thresholds(view, split));
     Ok(each
-        .map(|(share, t)| share.reward.iter().map(|&r| above(r, t)).collect())
+        .map(|(share, t)| share.reward.iter().map(|&r| t.exceeded_by(r)).collect())
         .collect())
 }
 
