@@ -26,9 +26,11 @@ pub mod backend;
 pub mod bandit;
 pub mod continual;
 pub mod error;
+pub mod file;
 #[cfg(feature = "llm")]
 pub mod llm;
 pub mod loss;
+pub mod magnitude;
 pub mod random;
 pub mod sim;
 pub mod solve;

@@ -981,7 +981,7 @@ fn bad_paths_are_refused() {
         ),
         (
             vec!["solve", "latin1.json"],
-            &["latin1.json", "byte 28", "UTF-8"],
+            &["latin1.json", "byte 29", "line 1", "UTF-8"],
         ),
         (
             vec!["solve", "toy.json", "--data=nowhere.jsonl"],
