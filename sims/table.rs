@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use pistar::file;
+use pistar::text::{cut, exact};
 
 /// What a cell of a table may hold.
 pub trait Cell: Sized {
@@ -19,10 +21,7 @@ pub trait Cell: Sized {
 impl Cell for f64 {
     const KIND: &'static str = "a finite number";
     fn write(&self) -> String {
-        match self.abs() {
-            size if size != 0.0 && !(1e-5..1e15).contains(&size) => format!("{self:e}"),
-            _ => self.to_string(),
-        }
+        exact(*self)
     }
     fn read(text: &str) -> Option<Self> {
         text.parse().ok().filter(|v: &f64| v.is_finite())
@@ -143,6 +142,7 @@ impl Cells<'_> {
         let text = self.rest.next().unwrap_or_default();
         T::read(&text).with_context(|| {
             let kind = T::KIND;
+            let text = cut(&text, 80);
             format!("{file} line {line}: {name}: `{text}` is not {kind}")
         })
     }
@@ -185,9 +185,24 @@ pub fn read_numbered<T: Record>(path: &Path) -> Result<Vec<(usize, T)>> {
         );
         bytes.truncate(whole);
     }
-    let content = String::from_utf8(bytes)
-        .with_context(|| format!("{} is not UTF-8 text", path.display()))?;
-    parse(&path.display().to_string(), &content)
+    let origin = path.display().to_string();
+    let content = file::utf8(&bytes, &origin)?;
+    parse(&origin, content)
+}
+
+/// [`read`] of a file that was written whole: a last line that is cut off is damage.
+///
+/// # Errors
+/// As [`read`], and a last line without its end.
+pub fn read_whole<T: Record>(path: &Path) -> Result<Vec<T>> {
+    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    ensure!(
+        bytes.is_empty() || bytes.ends_with(b"\n"),
+        "{}: its last line is cut off, and the file is written whole: remove it, and what it is of is \
+         run again",
+        path.display()
+    );
+    read(path)
 }
 
 /// The rows of a file's content, with the numbers of their lines.
@@ -200,7 +215,10 @@ pub fn parse<T: Record>(file: &str, content: &str) -> Result<Vec<(usize, T)>> {
     match lines.next() {
         None => bail!("{file} is empty: expected the header `{header}`"),
         Some((_, first)) if first == header => {}
-        Some((_, first)) => bail!("{file} line 1: expected the header `{header}`, found `{first}`"),
+        Some((_, first)) => bail!(
+            "{file} line 1: expected the header `{header}`, found `{}`",
+            cut(first, 200)
+        ),
     }
     lines
         .map(|(line, text)| {
@@ -208,7 +226,8 @@ pub fn parse<T: Record>(file: &str, content: &str) -> Result<Vec<(usize, T)>> {
             let (want, found) = (T::COLUMNS.len(), cells.len());
             ensure!(
                 found == want,
-                "{file} line {line}: expected {want} fields, found {found}: `{text}`"
+                "{file} line {line}: expected {want} fields, found {found}: `{}`",
+                cut(text, 200)
             );
             let rest = cells.into_iter();
             Ok((line, T::parse(&mut Cells { file, line, rest })?))

@@ -71,7 +71,7 @@ impl From<serde_json::Value> for Name {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if !(args.level > 0.0 && args.level < 1.0) {
-        let problem = format!("it is {}", args.level);
+        let problem = format!("it is {}", output::exact(args.level));
         return Err(Error::invalid("--level", problem, "give a share between 0 and 1").into());
     }
     let bootstrap = Bootstrap {
