@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::report::{Spread, markdown, number};
 use super::run::Run;
-use super::table::{read, table};
+use super::table::{distinct, read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -197,12 +197,7 @@ pub struct Kept {
 pub fn read_kept(dir: &Path) -> Result<Vec<Kept>> {
     let cells: Vec<Accuracy> = read(&dir.join("rows.csv"))?;
     let metrics: Vec<Metric> = read(&dir.join("metrics.csv"))?;
-    let mut methods: Vec<&str> = Vec::new();
-    for row in &metrics {
-        if !methods.contains(&row.method.as_str()) {
-            methods.push(&row.method);
-        }
-    }
+    let methods = distinct(metrics.iter().map(|row| row.method.as_str()));
     let kept = methods.into_iter().map(|method| {
         let mut sums: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
         for c in cells.iter().filter(|c| c.method == method) {

@@ -1,5 +1,6 @@
 //! Tables of typed rows: a struct is a row, its fields are the columns of a CSV file.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -194,6 +195,7 @@ pub fn read_numbered<T: Record>(path: &Path) -> Result<Vec<(usize, T)>> {
 ///
 /// # Errors
 /// As [`read`], and a last line without its end.
+#[cfg_attr(not(feature = "llm"), allow(dead_code))] // Studies alone have parts.
 pub fn read_whole<T: Record>(path: &Path) -> Result<Vec<T>> {
     let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     ensure!(
@@ -233,6 +235,14 @@ pub fn parse<T: Record>(file: &str, content: &str) -> Result<Vec<(usize, T)>> {
             Ok((line, T::parse(&mut Cells { file, line, rest })?))
         })
         .collect()
+}
+
+/// The names that come, each once, in the order in which they first do.
+pub fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    let mut names: Vec<&str> = names.into_iter().collect();
+    names.retain(|name| seen.insert(*name));
+    names
 }
 
 /// The cells of a line: commas part them unless they stand in quotes, where `""` is a quote.

@@ -76,6 +76,19 @@ pub enum Error {
         /// How many arms that prompt has.
         arms: usize,
     },
+    /// The problem has more prompts than a solver's stated cap.
+    #[error(
+        "{what} is limited to {cap} prompts and the problem has {prompts}; \
+         leave it out with --objective, or use a smaller problem"
+    )]
+    TooMany {
+        /// What is limited.
+        what: &'static str,
+        /// Its cap.
+        cap: usize,
+        /// How many prompts the problem has.
+        prompts: usize,
+    },
     /// A backend failed (out of memory, a device error, …).
     #[error("{backend} backend: {message}")]
     Backend {

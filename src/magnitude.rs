@@ -9,6 +9,9 @@ use crate::text::exact;
 /// quotients, squares and the sums of many of them are still numbers.
 pub const MAGNITUDE: f64 = 1e100;
 
+/// What a number must be, in words.
+pub const RANGE: &str = "a finite number below 1e100 in size";
+
 /// Whether a number is finite and at most [`MAGNITUDE`] in size.
 pub fn is_in_range(x: f64) -> bool {
     (-MAGNITUDE..=MAGNITUDE).contains(&x)
@@ -24,14 +27,9 @@ pub fn in_range(place: impl Display, x: f64) -> Result<f64> {
     }
     Err(Error::invalid(
         place.to_string(),
-        out_of_range(x),
+        format!("{} is not {RANGE}", exact(x)),
         "give a number in that range",
     ))
-}
-
-/// What is wrong with a number that is not [in range](is_in_range).
-pub fn out_of_range(x: f64) -> String {
-    format!("{} is not a finite number below 1e100 in size", exact(x))
 }
 
 #[cfg(test)]
@@ -45,7 +43,10 @@ mod tests {
         }
         for x in [1.1e100, -1.7e308, f64::INFINITY, f64::NAN] {
             let error = in_range("row 3", x).unwrap_err().to_string();
-            assert!(error.starts_with("row 3: ") && error.contains("below 1e100"), "{error}");
+            assert!(
+                error.starts_with("row 3: ") && error.contains("below 1e100"),
+                "{error}"
+            );
             assert!(error.len() < 100, "{error}");
         }
     }

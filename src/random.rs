@@ -217,8 +217,14 @@ mod tests {
                 urn.refill();
             }
         }
-        assert_eq!(Urn::new(&[0.0, 0.0]).draw(&mut Stream::new(0, Purpose::Noise, 0)), None);
-        assert_eq!(Urn::new(&[]).draw(&mut Stream::new(0, Purpose::Noise, 0)), None);
+        assert_eq!(
+            Urn::new(&[0.0, 0.0]).draw(&mut Stream::new(0, Purpose::Noise, 0)),
+            None
+        );
+        assert_eq!(
+            Urn::new(&[]).draw(&mut Stream::new(0, Purpose::Noise, 0)),
+            None
+        );
     }
 
     #[test]

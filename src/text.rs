@@ -94,10 +94,24 @@ mod tests {
     #[test]
     fn exact_numbers_read_back_and_stay_short() {
         for x in [
-            0.5, 1e-300, -1e300, 0.1 + 0.2, 5e-324, f64::MAX, 1e-5, 9.9e14, 123_456_789.0, -0.0, 1e-100,
+            0.5,
+            1e-300,
+            -1e300,
+            0.1 + 0.2,
+            5e-324,
+            f64::MAX,
+            1e-5,
+            9.9e14,
+            123_456_789.0,
+            -0.0,
+            1e-100,
         ] {
             let text = exact(x);
-            assert_eq!(text.parse::<f64>().map(f64::to_bits), Ok(x.to_bits()), "{text}");
+            assert_eq!(
+                text.parse::<f64>().map(f64::to_bits),
+                Ok(x.to_bits()),
+                "{text}"
+            );
             assert!(text.len() <= 25, "{text}");
         }
         assert_eq!([0.5, 1e-300, 1e16].map(exact), ["0.5", "1e-300", "1e16"]);
@@ -110,7 +124,13 @@ mod tests {
         assert_eq!(cut("äöü", 3), "äöü");
         let long = format!("begin{}end", "x".repeat(50_000));
         let short = cut(&long, 40);
-        assert!(short.starts_with("beginxxx") && short.ends_with("xxxend"), "{short}");
-        assert!(short.contains("50008 characters") && short.len() < 80, "{short}");
+        assert!(
+            short.starts_with("beginxxx") && short.ends_with("xxxend"),
+            "{short}"
+        );
+        assert!(
+            short.contains("50008 characters") && short.len() < 80,
+            "{short}"
+        );
     }
 }

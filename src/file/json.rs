@@ -280,11 +280,19 @@ mod tests {
             ];
             for result in refused {
                 let error = result.unwrap_err().to_string();
-                assert!(error.contains("the key `a` is there twice at line"), "{error}");
+                assert!(
+                    error.contains("the key `a` is there twice at line"),
+                    "{error}"
+                );
             }
         }
-        let error = parse::<Value>(TWICE[4], "f.json", "mend it").unwrap_err().to_string();
-        assert!(error.starts_with("f.json: the key `a` is there twice at line 2 column"), "{error}");
+        let error = parse::<Value>(TWICE[4], "f.json", "mend it")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("f.json: the key `a` is there twice at line 2 column"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -113,7 +113,10 @@ mod tests {
             });
             each.collect()
         };
-        assert_eq!(all("\u{feff}a\n \r\nb\u{feff}".as_bytes()), ["f:1 a", "f:3 b\u{feff}"]);
+        assert_eq!(
+            all("\u{feff}a\n \r\nb\u{feff}".as_bytes()),
+            ["f:1 a", "f:3 b\u{feff}"]
+        );
         assert!(all(b"a\nab\xff\nc")[1].starts_with("f:2: byte 3 of the line is not UTF-8"));
         let error = string(b"ab\ncd\xff".to_vec(), "f.json")
             .unwrap_err()

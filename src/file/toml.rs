@@ -51,11 +51,17 @@ mod tests {
                 .to_string()
         };
         let short = fault("a = 1\nb = = 2\n");
-        assert!(short.contains("line 2, column 5") && short.contains("b = = 2"), "{short}");
+        assert!(
+            short.contains("line 2, column 5") && short.contains("b = = 2"),
+            "{short}"
+        );
         let long = "1, ".repeat(20_000);
         let error = fault(&format!("x = 1\nb = [{long}, 5]\n"));
         assert!(error.len() < 600, "{} bytes", error.len());
-        assert!(error.contains("line 2, column 60006") && error.contains("`, 5]`"), "{error}");
+        assert!(
+            error.contains("line 2, column 60006") && error.contains("`, 5]`"),
+            "{error}"
+        );
         // A long value behind a short place.
         let error = fault(&format!("a = \"{long}"));
         assert!(error.len() < 600 && error.contains("line 1"), "{error}");

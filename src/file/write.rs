@@ -42,8 +42,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }
-    (File::open(folder).and_then(|folder| folder.sync_all()))
-        .map_err(Error::io(folder, "write to"))
+    (File::open(folder).and_then(|folder| folder.sync_all())).map_err(Error::io(folder, "write to"))
 }
 
 #[cfg(test)]
@@ -61,7 +60,9 @@ mod tests {
         // A folder stands where the file should be: the error names the place, and nothing is left.
         fs::create_dir(dir.path().join("b")).unwrap();
         fs::write(dir.path().join("b/c"), "").unwrap();
-        let error = write_whole(&dir.path().join("b"), b"x").unwrap_err().to_string();
+        let error = write_whole(&dir.path().join("b"), b"x")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("cannot write to"), "{error}");
         assert!(!dir.path().join("b.part").exists());
     }

@@ -35,6 +35,9 @@ pub const QUADRATIC_CAP: usize = 20_000;
 /// Most arms for solvers whose time grows with its cube.
 pub const CUBIC_CAP: usize = 2_000;
 
+/// Most prompts for which a flow is followed, prompt after prompt: each takes some ten milliseconds.
+pub const FLOWS_CAP: usize = 1_000;
+
 /// Where an objective converges.
 #[derive(Debug, Clone)]
 pub struct FixedPoint {
@@ -75,7 +78,7 @@ pub struct Part {
 /// The fixed point of a registered objective on the population or on a dataset.
 ///
 /// # Errors
-/// More arms than the solver's cap, or evidence of the wrong kind.
+/// More arms or prompts than the solver's cap, or evidence of the wrong kind.
 pub fn fixed_point(
     objective: Objective,
     problem: &Problem,
@@ -98,14 +101,24 @@ pub fn fixed_point(
         O::AdvantageModelDistinct => return scores(Form::Distinct),
         O::AdvantageModelCentred => return scores(Form::Centred),
         O::DroConstant => return dro::constant(problem, evidence),
-        O::DroAlgorithm1 => return dro::algorithm_1_as_printed(problem, evidence),
+        O::DroAlgorithm1 => {
+            few_flows(problem, problem.prompts().len())?;
+            return dro::algorithm_1_as_printed(problem, evidence);
+        }
         O::Kto => return rated(Split::Pooled, KlTerm::Exact),
         O::KtoPerPrompt => return rated(Split::PerPrompt, KlTerm::Exact),
         O::KtoNoKl => return rated(Split::Pooled, KlTerm::Zero),
         _ => {}
     }
+    if objective == O::PgValue {
+        few_flows(problem, problem.prompts().len())?;
+    }
+    let mut flows = 0;
     let mut point = assemble(problem, evidence, |x, prompt, share| {
-        solve_prompt(objective, x, prompt, share, problem.beta())
+        let part = solve_prompt(objective, x, prompt, share, problem.beta())?;
+        flows += usize::from(part.method.starts_with("gradient flow"));
+        few_flows(problem, flows)?;
+        Ok(part)
     })?;
     if let (Some(_), Some(policy)) = (objective.value(), &point.policy) {
         let own = |(x, (prompt, share)): (usize, (&Prompt, &PromptEvidence))| match prompt.value {
@@ -116,6 +129,18 @@ pub fn fixed_point(
         point.value = Some(rows.map(own).collect());
     }
     Ok(point)
+}
+
+/// Whether so many flows may be followed.
+fn few_flows(problem: &Problem, flows: usize) -> Result<()> {
+    if flows <= FLOWS_CAP {
+        return Ok(());
+    }
+    Err(Error::TooMany {
+        what: "gradient flow, prompt after prompt,",
+        cap: FLOWS_CAP,
+        prompts: problem.prompts().len(),
+    })
 }
 
 /// The limit of the policy-gradient field with any baseline.

@@ -1,7 +1,6 @@
 //! Words that have scores.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -85,13 +84,8 @@ impl Lexicon {
     }
 
     fn read(&mut self, file: &Path, skip: bool) -> Result<()> {
-        let bytes = fs::read(file).map_err(Error::io(file, "read"))?;
         let origin = file.display().to_string();
-        let text = String::from_utf8(bytes).map_err(|e| {
-            let problem = format!("byte {} is not UTF-8", e.utf8_error().valid_up_to());
-            Error::invalid(&origin, problem, "save the file as UTF-8")
-        })?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = crate::file::read(file)?;
         for (number, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;

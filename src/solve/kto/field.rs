@@ -16,7 +16,7 @@ pub(super) const FADED: f64 = -14.0;
 
 /// Most arms, of all prompts together, for which the z₀ that are the KL of their rows are looked for:
 /// every candidate is a nested root over all arms.
-pub(super) const ROOTS_CAP: usize = 100_000;
+pub(super) const ROOTS_CAP: usize = 50_000;
 
 /// One prompt: its place in the joint table and the numbers of its arms.
 #[derive(Debug, Clone)]
@@ -196,8 +196,7 @@ impl Field {
 
     /// Whether the z₀ may be looked for.
     pub(super) fn few_enough(&self, limits: &[Limit]) -> Result<()> {
-        let shared =
-            (limits.iter()).any(|l| matches!(l, Limit::Balanced(arms) if arms.len() > 1));
+        let shared = (limits.iter()).any(|l| matches!(l, Limit::Balanced(arms) if arms.len() > 1));
         if !self.exact || !shared || self.arms() <= ROOTS_CAP {
             return Ok(());
         }
@@ -340,7 +339,8 @@ impl Field {
         let mean = log_sum_exp(&terms);
         let taken: f64 = winners.iter().map(|&a| row[a].exp()).sum();
         taken > 1.0 - self.nearly
-            && (0..row.len()).all(|a| winners.binary_search(&a).is_ok() || rates[a] > mean && u(a) < z)
+            && (0..row.len())
+                .all(|a| winners.binary_search(&a).is_ok() || rates[a] > mean && u(a) < z)
     }
 
     /// β > 1: the flow's limit, with the arms that it empties left out at the end.

@@ -129,7 +129,7 @@ pub fn fixed_point(problem: &Problem, evidence: &Evidence, options: Options) -> 
 ///
 /// # Errors
 /// Pulls that do not fit the problem or are not finite, or more than 20,000 arms where a flow has to
-/// be followed, more than 100,000 where z₀ is looked for.
+/// be followed, more than 50,000 where z₀ is looked for.
 pub fn fixed_point_of(
     problem: &Problem,
     evidence: &Evidence,

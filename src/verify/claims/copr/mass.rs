@@ -147,11 +147,17 @@ pub(super) fn from_fit() -> Result<Finding> {
         cases.len(),
     );
     let differ = ends[1] > 1.5 * ends[0];
-    let moved = (gammas[0] - gammas[1]).abs().min((gammas[2] - gammas[1]).abs()) > 0.1;
+    let moved = (gammas[0] - gammas[1])
+        .abs()
+        .min((gammas[2] - gammas[1]).abs())
+        > 0.1;
     let finding = Finding::holds_if(error < 1e-6 && moved, rest < 1e-12 && differ, evidence);
-    Ok((finding.measure("reference (.1, .1, .1, .7), first three ranked, β = .1: γ", gammas[0]))
-        .measure("β = 1: γ", gammas[1])
-        .measure("β = 10: γ", gammas[2]))
+    Ok((finding.measure(
+        "reference (.1, .1, .1, .7), first three ranked, β = .1: γ",
+        gammas[0],
+    ))
+    .measure("β = 1: γ", gammas[1])
+    .measure("β = 10: γ", gammas[2]))
 }
 
 pub(super) fn mitigates() -> Result<Finding> {
