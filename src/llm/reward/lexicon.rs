@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::units::{folded, is_word, words};
 use super::{Reward, Row};
 use crate::error::{Error, Result};
+use crate::magnitude::{RANGE, is_in_range};
+use crate::text::exact;
 
 /// How the words' scores make one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,10 +118,10 @@ impl Lexicon {
                 ),
             };
         }
-        if !score.is_finite() {
+        if !is_in_range(score) {
             return fail(
-                format!("the score of `{word}` is {score}"),
-                "give a finite number",
+                format!("the score of `{word}` is {}", exact(score)),
+                &format!("give {RANGE}"),
             );
         }
         let key = folded(word, self.case_sensitive);
