@@ -228,6 +228,7 @@ fn absurd_numbers_are_refused_where_they_enter() {
         ),
         ("scores", SCORES.replace("0.7", "1.7e308")),
         ("scores", SCORES.replace("0.7", "-1.1e100")),
+        ("logits", LOGITS.replace("-0.2", "1.7e308")),
     ] {
         place.write("file", &text);
         let said = said(&place, &readers("file")[kind]);

@@ -274,7 +274,7 @@ impl Problem {
     /// Reads `{"logits": [[…]]}` for the arms of the problem; entries of excluded arms are dropped.
     ///
     /// # Errors
-    /// A syntax error, or lists that do not fit the problem.
+    /// A syntax error, lists that do not fit the problem, or a number beyond 1e100 in size.
     pub fn parse_logits(&self, text: &str, origin: &str) -> Result<Vec<Vec<f64>>> {
         let remedy = "give {\"logits\": [[…]]} with one list per prompt and one number per arm";
         let file: LogitsFile = json::parse(unmarked(text), origin, remedy)?;
@@ -296,7 +296,10 @@ impl Problem {
                         format!("it has {given} numbers and the prompt {arms} arms"),
                     ));
                 }
-                Ok(prompt.kept().iter().map(|&a| row[a]).collect())
+                (prompt.kept().iter())
+                    .map(|&a| in_range(format_args!("logits[{x}][{a}]"), row[a]))
+                    .collect::<Result<_>>()
+                    .map_err(|e| e.in_file(origin))
             })
             .collect()
     }
