@@ -304,6 +304,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_written_whole_has_no_half_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("t.csv");
+        let whole = "name,count,value,limit,known\nx,1,2,3,true\n";
+        fs::write(&path, format!("\u{feff}{whole}")).expect("written");
+        assert!(read_whole::<Row>(&path).is_ok_and(|rows| rows.len() == 1));
+        fs::write(&path, format!("{whole}y,1,2")).expect("written");
+        assert!(read::<Row>(&path).is_ok_and(|rows| rows.len() == 1));
+        let error = read_whole::<Row>(&path).map_or_else(|e| e.to_string(), |_| "none".into());
+        assert!(
+            error.contains("t.csv") && error.contains("cut off"),
+            "{error}"
+        );
+        assert_eq!(distinct(["b", "a", "b", "c", "a"]), ["b", "a", "c"]);
+    }
+
+    #[test]
     fn what_is_no_row_is_named() {
         let good = "name,count,value,limit,known\nx,1,2,3,true\n";
         for (text, says) in [

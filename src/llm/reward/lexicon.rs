@@ -197,7 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("words.tsv");
         let read = |text: &str, skip_phrases| {
-            fs::write(&file, text).unwrap();
+            std::fs::write(&file, text).unwrap();
             Lexicon::new(&Settings {
                 file: Some(file.clone()),
                 skip_phrases,

@@ -320,7 +320,7 @@ mod tests {
     fn several_have_names_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("rewards.toml");
-        fs::write(
+        std::fs::write(
             &file,
             "[[reward]]\nkind = 'regex'\npattern = 'a'\n[[reward]]\nkind = 'length'\nweight = 2\n",
         )
