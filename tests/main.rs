@@ -18,6 +18,8 @@ mod copr;
 mod dataset;
 mod dro;
 mod evidence;
+#[cfg(not(mutants))]
+mod files;
 mod golden;
 mod ipo;
 mod kto;

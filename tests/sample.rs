@@ -85,11 +85,13 @@ fn sample(at: &At, data: &Dataset, objective: Objective) -> Sample {
                 for (i, j) in pairs {
                     // The probability that the first is preferred.
                     let first = match record {
-                        Record::Pair { label: Some(p), .. } | Record::Scored { label: Some(p), .. } => *p,
+                        Record::Pair { label: Some(p), .. }
+                        | Record::Scored { label: Some(p), .. } => *p,
                         Record::Ranking { .. } => 0.0,
                         _ => sigmoid(all[i].1 - all[j].1),
                     };
-                    let own = objective == Objective::AdvantageModelDistinct && all[i].0 == all[j].0;
+                    let own =
+                        objective == Objective::AdvantageModelDistinct && all[i].0 == all[j].0;
                     for (won, lost, weight) in [(i, j, first), (j, i, 1.0 - first)] {
                         if weight > 0.0 && !own {
                             sample.response(at, 0, x, all[won].0, all[won].1);
@@ -134,7 +136,11 @@ fn mean(numbers: &[f64]) -> f64 {
 
 /// The numbers that responses are held against: baselines, values, z₀ and thumbs.
 fn hold(sample: &mut Sample, at: &At, objective: Objective, values: Option<&[f64]>) {
-    let Sample { batch, prompts, behind } = sample;
+    let Sample {
+        batch,
+        prompts,
+        behind,
+    } = sample;
     let beta = at.problem.beta();
     let rewards = batch.reward[0].clone();
     let of = |x: usize| -> Vec<f64> {
@@ -150,7 +156,9 @@ fn hold(sample: &mut Sample, at: &At, objective: Objective, values: Option<&[f64
                 _ => pooled,
             };
             // Multiples of a half are added exactly: a tie is a tie.
-            batch.desirable.push(f64::from(u8::from(r > threshold + 1e-9)));
+            batch
+                .desirable
+                .push(f64::from(u8::from(r > threshold + 1e-9)));
         }
         let n = prompts.len() as f64;
         let share = |x: usize| prompts.iter().filter(|p| **p == x).count() as f64 / n;
@@ -192,7 +200,12 @@ fn hold(sample: &mut Sample, at: &At, objective: Objective, values: Option<&[f64
 
 /// The gradient of the mean sample loss with respect to the table and, where DRO trains one, to the
 /// value of each prompt (all of them together, if it is one number).
-fn update(at: &At, data: &Dataset, objective: Objective, values: Option<&[f64]>) -> (Vec<Vec<f64>>, Vec<f64>) {
+fn update(
+    at: &At,
+    data: &Dataset,
+    objective: Objective,
+    values: Option<&[f64]>,
+) -> (Vec<Vec<f64>>, Vec<f64>) {
     let feed = Feed::of(objective);
     let trained: Vec<Vec<f64>> = (at.problem.prompts().iter().zip(at.table))
         .map(|(prompt, row)| match feed.table {
@@ -201,8 +214,14 @@ fn update(at: &At, data: &Dataset, objective: Objective, values: Option<&[f64]>)
             _ => feed.trained(prompt, row),
         })
         .collect();
-    let held = At { problem: at.problem, table: at.table };
-    let at = At { problem: at.problem, table: &trained };
+    let held = At {
+        problem: at.problem,
+        table: at.table,
+    };
+    let at = At {
+        problem: at.problem,
+        table: &trained,
+    };
     let mut sample = sample(&at, data, objective);
     hold(&mut sample, &held, objective, values);
     let total: f64 = match feed.inputs {
@@ -338,8 +357,12 @@ fn lines(problem: &Problem, drafts: &[Draft], kinds: u8) -> String {
         let (y, z) = (arm(0), arm(1));
         text += &match d.kind {
             0 => format!("{{\"prompt\": {x}, \"first\": {y}, \"second\": {z}}}\n"),
-            1 | 2 => format!("{{\"prompt\": {x}, \"first\": {y}, \"second\": {z}, \"label\": {label}}}\n"),
-            3 => format!("{{\"prompt\": {x}, \"first\": {y}, \"second\": {z}, \"rewards\": [{r}, {s}]}}\n"),
+            1 | 2 => format!(
+                "{{\"prompt\": {x}, \"first\": {y}, \"second\": {z}, \"label\": {label}}}\n"
+            ),
+            3 => format!(
+                "{{\"prompt\": {x}, \"first\": {y}, \"second\": {z}, \"rewards\": [{r}, {s}]}}\n"
+            ),
             4 => format!(
                 "{{\"prompt\": {x}, \"first\": {y}, \"second\": {z}, \"rewards\": [{r}, {s}], \"label\": {label}}}\n"
             ),
@@ -371,7 +394,10 @@ fn check(problem: &Problem, text: &str) -> Result<usize, TestCaseError> {
             Ok(found) => found,
             Err(error) => {
                 // Only for want of examples of its kind.
-                prop_assert!(error.to_string().contains("no example of"), "{objective:?}: {error}\n{text}");
+                prop_assert!(
+                    error.to_string().contains("no example of"),
+                    "{objective:?}: {error}\n{text}"
+                );
                 continue;
             }
         };
@@ -386,7 +412,11 @@ fn check(problem: &Problem, text: &str) -> Result<usize, TestCaseError> {
             violation(problem, &data, objective, &found)
         };
         let scale = 1.0 + 1.0 / problem.beta() + problem.beta();
-        prop_assert!(size < 1e-8 * scale, "{objective:?}: {size:e}\n{found:?}\n{text}\n{}", problem.to_json());
+        prop_assert!(
+            size < 1e-8 * scale,
+            "{objective:?}: {size:e}\n{found:?}\n{text}\n{}",
+            problem.to_json()
+        );
     }
     Ok(checked)
 }

@@ -12,7 +12,7 @@ mod problem;
 mod synthetic;
 mod value;
 
-pub use dataset::{Dataset, Record};
+pub use dataset::{Dataset, RANKED_PAIRS_CAP, Record};
 pub use evidence::{Comparisons, Edge, Evidence, PromptEvidence, Threshold, View};
 pub use law::PairLaw;
 pub use policy::{Policy, log_sum_exp};

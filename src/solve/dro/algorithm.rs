@@ -10,7 +10,7 @@ use crate::solve::flow::{Course, Motion, Settled, centre, fade, follow, settle};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
-use crate::solve::{FixedPoint, Part, Rest, assemble, largest, worse};
+use crate::solve::{FixedPoint, Part, Rest, assemble, few_flows, largest, worse};
 
 /// The limit of Algorithm 1 as printed: [`algorithm_1`] with an ℓ₂ coefficient of ½, λ = 1.
 ///
@@ -68,6 +68,9 @@ pub fn joint_regression(problem: &Problem, evidence: &Evidence) -> Result<FixedP
 
 fn joint(problem: &Problem, evidence: &Evidence, lambda: f64, pace: f64) -> Result<FixedPoint> {
     let view = evidence.of(InputKind::Singles)?;
+    if lambda != problem.beta() {
+        few_flows(problem, problem.prompts().len())?;
+    }
     // A prompt without examples keeps its first value, of no response.
     let mut values = vec![0.0; problem.prompts().len()];
     let mut point = assemble(problem, view, |x, prompt, share| {

@@ -142,7 +142,7 @@ pub fn fixed_point(problem: &Problem, evidence: &Evidence, options: Options) -> 
 ///
 /// # Errors
 /// Pulls that do not fit the problem or are not finite, or more than 20,000 arms where a flow has to
-/// be followed.
+/// be followed, more than 50,000 where z₀ is looked for.
 pub fn fixed_point_of(
     problem: &Problem,
     evidence: &Evidence,
@@ -189,6 +189,7 @@ pub fn fixed_point_of(
         } else {
             field.blocks.iter().map(|b| field.won(b, &[])).collect()
         };
+        field.few_enough(&limits)?;
         let roots = field.reference_points(&limits);
         let z = match roots.as_slice() {
             [z] => *z,
