@@ -3,6 +3,8 @@
 mod advantage;
 #[cfg(not(mutants))]
 mod aggregate;
+#[cfg(not(mutants))]
+mod answers;
 mod bandit;
 mod bpo;
 mod calibration;

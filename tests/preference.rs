@@ -6,7 +6,7 @@ use std::io::Cursor;
 use pistar::bandit::population::{Feed, policy_of};
 use pistar::bandit::{Dataset, Evidence, Policy, Problem, Record};
 use pistar::loss::Objective;
-use pistar::solve::{FixedPoint, fixed_point};
+use pistar::solve::{FixedPoint, Rest, fixed_point};
 use proptest::prelude::*;
 
 use super::common::numeric::{flow, minimiser};
@@ -61,7 +61,7 @@ fn separable_labels_drive_the_losers_out() {
     let wins = [vec![0, 3, 2], vec![1, 0, 2], vec![0, 0, 0]];
     let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
     let found = solve(Objective::Dpo, &problem, &evidence);
-    assert!(!found.unique);
+    assert!(found.unique && found.rest == Rest::Boundary);
     assert!(found.residual.unwrap() < 1e-14, "{found:?}");
     assert!(
         found.notes[0].contains("no other arm ever beats one of {0, 1}"),
@@ -160,7 +160,7 @@ proptest! {
         let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &all));
         let found = solve(Objective::Dpo, &problem, &evidence);
         let limit = found.policy.unwrap();
-        prop_assert!(!found.unique);
+        prop_assert_eq!(found.rest, Rest::Boundary);
         prop_assert!(limit.probabilities()[0][top..].iter().all(|&p| p == 0.0));
         prop_assert!(found.regret.unwrap().is_finite());
         if top > 1 {
@@ -257,7 +257,7 @@ fn an_unseen_arm_does_not_hide_the_limit() {
     .unwrap();
     assert_eq!(found.policy.unwrap().probabilities()[0], [1.0, 0.0, 0.0]);
     assert!(
-        !found.unique && found.notes[0].contains("{0}"),
+        found.unique && found.notes[0].contains("{0}"),
         "{:?}",
         found.notes
     );
@@ -275,7 +275,125 @@ fn an_unseen_arm_does_not_hide_the_limit() {
         &Evidence::from_dataset(&problem, &data),
     )
     .unwrap();
-    assert!(found.policy.is_none() && found.residual.is_none() && found.method.starts_with("none"));
+    // Each ends at half of ln t, so the reference's odds stay.
+    assert_eq!(
+        found.policy.unwrap().probabilities()[0],
+        [0.5, 0.0, 0.5, 0.0]
+    );
+    assert!(
+        !found.unique && found.rest == Rest::Boundary,
+        "{:?}",
+        found.notes
+    );
+}
+
+/// Scores under gradient flow of the sample loss from zero, `ṡ = −∇ Σ wins·softplus(s_loser −
+/// s_winner)`, at t = e^`end`: Runge and Kutta's steps in ln t.
+fn scores_late(wins: &[Vec<u32>], arms: usize, end: f64) -> Vec<f64> {
+    let force = |tau: f64, s: &[f64]| -> Vec<f64> {
+        let mut f = vec![0.0; arms];
+        for a in 0..arms {
+            for b in 0..arms {
+                let pull = f64::from(wins[a][b]) * (tau - (1.0 + (s[a] - s[b]).exp()).ln()).exp();
+                f[a] += pull;
+                f[b] -= pull;
+            }
+        }
+        f
+    };
+    let (mut s, h) = (vec![0.0; arms], 0.02);
+    let mut tau = -16.0;
+    while tau < end {
+        let add =
+            |by: f64, k: &[f64]| -> Vec<f64> { s.iter().zip(k).map(|(s, k)| s + by * k).collect() };
+        let k1 = force(tau, &s);
+        let k2 = force(tau + h / 2.0, &add(h / 2.0, &k1));
+        let k3 = force(tau + h / 2.0, &add(h / 2.0, &k2));
+        let k4 = force(tau + h, &add(h, &k3));
+        s = (0..arms)
+            .map(|a| s[a] + h / 6.0 * (k1[a] + 2.0 * k2[a] + 2.0 * k3[a] + k4[a]))
+            .collect();
+        tau += h;
+    }
+    s
+}
+
+/// Two arms that nobody beats and that each beat a third keep the odds of their wins.
+#[test]
+fn undominated_arms_keep_the_odds_of_their_wins() {
+    let file = r#"{"beta": 0.5, "prompts": [{"reward": [0, 0, 0], "reference": [0.2, 0.5, 0.3],
+                   "behavior": [[0.3, 0.3, 0.4]]}]}"#;
+    let problem = Problem::from_json(file).unwrap();
+    let wins = [vec![0, 0, 5], vec![0, 0, 2], vec![0, 0, 0]];
+    let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+    let found = solve(Objective::Dpo, &problem, &evidence);
+    assert!(found.unique && found.rest == Rest::Boundary, "{found:?}");
+    let policy = found.policy.unwrap();
+    let odds = policy.log()[0][0] - policy.log()[0][1];
+    let want = (0.2f64 / 0.5).ln() + (5.0f64 / 2.0).ln() / 0.5;
+    assert!((odds - want).abs() < 1e-12, "{odds} {want}");
+    assert_eq!(policy.log()[0][2], f64::NEG_INFINITY);
+}
+
+/// Where a margin bears nothing of the balance the others drift apart for ever: no limit is shown.
+#[test]
+fn margins_that_drift_are_no_limit() {
+    let file = r#"{"beta": 1, "prompts": [{"reward": [0, 0, 0, 0], "behavior": [[0.25, 0.25, 0.25, 0.25]]}]}"#;
+    let problem = Problem::from_json(file).unwrap();
+    // 0 beats 2 and 3, 1 beats 3.
+    let wins = [vec![0, 0, 1, 1], vec![0, 0, 0, 1], vec![0; 4], vec![0; 4]];
+    let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+    let found = solve(Objective::Dpo, &problem, &evidence);
+    assert!(
+        found.policy.is_none() && found.rest == Rest::None,
+        "{found:?}"
+    );
+    assert!(found.notes[0].contains("ln ln t"), "{:?}", found.notes);
+    let gap = |end: f64| {
+        let s = scores_late(&wins, 4, end);
+        s[0] - s[1]
+    };
+    assert!(
+        gap(400.0) > gap(100.0) + 0.5,
+        "{} {}",
+        gap(100.0),
+        gap(400.0)
+    );
+}
+
+proptest! {
+    #![proptest_config(settings("tests/regressions/runoff.txt", 24))]
+
+    /// Labels without a cycle: where the flow of the sample loss is going at t = e^200.
+    #[test]
+    fn runoffs_end_where_the_flow_does(clashes in any_::clashes(3), arms in 3usize..6, beta in 0.5..2.0f64) {
+        let reference: Vec<f64> = (0..arms).map(|a| (a + 1) as f64 * 2.0 / (arms * (arms + 1)) as f64).collect();
+        let law = vec![1.0 / arms as f64; arms];
+        let file = serde_json::json!({"beta": beta, "prompts": [{"reward": vec![0.0; arms],
+            "reference": reference, "behavior": [law]}]});
+        let problem = Problem::from_json(&file.to_string()).unwrap();
+        let wins: Vec<Vec<u32>> = (0..arms)
+            .map(|a| (0..arms).map(|b| if b > a { clashes[a][b] } else { 0 }).collect())
+            .collect();
+        prop_assume!(wins.iter().flatten().any(|&w| w > 0));
+        let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+        let found = solve(Objective::Dpo, &problem, &evidence);
+        let [early, late] = [150.0, 200.0].map(|end| scores_late(&wins, arms, end));
+        let speed: Vec<f64> = early.iter().zip(&late).map(|(a, b)| (b - a) / 50.0).collect();
+        let fastest = speed.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let tops: Vec<usize> = (0..arms).filter(|&a| speed[a] > fastest - 1e-3).collect();
+        let Some(policy) = found.policy else {
+            return Ok(());
+        };
+        let row = &policy.log()[0];
+        for a in 0..arms {
+            prop_assert_eq!(row[a] > f64::NEG_INFINITY, tops.contains(&a), "{:?} {:?}", speed, row);
+        }
+        for &a in &tops {
+            let odds = |x: usize| row[x] - reference[x].ln() - late[x] / beta;
+            prop_assert!((odds(a) - odds(tops[0])).abs() < 1e-2 / beta, "{:?} {:?} {:?}", late, row, found.notes);
+        }
+    }
 }
 
 /// Comparisons among the losers say nothing about where the winners rest.

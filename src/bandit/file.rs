@@ -24,7 +24,8 @@ struct ProblemFile {
 struct PromptFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<f64>,
-    reward: Vec<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reward: Option<Vec<f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<Vec<f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +62,21 @@ impl Problem {
     /// # Errors
     /// A syntax error, an unknown or missing field, or a value that is not allowed.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        Self::read(text, origin, false)
+    }
+
+    /// As [`parse`](Self::parse), for a problem that logged data are read for: `reward` and the
+    /// behaviour laws may be left out. Without rewards no regret is known, and examples that would take
+    /// one from the problem are refused ([`Evidence::of`](super::Evidence::of)); without laws there is
+    /// no population.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_logged(text: &str, origin: &str) -> Result<Self> {
+        Self::read(text, origin, true)
+    }
+
+    fn read(text: &str, origin: &str, logged: bool) -> Result<Self> {
         let text = unmarked(text);
         if text.trim().is_empty() {
             return Err(Error::invalid(origin, "it is empty", PROBLEM_REMEDY));
@@ -71,7 +87,7 @@ impl Problem {
             let remedy = format!("a problem is JSON (starting with {{) or TOML; {PROBLEM_REMEDY}");
             from_toml(text, origin, &remedy)?
         };
-        file.check().map_err(|e| e.in_file(origin))
+        file.check(logged).map_err(|e| e.in_file(origin))
     }
 
     /// The problem as JSON that [`parse`](Self::parse) reads back, laws and references to rounding;
@@ -88,6 +104,7 @@ impl Problem {
                         }
                         (Some(laws), None)
                     }
+                    law if !law.is_known() => (None, None),
                     PairLaw::Joint { entries, .. } => {
                         let k = prompt.given_arms();
                         let mut table = vec![vec![0.0; k]; k];
@@ -101,7 +118,7 @@ impl Problem {
                 let reference: Vec<f64> = prompt.log_reference.iter().map(|l| l.exp()).collect();
                 PromptFile {
                     weight: Some(prompt.weight),
-                    reward: all(&prompt.reward),
+                    reward: prompt.knows_rewards().then(|| all(&prompt.reward)),
                     reference: Some(all(&reference)),
                     behavior,
                     pairs,
@@ -122,7 +139,7 @@ impl Problem {
 }
 
 impl ProblemFile {
-    fn check(self) -> Result<Problem> {
+    fn check(self, logged: bool) -> Result<Problem> {
         let beta = Beta::new("beta", self.beta)?;
         let given = self.prompts.iter().filter(|p| p.weight.is_some()).count();
         if given != 0 && given != self.prompts.len() {
@@ -134,7 +151,7 @@ impl ProblemFile {
         }
         let uniform = 1.0 / self.prompts.len() as f64;
         let prompts = (self.prompts.into_iter().enumerate())
-            .map(|(i, prompt)| prompt.check(&format!("prompts[{i}]"), uniform))
+            .map(|(i, prompt)| prompt.check(&format!("prompts[{i}]"), uniform, logged))
             .collect::<Result<_>>()?;
         let problem = Problem::new(beta, prompts)?;
         match self.margin {
@@ -145,15 +162,40 @@ impl ProblemFile {
 }
 
 impl PromptFile {
-    fn check(self, place: &str, uniform: f64) -> Result<Prompt> {
-        let k = self.reward.len();
-        if k == 0 {
-            return Err(Error::invalid(
+    /// Number of arms: of the rewards, or of what else has one number per arm.
+    fn arms(&self, place: &str, logged: bool) -> Result<usize> {
+        let law = || Some(self.behavior.as_ref()?.first()?.len());
+        let table = || self.pairs.as_ref().map(Vec::len);
+        let other = || {
+            (self.reference.as_ref().map(Vec::len))
+                .or_else(law)
+                .or_else(table)
+        };
+        match (
+            self.reward.as_ref().map(Vec::len),
+            logged.then(other).flatten(),
+        ) {
+            (Some(k), _) | (None, Some(k)) if k > 0 => Ok(k),
+            (Some(_), _) => Err(Error::invalid(
                 format!("{place}.reward"),
                 "the prompt has no arm",
                 "give one reward per arm",
-            ));
+            )),
+            (None, _) if logged => Err(Error::invalid(
+                place,
+                "nothing says how many arms it has",
+                "give `reference`, one probability per arm, or `reward`",
+            )),
+            (None, _) => Err(Error::invalid(
+                format!("{place}.reward"),
+                "it is missing",
+                "give one reward per arm; only `solve --data` does without",
+            )),
         }
+    }
+
+    fn check(self, place: &str, uniform: f64, logged: bool) -> Result<Prompt> {
+        let k = self.arms(place, logged)?;
         let reference = match self.reference {
             Some(p) => Simplex::new(&format!("{place}.reference"), p)?,
             None => Simplex::uniform(k),
@@ -166,7 +208,7 @@ impl PromptFile {
                         if law.len() != k {
                             return Err(Error::invalid(
                                 place,
-                                format!("it has {} arms and reward has {k}", law.len()),
+                                format!("it has {} arms and the prompt {k}", law.len()),
                                 "give every arm one probability",
                             ));
                         }
@@ -184,6 +226,7 @@ impl PromptFile {
                 ));
             }
             (None, Some(table)) => PairLaw::joint(&format!("{place}.pairs"), &table)?,
+            (None, None) if logged => PairLaw::unknown(k),
             (None, None) => {
                 return Err(Error::invalid(
                     format!("{place}.behavior"),
@@ -200,7 +243,8 @@ impl PromptFile {
             }
         };
         let weight = self.weight.unwrap_or(uniform);
-        let mut prompt = Prompt::new(place, weight, &self.reward, &reference, &law)?;
+        let reward = self.reward.as_deref();
+        let mut prompt = Prompt::with_rewards(place, weight, reward, &reference, &law)?;
         if let Some(v) = self.value {
             in_range(format_args!("{place}.value"), v)?;
         }

@@ -55,6 +55,17 @@ impl PairLaw {
         Ok(Self::Joint { arms, entries })
     }
 
+    /// No law, of a problem that gives none: no pair has any probability.
+    pub(super) fn unknown(arms: usize) -> Self {
+        let entries = Vec::new();
+        Self::Joint { arms, entries }
+    }
+
+    /// Whether a law is given.
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::Joint { entries, .. } if entries.is_empty())
+    }
+
     /// The field of a problem file that gives it.
     pub(super) fn field(&self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ mod value;
 pub use dataset::{Dataset, RANKED_PAIRS_CAP, Record};
 pub use evidence::{Comparisons, Edge, Evidence, PromptEvidence, Threshold, View};
 pub use law::PairLaw;
-pub use policy::{Policy, log_sum_exp};
+pub use policy::{Policy, log_softmax, log_sum_exp};
 pub use problem::{Beta, Problem, Prompt, Simplex};
 pub use synthetic::{Shape, random_problem};
 pub use value::{Optimum, kl};

@@ -9,6 +9,26 @@ pub fn log_sum_exp(values: &[f64]) -> f64 {
     top + values.iter().map(|v| (v - top).exp()).sum::<f64>().ln()
 }
 
+/// Logits less their normaliser, ln π. The largest is subtracted first: next to logits of 1e17 the
+/// normaliser of what is left would be lost, and two arms could have all probability each.
+pub fn log_softmax(logits: &[f64]) -> Vec<f64> {
+    let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if !top.is_finite() {
+        let even = logits.iter().filter(|l| **l == top).count() as f64;
+        let level = |l: &f64| {
+            if *l == top {
+                -even.ln()
+            } else {
+                f64::NEG_INFINITY
+            }
+        };
+        return logits.iter().map(level).collect();
+    }
+    let less: Vec<f64> = logits.iter().map(|l| l - top).collect();
+    let normaliser = log_sum_exp(&less);
+    less.into_iter().map(|l| l - normaliser).collect()
+}
+
 /// A policy over the kept arms of each prompt: `ln π(·|x)`, −∞ where π is 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -18,12 +38,8 @@ pub struct Policy {
 impl Policy {
     /// The softmax of tabular logits.
     pub fn softmax(logits: &[Vec<f64>]) -> Self {
-        let row = |logits: &Vec<f64>| {
-            let normaliser = log_sum_exp(logits);
-            logits.iter().map(|l| l - normaliser).collect()
-        };
         Self {
-            log: logits.iter().map(row).collect(),
+            log: logits.iter().map(|row| log_softmax(row)).collect(),
         }
     }
 

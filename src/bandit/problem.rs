@@ -127,20 +127,39 @@ impl Prompt {
         reference: &Simplex,
         law: &PairLaw,
     ) -> Result<Self> {
-        let given = reward.len();
+        Self::with_rewards(place, weight, Some(reward), reference, law)
+    }
+
+    /// As [`new`](Self::new); rewards may be unknown.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn with_rewards(
+        place: &str,
+        weight: f64,
+        reward: Option<&[f64]>,
+        reference: &Simplex,
+        law: &PairLaw,
+    ) -> Result<Self> {
+        let given = reward.map_or(reference.len(), <[f64]>::len);
         let arms = |what: &str, n: usize| {
             if n == given {
                 return Ok(());
             }
+            let of = if reward.is_some() {
+                "reward"
+            } else {
+                "reference"
+            };
             Err(Error::invalid(
                 format!("{place}.{what}"),
-                format!("it has {n} arms and reward has {given}"),
+                format!("it has {n} arms and {of} has {given}"),
                 "give every arm one reward and one probability",
             ))
         };
         arms("reference", reference.len())?;
         arms(law.field(), law.arms())?;
-        for (i, &r) in reward.iter().enumerate() {
+        for (i, &r) in reward.unwrap_or_default().iter().enumerate() {
             in_range(format_args!("{place}.reward[{i}]"), r)?;
         }
         let kept: Vec<usize> = (0..given).filter(|&a| reference[a] > 0.0).collect();
@@ -159,7 +178,9 @@ impl Prompt {
         })?;
         Ok(Self {
             weight,
-            reward: kept.iter().map(|&a| reward[a]).collect(),
+            reward: (kept.iter())
+                .map(|&a| reward.map_or(f64::NAN, |reward| reward[a]))
+                .collect(),
             log_reference: kept.iter().map(|&a| reference[a].ln()).collect(),
             law,
             value: None,
@@ -248,6 +269,11 @@ impl Problem {
     /// β.
     pub fn beta(&self) -> f64 {
         self.beta.get()
+    }
+
+    /// Whether it gives the reward of every arm; without, nothing is known of the optimum.
+    pub fn knows_rewards(&self) -> bool {
+        self.prompts.iter().all(Prompt::knows_rewards)
     }
 
     /// The Advantage Model's margin m, if the problem has one.

@@ -65,6 +65,11 @@ pub fn problem(path: &Path) -> Result<Problem> {
     Problem::parse(&text(path)?, &origin(path))
 }
 
+/// A problem that logged data are read for: its rewards and laws may be left out.
+pub fn logged_problem(path: &Path) -> Result<Problem> {
+    Problem::parse_logged(&text(path)?, &origin(path))
+}
+
 /// A logits file for that problem.
 pub fn logits(path: &Path, problem: &Problem) -> Result<Vec<Vec<f64>>> {
     problem.parse_logits(&text(path)?, &origin(path))

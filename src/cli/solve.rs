@@ -64,7 +64,10 @@ struct Answer {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     input::only_one_stdin(&args.problem, args.data.as_deref())?;
-    let problem = input::problem(&args.problem)?;
+    let problem = match &args.data {
+        Some(_) => input::logged_problem(&args.problem)?,
+        None => input::problem(&args.problem)?,
+    };
     let dataset = (args.data.as_ref())
         .map(|path| input::dataset(path, &problem))
         .transpose()?;
@@ -161,8 +164,16 @@ impl Answer {
     }
 
     fn json(&self) -> Value {
-        let optimum = self.problem.optimum();
-        let (policy, log_policy) = self.policies(&optimum.policy);
+        let optimum = self.problem.knows_rewards().then(|| {
+            let optimum = self.problem.optimum();
+            let (policy, log_policy) = self.policies(&optimum.policy);
+            json!({
+                "policy": policy,
+                "log_policy": log_policy,
+                "value": optimum.value,
+                "objective": optimum.objective,
+            })
+        });
         let mut points = Map::new();
         for (objective, point) in &self.solved {
             let (policy, log_policy) = match &point.policy {
@@ -176,6 +187,8 @@ impl Answer {
                 "method": point.method,
                 "residual": point.residual,
                 "unique": point.unique,
+                "rest": point.rest.name(),
+                "error": point.error,
                 "notes": point.notes,
             });
             if let Some(value) = &point.value {
@@ -188,12 +201,7 @@ impl Answer {
         }
         let mut answer = json!({
             "beta": self.problem.beta(),
-            "optimum": {
-                "policy": policy,
-                "log_policy": log_policy,
-                "value": optimum.value,
-                "objective": optimum.objective,
-            },
+            "optimum": optimum,
             "fixed_points": points,
         });
         if !self.skipped.is_empty() {
@@ -208,7 +216,7 @@ impl Answer {
 
     fn text(&self, log: bool, data: Option<usize>) -> String {
         let problem = &self.problem;
-        let optimum = problem.optimum();
+        let optimum = problem.knows_rewards().then(|| problem.optimum());
         let prompts = problem.prompts();
         let arms = prompts.iter().map(|p| p.given_arms()).max().unwrap_or(0);
         let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
@@ -226,16 +234,26 @@ impl Answer {
                 None => "fixed points on the population".into(),
             }
         );
-        text += &format!(
-            "J* = {}   V* = {}   regret of the reference = {}\n\n",
-            output::number(optimum.objective),
-            output::list(&optimum.value, SHOWN),
-            output::number(problem.regret(&problem.reference())),
-        );
+        text += &match &optimum {
+            Some(optimum) => format!(
+                "J* = {}   V* = {}   regret of the reference = {}\n\n",
+                output::number(optimum.objective),
+                output::list(&optimum.value, SHOWN),
+                output::number(problem.regret(&problem.reference())),
+            ),
+            None => "the problem gives no rewards, so no optimum and no regret is known\n\n".into(),
+        };
         let mut rows = vec![
-            ["objective", "regret", "unique", "residual", "method"]
-                .map(String::from)
-                .to_vec(),
+            [
+                "objective",
+                "regret",
+                "unique",
+                "rest",
+                "residual",
+                "method",
+            ]
+            .map(String::from)
+            .to_vec(),
         ];
         let maybe = |x: Option<f64>| x.map_or("–".into(), output::number);
         for (objective, point) in &self.solved {
@@ -243,6 +261,7 @@ impl Answer {
                 objective.name().into(),
                 maybe(point.regret),
                 if point.unique { "yes" } else { "no" }.into(),
+                point.rest.name().into(),
                 maybe(point.residual),
                 point.method.clone(),
             ]);
@@ -274,11 +293,13 @@ impl Answer {
                     .chain(cells)
                     .collect::<Vec<_>>()
             };
-            let mut rows = vec![
-                head,
-                line("optimum", &optimum.policy),
-                line("reference", &problem.reference()),
-            ];
+            let mut rows = vec![head];
+            rows.extend(
+                optimum
+                    .iter()
+                    .map(|optimum| line("optimum", &optimum.policy)),
+            );
+            rows.push(line("reference", &problem.reference()));
             for (objective, point) in &self.solved {
                 if let Some(policy) = &point.policy {
                     rows.push(line(objective.name(), policy));
@@ -307,7 +328,12 @@ impl Answer {
         let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         let said = (self.solved.iter())
-            .flat_map(|(o, point)| point.notes.iter().map(|note| (o.name(), note.clone())))
+            .flat_map(|(o, point)| {
+                let error = point
+                    .error
+                    .map(|e| format!("ln π along the path is right to {e:.0e}"));
+                (point.notes.iter().cloned().chain(error)).map(|note| (o.name(), note))
+            })
             .chain(
                 self.skipped
                     .iter()

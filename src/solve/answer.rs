@@ -112,7 +112,7 @@ impl FixedPoint {
             return fail(0, "its residual is no number".into());
         }
         self.regret = (self.policy.as_ref())
-            .filter(|_| problem.prompts().iter().all(Prompt::knows_rewards))
+            .filter(|_| problem.knows_rewards())
             .map(|policy| problem.regret(policy));
         Ok(self)
     }

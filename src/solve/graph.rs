@@ -96,52 +96,58 @@ pub fn describe(components: &[Vec<usize>], names: &[usize]) -> String {
     )
 }
 
-/// Splits `arms` into those that beat their way to every other arm and the rest, if some arm does.
-///
-/// An edge a → b where a ever beats b: the first part is the strongly connected component from
-/// which everything is reached. All of `arms` when the graph is strongly connected; `None` when no
-/// arm reaches every other.
-pub fn dominant(edges: &[Edge], arms: &[usize], total: usize) -> Option<Vec<usize>> {
-    let mut beats = vec![Vec::new(); total];
-    let mut beaten_by = vec![Vec::new(); total];
-    for e in edges {
-        let (a, b) = (e.a as usize, e.b as usize);
-        for (winner, loser, mass) in [(a, b, e.wins), (b, a, e.losses)] {
-            if mass > 0.0 && a != b {
-                beats[winner].push(loser);
-                beaten_by[loser].push(winner);
+/// The strongly connected components of the graph with an edge from each arm to those it ever beats:
+/// arms that beat their way to each other. Each is sorted; those that are beaten come before those
+/// that beat them (Tarjan).
+pub fn strong_components(edges: &[Edge], arms: usize) -> Vec<Vec<usize>> {
+    let mut beats = vec![Vec::new(); arms];
+    for e in edges.iter().filter(|e| e.a != e.b) {
+        for (winner, loser, mass) in [(e.a, e.b, e.wins), (e.b, e.a, e.losses)] {
+            if mass > 0.0 {
+                beats[winner as usize].push(loser as usize);
             }
         }
     }
-    let reach = |next: &[Vec<usize>], from: usize, seen: &mut Vec<bool>| {
-        let mut stack = vec![from];
-        seen[from] = true;
-        while let Some(a) = stack.pop() {
-            for &b in &next[a] {
-                if !seen[b] {
-                    seen[b] = true;
-                    stack.push(b);
+    const NEW: usize = usize::MAX;
+    let (mut number, mut low) = (vec![NEW; arms], vec![0; arms]);
+    let mut open = vec![false; arms];
+    let (mut stack, mut found, mut next) = (Vec::new(), Vec::new(), 0);
+    for start in 0..arms {
+        if number[start] != NEW {
+            continue;
+        }
+        // Arms on the way, each with the place of the next arm to look at.
+        let mut way = vec![(start, 0)];
+        while let Some((a, at)) = way.last_mut() {
+            let a = *a;
+            if *at == 0 {
+                (number[a], low[a], open[a]) = (next, next, true);
+                next += 1;
+                stack.push(a);
+            }
+            if let Some(&b) = beats[a].get(*at) {
+                *at += 1;
+                if number[b] == NEW {
+                    way.push((b, 0));
+                } else if open[b] {
+                    low[a] = low[a].min(number[b]);
                 }
+                continue;
+            }
+            if low[a] == number[a] {
+                let cut = stack.iter().rposition(|&b| b == a).unwrap_or(0);
+                let mut group = stack.split_off(cut);
+                group.iter().for_each(|&b| open[b] = false);
+                group.sort_unstable();
+                found.push(group);
+            }
+            way.pop();
+            if let Some((before, _)) = way.last() {
+                low[*before] = low[*before].min(low[a]);
             }
         }
-    };
-    // The last start that still found something new reaches everything, if any arm does.
-    let mut seen = vec![false; total];
-    let mut mother = *arms.first()?;
-    for &a in arms {
-        if !seen[a] {
-            mother = a;
-            reach(&beats, a, &mut seen);
-        }
     }
-    let mut seen = vec![false; total];
-    reach(&beats, mother, &mut seen);
-    if arms.iter().any(|&a| !seen[a]) {
-        return None;
-    }
-    let mut top = vec![false; total];
-    reach(&beaten_by, mother, &mut top);
-    Some(arms.iter().copied().filter(|&a| top[a]).collect())
+    found
 }
 
 #[cfg(test)]
@@ -195,28 +201,32 @@ mod tests {
     }
 
     #[test]
-    fn dominant_arms() {
+    fn arms_that_beat_their_way_to_each_other() {
         let edge = |a, b, wins, losses| Edge { a, b, wins, losses };
-        // 0 and 1 beat each other and 2; 3 is elsewhere.
+        let groups = |edges: &[Edge], arms| strong_components(edges, arms);
+        // 0 and 1 beat each other and 2; 3 is elsewhere, and a self pair says nothing of order.
         let edges = [
             edge(0, 1, 1.0, 1.0),
             edge(1, 2, 2.0, 0.0),
             edge(3, 3, 1.0, 1.0),
         ];
-        assert_eq!(dominant(&edges, &[0, 1, 2], 4), Some(vec![0, 1]));
-        assert_eq!(dominant(&edges, &[3], 4), Some(vec![3]));
+        assert_eq!(groups(&edges, 4), [vec![2], vec![0, 1], vec![3]]);
         let cycle = [
             edge(0, 1, 1.0, 0.0),
             edge(1, 2, 1.0, 0.0),
             edge(0, 2, 0.0, 1.0),
         ];
-        assert_eq!(dominant(&cycle, &[0, 1, 2], 3), Some(vec![0, 1, 2]));
-        // 0 and 1 both only beat 2.
-        let two_tops = [edge(0, 2, 1.0, 0.0), edge(1, 2, 1.0, 0.0)];
-        assert_eq!(dominant(&two_tops, &[0, 1, 2], 3), None);
-        // The loser comes first.
-        assert_eq!(dominant(&[edge(0, 1, 0.0, 1.0)], &[0, 1], 2), Some(vec![1]));
-        // A self pair says nothing about order.
-        assert_eq!(dominant(&[edge(0, 0, 1.0, 0.0)], &[0, 1], 2), None);
+        assert_eq!(groups(&cycle, 3), [vec![0, 1, 2]]);
+        // The loser comes first, whichever of an edge it is.
+        assert_eq!(groups(&[edge(0, 1, 0.0, 1.0)], 2), [vec![0], vec![1]]);
+        assert_eq!(groups(&[edge(0, 1, 1.0, 0.0)], 2), [vec![1], vec![0]]);
+        // Two cycles, one beating the other.
+        let two = [
+            edge(0, 1, 1.0, 1.0),
+            edge(2, 3, 1.0, 1.0),
+            edge(1, 2, 0.0, 1.0),
+            edge(0, 3, 0.0, 1.0),
+        ];
+        assert_eq!(groups(&two, 4), [vec![0, 1], vec![2, 3]]);
     }
 }

@@ -25,6 +25,7 @@ pub mod preference;
 pub mod slic;
 pub mod update;
 
+pub(crate) use crate::bandit::log_softmax;
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, population};
 use crate::error::{Error, Result};
 use crate::loss::{Baseline, InputKind, Objective, Value};
@@ -196,12 +197,6 @@ fn tilt(prompt: &Prompt, u: impl Iterator<Item = f64>) -> Vec<f64> {
         .map(|(l, u)| l + u)
         .collect();
     log_softmax(&log)
-}
-
-/// The log-softmax of logits.
-pub(crate) fn log_softmax(logits: &[f64]) -> Vec<f64> {
-    let normaliser = crate::bandit::log_sum_exp(logits);
-    logits.iter().map(|l| l - normaliser).collect()
 }
 
 fn largest(values: impl IntoIterator<Item = f64>) -> f64 {

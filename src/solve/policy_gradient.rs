@@ -50,10 +50,8 @@ pub fn limit(
     let field = Field::new(x, prompt, share, beta, baseline)?;
     let uncovered = share.unseen();
     let covered_note = |what: &str| {
-        Some(format!(
-            "no response ever shows arms {}: {what}",
-            arm_list(&uncovered, prompt.kept())
-        ))
+        let arms = arm_list(&uncovered, prompt.kept());
+        format!("no response ever shows arms {arms}: {what}")
     };
     let unknown = |a: &&usize| share.reward[**a].is_nan();
     if let (Baseline::Value | Baseline::SoftValue, Some(&a)) =
@@ -94,11 +92,7 @@ pub fn limit(
                     Rest::Boundary
                 },
                 error: None,
-                note: if uncovered.is_empty() {
-                    None
-                } else {
-                    covered_note("their probability goes to 0")
-                },
+                note: (!uncovered.is_empty()).then(|| covered_note("their probability goes to 0")),
             })
         }
         _ if prompt.arms() > FLOW_CAP => Err(Error::TooLarge {
@@ -119,24 +113,30 @@ pub fn limit(
                 return Ok(Part::none("gradient flow from the reference", UNRESTED));
             }
             let residual = largest(field.update(&log_policy));
-            let mut unique = uncovered.is_empty();
-            let mut note = if uncovered.is_empty() {
-                None
-            } else {
-                let oracle = share.seen.is_some() && !matches!(baseline, Baseline::Given(_));
-                covered_note(if oracle {
-                    "the baseline takes the problem's rewards for them, and the limit may depend on the \
-                     path; shown is that of gradient flow from the reference"
-                } else {
-                    "the limit may depend on the path; shown is that of gradient flow from the reference"
-                })
-            };
+            let mut unique = rest != Rest::Neutral;
+            let mut said: Vec<&str> = Vec::new();
+            if !uncovered.is_empty() {
+                said.push(match rest {
+                    Rest::Boundary => "their probability goes to 0",
+                    Rest::Neutral => "the limit depends on the path",
+                    _ => "what the others leave is theirs",
+                });
+                if share.seen.is_some() && !matches!(baseline, Baseline::Given(_)) {
+                    said.push("the baseline takes the problem's rewards for them");
+                }
+            }
             if unique && field.another_limit(&log_policy) {
                 unique = false;
-                note = Some(
-                    "gradient flow from other starts ends elsewhere; shown is its limit from the reference".into(),
-                );
+                said.push("gradient flow from other starts ends elsewhere");
             }
+            let note = (!said.is_empty()).then(|| {
+                let what = format!("{}; shown is its limit from the reference", said.join("; "));
+                if uncovered.is_empty() {
+                    what
+                } else {
+                    covered_note(&what)
+                }
+            });
             Ok(Part {
                 residual,
                 log_policy: Some(log_policy),

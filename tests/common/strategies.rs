@@ -11,6 +11,8 @@ pub use super::cases::settings;
 
 /// Most arms of a prompt.
 pub const ARMS: usize = 5;
+/// Most arms of a prompt of [`wide`].
+pub const WIDE: usize = 12;
 /// Most prompts of a problem.
 pub const PROMPTS: usize = 3;
 
@@ -38,7 +40,7 @@ fn holed(n: usize, skew: f64) -> impl Strategy<Value = Vec<f64>> {
         normalised(if some {
             &raw
         } else {
-            &[1.0; ARMS * ARMS][..raw.len()]
+            &[1.0; WIDE * WIDE][..raw.len()]
         })
     })
 }
@@ -203,6 +205,24 @@ pub fn disconnected() -> impl Strategy<Value = Problem> {
         })
     });
     (beta(), row).prop_map(|(beta, row)| problem_of(beta, &[1.0], &[row]))
+}
+
+/// Prompts of 2 to 12 arms at temperatures from 1e-3 to 1e3, log-uniform; laws with and without gaps, and
+/// joint laws.
+pub fn wide() -> impl Strategy<Value = Problem> {
+    let row = (2..=WIDE).prop_flat_map(|arms| {
+        let law = move || prop_oneof![positive(arms, 4.0), holed(arms, 4.0)];
+        let joint = prop_oneof![Just(None), holed(arms * arms, 3.0).prop_map(Some)];
+        (rewards(arms), positive(arms, 4.0), law(), law(), joint).prop_map(
+            |(r, reference, p, q, joint)| match joint {
+                Some(flat) => Row::joint(r, reference, &flat),
+                None => Row::product(r, reference, p, q),
+            },
+        )
+    });
+    (-3.0..3.0f64, vec(row, 1..=PROMPTS), positive(PROMPTS, 2.0)).prop_map(|(log, rows, w)| {
+        problem_of(10f64.powf(log), &normalised(&w[..rows.len()]), &rows)
+    })
 }
 
 /// Temperatures from 1e-3 to 1e3, rewards to ±1e4, references and laws down to 1e-300.

@@ -55,13 +55,15 @@ pub struct PromptEvidence {
     pub lists: Vec<(Vec<u32>, f64)>,
 }
 
-/// The first prompt whose examples would take rewards from the problem, which gives none.
+/// The first prompt that would need from the problem what it does not give.
 #[derive(Debug, Clone, Copy, Default)]
 struct Lacks {
     /// For the labels of unlabelled pairs.
     label: Option<usize>,
     /// For responses logged without a reward.
     reward: Option<usize>,
+    /// For a population, where it gives no law.
+    law: Option<usize>,
 }
 
 impl Evidence {
@@ -108,7 +110,16 @@ impl Evidence {
                 lists: (prompt.ranking.iter().cloned().map(|list| (list, 1.0))).collect(),
                 ..share
             }),
-            lacks: Lacks::default(),
+            lacks: {
+                let first =
+                    |of: &dyn Fn(&super::Prompt) -> bool| problem.prompts().iter().position(of);
+                let unrewarded = first(&|prompt| !prompt.knows_rewards());
+                Lacks {
+                    label: unrewarded,
+                    reward: unrewarded,
+                    law: first(&|prompt| !prompt.law.is_known()),
+                }
+            },
             logged: false,
         }
     }
@@ -133,6 +144,12 @@ impl Evidence {
             InputKind::Singles | InputKind::Rated => (&self.responses, self.lacks.reward),
             InputKind::Lists => (&self.lists, None),
         };
+        if let (Some(x), true) = (self.lacks.law, kind != InputKind::Lists) {
+            return Err(missing(x, "behavior", "one or two laws of responses"));
+        }
+        if let Some(x) = needs.filter(|_| !self.logged) {
+            return Err(missing(x, "reward", "one number per arm"));
+        }
         if let Some(x) = needs {
             let what = match kind {
                 InputKind::LabelledPairs => "it has unlabelled pairs",

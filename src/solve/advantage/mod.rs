@@ -42,7 +42,8 @@ pub enum Form {
 /// KL-regularised problem with them as rewards, `∝ π_ref e^{a/β}`; its regret is the true reward's.
 ///
 /// `table` holds the scores (one row per prompt, over the arms kept). Arms that are never compared
-/// stay at 0, or in the centred form take up together what centres the others. The residual is the
+/// stay at 0, where gradient flow starts; in the centred form they take up together what centres the
+/// others, as that flow shares it out. The residual is the
 /// largest entry of the loss's gradient in the scores, for the centred form of its projection onto
 /// the constraint. A label less likely than 1e-308 counts as impossible, and in the centred form
 /// pulls that small do not count either.
@@ -97,8 +98,29 @@ fn solve(problem: &Problem, evidence: &Evidence, form: Form, ground: Ground) -> 
         table[x] = scores;
         Ok(part)
     })?;
-    found.table = Some(table);
+    found.table = found.policy.is_some().then_some(table);
     found.sound(problem)
+}
+
+/// What gradient flow from scores of 0 leaves the arms `free` that are never compared, where scores are
+/// centred under `c`. With t the table before centring, `a = t − c·t`, and g the pulls at a, the flow is
+/// `ṫ = −g + c Σg`: with Γ = ∫Σg, free arms end at `c_f Γ − m`, `m = c·t`. The sum of the others'
+/// scores, and the mean of all, 0, give both numbers:
+///
+/// `−c(F) Γ − |C| m = Σ_C a`, `Σ_F c² Γ − c(F) m = −Σ_C c a`.
+fn take_up(c: &[f64], free: &[usize], scores: &mut [f64]) {
+    let (mut sum, mut mean, mut count) = (0.0, 0.0, 0.0f64);
+    for a in (0..scores.len()).filter(|a| !free.contains(a)) {
+        (sum, mean, count) = (sum + scores[a], mean + c[a] * scores[a], count + 1.0);
+    }
+    let mass: f64 = free.iter().map(|&a| c[a]).sum();
+    let squares: f64 = free.iter().map(|&a| c[a] * c[a]).sum();
+    if count == 0.0 {
+        return;
+    }
+    let gamma = -(mean + mass * sum / count) / (squares + mass * mass / count);
+    let shift = -(sum + mass * gamma) / count;
+    free.iter().for_each(|&a| scores[a] = c[a] * gamma - shift);
 }
 
 const CLOSED: &str = "no comparison, scores at 0";
@@ -139,18 +161,24 @@ fn prompt_scores(
         }
         _ => minimum(&pulls, start, reach),
     };
+    if !converged {
+        let note =
+            "no minimum found to rounding: the pulls at some scores are lost beside the others";
+        return Ok((
+            scores,
+            Part::none("strictly convex, Newton, not converged", note),
+        ));
+    }
+    let mut settled = free.is_empty();
     if let Some(c) = normal.as_ref().filter(|c| !felt(c)) {
-        let mean: f64 = c.iter().zip(&scores).map(|(c, a)| c * a).sum();
-        let size: f64 = free.iter().map(|&a| c[a] * c[a]).sum();
-        free.iter().for_each(|&a| scores[a] = -mean * c[a] / size);
+        take_up(c, &free, &mut scores);
+        // One alone is what the mean leaves it.
+        settled = free.len() == 1;
     }
     let mut notes = Vec::new();
-    if !free.is_empty() {
+    if !settled {
         let list = super::graph::arm_list(&free, prompt.kept());
         notes.push(format!("never compared, so their scores are free: {list}"));
-    }
-    if !converged {
-        notes.push("the pulls do not balance to rounding: the scores are approximate".into());
     }
     let method = match (ground, form) {
         _ if free.len() == arms => CLOSED,
@@ -162,12 +190,8 @@ fn prompt_scores(
         log_policy: Some(tilt(prompt, scores.iter().map(|a| a / beta))),
         method,
         residual,
-        unique: free.is_empty() && converged,
-        rest: if free.is_empty() {
-            Rest::Stable
-        } else {
-            Rest::Neutral
-        },
+        unique: settled,
+        rest: if settled { Rest::Stable } else { Rest::Neutral },
         error: None,
         note: (!notes.is_empty()).then(|| notes.join("; ")),
     };

@@ -175,12 +175,16 @@ impl Pair<'_> {
         let (log_policy, value) = split(&end.point);
         let rarest = (self.share.responses.iter()).fold(1.0, |least: f64, m| least.min(m / 2.0));
         let escapes = n > 1 && self.tau * (1.0 - rarest) > self.lambda;
-        let elsewhere = !escapes && self.another_end(&end.point);
+        let elsewhere = rest != Rest::Neutral && !escapes && self.another_end(&end.point);
         let note = if !unseen.is_empty() {
+            let what = match rest {
+                Rest::Boundary => "their probability goes to 0",
+                Rest::Neutral => "the limit depends on the path",
+                _ => "what the others leave is theirs",
+            };
             Some(format!(
-                "no response ever shows arms {}: the limit depends on the path; shown is that of the \
-                 joint gradient flow of logits and value, at one learning rate, from the reference and \
-                 its value E[R]",
+                "no response ever shows arms {}: {what}; shown is the limit of the joint gradient flow of \
+                 logits and value, at one learning rate, from the reference and its value E[R]",
                 arm_list(unseen, self.prompt.kept())
             ))
         } else if escapes {
@@ -192,13 +196,13 @@ impl Pair<'_> {
         };
         let part = Part {
             log_policy: Some(log_policy),
-            method: if unseen.is_empty() {
+            method: if error.is_none() {
                 "joint flow from the reference, Newton polish"
             } else {
                 "joint flow of logits and value from the reference"
             },
             residual: end.size,
-            unique: unseen.is_empty() && !elsewhere && !escapes,
+            unique: rest != Rest::Neutral && !elsewhere && !escapes,
             rest,
             error,
             note,
