@@ -3,6 +3,7 @@
 mod advantage;
 #[cfg(not(mutants))]
 mod aggregate;
+mod backend;
 mod bandit;
 mod bpo;
 mod calibration;
