@@ -1,16 +1,28 @@
 //! Following a motion `θ̇ = F(θ)` to rest, for updates that no closed form brings to zero.
 
+mod numeric;
+mod rest;
+
 use nalgebra::{DMatrix, DVector};
 
-use super::largest;
+pub(crate) use numeric::{Frame, Numeric};
+pub use rest::Rest;
+pub(crate) use rest::rest_of;
+
+use super::{largest, worse};
 
 /// A field, with what one linearly implicit step needs.
-pub(super) trait Motion {
+pub(crate) trait Motion {
     /// The field at a point, and what its Jacobian is made of.
     type Local;
 
     /// The field at a point.
     fn local(&self, point: &[f64]) -> Self::Local;
+
+    /// The field at a point within a step from `at`, whose Jacobian may stand for its own.
+    fn nearby(&self, _at: &Self::Local, point: &[f64]) -> Self::Local {
+        self.local(point)
+    }
 
     /// F there.
     fn update<'a>(&self, at: &'a Self::Local) -> &'a [f64];
@@ -33,9 +45,36 @@ pub(super) trait Motion {
     }
 }
 
+/// How closely a flow is followed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Course {
+    /// Closely enough to stay in the basin of attraction: the rest itself is found by Newton's steps.
+    Basin,
+    /// As closely as arithmetic allows: where the flow ends depends on its whole path.
+    Path,
+}
+
+impl Course {
+    /// Order of the extrapolation.
+    fn order(self) -> usize {
+        match self {
+            Self::Basin => 3,
+            Self::Path => 6,
+        }
+    }
+
+    /// Error allowed in a coordinate per step, relative to how far it has come.
+    fn tolerance(self) -> f64 {
+        match self {
+            Self::Basin => 1e-4,
+            Self::Path => 1e-13,
+        }
+    }
+}
+
 /// Where a flow ended.
-#[derive(Debug)]
-pub(super) struct End {
+#[derive(Debug, Clone)]
+pub(crate) struct End {
     /// The point.
     pub point: Vec<f64>,
     /// Largest entry of the update there.
@@ -44,15 +83,16 @@ pub(super) struct End {
     pub decided: bool,
 }
 
-/// Follows the flow to rest by adaptive linearly implicit steps, whose length grows without bound
-/// as the motion dies out, so that the last ones are Newton's.
-pub(super) fn follow(motion: &impl Motion, start: Vec<f64>) -> End {
-    /// Error allowed in a logit per step: enough to stay in the basin of attraction.
-    const TOLERANCE: f64 = 1e-4;
+/// Follows the flow to rest by extrapolated linearly implicit Euler steps (Deuflhard), whose length
+/// is held by the error estimate and grows without bound as the motion dies out, so that the last
+/// ones are Newton's.
+pub(crate) fn follow(motion: &impl Motion, start: Vec<f64>, course: Course) -> End {
     let start = motion.settle(start);
     let mut theta = start.clone();
     let mut at = motion.local(&theta);
     let scale = motion.scale(&theta);
+    let (order, tolerance) = (course.order(), course.tolerance());
+    let power = 1.0 / order as f64;
     let mut h = 0.01 / scale;
     let mut best = End {
         point: theta.clone(),
@@ -60,7 +100,7 @@ pub(super) fn follow(motion: &impl Motion, start: Vec<f64>) -> End {
         decided: false,
     };
     let mut stalled = 0;
-    for _ in 0..20_000 {
+    for _ in 0..MOST_STEPS {
         if motion.decided(&theta, &at) {
             return End {
                 size: largest(motion.update(&at).iter().copied()),
@@ -68,36 +108,28 @@ pub(super) fn follow(motion: &impl Motion, start: Vec<f64>) -> End {
                 decided: true,
             };
         }
-        // One step of h against two of h/2; their difference is the error, and extrapolating
-        // them makes the step second order.
-        let attempt = || -> Option<(Vec<f64>, f64)> {
-            let whole = motion.step(&at, h)?;
-            let half = motion.step(&at, h / 2.0)?;
-            let middle = motion.settle(add(&theta, &half));
-            let rest = motion.step(&motion.local(&middle), h / 2.0)?;
-            let fine = add(&half, &rest);
-            let mut spread: Vec<f64> = (fine.iter().zip(&whole)).map(|(f, w)| f - w).collect();
-            motion.centre(&mut spread);
-            // Relative to how far a logit has come, which at low temperatures is R/β.
-            let error = (spread.iter().zip(&theta).zip(&start))
-                .map(|((d, t), s)| d.abs() / (1.0 + 10.0 * (t - s).abs()))
-                .fold(0.0, f64::max);
-            let moved: Vec<f64> = fine.iter().zip(&whole).map(|(f, w)| 2.0 * f - w).collect();
-            let moved = motion.settle(add(&theta, &moved));
-            moved
-                .iter()
-                .all(|v| v.is_finite())
-                .then_some((moved, error))
-        };
-        let Some((moved, error)) = attempt() else {
+        let Some((step, mut spread)) = extrapolated(motion, &theta, &at, h, order) else {
             h /= 4.0;
+            if h < f64::MIN_POSITIVE {
+                break;
+            }
             continue;
         };
-        if error > TOLERANCE {
-            h *= (0.8 * (TOLERANCE / error).sqrt()).max(0.1);
+        motion.centre(&mut spread);
+        // Relative to how far a coordinate has come, which at low temperatures is R/β.
+        let error = (spread.iter().zip(&theta).zip(&start))
+            .map(|((d, t), s)| d.abs() / (1.0 + 10.0 * (t - s).abs()))
+            .fold(0.0, worse);
+        if !(error <= tolerance) {
+            let shrink = 0.8 * (tolerance / error).powf(power);
+            h *= if shrink.is_nan() {
+                0.1
+            } else {
+                shrink.clamp(0.1, 0.8)
+            };
             continue;
         }
-        theta = moved;
+        theta = motion.settle(add(&theta, &step));
         at = motion.local(&theta);
         let size = largest(motion.update(&at).iter().copied());
         if size < best.size {
@@ -111,19 +143,64 @@ pub(super) fn follow(motion: &impl Motion, start: Vec<f64>) -> End {
         if size == 0.0 || (stalled >= 8 && size <= 1e-10 * scale) {
             break;
         }
-        let growth = 0.8 * (TOLERANCE / error.max(1e-300)).sqrt();
+        // Beyond rounding nothing is left of the path but noise, which long steps would add up.
+        if course == Course::Path && size <= ROUNDING * scale {
+            break;
+        }
+        let growth = 0.8 * (tolerance / error.max(1e-300)).powf(power);
         h = (h * growth.clamp(0.3, 4.0)).min(1e14 / scale);
     }
     best
 }
 
+/// Most steps, refused ones included.
+const MOST_STEPS: usize = 20_000;
+
+/// An update of this part of the terms that it is made of is rounding.
+const ROUNDING: f64 = 4.0 * f64::EPSILON;
+
+/// A step of length `h`, extrapolated from 1, 2, … `order` linearly implicit Euler steps to the same
+/// time, and how far the last two columns of the table are apart. None where it leads nowhere.
+fn extrapolated<M: Motion>(
+    motion: &M,
+    theta: &[f64],
+    at: &M::Local,
+    h: f64,
+    order: usize,
+) -> Option<(Vec<f64>, Vec<f64>)> {
+    let mut table: Vec<Vec<f64>> = Vec::with_capacity(order);
+    let mut spread = Vec::new();
+    for pieces in 1..=order {
+        let piece = h / pieces as f64;
+        let mut moved = motion.step(at, piece)?;
+        for _ in 1..pieces {
+            let here = motion.nearby(at, &motion.settle(add(theta, &moved)));
+            moved = add(&moved, &motion.step(&here, piece)?);
+        }
+        // Aitken and Neville: row `pieces` of the table, from its row before.
+        let mut row = vec![moved];
+        for column in 1..pieces {
+            let ratio = pieces as f64 / (pieces - column) as f64 - 1.0;
+            let (fine, coarse) = (&row[column - 1], &table[column - 1]);
+            let next = fine.iter().zip(coarse).map(|(f, c)| f + (f - c) / ratio);
+            row.push(next.collect());
+        }
+        if let [.., before, last] = row.as_slice() {
+            spread = last.iter().zip(before).map(|(l, b)| l - b).collect();
+        }
+        table = row;
+    }
+    let step = table.pop()?;
+    step.iter().all(|v| v.is_finite()).then_some((step, spread))
+}
+
 /// The sum of two vectors.
-pub(super) fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
+pub(crate) fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
 /// Takes its mean out of a vector.
-pub(super) fn centre(values: &mut [f64]) {
+pub(crate) fn centre(values: &mut [f64]) {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     values.iter_mut().for_each(|v| *v -= mean);
 }
@@ -183,12 +260,12 @@ fn woodbury(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// How far a step x is from solving `x/h − J x = F`, J being taken from differences of F, in units
     /// of the largest term.
-    pub(in crate::solve) fn implicit_error(motion: &impl Motion, point: &[f64], h: f64) -> f64 {
+    pub(crate) fn implicit_error(motion: &impl Motion, point: &[f64], h: f64) -> f64 {
         let point = motion.settle(point.to_vec());
         let at = motion.local(&point);
         let step = motion.step(&at, h).unwrap();

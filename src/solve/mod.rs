@@ -12,7 +12,7 @@ pub mod calibration;
 pub mod copg;
 pub mod copr;
 pub mod dro;
-mod flow;
+pub(crate) mod flow;
 pub mod graph;
 pub mod ipo;
 pub mod kto;
@@ -28,6 +28,7 @@ pub mod update;
 use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence, population};
 use crate::error::{Error, Result};
 use crate::loss::{Baseline, Objective};
+pub use flow::Rest;
 
 /// Most arms for solvers whose time grows with the square of the number of arms.
 pub const QUADRATIC_CAP: usize = 20_000;

@@ -5,7 +5,7 @@
 
 use nalgebra::DMatrix;
 
-use super::flow::{Motion, centre, follow, low_rank};
+use super::flow::{Course, Motion, centre, follow, low_rank};
 use super::graph::arm_list;
 use super::{Part, largest, log_softmax};
 use crate::backend::nd::sigmoid;
@@ -354,7 +354,7 @@ impl<'a> Field<'a> {
 
     /// Where gradient flow from `start` comes to rest.
     pub(super) fn flow(&self, start: Vec<f64>) -> Vec<f64> {
-        follow(self, start).point
+        follow(self, start, Course::Basin).point
     }
 
     /// Whether flow from some random start ends elsewhere than at `log_policy`.

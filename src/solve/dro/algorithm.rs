@@ -8,7 +8,7 @@ use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::Baseline;
 use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Motion, centre, follow};
+use crate::solve::flow::{Course, Motion, centre, follow};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
@@ -97,7 +97,7 @@ struct At {
 impl Pair<'_> {
     fn limit(&self) -> (Part, f64) {
         let n = self.prompt.arms();
-        let end = follow(self, self.start(0.0, |_| 0.0));
+        let end = follow(self, self.start(0.0, |_| 0.0), Course::Basin);
         let none = |note: &str| Part {
             log_policy: None,
             method: "joint flow from the reference",
@@ -209,7 +209,7 @@ impl Pair<'_> {
             let spread = 2.0 * i as f64;
             let mut draw = || spread * (2.0 * stream.uniform() - 1.0);
             let aside = if i == 0 { zero } else { self.tau * draw() };
-            let end = follow(self, self.start(aside, |_| draw()));
+            let end = follow(self, self.start(aside, |_| draw()), Course::Basin);
             let rests = end.size <= 1e-9 * self.scale(&end.point);
             let apart = (split(&end.point).0.iter().zip(&split(point).0))
                 .map(|(a, b)| (a.exp() - b.exp()).abs())

@@ -7,7 +7,7 @@ use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::Baseline;
 use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Motion, centre, follow};
+use crate::solve::flow::{Course, Motion, centre, follow};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
@@ -55,7 +55,7 @@ pub fn constant(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
         let reference = (joint.blocks.iter())
             .flat_map(|b| b.prompt.log_reference.iter().copied())
             .collect();
-        point = follow(&joint, reference).point;
+        point = follow(&joint, reference, Course::Basin).point;
         (method, unique) = (
             "joint gradient flow from the reference, Newton polish",
             covered,
@@ -180,7 +180,7 @@ impl<'a> Joint<'a> {
                 .flat_map(|b| &b.prompt.log_reference)
                 .map(|l| l + spread * (2.0 * stream.uniform() - 1.0))
                 .collect();
-            let end = follow(self, start);
+            let end = follow(self, start, Course::Basin);
             let rests = end.size <= 1e-9 * self.scale(&end.point);
             let apart = (end.point.iter().zip(point))
                 .map(|(a, b)| (a.exp() - b.exp()).abs())

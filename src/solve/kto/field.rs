@@ -7,7 +7,7 @@ use super::roots::{balanced, crossing, log_slope};
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Evidence, Problem, kl, log_sum_exp};
 use crate::error::{Error, Result};
-use crate::solve::flow::{Motion, centre, follow, low_rank};
+use crate::solve::flow::{Course, Motion, centre, follow, low_rank};
 use crate::solve::policy_gradient::FLOW_CAP;
 use crate::solve::{largest, log_softmax, worse};
 
@@ -229,7 +229,9 @@ impl Field {
     /// Which of several z₀ gradient flow from the reference comes to.
     pub(super) fn reached(&self, roots: &[f64]) -> Result<f64> {
         self.small_enough()?;
-        let end = self.local(&follow(self, self.reference()).point).z;
+        let end = self
+            .local(&follow(self, self.reference(), Course::Basin).point)
+            .z;
         let nearest = |best: f64, &z: &f64| {
             if (z - end).abs() < (best - end).abs() {
                 z
@@ -248,7 +250,7 @@ impl Field {
         let mut decided = false;
         for nearly in [1e-3, 1e-6, 1e-9] {
             field.nearly = nearly;
-            let end = follow(&field, point);
+            let end = follow(&field, point, Course::Basin);
             point = end.point;
             // z₀ still moves on its way to the limit; the winners must win there, too.
             let limits: Vec<Limit> = self.blocks.iter().map(|b| self.won(b, &point)).collect();
@@ -325,7 +327,7 @@ impl Field {
 
     /// β > 1: the flow's limit, with the arms that it empties left out at the end.
     pub(super) fn hot(&self) -> Vec<Vec<f64>> {
-        let point = follow(self, self.reference()).point;
+        let point = follow(self, self.reference(), Course::Basin).point;
         let mut end = 0;
         let mut supports = Vec::new();
         let mut start = Vec::new();
@@ -363,7 +365,7 @@ impl Field {
             })
             .collect();
         let reduced = Self { blocks, ..*self };
-        let rest = follow(&reduced, start).point;
+        let rest = follow(&reduced, start, Course::Basin).point;
         (self.blocks.iter().zip(&reduced.blocks).zip(&supports))
             .map(|((whole, part), support)| {
                 let mut row = vec![f64::NEG_INFINITY; whole.pull.len()];
