@@ -19,6 +19,8 @@ mod copr;
 mod dataset;
 mod dro;
 mod evidence;
+#[cfg(not(mutants))]
+mod field;
 mod golden;
 mod ipo;
 mod kto;
