@@ -11,6 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use pistar::bandit::{Dataset, Evidence, Problem, Shape, random_problem};
+use pistar::loss::InputKind;
 use pistar::solve::advantage::{self, Form};
 use pistar::solve::calibration::{Moments, error, moments};
 use serde_json::json;
@@ -153,6 +154,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     let categories = run.map(&SCALES, |&scale| {
         let problem = bandit(key ^ 0x5eed, PROMPTS, scale)?;
         let evidence = Evidence::population(&problem);
+        let responses = evidence.of(InputKind::Singles)?;
         let row = |model: String, Moments { mean, spread }| Category {
             scale,
             model,
@@ -160,7 +162,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
             spread,
         };
         let of = |table: &[Vec<f64>]| {
-            let prompts = problem.prompts().iter().zip(table).zip(&evidence.prompts);
+            let prompts = problem.prompts().iter().zip(table).zip(&responses.prompts);
             moments(
                 prompts.map(|((p, scores), share)| (p.weight, scores.as_slice(), share.mean_law())),
             )

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use pistar::bandit::{Evidence, Problem, Shape, random_problem};
+use pistar::loss::InputKind;
 use pistar::solve::dro::{minima, value_error};
 use serde_json::json;
 
@@ -116,7 +117,8 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
 /// Every local minimum of a bandit of one prompt at V = V* + `offset`.
 fn local(problem: &Problem, offset: f64, seed: u64) -> Result<Vec<Minimum>> {
     let (prompt, evidence) = (&problem.prompts()[0], Evidence::population(problem));
-    let (share, beta) = (&evidence.prompts[0], problem.beta());
+    let share = &evidence.of(InputKind::Singles)?.prompts[0];
+    let beta = problem.beta();
     let value = prompt.optimum(beta).0 + offset;
     let found = minima(0, prompt, share, beta, value, (STARTS, seed))?;
     let measured = found.iter().enumerate().map(|(rank, minimum)| {

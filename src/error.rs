@@ -70,6 +70,16 @@ pub enum Error {
         /// How many arms that prompt has.
         arms: usize,
     },
+    /// A solver found no answer that is one.
+    #[error(
+        "no answer at prompt {prompt}: {what}; please report the problem, it is a fault of the solver"
+    )]
+    Unsound {
+        /// The prompt's index.
+        prompt: usize,
+        /// What is wrong with what was found.
+        what: String,
+    },
     /// A backend failed (out of memory, a device error, …).
     #[error("{backend} backend: {message}")]
     Backend {

@@ -1,6 +1,7 @@
 //! The Advantage Model: its optimum, its estimators, its calibration.
 
 use pistar::bandit::{Dataset, Evidence, Problem, Prompt};
+use pistar::loss::InputKind;
 use pistar::solve::advantage::{self, Form, estimator, fixed_point};
 use pistar::solve::{FixedPoint, calibration};
 use proptest::prelude::*;
@@ -38,7 +39,7 @@ fn golden_tables_regrets_values_and_gradients() {
             for (x, (prompt, share)) in problem
                 .prompts()
                 .iter()
-                .zip(&population.prompts)
+                .zip(&population.of(InputKind::LabelledPairs).unwrap().prompts)
                 .enumerate()
             {
                 let scores = row(&instance["inputs"]["A"][x]);
@@ -345,7 +346,7 @@ fn caps_and_refusals() {
     let singles = Evidence::from_dataset(&problem, &Dataset::singles(&problem, 10, 1, 0));
     let error = fixed_point(&problem, &singles, 2.5, Form::SelfPairs).unwrap_err();
     assert!(
-        error.to_string().contains("single responses only"),
+        error.to_string().contains("no example of labelled pairs"),
         "{error}"
     );
 }

@@ -5,7 +5,7 @@ use pistar::bandit::population::evaluate;
 use pistar::bandit::{
     Beta, Evidence, PairLaw, Policy, Problem, Prompt, PromptEvidence, Shape, random_problem,
 };
-use pistar::loss::Objective;
+use pistar::loss::{InputKind, Objective};
 use pistar::solve::dro;
 use pistar::solve::minimise::smooth;
 use proptest::prelude::*;
@@ -63,7 +63,8 @@ fn size(values: &[f64]) -> f64 {
 }
 
 fn first(problem: &Problem) -> (&Prompt, PromptEvidence) {
-    let share = Evidence::population(problem).prompts.remove(0);
+    let population = Evidence::population(problem);
+    let share = population.of(InputKind::Singles).unwrap().prompts[0].clone();
     (&problem.prompts()[0], share)
 }
 
@@ -123,7 +124,8 @@ fn golden() {
         let fixed = table(&limits["DRO_fixed_V"]["pi"]);
         let test = Policy::softmax(&table(&instance["inputs"]["th"]));
         for (x, prompt) in problem.prompts().iter().enumerate() {
-            let (share, tau) = (&evidence.prompts[x], problem.beta());
+            let share = &evidence.of(InputKind::Singles).unwrap().prompts[x];
+            let tau = problem.beta();
             let value = number(&instance["inputs"]["V"][x]);
             let part = dro::fixed_value_policy(x, prompt, share, tau, value).unwrap();
             let policy = Policy::from_log(vec![part.log_policy.unwrap()]);

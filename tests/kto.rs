@@ -124,7 +124,7 @@ fn golden() {
             got.unique && got.residual.unwrap() < 1e-16,
             "{name} {got:?}"
         );
-        let labels = kto::desirable(&Evidence::population(&problem), Split::Pooled);
+        let labels = kto::desirable(&Evidence::population(&problem), Split::Pooled).unwrap();
         for (x, row) in labels.iter().enumerate() {
             let listed: Vec<f64> = (0..row.len())
                 .filter(|&a| row[a])
@@ -158,7 +158,7 @@ proptest! {
     fn desirable_arms_balance(problem in any_::full(), beta in 0.05..1.0f64, split in splits(), kl in terms()) {
         let problem = at(&problem, beta);
         let good = thumbs(&problem, split);
-        prop_assert_eq!(&kto::desirable(&Evidence::population(&problem), split), &good);
+        prop_assert_eq!(&kto::desirable(&Evidence::population(&problem), split).unwrap(), &good);
         let found = limit(&problem, Options { split, kl });
         let policy = found.policy.unwrap();
         let z = reference_point(&problem, &policy, kl);
@@ -384,9 +384,9 @@ fn nothing_decides_between_them() {
 #[test]
 fn ties_are_thumbs_down() {
     let level = toy().map_prompts(|_, p| p.reward = vec![1.0; 3]);
-    let labels = kto::desirable(&Evidence::population(&level), Split::Threshold(1.0));
+    let labels = kto::desirable(&Evidence::population(&level), Split::Threshold(1.0)).unwrap();
     assert_eq!(labels, vec![vec![false; 3]]);
-    let labels = kto::desirable(&Evidence::population(&toy()), Split::Threshold(2.0));
+    let labels = kto::desirable(&Evidence::population(&toy()), Split::Threshold(2.0)).unwrap();
     assert_eq!(labels, vec![vec![true, false, false]]);
 }
 

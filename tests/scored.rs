@@ -1,7 +1,7 @@
 //! Pairs logged with the rewards that were seen, noise and all.
 
 use pistar::bandit::{Dataset, Evidence, Record, Shape, log_sum_exp, random_problem};
-use pistar::loss::Objective;
+use pistar::loss::{InputKind, Objective};
 use pistar::solve::{copg, fixed_point};
 use proptest::prelude::*;
 
@@ -89,10 +89,11 @@ fn single_responses_see_mean_rewards() {
             count[a as usize] += 1.0;
         }
     }
+    let share = &evidence.of(InputKind::Singles).unwrap().prompts[0];
     for a in 0..3 {
         let want = sum[a] / count[a];
-        assert!((evidence.prompts[0].reward[a] - want).abs() < 1e-12);
-        assert!((evidence.prompts[0].responses[a] - count[a] / 500.0).abs() < 1e-12);
+        assert!((share.reward[a] - want).abs() < 1e-12);
+        assert!((share.responses[a] - count[a] / 500.0).abs() < 1e-12);
     }
     for objective in [Objective::Rloo, Objective::PgZero, Objective::PgSoftValue] {
         let policy = fixed_point(objective, &problem, &evidence).unwrap().policy;
@@ -173,7 +174,8 @@ fn they_are_written_as_they_are_read() {
     let unlabelled = r#"{"prompt": 0, "first": 2, "second": 0, "rewards": [0.5, 2.0]}"#;
     let read = Dataset::read(unlabelled.as_bytes(), "log", &problem).unwrap();
     let evidence = Evidence::from_dataset(&problem, &read);
-    let edge = evidence.prompts[0].comparisons.as_ref().unwrap().edges(&[])[0];
+    let pairs = evidence.of(InputKind::LabelledPairs).unwrap();
+    let edge = pairs.prompts[0].compared().edges(&[])[0];
     let wins = 1.0 / (1.0 + (-1.5f64).exp());
     assert!((edge.wins - wins).abs() < 1e-15, "{edge:?}");
     for (line, says) in [

@@ -13,7 +13,7 @@ mod synthetic;
 mod value;
 
 pub use dataset::{Dataset, Record};
-pub use evidence::{Comparisons, Edge, Evidence, PromptEvidence};
+pub use evidence::{Comparisons, Edge, Evidence, PromptEvidence, View, desirable};
 pub use law::PairLaw;
 pub use policy::{Policy, log_sum_exp};
 pub use problem::{Beta, Problem, Prompt, Simplex};

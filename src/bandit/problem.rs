@@ -100,7 +100,7 @@ impl Deref for Simplex {
 pub struct Prompt {
     /// ρ(x).
     pub weight: f64,
-    /// R(x, ·).
+    /// R(x, ·); NaN where the problem does not give it.
     pub reward: Vec<f64>,
     /// ln π_ref(·|x), all finite.
     pub log_reference: Vec<f64>,
@@ -180,6 +180,11 @@ impl Prompt {
     pub fn centre(&self) -> Vec<f64> {
         (self.centre.clone())
             .unwrap_or_else(|| self.log_reference.iter().map(|l| l.exp()).collect())
+    }
+
+    /// Whether the problem gives every reward.
+    pub fn knows_rewards(&self) -> bool {
+        self.reward.iter().all(|r| !r.is_nan())
     }
 
     /// Number of arms that the reference allows.

@@ -15,12 +15,12 @@
 //!
 //! Source: Xu et al. 2024, eq. 2 to 6 and Algorithm 1.
 
-use super::{FixedPoint, Part, QUADRATIC_CAP, assemble, fixed_point, largest, tilt, update};
+use super::{FixedPoint, Part, QUADRATIC_CAP, Rest, assemble, fixed_point, largest, tilt, update};
 use crate::bandit::{
     Beta, Evidence, PairLaw, Policy, Problem, Prompt, PromptEvidence, log_sum_exp,
 };
 use crate::error::{Error, Result};
-use crate::loss::Objective;
+use crate::loss::{InputKind, Objective};
 
 /// Most numbers that the policies of all phases may hold together.
 const MOST_NUMBERS: usize = 50_000_000;
@@ -272,18 +272,23 @@ fn solve(problem: &Problem, stage: &Problem, inner: Inner, exponent: f64) -> Res
     let evidence = Evidence::population(stage);
     let mut found = match inner {
         Inner::Slic => fixed_point(Objective::Slic, stage, &evidence)?,
-        Inner::Dpo | Inner::Ipo => assemble(stage, &evidence, |x, prompt, share| {
-            let log_policy = match inner {
-                Inner::Dpo => tilt_by_reward(&problem.prompts()[x], problem.beta(), exponent),
-                _ => {
-                    cap(x, prompt)?;
-                    let behaviour: Vec<f64> = share.mean_law().iter().map(|p| p.ln()).collect();
-                    let margins = prompt.win_margins(&behaviour);
-                    tilt(prompt, margins.iter().map(|m| m / stage.beta()))
-                }
-            };
-            part(inner, x, prompt, share, stage.beta(), log_policy)
-        })?,
+        Inner::Dpo | Inner::Ipo => assemble(
+            stage,
+            evidence.of(InputKind::LabelledPairs)?,
+            |x, prompt, share| {
+                let log_policy = match inner {
+                    Inner::Dpo => tilt_by_reward(&problem.prompts()[x], problem.beta(), exponent),
+                    _ => {
+                        cap(x, prompt)?;
+                        let behaviour: Vec<f64> =
+                            prompt.law.marginals().0.iter().map(|p| p.ln()).collect();
+                        let margins = prompt.win_margins(&behaviour);
+                        tilt(prompt, margins.iter().map(|m| m / stage.beta()))
+                    }
+                };
+                part(inner, x, prompt, share, stage.beta(), log_policy)
+            },
+        )?,
     };
     found.notes.extend(undrawn(stage));
     Ok(found)
@@ -324,6 +329,8 @@ fn part(
         },
         // Pairs of the policy's own compare every arm with every other.
         unique: true,
+        rest: Rest::Stable,
+        error: None,
         note: None,
     })
 }

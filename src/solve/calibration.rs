@@ -7,6 +7,7 @@ use super::worse;
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Comparisons, Evidence, Problem};
 use crate::error::{Error, Result};
+use crate::loss::InputKind;
 
 /// One bin of a reliability diagram.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,8 +32,9 @@ fn each_pair(problem: &Problem, table: &[Vec<f64>]) -> Result<Vec<(f64, f64, f64
         });
     }
     let population = Evidence::population(problem);
+    let view = population.of(InputKind::LabelledPairs)?;
     let mut pairs = Vec::new();
-    for ((prompt, share), scores) in problem.prompts().iter().zip(&population.prompts).zip(table) {
+    for ((prompt, share), scores) in problem.prompts().iter().zip(&view.prompts).zip(table) {
         if scores.len() != prompt.arms() {
             return Err(Error::Shape {
                 operation: "calibration",

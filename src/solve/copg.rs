@@ -1,26 +1,25 @@
-//! CoPG, off-policy RLOO and DRO with a free value: π* wherever the comparison graph connects the arms.
+//! CoPG, off-policy RLOO and DRO with V eliminated: π* wherever the comparison graph connects the arms.
 //!
 //! In logits the expected update of −ℓ_CoPG is linear, `θ̇ = L_w (R − βu)` with L_w the Laplacian
 //! of the comparison graph (the softmax normaliser cancels), so its whole trajectory is known.
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
-use super::dro::value_of;
 use super::graph::{components, describe};
 use super::laplacian::solve_listed;
-use super::update::{Place, gradient, mean_pairs};
-use super::{CUBIC_CAP, Part, largest, tilt};
+use super::update::{Place, gradient};
+use super::{CUBIC_CAP, Part, Rest, largest, tilt};
 use crate::bandit::{Comparisons, Edge, Evidence, Policy, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
-use crate::loss::Objective;
+use crate::loss::{InputKind, Objective};
 
 /// CoPG's fixed point: `π ∝ π_ref e^{(R − mean_K R)/β}` on each component K of the comparison
 /// graph, which is π* when there is one. Rewards seen with noise are those that fit the differences
-/// seen best, by least squares on the graph. RLOO's, for i.i.d. responses from the mean law μ̄, is that
-/// of CoPG under μ̄ × μ̄; so is DRO's when V follows the policy, `V = E_μ̄[R_β]`.
+/// seen best, by least squares on the graph. RLOO's is the same on the pairs within its groups, which for
+/// i.i.d. responses from the mean law μ̄ are pairs from μ̄ × μ̄; so is DRO's with V eliminated.
 ///
 /// # Errors
-/// If CoPG is asked for and no pairs were logged.
+/// Rewards logged with pairs of more than 2,000 arms.
 pub fn fixed_point(
     objective: Objective,
     x: usize,
@@ -28,23 +27,11 @@ pub fn fixed_point(
     share: &PromptEvidence,
     beta: f64,
 ) -> Result<Part> {
-    use Objective as O;
-    let (parts, fitted) = match objective {
-        O::Rloo | O::DroV | O::DroVEliminated | O::DroAlgorithm1Corrected => {
-            (components(&mean_pairs(share), prompt.arms()), None)
-        }
-        _ => {
-            let parts = components(share.compared()?, prompt.arms());
-            let fitted = fitted(x, share, &parts)?;
-            (parts, fitted)
-        }
-    };
+    let parts = components(share.compared(), prompt.arms());
+    let fitted = fitted(x, share, &parts)?;
     let reward = fitted.as_ref().unwrap_or(&share.reward);
     let log_policy = tilt(prompt, centre(reward, &parts).iter().map(|r| r / beta));
-    let place = Place {
-        held: value_of(prompt, share, beta, &log_policy),
-        ..Place::new(x, prompt, share, beta)
-    };
+    let place = Place::new(x, prompt, share, beta);
     Ok(Part {
         residual: largest(gradient(objective, place, &log_policy)?),
         log_policy: Some(log_policy),
@@ -54,6 +41,8 @@ pub fn fixed_point(
             "closed form"
         },
         unique: parts.len() == 1,
+        rest: Rest::of_components(&parts),
+        error: None,
         note: (parts.len() > 1).then(|| describe(&parts, prompt.kept())),
     })
 }
@@ -113,7 +102,8 @@ pub fn trajectory(problem: &Problem, evidence: &Evidence, times: &[f64]) -> Resu
         ));
     }
     let mut rows = vec![Vec::new(); times.len()];
-    for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
+    let view = evidence.of(InputKind::ScoredPairs)?;
+    for (x, (prompt, share)) in problem.prompts().iter().zip(&view.prompts).enumerate() {
         let k = prompt.arms();
         if k > CUBIC_CAP {
             return Err(Error::TooLarge {
@@ -128,7 +118,7 @@ pub fn trajectory(problem: &Problem, evidence: &Evidence, times: &[f64]) -> Resu
                 .for_each(|rows| rows.push(prompt.log_reference.clone()));
             continue;
         }
-        let pairs = share.compared()?;
+        let pairs = share.compared();
         let mut laplacian = DMatrix::<f64>::zeros(k, k);
         for e in pairs.edges(&share.reward).iter().filter(|e| e.a != e.b) {
             let (a, b, w) = (e.a as usize, e.b as usize, share.mass * e.weight());

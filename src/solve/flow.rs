@@ -7,7 +7,7 @@ use nalgebra::{DMatrix, DVector};
 
 pub(crate) use numeric::{Frame, Numeric};
 pub use rest::Rest;
-pub(crate) use rest::rest_of;
+pub(crate) use rest::{fade, rest_of};
 
 use super::{largest, worse};
 
@@ -52,6 +52,8 @@ pub(crate) enum Course {
     Basin,
     /// As closely as arithmetic allows: where the flow ends depends on its whole path.
     Path,
+    /// A thousand times less closely: what [`trace`] compares the path with.
+    Check,
 }
 
 impl Course {
@@ -59,7 +61,7 @@ impl Course {
     fn order(self) -> usize {
         match self {
             Self::Basin => 3,
-            Self::Path => 6,
+            Self::Path | Self::Check => 6,
         }
     }
 
@@ -68,6 +70,7 @@ impl Course {
         match self {
             Self::Basin => 1e-4,
             Self::Path => 1e-13,
+            Self::Check => 1e-10,
         }
     }
 }
@@ -144,13 +147,26 @@ pub(crate) fn follow(motion: &impl Motion, start: Vec<f64>, course: Course) -> E
             break;
         }
         // Beyond rounding nothing is left of the path but noise, which long steps would add up.
-        if course == Course::Path && size <= ROUNDING * scale {
+        if course != Course::Basin && size <= ROUNDING * scale {
             break;
         }
         let growth = 0.8 * (tolerance / error.max(1e-300)).powf(power);
         h = (h * growth.clamp(0.3, 4.0)).min(1e14 / scale);
     }
     best
+}
+
+/// Where a flow ends that may end anywhere on a continuum of rests, and the error of a coordinate to
+/// be expected: how far it is from the end of the same flow followed less closely.
+pub(crate) fn trace(motion: &impl Motion, start: Vec<f64>) -> (End, f64) {
+    let rough = follow(motion, start.clone(), Course::Check);
+    let end = follow(motion, start, Course::Path);
+    let mut gap: Vec<f64> = (end.point.iter().zip(&rough.point))
+        .map(|(a, b)| a - b)
+        .collect();
+    motion.centre(&mut gap);
+    let rounding = f64::EPSILON * (1.0 + largest(end.point.iter().copied()));
+    (end, largest(gap) + rounding)
 }
 
 /// Most steps, refused ones included.

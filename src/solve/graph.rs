@@ -5,6 +5,35 @@ use crate::bandit::{Comparisons, Edge};
 /// The connected components of the graph with an edge where two arms are compared, each sorted,
 /// in order of their smallest arm.
 pub fn components(comparisons: &Comparisons, arms: usize) -> Vec<Vec<usize>> {
+    match comparisons {
+        Comparisons::Listed { edges, .. } => {
+            let compared = edges.iter().filter(|e| e.weight() > 0.0);
+            let pairs: Vec<[u32; 2]> = compared.map(|e| [e.a, e.b]).collect();
+            groups(arms, pairs.iter().map(|pair| &pair[..]))
+        }
+        Comparisons::Product { first, second } => {
+            // A bipartite graph is as connected as two stars of it: one through some arm of each law.
+            let shown = |law: &[f64]| {
+                (0..arms as u32)
+                    .filter(|&a| law[a as usize] > 0.0)
+                    .collect()
+            };
+            let (first, second): (Vec<u32>, Vec<u32>) = (shown(first), shown(second));
+            let star = |centre: &[u32], of: &[u32]| -> Vec<u32> {
+                (centre.first().into_iter().filter(|_| !of.is_empty()))
+                    .chain(of.iter().filter(|_| !centre.is_empty()))
+                    .copied()
+                    .collect()
+            };
+            let stars = [star(&first, &second), star(&second, &first)];
+            groups(arms, stars.iter().map(Vec::as_slice))
+        }
+    }
+}
+
+/// The classes into which lists join arms: arms of one list are in one class. Each is sorted, in
+/// order of their smallest arm.
+pub(super) fn groups<'a>(arms: usize, lists: impl Iterator<Item = &'a [u32]>) -> Vec<Vec<usize>> {
     let mut parent: Vec<usize> = (0..arms).collect();
     fn root(parent: &mut [usize], mut a: usize) -> usize {
         while parent[a] != a {
@@ -13,29 +42,11 @@ pub fn components(comparisons: &Comparisons, arms: usize) -> Vec<Vec<usize>> {
         }
         a
     }
-    let mut join = |a: usize, b: usize| {
-        let (a, b) = (root(&mut parent, a), root(&mut parent, b));
-        parent[a.max(b)] = a.min(b);
-    };
-    match comparisons {
-        Comparisons::Listed { edges, .. } => {
-            for e in edges.iter().filter(|e| e.weight() > 0.0) {
-                join(e.a as usize, e.b as usize);
-            }
-        }
-        Comparisons::Product { first, second } => {
-            // A bipartite graph is as connected as two stars of it: one through some arm of each law.
-            let some = |law: &[f64]| law.iter().position(|&p| p > 0.0);
-            if let (Some(p), Some(q)) = (some(first), some(second)) {
-                for a in 0..arms {
-                    if second[a] > 0.0 {
-                        join(p, a);
-                    }
-                    if first[a] > 0.0 {
-                        join(q, a);
-                    }
-                }
-            }
+    for list in lists {
+        for pair in list.windows(2) {
+            let a = root(&mut parent, pair[0] as usize);
+            let b = root(&mut parent, pair[1] as usize);
+            parent[a.max(b)] = a.min(b);
         }
     }
     let mut groups = vec![Vec::new(); arms];

@@ -7,7 +7,7 @@
 use super::graph::{components, describe};
 use super::laplacian::{solve_listed, solve_product};
 use super::update::{Place, gradient};
-use super::{Part, largest, tilt};
+use super::{Part, Rest, largest, tilt};
 use crate::bandit::{Comparisons, Edge, Prompt, PromptEvidence};
 use crate::error::Result;
 use crate::loss::Objective;
@@ -23,7 +23,7 @@ pub fn fixed_point(
     share: &PromptEvidence,
     beta: f64,
 ) -> Result<Part> {
-    let pairs = share.compared()?;
+    let pairs = share.compared();
     let (v, parts) = least_squares(x, prompt, share, pairs)?;
     let target = if objective == Objective::IpoGpo {
         2.0
@@ -43,6 +43,8 @@ pub fn fixed_point(
             Comparisons::Listed { .. } => "least squares, star-mesh elimination",
         },
         unique: parts.len() == 1,
+        rest: Rest::of_components(&parts),
+        error: None,
         note: (parts.len() > 1).then(|| describe(&parts, prompt.kept())),
     })
 }

@@ -1,11 +1,11 @@
 //! Exact fixed points: where the expected update of an objective vanishes.
 //!
 //! Every answer carries how it was found, its residual (the largest entry of the expected update
-//! there, in the units of the objective's gradient with respect to the logits) and whether it is
-//! the only one. Where it is not, the answer is the limit of gradient flow from the reference (for
+//! there), whether it is the only one, and what it is to the flow around it ([`Rest`]). Where it is not, the answer is the limit of gradient flow from the reference (for
 //! SLiC, the vertex reached from it by unit steps), and the notes say what stays free.
 
 pub mod advantage;
+mod answer;
 pub mod best_of_n;
 pub mod bpo;
 pub mod calibration;
@@ -25,53 +25,19 @@ pub mod preference;
 pub mod slic;
 pub mod update;
 
-use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence, population};
+use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, population};
 use crate::error::{Error, Result};
-use crate::loss::{Baseline, Objective};
+use crate::loss::{Baseline, InputKind, Objective, Value};
+pub use answer::{FixedPoint, Part};
 pub use flow::Rest;
+
+use answer::assemble;
 
 /// Most arms for solvers whose time grows with the square of the number of arms.
 pub const QUADRATIC_CAP: usize = 20_000;
 
 /// Most arms for solvers whose time grows with its cube.
 pub const CUBIC_CAP: usize = 2_000;
-
-/// Where an objective converges.
-#[derive(Debug, Clone)]
-pub struct FixedPoint {
-    /// The limit; absent where there is none, or where it depends on the path.
-    pub policy: Option<Policy>,
-    /// `J(π*) − J` at the limit.
-    pub regret: Option<f64>,
-    /// How it was found.
-    pub method: String,
-    /// Largest entry of the expected update there.
-    pub residual: Option<f64>,
-    /// Whether no other point is a limit. For limits of gradient flow that have no closed form this
-    /// was tried from other starts, not proved.
-    pub unique: bool,
-    /// What stays free, what diverges, what was assumed.
-    pub notes: Vec<String>,
-    /// The value V(x) found beside the policy, for objectives that have one (DRO).
-    pub value: Option<Vec<f64>>,
-    /// The scores found, for objectives that train a table of them and not a policy.
-    pub table: Option<Vec<Vec<f64>>>,
-}
-
-/// The answer for one prompt.
-#[derive(Debug, Clone)]
-pub struct Part {
-    /// ln π over the kept arms.
-    pub log_policy: Option<Vec<f64>>,
-    /// How it was found.
-    pub method: &'static str,
-    /// Largest entry of this prompt's expected update, per unit of its mass.
-    pub residual: f64,
-    /// Whether no other point is a limit.
-    pub unique: bool,
-    /// What to know about it.
-    pub note: Option<String>,
-}
 
 /// The fixed point of a registered objective on the population or on a dataset.
 ///
@@ -99,22 +65,20 @@ pub fn fixed_point(
         O::AdvantageModelDistinct => return scores(Form::Distinct),
         O::AdvantageModelCentred => return scores(Form::Centred),
         O::DroConstant => return dro::constant(problem, evidence),
+        O::DroV => return dro::joint_regression(problem, evidence),
         O::DroAlgorithm1 => return dro::algorithm_1_as_printed(problem, evidence),
+        O::DroAlgorithm1Corrected => return dro::algorithm_1(problem, evidence, problem.beta()),
         O::Kto => return rated(Split::Pooled, KlTerm::Exact),
         O::KtoPerPrompt => return rated(Split::PerPrompt, KlTerm::Exact),
         O::KtoNoKl => return rated(Split::Pooled, KlTerm::Zero),
         _ => {}
     }
-    let mut point = assemble(problem, evidence, |x, prompt, share| {
+    let view = evidence.of(objective.spec().inputs)?;
+    let mut point = assemble(problem, view, |x, prompt, share| {
         solve_prompt(objective, x, prompt, share, problem.beta())
     })?;
-    if let (Some(_), Some(policy)) = (objective.value(), &point.policy) {
-        let own = |(x, (prompt, share)): (usize, (&Prompt, &PromptEvidence))| match prompt.value {
-            Some(held) if objective == Objective::DroFixed => held,
-            _ => dro::value_of(prompt, share, problem.beta(), &policy.log()[x]),
-        };
-        let rows = problem.prompts().iter().zip(&evidence.prompts).enumerate();
-        point.value = Some(rows.map(own).collect());
+    if objective.value() == Some(Value::Given) {
+        point.value = problem.prompts().iter().map(|p| p.value).collect();
     }
     Ok(point)
 }
@@ -128,7 +92,8 @@ pub fn policy_gradient(
     evidence: &Evidence,
     baseline: &Baseline,
 ) -> Result<FixedPoint> {
-    assemble(problem, evidence, |x, prompt, share| {
+    let view = evidence.of(InputKind::Singles)?;
+    assemble(problem, view, |x, prompt, share| {
         policy_gradient::limit(x, prompt, share, problem.beta(), baseline)
     })
 }
@@ -156,13 +121,9 @@ fn solve_prompt(
         })
     };
     match objective {
-        O::Copg
-        | O::CopgCompleted
-        | O::CopgSquared
-        | O::Rloo
-        | O::DroV
-        | O::DroVEliminated
-        | O::DroAlgorithm1Corrected => copg::fixed_point(objective, x, prompt, share, beta),
+        O::Copg | O::CopgCompleted | O::CopgSquared | O::Rloo | O::DroVEliminated => {
+            copg::fixed_point(objective, x, prompt, share, beta)
+        }
         O::Ipo | O::IpoCopg | O::IpoGpo => {
             cap("IPO", QUADRATIC_CAP)?;
             ipo::fixed_point(objective, x, prompt, share, beta)
@@ -186,13 +147,7 @@ fn solve_prompt(
             Ok(Part { residual, ..part })
         }
         O::Copr | O::CoprForward | O::CoprForwardMean | O::CoprSft | O::Sft => {
-            let what = "arm indices from worst to best";
-            let ranking = (prompt.ranking.as_deref())
-                .ok_or_else(|| population::missing(x, "ranking", what))?;
-            let part = match objective {
-                O::Sft => copr::likelihood(prompt, ranking, beta)?,
-                _ => copr::fixed_point(prompt, ranking, beta, objective == O::CoprSft)?,
-            };
+            let part = copr::limit(objective, x, prompt, share, beta)?;
             let place = update::Place::new(x, prompt, share, beta);
             let residual = (part.log_policy.as_ref())
                 .map(|log| update::gradient(objective, place, log))
@@ -201,7 +156,9 @@ fn solve_prompt(
             Ok(Part { residual, ..part })
         }
         O::DroConstant
+        | O::DroV
         | O::DroAlgorithm1
+        | O::DroAlgorithm1Corrected
         | O::Kto
         | O::KtoPerPrompt
         | O::KtoNoKl
@@ -209,51 +166,6 @@ fn solve_prompt(
         | O::AdvantageModelDistinct
         | O::AdvantageModelCentred => unreachable!("solved for all prompts together"),
     }
-}
-
-/// Solves prompt by prompt and joins the answers.
-fn assemble(
-    problem: &Problem,
-    evidence: &Evidence,
-    mut solve: impl FnMut(usize, &Prompt, &PromptEvidence) -> Result<Part>,
-) -> Result<FixedPoint> {
-    let mut rows = Some(Vec::with_capacity(problem.prompts().len()));
-    let mut methods: Vec<&'static str> = Vec::new();
-    let (mut residual, mut unique, mut notes) = (0.0f64, true, Vec::new());
-    for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
-        let part = if share.mass > 0.0 {
-            solve(x, prompt, share)?
-        } else {
-            Part {
-                log_policy: Some(prompt.log_reference.clone()),
-                method: "untouched",
-                residual: 0.0,
-                unique: false,
-                note: Some("no example has it, so it stays at the reference".into()),
-            }
-        };
-        if !methods.contains(&part.method) {
-            methods.push(part.method);
-        }
-        residual = worse(residual, share.mass * part.residual);
-        unique &= part.unique;
-        notes.extend(part.note.map(|note| format!("prompt {x}: {note}")));
-        match (&mut rows, part.log_policy) {
-            (Some(rows), Some(row)) => rows.push(row),
-            (rows, _) => *rows = None,
-        }
-    }
-    let policy = rows.map(Policy::from_log);
-    Ok(FixedPoint {
-        regret: policy.as_ref().map(|p| problem.regret(p)),
-        residual: policy.as_ref().map(|_| residual),
-        policy,
-        method: methods.join("; "),
-        unique,
-        notes,
-        value: None,
-        table: None,
-    })
 }
 
 /// Normalises `ln π_ref + u`.

@@ -3,11 +3,9 @@
 //! The expected update of a prompt's logits is
 //! `F_a = m_a (R_β(a) − b) − π_a S`, `S = Σ_c m_c (R_β(c) − b)`, `m = μ₁ + μ₂`.
 
-use nalgebra::DMatrix;
-
-use super::flow::{Course, Motion, centre, follow, low_rank};
+use super::flow::{Course, Motion, centre, fade, follow, low_rank, rest_of, trace};
 use super::graph::arm_list;
-use super::{Part, largest, log_softmax};
+use super::{Part, Rest, largest, log_softmax};
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Prompt, PromptEvidence, log_sum_exp};
 use crate::error::{Error, Result};
@@ -45,15 +43,26 @@ pub fn limit(
     baseline: &Baseline,
 ) -> Result<Part> {
     let field = Field::new(x, prompt, share, beta, baseline)?;
-    let uncovered: Vec<usize> = (0..prompt.arms())
-        .filter(|&a| share.responses[a] == 0.0)
-        .collect();
+    let uncovered = share.unseen();
     let covered_note = |what: &str| {
         Some(format!(
             "no response ever shows arms {}: {what}",
             arm_list(&uncovered, prompt.kept())
         ))
     };
+    let unknown = |a: &&usize| share.reward[**a].is_nan();
+    if let (Baseline::Value | Baseline::SoftValue, Some(&a)) =
+        (baseline, uncovered.iter().find(unknown))
+    {
+        return Err(Error::invalid(
+            format!("prompts[{x}].reward"),
+            format!(
+                "arm {} was never logged with a reward, and the baseline is an expectation over all arms",
+                prompt.kept()[a]
+            ),
+            "give the problem rewards, or choose pg-zero",
+        ));
+    }
     match baseline {
         Baseline::SoftValue | Baseline::SoftValueUnder(_) if uncovered.is_empty() => {
             let (_, log_policy) = seen(prompt, share).optimum(beta);
@@ -62,6 +71,8 @@ pub fn limit(
                 log_policy: Some(log_policy),
                 method: "closed form",
                 unique: true,
+                rest: Rest::Stable,
+                error: None,
                 note: None,
             })
         }
@@ -72,6 +83,12 @@ pub fn limit(
                 log_policy: Some(log_policy),
                 method: "root of Σπ = 1 over Lambert's W",
                 unique: true,
+                rest: if uncovered.is_empty() {
+                    Rest::Stable
+                } else {
+                    Rest::Boundary
+                },
+                error: None,
                 note: if uncovered.is_empty() {
                     None
                 } else {
@@ -86,7 +103,16 @@ pub fn limit(
             arms: prompt.arms(),
         }),
         _ => {
-            let log_policy = log_softmax(&field.flow(prompt.log_reference.clone()));
+            let (mut log_policy, error) = if uncovered.is_empty() {
+                (field.flow(prompt.log_reference.clone()), None)
+            } else {
+                let (end, error) = trace(&field, prompt.log_reference.clone());
+                (end.point, Some(error))
+            };
+            let mut rest = rest_of(&field, &log_policy);
+            if fade(&mut log_policy, &prompt.log_reference, &uncovered) {
+                rest = Rest::Boundary;
+            }
             let residual = largest(field.update(&log_policy));
             // NaN is no convergence either.
             let converged = residual <= 1e-6 * field.scale(&prompt.log_reference);
@@ -96,6 +122,8 @@ pub fn limit(
                     method: "gradient flow from the reference, not converged",
                     residual,
                     unique: false,
+                    rest: Rest::None,
+                    error: None,
                     note: Some("gradient flow came to no rest; shown is where it stood".into()),
                 });
             }
@@ -103,9 +131,13 @@ pub fn limit(
             let mut note = if uncovered.is_empty() {
                 None
             } else {
-                covered_note(
-                    "the limit may depend on the path; shown is gradient flow from the reference",
-                )
+                let oracle = share.seen.is_some() && !matches!(baseline, Baseline::Given(_));
+                covered_note(if oracle {
+                    "the baseline takes the problem's rewards for them, and the limit may depend on the \
+                     path; shown is that of gradient flow from the reference"
+                } else {
+                    "the limit may depend on the path; shown is that of gradient flow from the reference"
+                })
             };
             if unique && field.another_limit(&log_policy) {
                 unique = false;
@@ -118,6 +150,8 @@ pub fn limit(
                 log_policy: Some(log_policy),
                 method: FLOW,
                 unique,
+                rest,
+                error,
                 note,
             })
         }
@@ -245,14 +279,9 @@ impl<'a> Field<'a> {
 
     /// `β ln Σ π_ref e^{R/β}` over the arms that responses show.
     fn reach(&self) -> f64 {
-        let top = self
-            .share
-            .reward
-            .iter()
-            .copied()
-            .fold(f64::NEG_INFINITY, f64::max);
-        let covered: Vec<f64> = (0..self.prompt.arms())
-            .filter(|&a| self.responses()[a] > 0.0)
+        let shown = || (0..self.prompt.arms()).filter(|&a| self.responses()[a] > 0.0);
+        let top = shown().fold(f64::NEG_INFINITY, |top, a| top.max(self.share.reward[a]));
+        let covered: Vec<f64> = shown()
             .map(|a| self.prompt.log_reference[a] + (self.share.reward[a] - top) / self.beta)
             .collect();
         top + self.beta * log_sum_exp(&covered)
@@ -307,6 +336,7 @@ impl<'a> Field<'a> {
             .responses()
             .iter()
             .zip(&self.share.reward)
+            .filter(|(m, _)| **m > 0.0)
             .map(|(m, r)| m * (r - b));
         largest(terms) + self.beta
     }
@@ -329,20 +359,6 @@ impl<'a> Field<'a> {
             .collect();
         let left = [both(&|m, p| m - total * p), at.policy.clone()];
         (pull.clone(), left, [slope, pull])
-    }
-
-    /// J, the derivative of F with respect to the logits.
-    pub(super) fn jacobian(&self, at: &Local) -> DMatrix<f64> {
-        let (diagonal, left, right) = self.parts(at);
-        let n = diagonal.len();
-        DMatrix::from_fn(n, n, |a, c| {
-            let low_rank = left[0][a] * right[0][c] + left[1][a] * right[1][c];
-            if a == c {
-                low_rank - diagonal[a]
-            } else {
-                low_rank
-            }
-        })
     }
 
     /// Solves `(k I − J) x = f`.

@@ -9,7 +9,7 @@ use super::copg::centre;
 use super::graph::{arm_list, components, describe, dominant};
 use super::laplacian::solve_listed;
 use super::update::{Place, gradient, inner_preference_gradient};
-use super::{Part, largest, tilt};
+use super::{Part, Rest, largest, tilt};
 use crate::backend::nd::{sigmoid, softplus};
 use crate::bandit::{Comparisons, Edge, Prompt, PromptEvidence};
 use crate::error::Result;
@@ -29,7 +29,7 @@ pub fn fixed_point(
     share: &PromptEvidence,
     beta: f64,
 ) -> Result<Part> {
-    let pairs = share.compared()?;
+    let pairs = share.compared();
     let parts = components(pairs, prompt.arms());
     let disconnected = (parts.len() > 1).then(|| describe(&parts, prompt.kept()));
     let (scores, method) = match pairs {
@@ -81,6 +81,8 @@ pub fn fixed_point(
         log_policy: Some(log_policy),
         method,
         unique: parts.len() == 1,
+        rest: Rest::of_components(&parts),
+        error: None,
         note: disconnected,
     })
 }
@@ -97,6 +99,8 @@ fn separable(x: usize, prompt: &Prompt, edges: &[Edge], top: &[usize], beta: f64
         log_policy: Some(tilt(prompt, scores.iter().map(|s| s / beta))),
         method: "limit of gradient flow, no finite minimiser",
         unique: false,
+        rest: Rest::Boundary,
+        error: None,
         note: Some(format!(
             "the labels are separable: no other arm ever beats one of {}, so the margin grows without \
              bound and they share all mass",
@@ -106,17 +110,11 @@ fn separable(x: usize, prompt: &Prompt, edges: &[Edge], top: &[usize], beta: f64
 }
 
 fn path_dependent() -> Part {
-    Part {
-        log_policy: None,
-        method: "none: no finite minimiser, and the limit depends on the path",
-        residual: f64::NAN,
-        unique: false,
-        note: Some(
-            "the labels are separable in several ways: no arm beats its way to all others, so several \
-             margins grow without bound at rates that depend on the optimiser"
-                .into(),
-        ),
-    }
+    Part::none(
+        "none: no finite minimiser, and the limit depends on the path",
+        "the labels are separable in several ways: no arm beats its way to all others, so several \
+         margins grow without bound at rates that depend on the optimiser",
+    )
 }
 
 fn inside(arms: &[usize], total: usize) -> Vec<bool> {

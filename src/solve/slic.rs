@@ -7,7 +7,7 @@
 
 use super::graph::{components, listing};
 use super::min_cut::Network;
-use super::{Part, tilt};
+use super::{Part, Rest, tilt};
 use crate::bandit::{Edge, Prompt, PromptEvidence};
 use crate::error::Result;
 
@@ -25,7 +25,7 @@ fn step_limit(arms: usize) -> usize {
 /// # Errors
 /// If no pairs were logged.
 pub fn fixed_point(prompt: &Prompt, share: &PromptEvidence, beta: f64) -> Result<Part> {
-    let pairs = share.compared()?;
+    let pairs = share.compared();
     let parts = components(pairs, prompt.arms());
     let edges: Vec<Edge> = pairs
         .edges(&share.reward)
@@ -65,6 +65,12 @@ pub fn fixed_point(prompt: &Prompt, share: &PromptEvidence, beta: f64) -> Result
         method: "linear program, minimum cuts",
         residual: gain,
         unique: notes.is_empty(),
+        rest: if notes.is_empty() {
+            Rest::Stable
+        } else {
+            Rest::Neutral
+        },
+        error: None,
         note: (!notes.is_empty()).then(|| notes.join("; ")),
     })
 }

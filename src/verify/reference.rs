@@ -7,8 +7,9 @@ use crate::loss::Objective;
 pub(super) fn value(objective: Objective, problem: &Problem, evidence: &Evidence) -> Option<f64> {
     use Objective as O;
     let beta = problem.beta();
+    let view = evidence.of(objective.spec().inputs).ok()?;
     let mean = |of: &dyn Fn(usize, &Prompt, &PromptEvidence) -> f64| -> f64 {
-        let rows = problem.prompts().iter().zip(&evidence.prompts).enumerate();
+        let rows = problem.prompts().iter().zip(&view.prompts).enumerate();
         rows.map(|(x, (prompt, share))| share.mass * of(x, prompt, share))
             .sum()
     };
@@ -22,7 +23,7 @@ pub(super) fn value(objective: Objective, problem: &Problem, evidence: &Evidence
                 .sum()
         })
     };
-    let pooled = population::threshold(evidence);
+    let pooled = view.threshold();
     // E A and ln E e^{A/β} under the reference on the list.
     let list = |prompt: &Prompt| -> (Vec<f64>, Vec<f64>, f64) {
         let list = prompt.ranking.clone().unwrap_or_default();
@@ -72,7 +73,18 @@ pub(super) fn value(objective: Objective, problem: &Problem, evidence: &Evidence
         O::IpoGpo | O::Slic => Some(1.0),
         O::DroV | O::DroFixed => Some(squared(&|prompt, _| prompt.value.unwrap_or(f64::NAN))),
         O::DroConstant => Some(squared(&|_, _| pooled)),
-        O::DroVEliminated => Some(squared(&|_, share| share.mean_reward())),
+        O::DroVEliminated => Some(mean(&|_, prompt, _| {
+            let (first, second) = prompt.law.marginals();
+            let law = || {
+                first
+                    .iter()
+                    .zip(&second)
+                    .map(|(p, q)| 0.5 * (p + q))
+                    .zip(&prompt.reward)
+            };
+            let average: f64 = law().map(|(m, r)| m * r).sum();
+            law().map(|(m, r)| 0.5 * m * (r - average).powi(2)).sum()
+        })),
         O::Kto | O::KtoPerPrompt | O::KtoNoKl => Some(0.5),
         O::Copr => Some(mean(&|_, prompt, _| reverse(prompt))),
         O::CoprForward => Some(mean(&|_, prompt, _| forward(prompt))),

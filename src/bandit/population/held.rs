@@ -1,15 +1,9 @@
 //! The numbers that single responses are held against.
 
 use super::Feed;
-use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
+use crate::bandit::{Problem, Prompt, PromptEvidence, View};
 use crate::error::{Error, Result};
 use crate::loss::{InputKind, Value};
-
-/// The mean reward of all responses, above which KTO calls one desirable.
-pub fn threshold(evidence: &Evidence) -> f64 {
-    let seen = evidence.prompts.iter().filter(|share| share.mass > 0.0);
-    seen.map(|share| share.mass * share.mean_reward()).sum()
-}
 
 /// The number of each prompt that its single responses are held against: baseline, value or z₀;
 /// none for other examples. `log_policy` holds the trained number of each arm.
@@ -18,12 +12,12 @@ pub fn threshold(evidence: &Evidence) -> f64 {
 /// A baseline that does not fit the problem, or a value that is to be given and is not.
 pub fn held(
     problem: &Problem,
-    evidence: &Evidence,
+    view: &View,
     feed: &Feed,
     log_policy: &[Vec<f64>],
 ) -> Result<Option<Vec<f64>>> {
     let beta = problem.beta();
-    let rows = || problem.prompts().iter().zip(&evidence.prompts).enumerate();
+    let rows = || problem.prompts().iter().zip(&view.prompts).enumerate();
     if feed.inputs == InputKind::Rated {
         let kl = |x: usize, prompt: &Prompt| -> f64 {
             (log_policy[x].iter().zip(&prompt.log_reference))

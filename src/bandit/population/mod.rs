@@ -8,10 +8,10 @@ mod rows;
 
 pub use batch::Batch;
 pub use feed::{Feed, Rating, policy_of};
-pub use held::{held, missing, threshold};
+pub use held::{held, missing};
 pub use rows::linear_advantage;
 
-use super::evidence::{Comparisons, Evidence};
+use super::evidence::{Comparisons, Evidence, View};
 use super::problem::{Problem, Prompt};
 use crate::backend::nd::{Tape, Var};
 use crate::error::{Error, Result};
@@ -116,14 +116,15 @@ pub fn evaluate_with(
         Err(Error::invalid(table, what, remedy))
     };
     shape("logits", logits.len())?;
-    shape("evidence", evidence.prompts.len())?;
+    let view = evidence.of(feed.inputs)?;
+    shape("evidence", view.prompts.len())?;
     for (x, (prompt, row)) in problem.prompts().iter().zip(logits).enumerate() {
         check_row(x, prompt, row)?;
     }
     let trained: Vec<Vec<f64>> = (problem.prompts().iter().zip(logits))
         .map(|(prompt, row)| feed.trained(prompt, row))
         .collect();
-    let held = held(problem, evidence, feed, &trained)?;
+    let held = held(problem, view, feed, &trained)?;
     let zeros = held.as_ref().map(|v| vec![0.0; v.len()]);
     let mut total = Evaluation {
         value: 0.0,
@@ -132,7 +133,7 @@ pub fn evaluate_with(
         value_at: held.clone(),
     };
     let (held, mut values) = (held.as_deref(), vec![0.0; trained.len()]);
-    examples(problem, evidence, feed, &trained, held, |x, batch, arms| {
+    examples(problem, view, feed, &trained, held, |x, batch, arms| {
         let cotangents = engine(batch)?;
         total.value += cotangents.value;
         values[x] += cotangents.value;
@@ -176,19 +177,22 @@ pub fn evaluate_with(
 /// As [`evaluate`], and those of `visit`.
 pub fn examples(
     problem: &Problem,
-    evidence: &Evidence,
+    view: &View,
     feed: &Feed,
     trained: &[Vec<f64>],
     held: Option<&[f64]>,
     mut visit: impl FnMut(usize, &Batch, &[Vec<u32>; 2]) -> Result<()>,
 ) -> Result<()> {
-    let threshold = threshold(evidence);
-    for (x, (prompt, evidence)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
+    let threshold = if feed.inputs == InputKind::Rated {
+        view.threshold()
+    } else {
+        0.0
+    };
+    for (x, (prompt, evidence)) in problem.prompts().iter().zip(&view.prompts).enumerate() {
         let listed = matches!(evidence.comparisons, Some(Comparisons::Listed { .. }));
         let visits_pairs = match feed.inputs {
             InputKind::Singles | InputKind::Rated | InputKind::Lists => false,
-            InputKind::Groups => true,
-            InputKind::ScoredPairs | InputKind::LabelledPairs => !listed,
+            InputKind::Groups | InputKind::ScoredPairs | InputKind::LabelledPairs => !listed,
         };
         if visits_pairs && prompt.arms() > PAIR_CAP {
             return Err(Error::TooLarge {
@@ -207,12 +211,11 @@ pub fn examples(
             feed,
             log_policy: &trained[x],
             held: held.map_or(0.0, |v| v[x]),
-            threshold: if feed.rating.per_prompt {
+            threshold: if feed.inputs == InputKind::Rated && feed.rating.per_prompt {
                 evidence.mean_reward()
             } else {
                 threshold
             },
-            x,
         };
         rows.stream(|batch, arms| visit(x, batch, arms))?;
     }

@@ -1,8 +1,8 @@
 //! The examples of a prompt, each with its probability.
 
-use super::{Batch, CHUNK, Feed, missing};
+use super::{Batch, CHUNK, Feed};
 use crate::backend::nd::sigmoid;
-use crate::bandit::evidence::{Comparisons, PromptEvidence, pair_weight};
+use crate::bandit::evidence::{Comparisons, PromptEvidence, desirable, pair_weight};
 use crate::bandit::problem::Prompt;
 use crate::error::Result;
 use crate::loss::InputKind;
@@ -24,7 +24,6 @@ pub(super) struct Rows<'a> {
     pub log_policy: &'a [f64],
     pub held: f64,
     pub threshold: f64,
-    pub x: usize,
 }
 
 /// A batch being filled: its numbers, and the arms behind each slot.
@@ -61,14 +60,10 @@ impl<V: FnMut(&Batch, &[Vec<u32>; 2]) -> Result<()>> Filling<'_, V> {
         Ok(())
     }
 
-    fn single(&mut self, a: u32, weight: f64) -> Result<()> {
-        if weight == 0.0 {
-            return Ok(());
-        }
-        let reward = self.rows.evidence.reward[a as usize];
+    fn single(&mut self, a: u32, reward: f64, weight: f64) -> Result<()> {
         self.response(0, a, reward);
         self.batch.baseline.push(self.rows.held);
-        let desirable = f64::from(u8::from(reward > self.rows.threshold));
+        let desirable = f64::from(u8::from(desirable(reward, self.rows.threshold)));
         self.batch.desirable.push(desirable);
         self.example(weight)
     }
@@ -119,22 +114,17 @@ impl Rows<'_> {
         match self.feed.inputs {
             InputKind::Singles | InputKind::Rated => {
                 let both = self.feed.inputs == InputKind::Singles && self.feed.value.is_none();
-                let share = if both { 1.0 } else { 0.5 };
-                for (a, &m) in self.evidence.responses.iter().enumerate() {
-                    fill.single(a as u32, share * m)?;
+                let mass = if both { 2.0 } else { 1.0 };
+                for (a, reward, part) in self.evidence.shown() {
+                    fill.single(a, reward, mass * part)?;
                 }
             }
-            InputKind::Groups => {
-                // By linearity any k has the expectation of k = 2.
-                let law = self.evidence.mean_law();
-                pairs(&law, &law, |a, b, w| fill.pair(a, b, w))?;
-            }
             InputKind::Lists => {
-                let list = self.prompt.ranking.as_deref();
-                let what = "arm indices from worst to best";
-                fill.list(list.ok_or_else(|| missing(self.x, "ranking", what))?, 1.0)?;
+                for (list, part) in &self.evidence.lists {
+                    fill.list(list, *part)?;
+                }
             }
-            InputKind::ScoredPairs => match self.evidence.compared()? {
+            InputKind::Groups | InputKind::ScoredPairs => match self.evidence.compared() {
                 Comparisons::Product { first, second } => {
                     pairs(first, second, |a, b, w| fill.pair(a, b, w))?;
                 }
@@ -158,7 +148,7 @@ impl Rows<'_> {
                     fill.pair(a, b, wins)?;
                     fill.pair(b, a, losses)
                 };
-                match self.evidence.compared()? {
+                match self.evidence.compared() {
                     Comparisons::Product { first, second } => pairs(first, second, |a, b, w| {
                         let gap =
                             self.evidence.reward[a as usize] - self.evidence.reward[b as usize];

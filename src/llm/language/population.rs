@@ -51,7 +51,7 @@ impl Population {
         let (start, none) = (reference.log(), None);
         examples(
             problem,
-            &evidence,
+            evidence.of(feed.inputs)?,
             &feed,
             start,
             none,
@@ -123,7 +123,7 @@ impl Population {
     pub fn hold(&mut self, numbers: &[f64]) -> Result<()> {
         let rows = self.bandit.rows(numbers);
         let problem = self.bandit.problem();
-        if let Some(held) = held(problem, &self.evidence, &self.feed, &rows)? {
+        if let Some(held) = held(problem, self.evidence.of(self.feed.inputs)?, &self.feed, &rows)? {
             let each = self.text.held.iter_mut().zip(&self.prompt);
             each.for_each(|(h, &x)| *h = held[x]);
         }

@@ -21,9 +21,10 @@ mod newton;
 mod pulls;
 mod shift;
 
-use super::{CUBIC_CAP, FixedPoint, Part, assemble, tilt};
+use super::{CUBIC_CAP, FixedPoint, Part, Rest, assemble, tilt};
 use crate::bandit::{Edge, Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
+use crate::loss::InputKind;
 use pulls::{Ground, Pulls};
 
 /// Which pairs count, and whether the scores are centred.
@@ -90,13 +91,14 @@ fn solve(problem: &Problem, evidence: &Evidence, form: Form, ground: Ground) -> 
         .iter()
         .map(|p| vec![0.0; p.arms()])
         .collect();
-    let mut found = assemble(problem, evidence, |x, prompt, share| {
+    let view = evidence.of(InputKind::LabelledPairs)?;
+    let mut found = assemble(problem, view, |x, prompt, share| {
         let (scores, part) = prompt_scores(x, prompt, share, problem.beta(), form, ground)?;
         table[x] = scores;
         Ok(part)
     })?;
     found.table = Some(table);
-    Ok(found)
+    found.sound(problem)
 }
 
 const CLOSED: &str = "no comparison, scores at 0";
@@ -118,7 +120,7 @@ fn prompt_scores(
             arms,
         });
     }
-    let edges: Vec<Edge> = share.compared()?.edges(&prompt.reward);
+    let edges: Vec<Edge> = share.compared().edges(&prompt.reward);
     let pulls = Pulls::new(arms, &edges, form != Form::Distinct, ground);
     drop(edges);
     let free: Vec<usize> = (0..arms).filter(|&a| !pulls.compared(a)).collect();
@@ -161,6 +163,12 @@ fn prompt_scores(
         method,
         residual,
         unique: free.is_empty() && converged,
+        rest: if free.is_empty() {
+            Rest::Stable
+        } else {
+            Rest::Neutral
+        },
+        error: None,
         note: (!notes.is_empty()).then(|| notes.join("; ")),
     };
     Ok((scores, part))
@@ -199,7 +207,7 @@ pub fn loss(
     form: Form,
     scores: &[f64],
 ) -> Result<(f64, Vec<f64>)> {
-    let edges = share.compared()?.edges(&prompt.reward);
+    let edges = share.compared().edges(&prompt.reward);
     let pulls = Pulls::new(
         prompt.arms(),
         &edges,

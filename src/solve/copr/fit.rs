@@ -5,7 +5,7 @@ use crate::backend::nd::softplus;
 use crate::bandit::{Prompt, log_sum_exp};
 use crate::error::Result;
 use crate::solve::policy_gradient::log_wright_omega;
-use crate::solve::{Part, largest, tilt};
+use crate::solve::{Part, Rest, largest, tilt};
 
 use super::advantage::linear_advantage;
 
@@ -50,6 +50,12 @@ pub fn fixed_point(prompt: &Prompt, ranking: &[u32], beta: f64, sft: bool) -> Re
         method,
         residual: largest(gradient),
         unique,
+        rest: match (sft, partial) {
+            (_, false) => Rest::Stable,
+            (true, true) => Rest::Boundary,
+            (false, true) => Rest::Neutral,
+        },
+        error: None,
         note: partial.then(|| note.into()),
     })
 }
@@ -68,6 +74,12 @@ pub fn likelihood(prompt: &Prompt, ranking: &[u32], beta: f64) -> Result<Part> {
         method: "closed form",
         residual: 0.0,
         unique: true,
+        rest: if prompt.arms() > 1 {
+            Rest::Boundary
+        } else {
+            Rest::Stable
+        },
+        error: None,
         note: (prompt.arms() > 1)
             .then(|| "every arm but the best ranked goes to probability 0".into()),
     })

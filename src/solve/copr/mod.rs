@@ -7,6 +7,7 @@
 mod advantage;
 mod bound;
 mod fit;
+mod limit;
 mod mixture;
 mod motion;
 mod multiplier;
@@ -15,6 +16,7 @@ mod sampling;
 pub use advantage::{linear_advantage, linear_advantages, ranking_gradient};
 pub use bound::{curve, lower_bound, slope};
 pub use fit::{fixed_point, likelihood, with_likelihood};
+pub use limit::{LISTS_CAP, limit};
 pub use mixture::compromise;
 pub use motion::{Moment, Motion, motion};
 pub use multiplier::{Multipliers, blow_up_time};

@@ -1,21 +1,16 @@
 //! DRO's Algorithm 1, whose two updates are not the gradient of one loss unless its ℓ₂ coefficient is
 //! right.
 
-use nalgebra::{DMatrix, Schur};
-
 use super::value_of;
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
-use crate::loss::Baseline;
+use crate::loss::{Baseline, InputKind};
 use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Course, Motion, centre, follow};
+use crate::solve::flow::{Course, Motion, centre, fade, follow, rest_of, trace};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
-use crate::solve::{FixedPoint, Part, assemble, largest, worse};
-
-/// Most arms for which the eigenvalues of the joint Jacobian are computed.
-const SPECTRUM_CAP: usize = 200;
+use crate::solve::{FixedPoint, Part, Rest, assemble, largest, worse};
 
 /// The limit of Algorithm 1 as printed: [`algorithm_1`] with an ℓ₂ coefficient of ½, λ = 1.
 ///
@@ -34,10 +29,12 @@ pub fn algorithm_1_as_printed(problem: &Problem, evidence: &Evidence) -> Result<
 /// `θ̇ = E_μ̄[(R − V − λu) ∇ln π]`, `V̇ = E_μ̄[R − τu] − V`.
 ///
 /// * It rests where `μ̄ (R − V − λu) = π S'`, S' the sum of the left side, and `V = E_μ̄[R − τu]`; for
-///   λ = τ that is (π\*, V\*).
-/// * Found by joint flow from the reference and its value `E_μ̄ R` (so that the answer does not depend
+///   λ = τ that is (π\*, V\*) where responses show every arm.
+/// * Otherwise found by joint flow from the reference and its value `E_μ̄ R` (so that the answer does not depend
 ///   on a constant in the rewards), Newton polish. Other starts, V = 0 among them, are tried.
-/// * Whether the rest attracts is read off the eigenvalues of the joint Jacobian (up to 200 arms).
+/// * Where responses show not every arm, rests are a continuum, and the joint flow's end is given with
+///   its error.
+/// * Whether the rest attracts is found by pushing it.
 /// * Where `τ(1 − μ̄_k) > λ` for an arm k, policies far enough on it run off: with all others at
 ///   log-ratios of about −x the value follows to `τ(1 − μ̄_k) x` and pushes them at that less λx. Then
 ///   `unique` is false even if the reference comes to rest. As printed this begins at
@@ -56,28 +53,37 @@ pub fn algorithm_1(problem: &Problem, evidence: &Evidence, lambda: f64) -> Resul
             "give a number greater than 0: 1 as printed, τ as it should be",
         ));
     }
+    joint(problem, evidence, lambda, 1.0)
+}
+
+/// The limit of DRO-V (eq. 4), for a table of logits and one of values at one learning rate: that of
+/// [`algorithm_1`] with λ = τ whose policy moves τ times as fast. Where responses show every arm both
+/// end at (π\*, V\*); where not, at different members of one continuum.
+///
+/// # Errors
+/// As [`algorithm_1`].
+pub fn joint_regression(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
+    joint(problem, evidence, problem.beta(), problem.beta())
+}
+
+fn joint(problem: &Problem, evidence: &Evidence, lambda: f64, pace: f64) -> Result<FixedPoint> {
+    let view = evidence.of(InputKind::Singles)?;
+    // A prompt without examples keeps its first value, of no response.
     let mut values = vec![0.0; problem.prompts().len()];
-    let mut point = assemble(problem, evidence, |x, prompt, share| {
-        if prompt.arms() > FLOW_CAP {
-            return Err(Error::TooLarge {
-                what: "Algorithm 1's flow",
-                cap: FLOW_CAP,
-                prompt: x,
-                arms: prompt.arms(),
-            });
-        }
+    let mut point = assemble(problem, view, |x, prompt, share| {
         let pair = Pair {
             prompt,
             share,
             tau: problem.beta(),
             lambda,
+            pace,
         };
-        let (part, value) = pair.limit();
+        let (part, value) = pair.limit(x)?;
         values[x] = value;
         Ok(part)
     })?;
     point.value = point.policy.is_some().then_some(values);
-    Ok(point)
+    point.sound(problem)
 }
 
 /// The joint motion of a prompt's logits and, last, its value.
@@ -86,6 +92,8 @@ struct Pair<'a> {
     share: &'a PromptEvidence,
     tau: f64,
     lambda: f64,
+    /// How many times as fast as the algorithm's the policy moves.
+    pace: f64,
 }
 
 struct At {
@@ -95,16 +103,52 @@ struct At {
 }
 
 impl Pair<'_> {
-    fn limit(&self) -> (Part, f64) {
+    fn limit(&self, x: usize) -> Result<(Part, f64)> {
         let n = self.prompt.arms();
-        let end = follow(self, self.start(0.0, |_| 0.0), Course::Basin);
-        let none = |note: &str| Part {
-            log_policy: None,
-            method: "joint flow from the reference",
-            residual: 0.0,
-            unique: false,
-            note: Some(note.into()),
+        let unseen = self.share.unseen();
+        if self.lambda == self.tau && unseen.is_empty() {
+            return Ok(self.optimum());
+        }
+        if n > FLOW_CAP {
+            return Err(Error::TooLarge {
+                what: "DRO's joint flow",
+                cap: FLOW_CAP,
+                prompt: x,
+                arms: n,
+            });
+        }
+        Ok(self.flow(&unseen))
+    }
+
+    /// (π*, V*) of the rewards seen.
+    fn optimum(&self) -> (Part, f64) {
+        let mut seen = self.prompt.clone();
+        seen.reward.clone_from(&self.share.reward);
+        let (value, log_policy) = seen.optimum(self.tau);
+        let mut point = log_policy.clone();
+        point.push(value);
+        let part = Part {
+            residual: largest(self.local(&point).update),
+            log_policy: Some(log_policy),
+            method: "closed form",
+            unique: true,
+            rest: Rest::Stable,
+            error: None,
+            note: None,
         };
+        (part, value)
+    }
+
+    fn flow(&self, unseen: &[usize]) -> (Part, f64) {
+        let n = self.prompt.arms();
+        let start = self.start(0.0, |_| 0.0);
+        let (end, error) = if unseen.is_empty() {
+            (follow(self, start, Course::Basin), None)
+        } else {
+            let (end, error) = trace(self, start);
+            (end, Some(error))
+        };
+        let none = |note: &str| Part::none("joint flow from the reference", note);
         if end.decided {
             let (value, top) = (end.point[n], most_likely(&end.point[..n]));
             let note = format!(
@@ -119,37 +163,45 @@ impl Pair<'_> {
         if !rests {
             return (none("no limit found: the flow came to no rest"), f64::NAN);
         }
-        let growth = self.growth(&end.point);
-        if growth.is_some_and(|g| g > 1e-9 * self.scale(&end.point)) {
+        let mut rest = rest_of(self, &end.point);
+        if rest == Rest::Repelling {
             return (
                 none("no limit: the point at which the updates vanish repels"),
                 f64::NAN,
             );
         }
-        let uncovered: Vec<usize> = (0..n).filter(|&a| self.share.responses[a] == 0.0).collect();
+        let (mut log_policy, value) = split(&end.point);
+        if fade(&mut log_policy, &self.prompt.log_reference, unseen) {
+            rest = Rest::Boundary;
+        }
         let rarest = (self.share.responses.iter()).fold(1.0, |least: f64, m| least.min(m / 2.0));
         let escapes = n > 1 && self.tau * (1.0 - rarest) > self.lambda;
         let elsewhere = !escapes && self.another_end(&end.point);
-        let note = if !uncovered.is_empty() {
+        let note = if !unseen.is_empty() {
             Some(format!(
-                "no response ever shows arms {}: the limit may depend on the path",
-                arm_list(&uncovered, self.prompt.kept())
+                "no response ever shows arms {}: the limit depends on the path; shown is that of the \
+                 joint gradient flow of logits and value, at one learning rate, from the reference and \
+                 its value E[R]",
+                arm_list(unseen, self.prompt.kept())
             ))
         } else if escapes {
             Some("the flow from policies far enough on a rare arm runs off to infinity; shown is its limit from the reference and its value".into())
         } else if elsewhere {
             Some("the flow from other starts ends elsewhere; shown is its limit from the reference and its value".into())
-        } else if growth.is_none() {
-            Some("whether the rest attracts was not tested from its eigenvalues".into())
         } else {
             None
         };
-        let (log_policy, value) = split(&end.point);
         let part = Part {
             log_policy: Some(log_policy),
-            method: "joint flow from the reference, Newton polish",
+            method: if unseen.is_empty() {
+                "joint flow from the reference, Newton polish"
+            } else {
+                "joint flow of logits and value from the reference"
+            },
             residual: end.size,
-            unique: uncovered.is_empty() && !elsewhere && !escapes,
+            unique: unseen.is_empty() && !elsewhere && !escapes,
+            rest,
+            error,
             note,
         };
         (part, value)
@@ -164,35 +216,6 @@ impl Pair<'_> {
             .collect();
         point.push(value_of(self.prompt, self.share, self.tau, reference) + aside);
         point
-    }
-
-    /// The largest real part of an eigenvalue of the joint Jacobian, the one of the normaliser (0)
-    /// included; none for large prompts.
-    fn growth(&self, point: &[f64]) -> Option<f64> {
-        if self.prompt.arms() > SPECTRUM_CAP {
-            return None;
-        }
-        let jacobian = self.jacobian(&self.local(point));
-        let schur = Schur::try_new(jacobian, f64::EPSILON, 10_000)?;
-        let real = schur
-            .complex_eigenvalues()
-            .iter()
-            .map(|l| l.re)
-            .fold(f64::NEG_INFINITY, |a, b| if b > a { b } else { a });
-        Some(real)
-    }
-
-    /// The derivative of both updates with respect to logits and value.
-    fn jacobian(&self, at: &At) -> DMatrix<f64> {
-        let n = self.prompt.arms();
-        let (column, row) = self.coupling(at);
-        let inner = self.field(at.value, |field| field.jacobian(&at.logits));
-        DMatrix::from_fn(n + 1, n + 1, |a, c| match (a < n, c < n) {
-            (true, true) => 0.5 * inner[(a, c)],
-            (true, false) => column[a],
-            (false, true) => row[c],
-            (false, false) => -1.0,
-        })
     }
 
     /// Whether the flow from some other start ends at another rest, or at none.
@@ -218,7 +241,7 @@ impl Pair<'_> {
         })
     }
 
-    /// The logits move by half of policy gradient's field at temperature λ with baseline V.
+    /// The logits move by `pace` times half of policy gradient's field at temperature λ with baseline V.
     fn field<T>(&self, value: f64, then: impl FnOnce(&Field) -> T) -> T {
         let baseline = Baseline::Given(value);
         then(&Field::given(
@@ -229,13 +252,13 @@ impl Pair<'_> {
         ))
     }
 
-    /// `∂θ̇/∂V = π − μ̄` and `∂V̇/∂θ = τ(π − μ̄)`.
+    /// `∂θ̇/∂V = pace (π − μ̄)` and `∂V̇/∂θ = τ(π − μ̄)`.
     fn coupling(&self, at: &At) -> (Vec<f64>, Vec<f64>) {
-        let column: Vec<f64> = (at.logits.policy.iter().zip(&self.share.responses))
+        let apart: Vec<f64> = (at.logits.policy.iter().zip(&self.share.responses))
             .map(|(p, m)| p - m / 2.0)
             .collect();
-        let row = column.iter().map(|c| self.tau * c).collect();
-        (column, row)
+        let scaled = |by: f64| apart.iter().map(|c| by * c).collect();
+        (scaled(self.pace), scaled(self.tau))
     }
 }
 
@@ -261,7 +284,9 @@ impl Motion for Pair<'_> {
     fn local(&self, point: &[f64]) -> At {
         let (log_policy, value) = split(point);
         let logits = self.field(value, |field| field.local(&log_policy));
-        let mut update: Vec<f64> = logits.update.iter().map(|f| 0.5 * f).collect();
+        let mut update: Vec<f64> = (logits.update.iter())
+            .map(|f| 0.5 * self.pace * f)
+            .collect();
         update.push(value_of(self.prompt, self.share, self.tau, &log_policy) - value);
         At {
             value,
@@ -276,11 +301,12 @@ impl Motion for Pair<'_> {
 
     fn step(&self, at: &At, h: f64) -> Option<Vec<f64>> {
         let (column, row) = self.coupling(at);
-        let doubled: Vec<f64> = column.iter().map(|c| 2.0 * c).collect();
-        // (I/h − J/2)⁻¹ = 2 (2I/h − J)⁻¹, and θ̇ is half the field.
+        // θ̇ is s/2 of the field, s the pace, and (I/h − sJ/2)⁻¹ = 2/s (2I/(sh) − J)⁻¹.
+        let k = 2.0 / (self.pace * h);
+        let levers: Vec<f64> = column.iter().map(|c| 2.0 / self.pace * c).collect();
         let (free, lever) = self.field(at.value, |field| {
-            let free = field.solve(&at.logits, 2.0 / h, &at.logits.update)?;
-            Some((free, field.solve(&at.logits, 2.0 / h, &doubled)?))
+            let free = field.solve(&at.logits, k, &at.logits.update)?;
+            Some((free, field.solve(&at.logits, k, &levers)?))
         })?;
         let along = |x: &[f64]| -> f64 { row.iter().zip(x).map(|(r, x)| r * x).sum() };
         let own = at.update.last()?;
@@ -312,7 +338,7 @@ impl Motion for Pair<'_> {
                 .filter(|(_, m)| **m > 0.0)
                 .map(|(r, _)| r - value),
         );
-        worse(seen, top) + self.tau
+        worse(self.pace * seen, top) + self.tau
     }
 
     /// A flow that runs off does so exponentially, so a distance far beyond every number of the
@@ -333,7 +359,6 @@ mod tests {
     use crate::bandit::{Shape, random_problem};
     use crate::solve::flow::tests::implicit_error;
 
-    /// So is the joint Jacobian, whose eigenvalues are read.
     #[test]
     fn steps_are_linearly_implicit() {
         let shape = Shape {
@@ -349,15 +374,10 @@ mod tests {
             share: &evidence.prompts[0],
             tau: 0.7,
             lambda: 1.3,
+            pace: 2.5,
         };
         let point: Vec<f64> = (0..5).map(|a| (a as f64 * 0.7).sin()).collect();
         let error = implicit_error(&pair, &point, 3.0);
         assert!(error < 1e-7, "{error}");
-        let settled = pair.settle(point);
-        let (at, h) = (pair.local(&settled), 3.0);
-        let step = nalgebra::DVector::from_vec(pair.step(&at, h).unwrap());
-        let update = nalgebra::DVector::from_vec(at.update.clone());
-        let left = &step / h - pair.jacobian(&at) * &step;
-        assert!((left - update).amax() < 1e-13);
     }
 }

@@ -3,15 +3,15 @@
 use std::ops::Range;
 
 use super::value_of;
-use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence};
+use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence, View};
 use crate::error::{Error, Result};
-use crate::loss::Baseline;
+use crate::loss::{Baseline, InputKind};
 use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Course, Motion, centre, follow};
+use crate::solve::flow::{Course, Motion, centre, fade, follow, rest_of, trace};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
-use crate::solve::{FixedPoint, largest, worse};
+use crate::solve::{FixedPoint, Rest, largest, worse};
 
 /// The limit of `L(π, c)` over policies and one number c for all prompts (section 3.2, second
 /// remark): `c = E_ρ V^{π_c}` and, prompt by prompt, π_c is the limit under the fixed value c.
@@ -25,7 +25,8 @@ use crate::solve::{FixedPoint, largest, worse};
 /// # Errors
 /// More than 20,000 arms in all prompts together.
 pub fn constant(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
-    let joint = Joint::new(problem, evidence);
+    let view = evidence.of(InputKind::Singles)?;
+    let joint = Joint::new(problem, view);
     let arms = joint.arms();
     if arms > FLOW_CAP {
         return Err(Error::TooLarge {
@@ -35,7 +36,9 @@ pub fn constant(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
             arms,
         });
     }
+    let covered = joint.uncovered().is_empty();
     let optima: Vec<(f64, Vec<f64>)> = (joint.blocks.iter())
+        .filter(|_| covered)
         .map(|b| {
             let mut prompt = b.prompt.clone();
             prompt.reward.clone_from(&b.share.reward);
@@ -45,32 +48,41 @@ pub fn constant(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
     let (low, high) = optima.iter().fold((f64::MAX, f64::MIN), |(l, h), (v, _)| {
         (l.min(*v), h.max(*v))
     });
-    let covered = joint.uncovered().is_empty();
-    let (point, method, mut unique);
+    let (point, method, mut unique, mut rest, mut error);
     if covered && high - low <= 1e-14 * (joint.beta + high.abs().max(low.abs())) {
         // Theorem 1: the loss is zero at (π*, V*) and nowhere else.
         point = optima.into_iter().flat_map(|(_, log)| log).collect();
         (method, unique) = ("closed form, V* being constant", true);
+        (rest, error) = (Rest::Stable, None);
     } else {
         let reference = (joint.blocks.iter())
             .flat_map(|b| b.prompt.log_reference.iter().copied())
             .collect();
-        point = follow(&joint, reference, Course::Basin).point;
+        let end;
+        if covered {
+            (end, error) = (follow(&joint, reference, Course::Basin), None);
+        } else {
+            let (traced, off) = trace(&joint, reference);
+            (end, error) = (traced, Some(off));
+        }
+        point = end.point;
         (method, unique) = (
             "joint gradient flow from the reference, Newton polish",
             covered,
         );
+        rest = rest_of(&joint, &point);
     }
     let at = joint.local(&point);
     let mut notes = joint.uncovered();
     if joint.blocks.len() < problem.prompts().len() {
         unique = false;
+        rest = rest.weaker(Rest::Neutral);
         notes.push("prompts without examples stay at the reference".into());
     }
     // NaN is no convergence either.
     let rests = largest(at.update.iter().copied()) <= 1e-6 * joint.scale(&point);
     if !rests {
-        unique = false;
+        (unique, rest, error) = (false, Rest::None, None);
         notes.push("gradient flow came to no rest; shown is where it stood".into());
     } else if unique && method.starts_with("joint") && joint.another_limit(&point) {
         unique = false;
@@ -80,20 +92,27 @@ pub fn constant(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
         .map(|p| p.log_reference.clone())
         .collect();
     for block in &joint.blocks {
-        rows[block.index] = point[block.span.clone()].to_vec();
+        let mut row = point[block.span.clone()].to_vec();
+        if fade(&mut row, &block.prompt.log_reference, &block.share.unseen()) {
+            rest = rest.weaker(Rest::Boundary);
+        }
+        rows[block.index] = row;
     }
     let policy = Policy::from_log(rows);
     let residual = largest(at.update.iter().copied()) * joint.beta / 2.0;
-    Ok(FixedPoint {
-        regret: Some(problem.regret(&policy)),
+    FixedPoint {
+        regret: None,
         policy: Some(policy),
         method: method.into(),
         residual: Some(residual),
         unique,
+        rest,
+        error,
         notes,
         value: Some(vec![at.value; problem.prompts().len()]),
         table: None,
-    })
+    }
+    .sound(problem)
 }
 
 /// One prompt's place in the joint table of logits.
@@ -118,9 +137,9 @@ struct At {
 }
 
 impl<'a> Joint<'a> {
-    fn new(problem: &'a Problem, evidence: &'a Evidence) -> Self {
+    fn new(problem: &'a Problem, view: &'a View) -> Self {
         let mut end = 0;
-        let blocks = (problem.prompts().iter().zip(&evidence.prompts).enumerate())
+        let blocks = (problem.prompts().iter().zip(&view.prompts).enumerate())
             .filter(|(_, (_, share))| share.mass > 0.0)
             .map(|(index, (prompt, share))| {
                 let span = end..end + prompt.arms();
@@ -146,13 +165,12 @@ impl<'a> Joint<'a> {
     fn uncovered(&self) -> Vec<String> {
         (self.blocks.iter())
             .filter_map(|b| {
-                let unseen: Vec<usize> = (0..b.prompt.arms())
-                    .filter(|&a| b.share.responses[a] == 0.0)
-                    .collect();
+                let unseen = b.share.unseen();
                 (!unseen.is_empty()).then(|| {
                     format!(
-                        "prompt {}: no response ever shows arms {}: the limit may depend on the \
-                         path; shown is gradient flow from the reference",
+                        "prompt {}: no response ever shows arms {}: the limit depends on the \
+                         path; shown is that of gradient flow from the reference of the loss with c \
+                         at its best for the policy",
                         b.index,
                         arm_list(&unseen, b.prompt.kept())
                     )
@@ -285,7 +303,7 @@ mod tests {
         };
         let problem = random_problem(shape, 5).unwrap();
         let evidence = Evidence::population(&problem);
-        let joint = Joint::new(&problem, &evidence);
+        let joint = Joint::new(&problem, evidence.of(InputKind::Singles).unwrap());
         let point: Vec<f64> = (0..12).map(|a| (a as f64 * 0.7).sin()).collect();
         let error = implicit_error(&joint, &point, 3.0);
         assert!(error < 1e-7, "{error}");

@@ -8,7 +8,7 @@ mod algorithm;
 mod constant;
 mod value_error;
 
-pub use algorithm::{algorithm_1, algorithm_1_as_printed};
+pub use algorithm::{algorithm_1, algorithm_1_as_printed, joint_regression};
 pub use constant::constant;
 pub use value_error::{
     Minimum, ValueError, equation_5, fixed_value_policy, fixed_value_update, minima, value_error,

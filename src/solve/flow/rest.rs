@@ -1,6 +1,7 @@
 //! What a rest (a stationary point) of a flow is.
 
 use super::{Course, Motion, follow};
+use crate::bandit::log_sum_exp;
 use crate::random::{Purpose, Stream};
 use crate::solve::worse;
 
@@ -41,6 +42,16 @@ impl Rest {
         }
     }
 
+    /// What the limit is of an objective that is strictly convex within each connected component of the
+    /// comparison graph, and knows nothing of their masses.
+    pub(in crate::solve) fn of_components(components: &[Vec<usize>]) -> Self {
+        if components.len() == 1 {
+            Self::Stable
+        } else {
+            Self::Neutral
+        }
+    }
+
     fn rank(self) -> u8 {
         match self {
             Self::Stable => 0,
@@ -50,6 +61,24 @@ impl Rest {
             Self::None => 4,
         }
     }
+}
+
+/// How far below its reference ln π of an arm that no example holds may have fallen at the end of a
+/// flow before it counts as gone: it goes as 1/t.
+const FADED: f64 = -14.0;
+
+/// Takes out of a policy at the end of a flow the arms, among those that no example holds, that the
+/// flow is emptying. Whether there were any.
+pub(crate) fn fade(log_policy: &mut [f64], reference: &[f64], unseen: &[usize]) -> bool {
+    let gone: Vec<usize> = (unseen.iter().copied())
+        .filter(|&a| log_policy[a] - reference[a] < FADED)
+        .collect();
+    gone.iter().for_each(|&a| log_policy[a] = f64::NEG_INFINITY);
+    if !gone.is_empty() {
+        let normaliser = log_sum_exp(log_policy);
+        log_policy.iter_mut().for_each(|l| *l -= normaliser);
+    }
+    !gone.is_empty()
 }
 
 /// How far a rest is pushed, in each coordinate at most.

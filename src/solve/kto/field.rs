@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::KlTerm;
 use super::roots::{balanced, crossing, log_slope};
 use crate::backend::nd::sigmoid;
-use crate::bandit::{Evidence, Problem, kl, log_sum_exp};
+use crate::bandit::{Problem, View, kl, log_sum_exp};
 use crate::error::{Error, Result};
-use crate::solve::flow::{Course, Motion, centre, follow, low_rank};
+use crate::solve::flow::{Course, Motion, Rest, centre, follow, low_rank, rest_of};
 use crate::solve::policy_gradient::FLOW_CAP;
 use crate::solve::{largest, log_softmax, worse};
 
@@ -134,14 +134,9 @@ pub(super) struct At {
 }
 
 impl Field {
-    pub(super) fn new(
-        problem: &Problem,
-        evidence: &Evidence,
-        pulls: &[Vec<f64>],
-        kl: KlTerm,
-    ) -> Self {
+    pub(super) fn new(problem: &Problem, view: &View, pulls: &[Vec<f64>], kl: KlTerm) -> Self {
         let mut end = 0;
-        let blocks = (problem.prompts().iter().zip(&evidence.prompts).enumerate())
+        let blocks = (problem.prompts().iter().zip(&view.prompts).enumerate())
             .filter(|(_, (_, share))| share.mass > 0.0)
             .map(|(index, (prompt, share))| {
                 let span = end..end + prompt.arms();
@@ -326,7 +321,7 @@ impl Field {
     }
 
     /// β > 1: the flow's limit, with the arms that it empties left out at the end.
-    pub(super) fn hot(&self) -> Vec<Vec<f64>> {
+    pub(super) fn hot(&self) -> (Vec<Vec<f64>>, Rest) {
         let point = follow(self, self.reference(), Course::Basin).point;
         let mut end = 0;
         let mut supports = Vec::new();
@@ -366,14 +361,16 @@ impl Field {
             .collect();
         let reduced = Self { blocks, ..*self };
         let rest = follow(&reduced, start, Course::Basin).point;
-        (self.blocks.iter().zip(&reduced.blocks).zip(&supports))
+        let kind = rest_of(&reduced, &rest);
+        let rows = (self.blocks.iter().zip(&reduced.blocks).zip(&supports))
             .map(|((whole, part), support)| {
                 let mut row = vec![f64::NEG_INFINITY; whole.pull.len()];
                 let found = &rest[part.span.clone()];
                 support.iter().zip(found).for_each(|(&a, &l)| row[a] = l);
                 row
             })
-            .collect()
+            .collect();
+        (rows, kind)
     }
 }
 
@@ -536,7 +533,8 @@ mod tests {
             let pulls: Vec<Vec<f64>> = (0..3)
                 .map(|x| (0..4).map(|a| ((x * 4 + a) as f64).cos()).collect())
                 .collect();
-            let field = Field::new(&problem, &evidence, &pulls, exact);
+            let view = evidence.of(crate::loss::InputKind::Rated).unwrap();
+            let field = Field::new(&problem, view, &pulls, exact);
             let point: Vec<f64> = (0..12).map(|a| (a as f64 * 0.7).sin()).collect();
             let error = implicit_error(&field, &point, 30.0);
             assert!(error < 1e-7, "{error}");

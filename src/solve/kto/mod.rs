@@ -9,10 +9,10 @@ mod field;
 mod roots;
 
 use super::flow::Motion;
-use super::{FixedPoint, largest};
-use crate::bandit::population::threshold;
-use crate::bandit::{Evidence, Policy, Problem};
+use super::{FixedPoint, Rest, largest};
+use crate::bandit::{Evidence, Policy, Problem, View, desirable as above};
 use crate::error::{Error, Result};
+use crate::loss::InputKind;
 use field::Field;
 
 /// What a reward must exceed, strictly, for its response to count as desirable.
@@ -54,22 +54,42 @@ impl Default for Options {
     }
 }
 
-/// Whether each arm is desirable: its reward exceeds the threshold.
-///
-/// A reward equal to the threshold counts as undesirable (the DRO paper's "greater or less" leaves
-/// it open); arms that no response shows get a label too, which nothing uses.
-pub fn desirable(evidence: &Evidence, split: Split) -> Vec<Vec<bool>> {
-    let pooled = threshold(evidence);
-    (evidence.prompts.iter())
-        .map(|share| {
-            let threshold = match split {
-                Split::Pooled => pooled,
-                Split::PerPrompt => share.mean_reward(),
-                Split::Threshold(t) => t,
-            };
-            share.reward.iter().map(|&r| r > threshold).collect()
+/// What a reward of each prompt must exceed.
+fn thresholds(view: &View, split: Split) -> Vec<f64> {
+    let pooled = view.threshold();
+    (view.prompts.iter())
+        .map(|share| match split {
+            Split::Pooled => pooled,
+            Split::PerPrompt => share.mean_reward(),
+            Split::Threshold(t) => t,
         })
         .collect()
+}
+
+/// Whether each arm is desirable: its (mean) reward exceeds the threshold.
+///
+/// A reward equal to the threshold counts as undesirable (the DRO paper's "greater or less" leaves
+/// it open); arms that no response shows get a label too, which nothing uses. Responses logged with
+/// rewards of their own are rated one by one, [`pulls`].
+///
+/// # Errors
+/// Data without single responses.
+pub fn desirable(evidence: &Evidence, split: Split) -> Result<Vec<Vec<bool>>> {
+    let view = evidence.of(InputKind::Rated)?;
+    let each = view.prompts.iter().zip(thresholds(view, split));
+    Ok(each
+        .map(|(share, t)| share.reward.iter().map(|&r| above(r, t)).collect())
+        .collect())
+}
+
+/// `κ_a = μ̄_a (2q_a − 1)`, q the share of an arm's responses whose own reward exceeds the threshold.
+///
+/// # Errors
+/// Data without single responses.
+pub fn pulls(evidence: &Evidence, split: Split) -> Result<Vec<Vec<f64>>> {
+    let view = evidence.of(InputKind::Rated)?;
+    let each = view.prompts.iter().zip(thresholds(view, split));
+    Ok(each.map(|(share, t)| share.pulls(t)).collect())
 }
 
 /// What the estimate of the KL from mismatched pairs (a prompt with responses to other prompts)
@@ -98,14 +118,7 @@ pub fn fixed_point(problem: &Problem, evidence: &Evidence, options: Options) -> 
             "give the number that desirable rewards exceed",
         ));
     }
-    let pulls: Vec<Vec<f64>> = (desirable(evidence, options.split).iter())
-        .zip(&evidence.prompts)
-        .map(|(labels, share)| {
-            (labels.iter().zip(share.mean_law()))
-                .map(|(&good, mass)| if good { mass } else { -mass })
-                .collect()
-        })
-        .collect();
+    let pulls = pulls(evidence, options.split)?;
     fixed_point_of(problem, evidence, &pulls, options.kl)
 }
 
@@ -137,10 +150,10 @@ pub fn fixed_point_of(
     kl: KlTerm,
 ) -> Result<FixedPoint> {
     check(problem, pulls)?;
-    let field = Field::new(problem, evidence, pulls, kl);
+    let field = Field::new(problem, evidence.of(InputKind::Rated)?, pulls, kl);
     let (beta, mut notes) = (field.beta, Vec::new());
     let mut method = "nested root of Σπ = 1 and z₀ = KL";
-    let mut unique = true;
+    let (mut unique, mut rest) = (true, Rest::Stable);
     for block in &field.blocks {
         let fate = block.fate(beta);
         unique &= fate.unique;
@@ -155,12 +168,17 @@ pub fn fixed_point_of(
         notes.push(
             "for β > 1 no limit is established: shown is gradient flow's from the reference".into(),
         );
-        field.hot()
+        let (rows, kind) = field.hot();
+        rest = kind;
+        rows
     } else {
         let limits = if flows {
             method =
                 "joint gradient flow from the reference to find the arms that win, nested root";
             let (limits, undecided) = field.winners();
+            if !undecided.is_empty() {
+                rest = Rest::Repelling;
+            }
             notes.extend(undecided.iter().map(|x| {
                 format!(
                     "prompt {x}: gradient flow from the reference rests between arms, a point that \
@@ -188,8 +206,11 @@ pub fn fixed_point_of(
         field.rows(&limits, z)
     };
     if field.blocks.len() < problem.prompts().len() {
-        unique = false;
+        (unique, rest) = (false, rest.weaker(Rest::Neutral));
         notes.push("prompts without examples stay at the reference".into());
+    }
+    if rows.iter().flatten().any(|l| *l == f64::NEG_INFINITY) {
+        rest = rest.weaker(Rest::Boundary);
     }
     let residual = largest(field.local(&rows.concat()).update);
     let mut all: Vec<Vec<f64>> = (problem.prompts().iter())
@@ -199,16 +220,19 @@ pub fn fixed_point_of(
         all[block.index] = row;
     }
     let policy = Policy::from_log(all);
-    Ok(FixedPoint {
-        regret: Some(problem.regret(&policy)),
+    FixedPoint {
+        regret: None,
         policy: Some(policy),
         method: method.into(),
         residual: Some(residual),
         unique,
+        rest,
+        error: None,
         notes,
         value: None,
         table: None,
-    })
+    }
+    .sound(problem)
 }
 
 fn check(problem: &Problem, pulls: &[Vec<f64>]) -> Result<()> {

@@ -23,7 +23,7 @@ pub(super) fn gradient(objective: Objective, place: &Place<'_>, table: &[f64]) -
         gradient[winner] += mass * sigmoid(a[winner] - margin) - pull;
         gradient[loser] += pull - mass * sigmoid(-a[loser] - margin);
     };
-    for e in place.share.compared()?.edges(&place.share.reward) {
+    for e in place.share.compared().edges(&place.share.reward) {
         if e.a == e.b && objective == Objective::AdvantageModelDistinct {
             continue;
         }

@@ -7,11 +7,10 @@ mod lists;
 mod singles;
 
 use crate::backend::nd::sigmoid;
-use crate::bandit::{Comparisons, Evidence, Problem, Prompt, PromptEvidence, population};
+use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::Result;
-use crate::loss::{Objective, Parameters};
+use crate::loss::{InputKind, Objective, Parameters};
 
-use super::dro::value_of;
 use super::{log_softmax, policy_gradient};
 
 /// What the gradient of one prompt depends on besides its table.
@@ -67,12 +66,14 @@ pub fn expected(
     table: &[Vec<f64>],
     held: Option<&[f64]>,
 ) -> Result<Expected> {
-    let pooled = population::threshold(evidence);
+    let view = evidence.of(objective.spec().inputs)?;
+    let rated = objective.spec().inputs == InputKind::Rated;
+    let pooled = if rated { view.threshold() } else { 0.0 };
     let mut all = Expected {
         table: Vec::new(),
         held: Vec::new(),
     };
-    for (x, (prompt, share)) in problem.prompts().iter().zip(&evidence.prompts).enumerate() {
+    for (x, (prompt, share)) in problem.prompts().iter().zip(&view.prompts).enumerate() {
         if share.mass == 0.0 {
             all.table.push(vec![0.0; prompt.arms()]);
             all.held.push(0.0);
@@ -106,7 +107,7 @@ pub fn expected(
 /// |---|---|
 /// | copg, copg-completed | `−L_w (R − βu)` |
 /// | copg-squared | `−2β L_w (R − βu)` |
-/// | rloo | `−½ L_w̄ (R − βu)`, w̄ of μ̄ × μ̄ |
+/// | rloo | `−½ L_w (R − βu)`, w of the pairs within groups (of a population: μ̄ × μ̄) |
 /// | dpo | `β Σ_b w_ab (σ(βu_a − βu_b) − p_ab)` |
 /// | reward-model | `Σ_b w_ab (σ(r_a − r_b) − p_ab)` |
 /// | ipo | `2 (L_w u − r/β)`, `r_a = Σ_b w_ab (p_ab − ½)` |
@@ -115,16 +116,16 @@ pub fn expected(
 /// | slic | `−β Σ_b w_ab (p_ab [βu_ab < 1] − p_ba [βu_ba < 1])` |
 /// | pg-* | `−m (R_β − b) + π Σ m (R_β − b)` |
 /// | dro-v, dro-fixed, dro-constant | `−β [μ̄ (f − V) − π Σ μ̄ (f − V)]` |
-/// | dro-v-eliminated | `−β μ̄ (f − E_μ̄ f)` |
+/// | dro-v-eliminated | `−½β L_w (R − βu)`, w as for rloo |
 /// | dro-algorithm-1 | `−μ̄ (R − V − cu) + π Σ μ̄ (R − V − cu)`, c = 1 as printed, β corrected |
-/// | kto | `β [h − π Σ h]`, `h = ∓μ̄ s(1 − s)`, − where desirable, `s = σ(β(u − z₀))` |
+/// | kto | `β [h − π Σ h]`, `h = −κ s(1 − s)`, κ the pulls, `s = σ(β(u − z₀))` |
 /// | copr | `P_θ (ln P_θ/P* − KL)` on the list |
 /// | copr-forward | `P_θ − P*` on the list (over J for the mean) |
 /// | sft | `π − 1_best` |
 /// | advantage-model | `Σ_b w_ab (σ(a_a − a_b) − p_ab) + win_a σ(a_a − m) − loss_a σ(−a_a − m)` |
 ///
 /// # Errors
-/// Evidence without pairs for an objective that needs them, or a baseline law that does not fit.
+/// A baseline law that does not fit, or a margin or a ranking that is missing.
 pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
     use Objective as O;
     let Place {
@@ -147,15 +148,15 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
             .collect()
     };
     // L_w (R − βu), with the differences of rewards that were seen where pairs were logged with them.
-    let contrast = || -> Result<Vec<f64>> {
-        let pairs = share.compared()?;
-        Ok(match share.observed_pull() {
+    let contrast = || -> Vec<f64> {
+        let pairs = share.compared();
+        match share.observed_pull() {
             None => pairs.laplacian(&regularised()),
             Some(pull) => {
                 let rest = pairs.laplacian(&u()).into_iter();
                 pull.iter().zip(rest).map(|(g, lu)| g - beta * lu).collect()
             }
-        })
+        }
     };
     let scaled =
         |by: f64, values: Vec<f64>| -> Vec<f64> { values.into_iter().map(|v| by * v).collect() };
@@ -165,23 +166,20 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
         return Ok(scaled(-1.0, update));
     }
     Ok(match objective {
-        O::Copg | O::CopgCompleted => scaled(-1.0, contrast()?),
-        O::CopgSquared => scaled(-2.0 * beta, contrast()?),
-        O::Rloo => scaled(-0.5, mean_pairs(share).laplacian(&regularised())),
-        O::Dpo => scaled(beta, preference_gap(share, &scaled(beta, u()))?),
-        O::RewardModel => preference_gap(share, table)?,
-        O::Ipo => least_squares_gap(share, &u(), 2.0, 1.0 / beta)?,
-        O::IpoCopg => least_squares_gap(share, &u(), 2.0 * beta * beta, 1.0 / beta)?,
-        O::IpoGpo => least_squares_gap(share, &u(), 2.0 * beta * beta, 2.0 / beta)?,
-        O::Slic => hinge(share, &u(), beta)?,
+        O::Copg | O::CopgCompleted => scaled(-1.0, contrast()),
+        O::CopgSquared => scaled(-2.0 * beta, contrast()),
+        O::Rloo => scaled(-0.5, contrast()),
+        O::Dpo => scaled(beta, preference_gap(share, &scaled(beta, u()))),
+        O::RewardModel => preference_gap(share, table),
+        O::Ipo => least_squares_gap(share, &u(), 2.0, 1.0 / beta),
+        O::IpoCopg => least_squares_gap(share, &u(), 2.0 * beta * beta, 1.0 / beta),
+        O::IpoGpo => least_squares_gap(share, &u(), 2.0 * beta * beta, 2.0 / beta),
+        O::Slic => hinge(share, &u(), beta),
         O::PgZero | O::PgValue | O::PgSoftValue => unreachable!("a baseline was found above"),
         O::DroV | O::DroFixed | O::DroConstant => {
             scaled(beta, singles::regression(&place, table, beta, place.held))
         }
-        O::DroVEliminated => {
-            let own = value_of(prompt, share, beta, &log_softmax(table));
-            scaled(beta, singles::regression(&place, table, beta, own))
-        }
+        O::DroVEliminated => scaled(-0.5 * beta, contrast()),
         O::DroAlgorithm1 => singles::regression(&place, table, 1.0, place.held),
         O::DroAlgorithm1Corrected => singles::regression(&place, table, beta, place.held),
         O::Kto | O::KtoPerPrompt | O::KtoNoKl => singles::rated(&place, table),
@@ -196,45 +194,25 @@ pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result
     })
 }
 
-/// Pairs of independent responses from the mean law μ̄ = (μ₁ + μ₂)/2.
-pub(super) fn mean_pairs(share: &PromptEvidence) -> Comparisons {
-    let mean = share.mean_law();
-    Comparisons::Product {
-        first: mean.clone(),
-        second: mean,
-    }
-}
-
-fn preference_gap(share: &PromptEvidence, scores: &[f64]) -> Result<Vec<f64>> {
-    let pairs = share.compared()?;
+fn preference_gap(share: &PromptEvidence, scores: &[f64]) -> Vec<f64> {
+    let pairs = share.compared();
     let pull = pairs.pull(&share.reward);
-    Ok(pairs
-        .logistic_pull(scores)
-        .iter()
-        .zip(pull)
+    (pairs.logistic_pull(scores).iter().zip(pull))
         .map(|(a, b)| a - b)
-        .collect())
+        .collect()
 }
 
-fn least_squares_gap(
-    share: &PromptEvidence,
-    u: &[f64],
-    scale: f64,
-    target: f64,
-) -> Result<Vec<f64>> {
-    let pairs = share.compared()?;
+fn least_squares_gap(share: &PromptEvidence, u: &[f64], scale: f64, target: f64) -> Vec<f64> {
+    let pairs = share.compared();
     let pull = pairs.pull(&share.reward);
-    Ok(pairs
-        .laplacian(u)
-        .iter()
-        .zip(pull)
+    (pairs.laplacian(u).iter().zip(pull))
         .map(|(lu, r)| scale * (lu - target * r))
-        .collect())
+        .collect()
 }
 
-fn hinge(share: &PromptEvidence, u: &[f64], beta: f64) -> Result<Vec<f64>> {
+fn hinge(share: &PromptEvidence, u: &[f64], beta: f64) -> Vec<f64> {
     let mut gradient = vec![0.0; u.len()];
-    for e in share.compared()?.edges(&share.reward) {
+    for e in share.compared().edges(&share.reward) {
         let (a, b) = (e.a as usize, e.b as usize);
         let z = beta * (u[a] - u[b]);
         let active = |won: f64, z: f64| if z < 1.0 { won } else { 0.0 };
@@ -242,7 +220,7 @@ fn hinge(share: &PromptEvidence, u: &[f64], beta: f64) -> Result<Vec<f64>> {
         gradient[a] -= push;
         gradient[b] += push;
     }
-    Ok(gradient)
+    gradient
 }
 
 /// The Bradley–Terry gradient of listed comparisons among the arms `inside`.

@@ -38,19 +38,14 @@ pub(super) fn regression(place: &Place<'_>, table: &[f64], c: f64, value: f64) -
     through_softmax(&policy, h)
 }
 
-/// KTO: `β (h − π Σ h)`, `h = ∓μ̄ s(1 − s)`.
+/// KTO: `β (h − π Σ h)`, `h = −κ s(1 − s)`.
 pub(super) fn rated(place: &Place<'_>, table: &[f64]) -> Vec<f64> {
     let (policy, u) = policy(place, table);
     let beta = place.parameters.beta;
-    let h = (place.share.mean_law().iter().enumerate())
-        .map(|(a, m)| {
-            let z = beta * (u[a] - place.held);
-            let size = beta * m * sigmoid(z) * sigmoid(-z);
-            if place.share.reward[a] > place.threshold {
-                -size
-            } else {
-                size
-            }
+    let h = (place.share.pulls(place.threshold).iter().zip(&u))
+        .map(|(pull, u)| {
+            let z = beta * (u - place.held);
+            -beta * pull * sigmoid(z) * sigmoid(-z)
         })
         .collect();
     through_softmax(&policy, h)

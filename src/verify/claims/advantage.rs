@@ -3,6 +3,7 @@
 use super::{Claim, Finding, Paper, Verdict, random_problems, toy};
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, kl};
 use crate::error::Result;
+use crate::loss::InputKind;
 use crate::random::{Purpose, Stream};
 use crate::sim::multitask::{
     Experiment, Labels, MultiTask, TASKS, VARIANTS, calibration, experiment, moments,
@@ -243,8 +244,9 @@ fn differences_only() -> Result<Finding> {
     let (mut model, mut advantage) = (0.0f64, f64::INFINITY);
     for problem in &problems {
         let population = Evidence::population(problem);
-        for (prompt, share) in problem.prompts().iter().zip(&population.prompts) {
-            let edges = share.compared()?.edges(&prompt.reward);
+        let pairs = population.of(InputKind::LabelledPairs)?;
+        for (prompt, share) in problem.prompts().iter().zip(&pairs.prompts) {
+            let edges = share.compared().edges(&prompt.reward);
             let ranking = |shift: f64| -> f64 {
                 let r = |a: u32| prompt.reward[a as usize] + shift;
                 let loss = crate::backend::nd::softplus;

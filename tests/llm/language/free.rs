@@ -6,7 +6,7 @@ use pistar::bandit::population::evaluate;
 use pistar::bandit::{Dataset, Evidence, PairLaw, Policy, Simplex};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::language::{Bandit, Language, Population, normal_rewards, total_variation, walk};
-use pistar::loss::Objective;
+use pistar::loss::{InputKind, Objective};
 use pistar::solve::fixed_point;
 
 use super::limits::{trained, training};
@@ -173,6 +173,7 @@ pub fn on_a_face_of_kto(bandit: &Bandit, objective: Objective, policy: &Policy) 
     };
     let want = fixed_point(objective, problem, &evidence).unwrap();
     let want = want.policy.unwrap();
+    let responses = evidence.of(InputKind::Rated).unwrap();
     let (mut lost, mut left) = (0, 0);
     for (x, prompt) in problem.prompts().iter().enumerate() {
         let (mut off, mut pulls) = (0.0, Vec::new());
@@ -182,7 +183,7 @@ pub fn on_a_face_of_kto(bandit: &Bandit, objective: Objective, policy: &Policy) 
             } else if log.exp() > 1e-3 {
                 let u = log - prompt.log_reference[arm];
                 let s = sigmoid(problem.beta() * (u - anchor));
-                pulls.push(evidence.prompts[x].responses[arm] * s * (1.0 - s) / log.exp());
+                pulls.push(responses.prompts[x].responses[arm] * s * (1.0 - s) / log.exp());
             } else {
                 lost += usize::from(want.log()[x][arm].exp() > 1e-3);
             }

@@ -5,9 +5,7 @@ use super::{
     win_rate,
 };
 use crate::backend::nd::sigmoid;
-use crate::bandit::{
-    Beta, Comparisons, Evidence, PairLaw, Policy, Problem, Prompt, PromptEvidence, population,
-};
+use crate::bandit::{Beta, Comparisons, Evidence, PairLaw, Policy, Problem, Prompt, population};
 use crate::error::{Error, Result};
 use crate::loss::Objective;
 use crate::sim::Optimizer;
@@ -121,14 +119,9 @@ pub(super) fn dpo_optimum() -> Result<Finding> {
 
 /// The same pairs, won always by the better response.
 fn noiseless(problem: &Problem) -> Evidence {
-    let mut evidence = Evidence::population(problem);
-    for PromptEvidence {
-        comparisons,
-        reward,
-        ..
-    } in &mut evidence.prompts
-    {
-        if let Some(pairs) = comparisons {
+    Evidence::population(problem).map_pairs(|share| {
+        let reward = &share.reward;
+        if let Some(pairs) = &mut share.comparisons {
             let mut edges = pairs.edges(reward);
             for e in &mut edges {
                 let (weight, gap) = (e.weight(), reward[e.a as usize] - reward[e.b as usize]);
@@ -142,8 +135,7 @@ fn noiseless(problem: &Problem) -> Evidence {
                 bradley_terry: false,
             };
         }
-    }
-    evidence
+    })
 }
 
 /// `ln π_ref + t·(rank of the reward)/β`: every better arm has a margin of at least t/β.

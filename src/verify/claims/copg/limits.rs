@@ -163,12 +163,12 @@ pub(super) fn any_two_laws() -> Result<Finding> {
 
 /// The evidence of a prompt's listed pairs.
 fn listed(problem: &Problem, edges: Vec<Edge>, bradley_terry: bool) -> Evidence {
-    let mut evidence = Evidence::population(problem);
-    evidence.prompts[0].comparisons = Some(Comparisons::Listed {
-        edges,
-        bradley_terry,
-    });
-    evidence
+    Evidence::population(problem).map_pairs(|share| {
+        share.comparisons = Some(Comparisons::Listed {
+            edges: edges.clone(),
+            bradley_terry,
+        });
+    })
 }
 
 /// A random tree over a problem's arms: each arm compared with one before it.
@@ -268,7 +268,9 @@ fn noisy(problem: &Problem, draws: usize) -> Result<f64> {
     };
     let reward = &problem.prompts()[0].reward;
     let evidence = Evidence::population(problem);
-    let edges = evidence.prompts[0].compared()?.edges(reward);
+    let edges = evidence.of(InputKind::ScoredPairs)?.prompts[0]
+        .compared()
+        .edges(reward);
     let mut sum = 0.0;
     for _ in 0..draws {
         // L v = r with the mean of v at 0.

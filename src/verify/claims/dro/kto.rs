@@ -51,7 +51,7 @@ pub(super) fn biased() -> Result<Finding> {
         let found = limit(problem)?;
         several += usize::from(!found.unique);
         least = least.min(found.regret.unwrap_or(f64::NAN));
-        let labels = desirable(&Evidence::population(problem), Options::default().split);
+        let labels = desirable(&Evidence::population(problem), Options::default().split)?;
         if let Some(policy) = found.policy.filter(|_| found.unique) {
             residual = worse(residual, update(problem, &policy, &labels));
         }

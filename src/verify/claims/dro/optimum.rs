@@ -4,7 +4,7 @@ use super::super::{Finding, random_problems, toy};
 use super::row::{Row, apart, points, worse};
 use crate::bandit::{Beta, Evidence, Policy, Problem, log_sum_exp, population};
 use crate::error::Result;
-use crate::loss::Objective;
+use crate::loss::{InputKind, Objective};
 use crate::solve::{dro, fixed_point, minimise};
 
 pub(super) fn optimum() -> Result<Finding> {
@@ -79,7 +79,8 @@ pub(super) fn theorem() -> Result<Finding> {
         };
     });
     let (prompt, tau) = (&problem.prompts()[0], problem.beta());
-    let share = &Evidence::population(&problem).prompts[0];
+    let population = Evidence::population(&problem);
+    let share = &population.of(InputKind::Singles)?.prompts[0];
     let shown: Vec<f64> = (0..2)
         .map(|a| prompt.log_reference[a] + prompt.reward[a] / tau)
         .collect();

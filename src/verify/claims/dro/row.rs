@@ -1,6 +1,8 @@
 //! DRO's loss at one prompt, in plain numbers from the paper's equations.
 
 use crate::bandit::{Evidence, PairLaw, Problem, Prompt, PromptEvidence, log_sum_exp};
+use crate::error::Result;
+use crate::loss::InputKind;
 use crate::random::{Purpose, Stream};
 
 /// A policy at a prompt, under the law μ of single responses.
@@ -91,14 +93,10 @@ pub(super) fn points(problem: &Problem, key: u64, scale: f64) -> Vec<(Vec<f64>, 
 }
 
 /// One prompt of a problem with its evidence.
-pub(super) fn shares(problem: &Problem) -> Vec<(Prompt, PromptEvidence)> {
+pub(super) fn shares(problem: &Problem) -> Result<Vec<(Prompt, PromptEvidence)>> {
     let evidence = Evidence::population(problem);
-    problem
-        .prompts()
-        .iter()
-        .cloned()
-        .zip(evidence.prompts)
-        .collect()
+    let responses = evidence.of(InputKind::Singles)?.prompts.iter().cloned();
+    Ok(problem.prompts().iter().cloned().zip(responses).collect())
 }
 
 /// The problem with one law for both responses: their mean.

@@ -12,8 +12,9 @@ pub(super) fn best_value() -> Result<Finding> {
     let (mut error, mut rise) = (0.0f64, f64::INFINITY);
     for (key, problem) in problems.iter().enumerate() {
         let tau = problem.beta();
-        for ((prompt, share), (logits, _)) in
-            shares(problem).iter().zip(points(problem, key as u64, 3.0))
+        for ((prompt, share), (logits, _)) in shares(problem)?
+            .iter()
+            .zip(points(problem, key as u64, 3.0))
         {
             let row = Row::new(prompt, &logits);
             let value = row.value(tau);
@@ -123,8 +124,9 @@ pub(super) fn eliminated() -> Result<Finding> {
 fn small(count: usize, key: u64) -> Result<Vec<Problem>> {
     let problems = random_problems(12 * count as u64, key)?;
     let moderate = |p: &Problem| {
-        let law = Evidence::population(p).prompts[0].mean_law();
-        p.prompts().len() == 1 && law.iter().all(|&m| m > 0.02)
+        let (first, second) = p.prompts()[0].law.marginals();
+        let rare = first.iter().zip(&second).any(|(p, q)| p + q <= 0.04);
+        p.prompts().len() == 1 && !rare
     };
     Ok(problems.into_iter().filter(moderate).take(count).collect())
 }
@@ -134,7 +136,7 @@ pub(super) fn one_minimum() -> Result<Finding> {
     let single = |above: f64| -> Result<usize> {
         let mut alone = 0;
         for problem in &problems {
-            let (prompt, share) = &shares(problem)[0];
+            let (prompt, share) = &shares(problem)?[0];
             let value = problem.optimum().value[0] + above;
             let found = dro::minima(0, prompt, share, problem.beta(), value, (8, 1))?;
             alone += usize::from(found.len() == 1);
@@ -151,7 +153,7 @@ pub(super) fn one_minimum() -> Result<Finding> {
         r#"{"beta": 1.0, "prompts": [{"reward": [1.0, 1.0, 0.0], "reference": [0.3, 0.3, 0.4],
             "behavior": [[0.1, 0.1, 0.8]]}]}"#,
     )?;
-    let (prompt, share) = &shares(&twins)[0];
+    let (prompt, share) = &shares(&twins)?[0];
     let found = dro::minima(
         0,
         prompt,
@@ -184,7 +186,7 @@ fn visit(
     let mut seen = 0;
     for problem in problems {
         let tau = problem.beta();
-        let (prompt, share) = &shares(problem)[0];
+        let (prompt, share) = &shares(problem)?[0];
         for aside in [-3.0, -1.0, -0.2, 0.2, 1.0, 2.0] {
             let value = problem.optimum().value[0] + tau * aside;
             for minimum in dro::minima(0, prompt, share, tau, value, (3, 5))? {
@@ -220,7 +222,7 @@ pub(super) fn equation_5() -> Result<Finding> {
     let mut lower = 0.0f64;
     for problem in &problems {
         let (tau, value) = (problem.beta(), problem.optimum().value[0] - problem.beta());
-        let (prompt, share) = &shares(problem)[0];
+        let (prompt, share) = &shares(problem)?[0];
         let loss = |at: &[f64]| {
             let row = Row::new(prompt, at);
             (row.loss(tau, value), row.slope(tau, value))

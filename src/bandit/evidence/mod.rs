@@ -1,0 +1,270 @@
+//! What an objective is run on: the population of a problem, or logged data.
+
+mod comparisons;
+mod logged;
+
+pub(in crate::bandit) use comparisons::pair_weight;
+pub use comparisons::{Comparisons, Edge};
+
+use super::population::missing;
+use super::problem::Problem;
+use crate::error::{Error, Result};
+use crate::loss::InputKind;
+
+/// What an objective is run on. Objectives of different kinds of examples see different things in the
+/// same data: each has its own [`View`].
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    pairs: View,
+    groups: View,
+    responses: View,
+    lists: View,
+    lacks: Lacks,
+    logged: bool,
+}
+
+/// What objectives of one kind of examples see, prompt by prompt.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// One entry per prompt of the problem.
+    pub prompts: Vec<PromptEvidence>,
+}
+
+/// One prompt's share of the examples of one kind.
+#[derive(Debug, Clone, Default)]
+pub struct PromptEvidence {
+    /// Index of the prompt.
+    pub prompt: usize,
+    /// The prompt's share of all examples of the kind.
+    pub mass: f64,
+    /// Pairs and groups of two, normalised within the prompt; absent for other kinds, and where there
+    /// are none.
+    pub comparisons: Option<Comparisons>,
+    /// Where pairs were logged with the rewards seen: the mean of `r(a) − r(b)` over the comparisons
+    /// of each listed edge, in the order of the edges. Absent, it is the difference of `reward`.
+    pub differences: Option<Vec<f64>>,
+    /// `m = μ₁ + μ₂`, mass 2: the law of single responses, twice; empty for other kinds.
+    pub responses: Vec<f64>,
+    /// The rewards of arms: the problem's; in single responses, the mean of those seen of an arm. NaN
+    /// where neither is known.
+    pub reward: Vec<f64>,
+    /// Where single responses were logged: arm, reward, and share of the prompt's responses, each
+    /// arm and reward once.
+    pub seen: Option<Vec<(u32, f64, f64)>>,
+    /// Ranked lists with their shares, arms from worst to best.
+    pub lists: Vec<(Vec<u32>, f64)>,
+}
+
+/// The first prompt whose examples would take rewards from the problem, which gives none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lacks {
+    /// For the labels of unlabelled pairs.
+    label: Option<usize>,
+    /// For responses logged without a reward.
+    reward: Option<usize>,
+}
+
+impl Evidence {
+    /// The exact expectation over the problem's prompts and behaviour laws, with Bradley–Terry
+    /// labels. Groups are independent responses from the mean law; lists are the problem's rankings.
+    pub fn population(problem: &Problem) -> Self {
+        let view = |fill: &dyn Fn(&super::Prompt, PromptEvidence) -> PromptEvidence| View {
+            prompts: (problem.prompts().iter().enumerate())
+                .map(|(x, prompt)| {
+                    let blank = PromptEvidence {
+                        prompt: x,
+                        mass: prompt.weight,
+                        reward: prompt.reward.clone(),
+                        ..PromptEvidence::default()
+                    };
+                    fill(prompt, blank)
+                })
+                .collect(),
+        };
+        let mean = |prompt: &super::Prompt| -> Vec<f64> {
+            let (first, second) = prompt.law.marginals();
+            first.iter().zip(&second).map(|(p, q)| p + q).collect()
+        };
+        Self {
+            pairs: view(&|prompt, share| PromptEvidence {
+                comparisons: Some(Comparisons::from_law(&prompt.law, &prompt.reward)),
+                ..share
+            }),
+            groups: view(&|prompt, share| {
+                let half: Vec<f64> = mean(prompt).iter().map(|m| m / 2.0).collect();
+                PromptEvidence {
+                    comparisons: Some(Comparisons::Product {
+                        first: half.clone(),
+                        second: half,
+                    }),
+                    ..share
+                }
+            }),
+            responses: view(&|prompt, share| PromptEvidence {
+                responses: mean(prompt),
+                ..share
+            }),
+            lists: view(&|prompt, share| PromptEvidence {
+                lists: (prompt.ranking.iter().cloned().map(|list| (list, 1.0))).collect(),
+                ..share
+            }),
+            lacks: Lacks::default(),
+            logged: false,
+        }
+    }
+
+    /// The same with its pairs changed, prompt by prompt.
+    #[must_use]
+    pub fn map_pairs(mut self, change: impl FnMut(&mut PromptEvidence)) -> Self {
+        self.pairs.prompts.iter_mut().for_each(change);
+        self
+    }
+
+    /// What objectives of a kind see.
+    ///
+    /// # Errors
+    /// A ranking that a problem lacks; logged data without an example of the kind, or whose examples would take rewards from a
+    /// problem that gives none.
+    pub fn of(&self, kind: InputKind) -> Result<&View> {
+        let (view, needs) = match kind {
+            InputKind::LabelledPairs => (&self.pairs, self.lacks.label),
+            InputKind::ScoredPairs => (&self.pairs, self.lacks.reward),
+            InputKind::Groups => (&self.groups, self.lacks.reward),
+            InputKind::Singles | InputKind::Rated => (&self.responses, self.lacks.reward),
+            InputKind::Lists => (&self.lists, None),
+        };
+        if let Some(x) = needs {
+            let what = match kind {
+                InputKind::LabelledPairs => "it has unlabelled pairs",
+                _ => "it has responses without rewards",
+            };
+            return Err(Error::invalid(
+                format!("the data's examples of prompt {x}"),
+                format!("{what}, and the problem gives no `reward` to stand for them"),
+                "log them, or give the problem rewards",
+            ));
+        }
+        let unranked = |share: &PromptEvidence| share.mass > 0.0 && share.lists.is_empty();
+        if kind == InputKind::Lists
+            && let Some(x) = view.prompts.iter().position(unranked)
+        {
+            return Err(missing(x, "ranking", "arm indices from worst to best"));
+        }
+        if self.logged && view.prompts.iter().all(|share| share.mass == 0.0) {
+            return Err(Error::invalid(
+                "the data",
+                format!("it has no example of {}", kind.name()),
+                match kind {
+                    InputKind::Lists => "log rankings, or choose an objective of other examples",
+                    _ => {
+                        "single responses compare nothing: log pairs (`first`, `second`), or choose an \
+                         objective of single responses"
+                    }
+                },
+            ));
+        }
+        Ok(view)
+    }
+}
+
+impl View {
+    /// The mean reward of all single responses, above which KTO calls one desirable.
+    pub fn threshold(&self) -> f64 {
+        let shown = self.prompts.iter().filter(|share| share.mass > 0.0);
+        mean(shown.flat_map(|share| {
+            (share.shown().into_iter()).map(move |(_, reward, part)| (reward, share.mass * part))
+        }))
+    }
+}
+
+impl PromptEvidence {
+    /// The comparisons; none of no mass.
+    pub fn compared(&self) -> &Comparisons {
+        const NONE: &Comparisons = &Comparisons::Listed {
+            edges: Vec::new(),
+            bradley_terry: false,
+        };
+        self.comparisons.as_ref().unwrap_or(NONE)
+    }
+
+    /// `Σ_b w_ab · E[r(a) − r(b)]` for each arm, if rewards were logged with the pairs. Observed
+    /// differences need not come from any rewards of single arms; this sum is all that an objective
+    /// quadratic in `u` makes of them.
+    pub fn observed_pull(&self) -> Option<Vec<f64>> {
+        let (Some(Comparisons::Listed { edges, .. }), Some(differences)) =
+            (&self.comparisons, &self.differences)
+        else {
+            return None;
+        };
+        let mut sum = vec![0.0; self.reward.len()];
+        for (e, difference) in edges.iter().zip(differences) {
+            let pull = e.weight() * difference;
+            sum[e.a as usize] += pull;
+            sum[e.b as usize] -= pull;
+        }
+        Some(sum)
+    }
+
+    /// The law of single responses, of mass 1: `μ̄ = m/2`.
+    pub fn mean_law(&self) -> Vec<f64> {
+        self.responses.iter().map(|m| m / 2.0).collect()
+    }
+
+    /// Arm, reward and share (of 1) of the single responses.
+    pub fn shown(&self) -> Vec<(u32, f64, f64)> {
+        if let Some(seen) = &self.seen {
+            return seen.clone();
+        }
+        (self.responses.iter().zip(&self.reward).enumerate())
+            .filter(|(_, (m, _))| **m > 0.0)
+            .map(|(a, (m, &reward))| (a as u32, reward, m / 2.0))
+            .collect()
+    }
+
+    /// The mean reward of single responses, `E_μ̄[R]`.
+    pub fn mean_reward(&self) -> f64 {
+        mean(
+            self.shown()
+                .into_iter()
+                .map(|(_, reward, part)| (reward, part)),
+        )
+    }
+
+    /// KTO's pull at each arm, `κ_a = μ̄_a (2q_a − 1)`, q the share of its responses whose own reward
+    /// exceeds the threshold.
+    pub fn pulls(&self, threshold: f64) -> Vec<f64> {
+        let mut pulls = vec![0.0; self.reward.len()];
+        for (arm, reward, part) in self.shown() {
+            pulls[arm as usize] += if desirable(reward, threshold) {
+                part
+            } else {
+                -part
+            };
+        }
+        pulls
+    }
+
+    /// The arms that no single response shows.
+    pub fn unseen(&self) -> Vec<usize> {
+        (0..self.responses.len())
+            .filter(|&a| self.responses[a] == 0.0)
+            .collect()
+    }
+}
+
+/// Whether a reward exceeds the threshold. One that differs from it by rounding (1e-12 of the
+/// larger) ties with it and does not: a mean of equal rewards is not always one of them.
+pub fn desirable(reward: f64, threshold: f64) -> bool {
+    reward - threshold > 1e-12 * reward.abs().max(threshold.abs())
+}
+
+/// The mean of weighted numbers, taken about the first: that of equal numbers is exact.
+fn mean(mut numbers: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let Some((first, part)) = numbers.next() else {
+        return 0.0;
+    };
+    let (sum, mass) = numbers.fold((0.0, part), |(sum, mass), (x, part)| {
+        (sum + part * (x - first), mass + part)
+    });
+    first + sum / mass
+}
