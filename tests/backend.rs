@@ -228,6 +228,10 @@ fn the_saboteur_strikes_every_operation() {
         // Whatever operation is struck, something of the result changes.
         for n in 0..seen {
             for fault in [Fault::Negate, Fault::Double] {
+                // |−x| is |x|.
+                if (name, n, fault) == ("abs", 0, Fault::Negate) {
+                    continue;
+                }
                 let struck = run(name, &Saboteur::new(n, fault));
                 assert!(
                     struck != honest || struck.0.iter().any(|v| v.is_nan()),

@@ -70,7 +70,11 @@ fn pairs_are_counted() {
     close(found[0].losses, (1.0 + 0.75) / 4.0);
     close(found[0].weight(), 0.75);
     close(found[1].weight(), 0.25);
-    for kind in [InputKind::LabelledPairs, InputKind::Groups, InputKind::Singles] {
+    for kind in [
+        InputKind::LabelledPairs,
+        InputKind::Groups,
+        InputKind::Singles,
+    ] {
         close(share(&evidence, kind, 0).mass, 4.0 / 5.0);
     }
     // Of 8 responses 3 show arm 0, 2 arm 1 and 3 arm 2; the mass is 2.
@@ -85,7 +89,10 @@ fn pairs_are_counted() {
     let nothing = share(&evidence, InputKind::LabelledPairs, 2);
     assert_eq!(nothing.mass, 0.0);
     assert!(nothing.comparisons.is_none());
-    assert_eq!(share(&evidence, InputKind::Singles, 2).responses, [0.0, 0.0]);
+    assert_eq!(
+        share(&evidence, InputKind::Singles, 2).responses,
+        [0.0, 0.0]
+    );
 }
 
 /// Single responses carry their rewards, whose mean is what is seen of an arm.
@@ -103,7 +110,12 @@ fn single_responses_are_averaged() {
     assert_eq!(single.mass, 1.0);
     // Each is rated by its own reward: above 2.4 is one of the three of arm 0.
     assert_eq!(single.pulls(2.4), [0.25 - 0.5, 0.0, -0.25]);
-    for kind in [InputKind::ScoredPairs, InputKind::LabelledPairs, InputKind::Groups, InputKind::Lists] {
+    for kind in [
+        InputKind::ScoredPairs,
+        InputKind::LabelledPairs,
+        InputKind::Groups,
+        InputKind::Lists,
+    ] {
         let error = evidence.of(kind).unwrap_err().to_string();
         assert!(error.contains("it has no example of"), "{error}");
     }
@@ -122,7 +134,12 @@ fn rankings_count_as_their_pairs() {
         [(0, 1, third, 0.0), (0, 2, third, 0.0), (1, 2, 0.0, third)]
     );
     let single = share(&evidence, InputKind::Rated, 0);
-    assert!(single.responses.iter().all(|m| (m - 2.0 / 3.0).abs() < 1e-15));
+    assert!(
+        single
+            .responses
+            .iter()
+            .all(|m| (m - 2.0 / 3.0).abs() < 1e-15)
+    );
     assert_eq!(single.mass, 1.0);
     let list = share(&evidence, InputKind::Lists, 0);
     assert_eq!((list.lists, list.mass), (vec![(vec![1, 2, 0], 1.0)], 1.0));

@@ -732,7 +732,7 @@ fn the_command_takes_a_problem_and_a_temperature() {
         }
     }
     let (code, _, err) = run(&["verify", "dpo", "--problem", "-", "--beta", "-1"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(err.contains("--beta") && err.contains("-1"), "{err}");
     assert_eq!(run(&["verify", "dpo", "--beta", "1"]).0, Some(2));
 }

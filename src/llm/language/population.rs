@@ -123,7 +123,12 @@ impl Population {
     pub fn hold(&mut self, numbers: &[f64]) -> Result<()> {
         let rows = self.bandit.rows(numbers);
         let problem = self.bandit.problem();
-        if let Some(held) = held(problem, self.evidence.of(self.feed.inputs)?, &self.feed, &rows)? {
+        if let Some(held) = held(
+            problem,
+            self.evidence.of(self.feed.inputs)?,
+            &self.feed,
+            &rows,
+        )? {
             let each = self.text.held.iter_mut().zip(&self.prompt);
             each.for_each(|(h, &x)| *h = held[x]);
         }

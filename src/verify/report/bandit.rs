@@ -21,6 +21,13 @@ pub(super) fn default() -> Result<Problem> {
 
 /// Refuses what is too large to follow.
 pub(super) fn check(problem: &Problem) -> Result<()> {
+    if let Some(x) = problem.prompts().iter().position(|p| !p.knows_rewards()) {
+        return Err(Error::invalid(
+            format!("prompts[{x}].reward"),
+            "it is missing, and a report says how far limits are from the optimum",
+            "give every arm a reward",
+        ));
+    }
     let arms: usize = problem.prompts().iter().map(Prompt::arms).sum();
     if arms <= CAP {
         return Ok(());
@@ -145,13 +152,12 @@ pub(super) fn situations<'a, L: Loss>(
 
 /// The population with the labels that an annotator without noise gives; ties by halves.
 fn noiseless(problem: &Problem) -> Evidence {
-    let mut evidence = Evidence::population(problem);
-    for (share, prompt) in evidence.prompts.iter_mut().zip(problem.prompts()) {
+    Evidence::population(problem).map_pairs(|share| {
         let Some(comparisons) = &share.comparisons else {
-            continue;
+            return;
         };
         let decide = |edge: Edge| {
-            let gap = prompt.reward[edge.a as usize] - prompt.reward[edge.b as usize];
+            let gap = share.reward[edge.a as usize] - share.reward[edge.b as usize];
             let wins = if gap == 0.0 {
                 0.5
             } else {
@@ -163,13 +169,12 @@ fn noiseless(problem: &Problem) -> Evidence {
                 ..edge
             }
         };
-        let edges = comparisons.edges(&prompt.reward).into_iter().map(decide);
+        let edges = comparisons.edges(&share.reward).into_iter().map(decide);
         share.comparisons = Some(Comparisons::Listed {
             edges: edges.collect(),
             bradley_terry: false,
         });
-    }
-    evidence
+    })
 }
 
 /// The log of [`Data::Log`], or none where a prompt has a single arm.

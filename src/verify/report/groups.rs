@@ -95,8 +95,9 @@ fn gradient<L: Loss>(
     k: usize,
 ) -> Result<Vec<f64>> {
     let evidence = Evidence::population(problem);
+    let view = evidence.of(InputKind::Singles)?;
     let mut all = Vec::new();
-    for ((prompt, share), row) in problem.prompts().iter().zip(&evidence.prompts).zip(table) {
+    for ((prompt, share), row) in problem.prompts().iter().zip(&view.prompts).zip(table) {
         let trained = feed.trained(prompt, row);
         let mut sum = vec![0.0; prompt.arms()];
         examples(prompt, share, &trained, k, |batch, arms| {
@@ -187,7 +188,10 @@ mod tests {
     fn multisets_have_multinomial_weights() {
         let problem = super::super::bandit::default().unwrap();
         let evidence = Evidence::population(&problem);
-        let (prompt, share) = (&problem.prompts()[0], &evidence.prompts[0]);
+        let (prompt, share) = (
+            &problem.prompts()[0],
+            &evidence.of(InputKind::Singles).unwrap().prompts[0],
+        );
         let law = share.mean_law();
         for k in [1, 2, 3, 8] {
             let log = prompt.log_reference.clone();

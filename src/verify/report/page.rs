@@ -21,7 +21,7 @@ const NUMBER: usize = 9;
 const INDENT: usize = 2;
 
 /// Columns of a row: responses, limit, class, regret, and what is left.
-const ROW: [usize; 4] = [29, 21, 11, 9];
+const ROW: [usize; 4] = [29, 21, 10, 9];
 
 /// Most arms of a prompt whose probabilities stand in a row.
 const SHOWN: usize = 3;

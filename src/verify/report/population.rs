@@ -160,7 +160,9 @@ impl<'a, L: Loss> Population<'a, L> {
             value: 0.0,
             gradient: Vec::new(),
         };
-        let prompts = self.problem.prompts().iter().zip(&evidence.prompts);
+        // Groups are independent responses: their law is all that counts.
+        let view = evidence.of(InputKind::Singles)?;
+        let prompts = self.problem.prompts().iter().zip(&view.prompts);
         for ((prompt, share), row) in prompts.zip(table) {
             let trained = self.feed.trained(prompt, row);
             let mut gradient = vec![0.0; prompt.arms()];
