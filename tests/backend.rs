@@ -213,7 +213,10 @@ fn bounds_in_the_wrong_order_and_the_mean_of_nothing_are_refused() {
 fn the_saboteur_strikes_every_operation() {
     let run = |name: &'static str, saboteur: &Rc<Saboteur>| {
         let tape = Tape::new();
-        let (x, y) = (tape.leaf(vec![1.2, 0.3]), tape.leaf(vec![0.9, 0.7]));
+        let (x, y) = (
+            tape.leaf(vec![1.2, 0.3, 2.0]),
+            tape.leaf(vec![0.9, 0.7, 1.1]),
+        );
         let wrap = |v: &Var| Mutant::new(v.clone(), saboteur);
         let z = Named(name).on(&wrap(&x), &wrap(&y)).unwrap();
         let weights = vec![1.0; z.to_vec().unwrap().len()];

@@ -377,3 +377,14 @@ fn another_temperature_is_another_page() {
     assert!(cold.to_string().contains("β = 0.1,"), "{cold}");
     assert!(limit(&cold.limits[0])[0] > limit(&warm.limits[0])[0] + 0.1);
 }
+
+#[test]
+fn a_low_temperature_is_not_the_boundary() {
+    // ln π* of the last arm is −300: its update is of that size on policy, and it is at rest.
+    let cold = toy().at(Beta::new("beta", 0.005).unwrap());
+    let dpo = report_on(&pistar::loss::Objective::Dpo, &cold).unwrap();
+    for row in &dpo.limits[..4] {
+        assert_eq!(row.rest, Rest::Stable, "{dpo}");
+        assert!(row.regret.unwrap() < 1e-9, "{dpo}");
+    }
+}

@@ -88,6 +88,26 @@ impl<L: Loss> Population<'_, L> {
         };
         let start = start.concat();
         let mut journey = flow.journey(&start);
+        if self.samples_itself() && journey.rest == Rest::Boundary && !self.feed.scores() {
+            // An arm's update is small there if only because it is rarely drawn, and its rest may be
+            // at ln π = −R/β: in units of its probability that is seen.
+            let drawn = |flat: &[f64]| -> Option<Vec<f64>> {
+                let policy = self.policy(flat).probabilities().concat();
+                let force = field(flat)?.into_iter().zip(policy);
+                Some(force.map(|(f, p)| f / p).collect())
+            };
+            let flow = Flow {
+                field: &drawn,
+                frame: self.frame(),
+                sizes: &sizes,
+            };
+            let other = flow.journey(&start);
+            let here = self.policy(&journey.point);
+            let same = apart(&here, &self.policy(&other.point)) <= 1e-6;
+            if same && other.rest == Rest::Stable && other.left.is_none() {
+                journey = other;
+            }
+        }
         let left = journey.left.take();
         let rough = journey.rough;
         let mut limit = self.arrived(journey);

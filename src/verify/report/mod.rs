@@ -36,6 +36,12 @@
 //! A check comes out `ok`, `differs` (a property the loss does not have, such as π* as its limit:
 //! worth knowing, not wrong) or `fault` (a wrong gradient, NaN where policy and reference agree,
 //! backends or solvers that disagree).
+//!
+//! A limit is where gradient flow on the table's logits goes from π_ref, with the class of the rest
+//! ([`Rest`]): a rest that repels is told and left by a small push one way and the other; where logits
+//! run off, the way is told, and the odds that the other arms keep; where the loss falls for ever there
+//! is no limit. Where its slope jumps, minima are also sought by value. What has no limit has a row
+//! that says why.
 
 mod bandit;
 mod batch;
