@@ -81,7 +81,8 @@ pub trait Backend: Clone + Sized {
     /// # Errors
     /// Bounds that are not in order.
     fn clamp(&self, low: f64, high: f64) -> Result<Self> {
-        if !(low <= high) {
+        let ordered = low <= high;
+        if !ordered {
             return Err(Error::invalid(
                 "clamp",
                 format!("its bounds are {low} and {high}"),

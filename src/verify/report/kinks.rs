@@ -37,8 +37,8 @@ pub(super) fn largest_jump<L: Loss>(loss: &L) -> Result<f64> {
         let largest = |e: usize| ends.iter().map(|s| s[e].abs()).fold(1.0, f64::max);
         let scale: Vec<f64> = (0..EXAMPLES).map(largest).collect();
         for i in 0..PIECES {
-            let mut low = vec![i as f64 / PIECES as f64; EXAMPLES];
-            let mut high = vec![(i + 1) as f64 / PIECES as f64; EXAMPLES];
+            let mut low = [i as f64 / PIECES as f64; EXAMPLES];
+            let mut high = [(i + 1) as f64 / PIECES as f64; EXAMPLES];
             let (mut below, mut above) = (ends[i].clone(), ends[i + 1].clone());
             for _ in 0..HALVINGS {
                 let middle: Vec<f64> = low.iter().zip(&high).map(|(l, h)| 0.5 * (l + h)).collect();

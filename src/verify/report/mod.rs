@@ -59,6 +59,7 @@ mod kinks;
 mod limit;
 mod page;
 mod population;
+mod reference;
 mod rows;
 
 pub use bandit::Data;

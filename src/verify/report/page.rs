@@ -33,7 +33,7 @@ fn wrap(text: &str, first: usize, rest: usize) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.head())?;
-        f.write_str(&self.limits())?;
+        f.write_str(&self.limit_table())?;
         for area in Area::ALL {
             let mut checks = self.checks.iter().filter(|c| c.area == area).peekable();
             if checks.peek().is_none() {
@@ -74,7 +74,7 @@ impl Report {
         text
     }
 
-    fn limits(&self) -> String {
+    fn limit_table(&self) -> String {
         let mut text = format!("\nwhere it converges\n{}", bandit(&self.problem));
         if self.inputs == InputKind::Groups {
             let says = match self.group {
