@@ -214,8 +214,8 @@ fn the_saboteur_strikes_every_operation() {
     let run = |name: &'static str, saboteur: &Rc<Saboteur>| {
         let tape = Tape::new();
         let (x, y) = (
-            tape.leaf(vec![1.2, 0.3, 2.0]),
-            tape.leaf(vec![0.9, 0.7, 1.1]),
+            tape.leaf(vec![1.2, 0.3, 2.0, 0.05]),
+            tape.leaf(vec![0.9, 0.7, 1.1, 0.8]),
         );
         let wrap = |v: &Var| Mutant::new(v.clone(), saboteur);
         let z = Named(name).on(&wrap(&x), &wrap(&y)).unwrap();
