@@ -34,7 +34,8 @@ pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
                   mean over random sequences of bandits of a log-linear policy; darker is better. Read a \
                   column upwards: a task is learned on the diagonal and then kept or forgotten. Last \
                   panel: average accuracy after the last task against forgetting, with 95 % intervals; \
-                  lower right is better. Joint training has all data at every step.{}",
+                  lower right is better. COPR has the likelihood of the best response beside its fit, but where its \
+                  name says otherwise. Joint training has all data at every step.{}",
             coinciding(&all)
         ),
         rows,

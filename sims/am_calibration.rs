@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::report::{Point, Spread, markdown, number};
 use super::run::Run;
-use super::table::{read, table};
+use super::table::{distinct, read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -191,12 +191,7 @@ pub struct Errors {
 /// The models in the order of the file.
 pub fn read_errors(dir: &Path) -> Result<Vec<Errors>> {
     let rows: Vec<Fitted> = read(&dir.join("rows.csv"))?;
-    let mut models: Vec<&str> = Vec::new();
-    for row in &rows {
-        if !models.contains(&row.model.as_str()) {
-            models.push(&row.model);
-        }
-    }
+    let models = distinct(rows.iter().map(|row| row.model.as_str()));
     let mut counts: Vec<u64> = rows.iter().map(|r| r.labels).collect();
     counts.sort_unstable();
     counts.dedup();
@@ -243,12 +238,7 @@ fn report(dir: &Path) -> Result<String> {
     text += "\nSpread of the scores within categories of prompts, by the spread of the rewards in \
              them, on the population: the reward model's is that of the rewards less each prompt's mean, the Advantage \
              Model's is held together by the margin.\n\n";
-    let mut models: Vec<&str> = Vec::new();
-    for c in &categories {
-        if !models.contains(&c.model.as_str()) {
-            models.push(&c.model);
-        }
-    }
+    let models = distinct(categories.iter().map(|c| c.model.as_str()));
     let mut scales: Vec<f64> = categories.iter().map(|c| c.scale).collect();
     scales.dedup();
     let titles: Vec<String> = scales.iter().map(|s| format!("scale {s}")).collect();

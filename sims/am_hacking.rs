@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::report::{Spread, markdown};
 use super::run::Run;
-use super::table::{read, table};
+use super::table::{distinct, read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -96,13 +96,7 @@ impl Hacking {
     }
 
     fn names(&self, of: fn(&Row) -> &str) -> Vec<&str> {
-        let mut names = Vec::new();
-        for row in &self.rows {
-            if !names.contains(&of(row)) {
-                names.push(of(row));
-            }
-        }
-        names
+        distinct(self.rows.iter().map(of))
     }
 
     /// The variants in the order of the file.

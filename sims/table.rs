@@ -1,9 +1,12 @@
 //! Tables of typed rows: a struct is a row, its fields are the columns of a CSV file.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use pistar::file;
+use pistar::text::{cut, exact};
 
 /// What a cell of a table may hold.
 pub trait Cell: Sized {
@@ -19,10 +22,7 @@ pub trait Cell: Sized {
 impl Cell for f64 {
     const KIND: &'static str = "a finite number";
     fn write(&self) -> String {
-        match self.abs() {
-            size if size != 0.0 && !(1e-5..1e15).contains(&size) => format!("{self:e}"),
-            _ => self.to_string(),
-        }
+        exact(*self)
     }
     fn read(text: &str) -> Option<Self> {
         text.parse().ok().filter(|v: &f64| v.is_finite())
@@ -143,6 +143,7 @@ impl Cells<'_> {
         let text = self.rest.next().unwrap_or_default();
         T::read(&text).with_context(|| {
             let kind = T::KIND;
+            let text = cut(&text, 80);
             format!("{file} line {line}: {name}: `{text}` is not {kind}")
         })
     }
@@ -185,9 +186,25 @@ pub fn read_numbered<T: Record>(path: &Path) -> Result<Vec<(usize, T)>> {
         );
         bytes.truncate(whole);
     }
-    let content = String::from_utf8(bytes)
-        .with_context(|| format!("{} is not UTF-8 text", path.display()))?;
-    parse(&path.display().to_string(), &content)
+    let origin = path.display().to_string();
+    let content = file::utf8(&bytes, &origin)?;
+    parse(&origin, content)
+}
+
+/// [`read`] of a file that was written whole: a last line that is cut off is damage.
+///
+/// # Errors
+/// As [`read`], and a last line without its end.
+#[cfg_attr(not(feature = "llm"), allow(dead_code))] // Studies alone have parts.
+pub fn read_whole<T: Record>(path: &Path) -> Result<Vec<T>> {
+    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    ensure!(
+        bytes.is_empty() || bytes.ends_with(b"\n"),
+        "{}: its last line is cut off, and the file is written whole: remove it, and what it is of is \
+         run again",
+        path.display()
+    );
+    read(path)
 }
 
 /// The rows of a file's content, with the numbers of their lines.
@@ -200,7 +217,10 @@ pub fn parse<T: Record>(file: &str, content: &str) -> Result<Vec<(usize, T)>> {
     match lines.next() {
         None => bail!("{file} is empty: expected the header `{header}`"),
         Some((_, first)) if first == header => {}
-        Some((_, first)) => bail!("{file} line 1: expected the header `{header}`, found `{first}`"),
+        Some((_, first)) => bail!(
+            "{file} line 1: expected the header `{header}`, found `{}`",
+            cut(first, 200)
+        ),
     }
     lines
         .map(|(line, text)| {
@@ -208,12 +228,21 @@ pub fn parse<T: Record>(file: &str, content: &str) -> Result<Vec<(usize, T)>> {
             let (want, found) = (T::COLUMNS.len(), cells.len());
             ensure!(
                 found == want,
-                "{file} line {line}: expected {want} fields, found {found}: `{text}`"
+                "{file} line {line}: expected {want} fields, found {found}: `{}`",
+                cut(text, 200)
             );
             let rest = cells.into_iter();
             Ok((line, T::parse(&mut Cells { file, line, rest })?))
         })
         .collect()
+}
+
+/// The names that come, each once, in the order in which they first do.
+pub fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    let mut names: Vec<&str> = names.into_iter().collect();
+    names.retain(|name| seen.insert(*name));
+    names
 }
 
 /// The cells of a line: commas part them unless they stand in quotes, where `""` is a quote.
@@ -272,6 +301,23 @@ mod tests {
         let back = parse::<Row>("t.csv", &text).expect("well formed");
         assert!(back.iter().map(|(_, row)| row).eq(&rows), "{text}");
         assert_eq!(row("x", 0.0, Some(f64::NAN)).line(), "x,3,0,,true");
+    }
+
+    #[test]
+    fn a_file_written_whole_has_no_half_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("t.csv");
+        let whole = "name,count,value,limit,known\nx,1,2,3,true\n";
+        fs::write(&path, format!("\u{feff}{whole}")).expect("written");
+        assert!(read_whole::<Row>(&path).is_ok_and(|rows| rows.len() == 1));
+        fs::write(&path, format!("{whole}y,1,2")).expect("written");
+        assert!(read::<Row>(&path).is_ok_and(|rows| rows.len() == 1));
+        let error = read_whole::<Row>(&path).map_or_else(|e| e.to_string(), |_| "none".into());
+        assert!(
+            error.contains("t.csv") && error.contains("cut off"),
+            "{error}"
+        );
+        assert_eq!(distinct(["b", "a", "b", "c", "a"]), ["b", "a", "c"]);
     }
 
     #[test]

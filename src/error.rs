@@ -2,11 +2,17 @@
 
 use std::path::Path;
 
+use crate::text::cut;
+
+/// Most characters that a message shows of what was found, and of where: whoever gives a line of
+/// 50,000 characters is not given it back.
+const SHOWN: usize = 1200;
+
 /// Everything that can go wrong, with the place, the value and what would be right.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A value that a user gave is not allowed.
-    #[error("{place}: {problem}; {remedy}")]
+    #[error("{}: {}; {remedy}", cut(place, SHOWN), cut(problem, SHOWN))]
     Invalid {
         /// Where: a field path such as `prompts[0].behavior[1]`, a flag, or `FILE:LINE`.
         place: String,
@@ -26,7 +32,7 @@ pub enum Error {
         reason: std::io::Error,
     },
     /// A file that is not in the format it should be in.
-    #[error("{origin}: {message}; {remedy}")]
+    #[error("{}: {}; {remedy}", cut(origin, SHOWN), cut(message, SHOWN))]
     Format {
         /// The file, or `standard input`.
         origin: String,
@@ -79,6 +85,19 @@ pub enum Error {
         prompt: usize,
         /// What is wrong with what was found.
         what: String,
+    },
+    /// The problem has more prompts than a solver's stated cap.
+    #[error(
+        "{what} is limited to {cap} prompts and the problem has {prompts}; \
+         leave it out with --objective, or use a smaller problem"
+    )]
+    TooMany {
+        /// What is limited.
+        what: &'static str,
+        /// Its cap.
+        cap: usize,
+        /// How many prompts the problem has.
+        prompts: usize,
     },
     /// A backend failed (out of memory, a device error, …).
     #[error("{backend} backend: {message}")]

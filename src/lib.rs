@@ -19,16 +19,19 @@
 //! checks what papers claim; [`sim`] trains by sampling and [`continual`] learns task after task;
 //! `llm` (with the feature of that name) trains transformers; [`solve`] finds fixed points;
 //! [`bandit`] holds problems, laws, policies and datasets; [`loss`] the objectives; [`backend`] the
-//! arrays they are written on.
+//! arrays they are written on. All may use [`mod@file`] (how files are read and written), [`magnitude`] (how
+//! large a number may be), [`text`], [`stats`] and [`random`].
 #![warn(missing_docs)]
 
 pub mod backend;
 pub mod bandit;
 pub mod continual;
 pub mod error;
+pub mod file;
 #[cfg(feature = "llm")]
 pub mod llm;
 pub mod loss;
+pub mod magnitude;
 pub mod random;
 pub mod sim;
 pub mod solve;

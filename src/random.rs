@@ -106,6 +106,68 @@ impl Categorical {
     }
 }
 
+/// Draws without replacement: outcomes `0..n` with weights, each of which is gone once drawn. A draw takes
+/// time that grows with the logarithm of n.
+#[derive(Debug, Clone)]
+pub struct Urn {
+    /// Sums of weights: node i has the children 2i and 2i + 1, the leaves are at the end.
+    sums: Vec<f64>,
+    leaves: usize,
+    drawn: Vec<(usize, f64)>,
+}
+
+impl Urn {
+    /// Of weights, which must be finite and non-negative.
+    pub fn new(weights: &[f64]) -> Self {
+        let leaves = weights.len().next_power_of_two();
+        let mut sums = vec![0.0; 2 * leaves];
+        sums[leaves..leaves + weights.len()].copy_from_slice(weights);
+        for i in (1..leaves).rev() {
+            sums[i] = sums[2 * i] + sums[2 * i + 1];
+        }
+        Self {
+            sums,
+            leaves,
+            drawn: Vec::new(),
+        }
+    }
+
+    /// One draw in proportion to the weights of what is left; none where nothing of positive weight is.
+    pub fn draw(&mut self, stream: &mut Stream) -> Option<usize> {
+        let mut point = (self.sums[1] > 0.0).then(|| stream.uniform() * self.sums[1])?;
+        let mut at = 1;
+        while at < self.leaves {
+            let (left, right) = (self.sums[2 * at], self.sums[2 * at + 1]);
+            // Rounding may carry the point past all that is left.
+            at = if right > 0.0 && (left <= 0.0 || point >= left) {
+                point -= left;
+                2 * at + 1
+            } else {
+                2 * at
+            };
+        }
+        self.drawn.push((at, self.sums[at]));
+        self.set(at, 0.0);
+        Some(at - self.leaves)
+    }
+
+    /// Puts back all that was drawn.
+    pub fn refill(&mut self) {
+        while let Some((at, weight)) = self.drawn.pop() {
+            self.set(at, weight);
+        }
+    }
+
+    fn set(&mut self, mut at: usize, weight: f64) {
+        self.sums[at] = weight;
+        while at > 1 {
+            at /= 2;
+            // Sums are made anew, so that what is empty weighs exactly nothing.
+            self.sums[at] = self.sums[2 * at] + self.sums[2 * at + 1];
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +197,34 @@ mod tests {
         assert_eq!((count[0], count[2], count[4]), (0, 0, 0));
         let sd = (f64::from(n) * 0.2 * 0.8).sqrt();
         assert!((f64::from(count[1]) - 0.2 * f64::from(n)).abs() < 5.0 * sd);
+    }
+
+    #[test]
+    fn an_urn_draws_what_a_law_without_the_drawn_does() {
+        for n in [1, 2, 5, 64, 100] {
+            let weights: Vec<f64> = (0..n).map(|i| f64::from(i * 37 % 11) / 7.0).collect();
+            let mut urn = Urn::new(&weights);
+            for seed in 0..50 {
+                let stream = || Stream::new(seed, Purpose::Responses, 0);
+                let (mut of_urn, mut of_law) = (stream(), stream());
+                let mut left = weights.clone();
+                while left.iter().any(|&w| w > 0.0) {
+                    let expected = Categorical::new(&left).draw(&mut of_law);
+                    left[expected] = 0.0;
+                    assert_eq!(urn.draw(&mut of_urn), Some(expected), "{n} {seed}");
+                }
+                assert_eq!(urn.draw(&mut of_urn), None);
+                urn.refill();
+            }
+        }
+        assert_eq!(
+            Urn::new(&[0.0, 0.0]).draw(&mut Stream::new(0, Purpose::Noise, 0)),
+            None
+        );
+        assert_eq!(
+            Urn::new(&[]).draw(&mut Stream::new(0, Purpose::Noise, 0)),
+            None
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Numbers and lines for people.
 
+use std::borrow::Cow;
+
 /// Widest line.
 pub const WIDTH: usize = 96;
 
@@ -16,6 +18,32 @@ pub fn number(x: f64) -> String {
     } else {
         format!("{x:.2e}")
     }
+}
+
+/// A number as exactly as it was given: the shortest text that reads back as the same, with an
+/// exponent where it would take many zeros.
+pub fn exact(x: f64) -> String {
+    if x == 0.0 || !x.is_finite() || (1e-5..1e15).contains(&x.abs()) {
+        x.to_string()
+    } else {
+        format!("{x:e}")
+    }
+}
+
+/// A text of at most `most` characters; of a longer one the middle is left out, and its length said.
+pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    // Bytes are at least as many as characters.
+    if text.len() <= most {
+        return text.into();
+    }
+    let count = text.chars().count();
+    if count <= most {
+        return text.into();
+    }
+    let tail = most / 4;
+    let head: String = text.chars().take(most - tail).collect();
+    let end: String = text.chars().skip(count - tail).collect();
+    format!("{head} … [{count} characters] … {end}").into()
 }
 
 /// Breaks text into lines of at most [`WIDTH`]; the first is indented by `first` spaces, the others
@@ -66,5 +94,48 @@ mod tests {
         assert_eq!(number(0.000_12), "1.20e-4");
         assert_eq!(number(0.15253066), "0.15253");
         assert_eq!(pad("β", 3), "β  ");
+    }
+
+    #[test]
+    fn exact_numbers_read_back_and_stay_short() {
+        for x in [
+            0.5,
+            1e-300,
+            -1e300,
+            0.1 + 0.2,
+            5e-324,
+            f64::MAX,
+            1e-5,
+            9.9e14,
+            123_456_789.0,
+            -0.0,
+            1e-100,
+        ] {
+            let text = exact(x);
+            assert_eq!(
+                text.parse::<f64>().map(f64::to_bits),
+                Ok(x.to_bits()),
+                "{text}"
+            );
+            assert!(text.len() <= 25, "{text}");
+        }
+        assert_eq!([0.5, 1e-300, 1e16].map(exact), ["0.5", "1e-300", "1e16"]);
+        assert_eq!(exact(f64::INFINITY), "inf");
+    }
+
+    #[test]
+    fn long_texts_lose_their_middle() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("äöü", 3), "äöü");
+        let long = format!("begin{}end", "x".repeat(50_000));
+        let short = cut(&long, 40);
+        assert!(
+            short.starts_with("beginxxx") && short.ends_with("xxxend"),
+            "{short}"
+        );
+        assert!(
+            short.contains("50008 characters") && short.len() < 80,
+            "{short}"
+        );
     }
 }

@@ -23,6 +23,33 @@ fn every_verdict_is_found_again() {
     }
 }
 
+/// γ of three temperatures, by the closed form of the fit's end: ranked arms at `π_ref e^{Adv/β}` beside the
+/// others at π_ref, over their mass under π*.
+#[test]
+fn gamma_comes_from_the_start_and_the_advantages() {
+    let claim = all()
+        .into_iter()
+        .find(|c| c.name == "copr/gamma-from-fit")
+        .unwrap();
+    let finding = &check(&[claim]).unwrap()[0].finding;
+    let (advantage, reward) = ([-2.0 / 3.0, 0.0, 2.0 / 3.0], [0.0, 1.0, 2.0, 0.5]);
+    for (beta, measure) in [0.1f64, 1.0, 10.0].into_iter().zip(&finding.measures) {
+        let listed = |r: &[f64]| -> f64 { r[..3].iter().map(|r| 0.1 * (r / beta).exp()).sum() };
+        let (fit, best) = (listed(&advantage), listed(&reward));
+        let gamma = (fit / (fit + 0.7)) / (best / (best + 0.7 * (reward[3] / beta).exp()));
+        assert!(
+            (measure.value - gamma).abs() < 1e-12,
+            "{measure:?}, not {gamma}"
+        );
+    }
+    let rounded: Vec<String> = finding
+        .measures
+        .iter()
+        .map(|m| format!("{:.3}", m.value))
+        .collect();
+    assert_eq!(rounded, ["0.991", "0.675", "0.965"]);
+}
+
 #[test]
 fn claims_are_named_once_and_say_what_they_mean() {
     let claims = all();

@@ -730,7 +730,9 @@ fn a_run_cut_off_is_replaced() {
         manifest.replace("\"complete\"", "\"running\""),
     );
     if cfg!(feature = "plot") {
-        let output = place.run(&["figure", "copg-toy", "--from", "run"], "");
+        let figure = ["figure", "copg-toy", "--from", "run"];
+        place.refuses(&figure, &["run/manifest.json", "did not end", "--partial"]);
+        let output = place.run(&[&figure[..], &["--partial"]].concat(), "");
         assert!(output.status.success());
         let warning = text(&output.stderr);
         let line = whole.lines().count();
@@ -770,7 +772,8 @@ fn a_killed_run_leaves_whole_lines() {
         assert_eq!(manifest["status"], "running");
     }
     if cfg!(feature = "plot") {
-        let output = place.run(&["figure", "copg-toy", "--from", "long"], "");
+        let figure = ["figure", "copg-toy", "--from", "long", "--partial"];
+        let output = place.run(&figure, "");
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     place.refuses(&sim("long", &[]), &["long/rows.csv", "--overwrite"]);
@@ -981,7 +984,7 @@ fn bad_paths_are_refused() {
         ),
         (
             vec!["solve", "latin1.json"],
-            &["latin1.json", "byte 28", "UTF-8"],
+            &["latin1.json", "byte 29", "line 1", "UTF-8"],
         ),
         (
             vec!["solve", "toy.json", "--data=nowhere.jsonl"],

@@ -21,6 +21,8 @@ mod dro;
 mod evidence;
 #[cfg(not(mutants))]
 mod field;
+#[cfg(not(mutants))]
+mod files;
 mod golden;
 mod ipo;
 mod kto;
@@ -30,6 +32,7 @@ mod parity;
 mod policy_gradient;
 mod preference;
 mod rloo;
+mod sample;
 mod scored;
 #[cfg(all(feature = "plot", not(mutants)))]
 mod sims;

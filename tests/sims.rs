@@ -327,6 +327,27 @@ fn sweeps_of_the_other_papers_say_so_too() {
     }
 
     let kept = tables("copr-continual", "rows.csv");
+    let manifest: serde_json::Value =
+        serde_json::from_str(&place.read("copr-continual/manifest.json")).unwrap();
+    let weight = |name: &str| {
+        let methods = manifest["config"]["methods"].as_array().unwrap();
+        let method = methods.iter().find(|m| m["name"] == name);
+        method.unwrap()["likelihood"].as_f64().unwrap()
+    };
+    assert_eq!(["copr", "copr, α = 1"].map(weight), [1.0; 2]);
+    let without = ["copr, no likelihood", "sequential", "replay", "joint"];
+    assert_eq!(without.map(weight), [0.0; 4]);
+    let of = |method: &str| -> Vec<f64> {
+        let lines = kept
+            .lines()
+            .filter_map(|l| l.strip_prefix(&format!("{method},")));
+        lines
+            .map(|l| l.rsplit(',').next().unwrap().parse().unwrap())
+            .collect()
+    };
+    let (copr, ablated) = (of("copr"), of("\"copr, no likelihood\""));
+    assert_eq!((copr.len(), ablated.len()), (10, 10));
+    assert_ne!(copr, ablated);
     let diagonal = table(&kept).into_iter().filter(|r| r["after"] == r["task"]);
     let first: Vec<f64> = (diagonal.filter(|r| r["task"] == "0"))
         .map(|r| number(&r, "accuracy"))

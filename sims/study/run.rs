@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use pistar::sim::folder::{Folder, Manifest, write_whole};
+use pistar::file::write_whole;
+use pistar::sim::folder::{Folder, Manifest};
 use serde_json::Value;
 
 use super::Request;
@@ -14,7 +15,7 @@ use super::rows::Row;
 use super::trial::Trial;
 use super::world::World;
 use crate::sims::run::progress_bar;
-use crate::sims::table::{read, write};
+use crate::sims::table::{read_whole, write};
 
 /// Where the rows of finished trials are kept.
 const TRIALS: &str = "trials";
@@ -110,7 +111,7 @@ impl Run {
         }
         let mut rows = Vec::new();
         for trial in trials {
-            rows.extend(read::<Row>(&place(trial))?);
+            rows.extend(read_whole::<Row>(&place(trial))?);
         }
         Ok(rows)
     }

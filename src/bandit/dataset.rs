@@ -5,10 +5,17 @@ use std::io::{BufRead, Write};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::problem::{MAGNITUDE, Problem};
+use super::problem::Problem;
 use crate::backend::nd::sigmoid;
 use crate::error::{Error, Result};
-use crate::random::{Categorical, Purpose, Stream};
+use crate::file;
+use crate::magnitude::{MAGNITUDE, in_range};
+use crate::random::{Categorical, Purpose, Stream, Urn};
+use crate::text::exact;
+
+/// Most pairs that the rankings of a dataset may count as: a ranked list is all its pairs, whose number
+/// grows with the square of its length.
+pub const RANKED_PAIRS_CAP: u64 = 10_000_000;
 
 /// One logged example. Arms are indices among the arms the reference allows.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,8 +157,8 @@ impl Dataset {
         if !(0.0..=MAGNITUDE).contains(&noise) {
             return Err(Error::invalid(
                 "noise",
-                format!("{noise} is no standard deviation"),
-                "give a finite number, 0 or more",
+                format!("{} is no standard deviation", exact(noise)),
+                "give a number from 0 to 1e100",
             ));
         }
         let mut data = Self::pairs(problem, n, seed, index);
@@ -225,17 +232,17 @@ impl Dataset {
         }
         let mut responses = Stream::new(seed, Purpose::Responses, index);
         let mut labels = Stream::new(seed, Purpose::Labels, index);
+        let mut urns: Vec<Urn> = laws.laws.iter().map(|law| Urn::new(law)).collect();
         let records = (0..n)
             .map(|_| {
                 let prompt = laws.prompts.draw(&mut responses);
                 let reward = &problem.prompts()[prompt].reward;
-                let mut law = laws.laws[prompt].clone();
-                let mut arms: Vec<u32> = Vec::new();
-                while arms.len() < length && law.iter().any(|&p| p > 0.0) {
-                    let arm = Categorical::new(&law).draw(&mut responses);
-                    law[arm] = 0.0;
-                    arms.push(arm as u32);
-                }
+                let urn = &mut urns[prompt];
+                let arms: Vec<u32> = std::iter::from_fn(|| urn.draw(&mut responses))
+                    .take(length)
+                    .map(|arm| arm as u32)
+                    .collect();
+                urn.refill();
                 // Plackett–Luce: sort by reward plus standard Gumbel noise.
                 let mut keyed: Vec<(f64, u32)> = (arms.iter())
                     .map(|&a| {
@@ -259,26 +266,29 @@ impl Dataset {
     ///
     /// # Errors
     /// A line that is none of these, or names a prompt or an arm that the problem lacks, or an arm
-    /// the reference excludes; the message names file and line. A file without examples.
+    /// the reference excludes; the message names file and line. A file without examples, or with
+    /// rankings of more than [`RANKED_PAIRS_CAP`] pairs.
     pub fn read(reader: impl BufRead, origin: &str, problem: &Problem) -> Result<Self> {
-        let mut records = Vec::new();
-        for (number, line) in reader.lines().enumerate() {
-            let place = format!("{origin}:{}", number + 1);
-            let line = line.map_err(|e| Error::Format {
-                origin: place.clone(),
-                message: e.to_string(),
-                remedy: "the file must be UTF-8 text, one JSON object a line".into(),
-            })?;
-            if line.trim().is_empty() {
-                continue;
+        let (mut records, mut pairs) = (Vec::new(), 0);
+        for line in file::lines(reader, origin) {
+            let (place, line) = line?;
+            let parsed: Line = file::json::line(&line, &place, SHAPES)?;
+            let record = parsed.check(&place, problem)?;
+            if let Record::Ranking { ranking, .. } = &record {
+                let n = ranking.len() as u64;
+                pairs += n * (n - 1) / 2;
+                if pairs > RANKED_PAIRS_CAP {
+                    return Err(Error::invalid(
+                        format!("{place}: ranking"),
+                        format!(
+                            "the rankings up to here count as {pairs} pairs, and at most \
+                             {RANKED_PAIRS_CAP} are taken"
+                        ),
+                        "give fewer or shorter rankings: one of n arms counts as n(n − 1)/2 pairs",
+                    ));
+                }
             }
-            let parsed: Line = serde_json::from_str(&line).map_err(|e| Error::Format {
-                origin: place.clone(),
-                // The parser's own position is always on its line 1.
-                message: e.to_string().replace(" at line 1 column ", " at column "),
-                remedy: SHAPES.into(),
-            })?;
-            records.push(parsed.check(&place, problem)?);
+            records.push(record);
         }
         if records.is_empty() {
             return Err(Error::invalid(origin, "it holds no example", SHAPES));
@@ -391,7 +401,7 @@ impl Line {
                     Some(Label::Probability(p)) => {
                         return Err(Error::invalid(
                             format!("{place}: label"),
-                            format!("{p} is not a probability"),
+                            format!("{} is not a probability", exact(p)),
                             "give true, false, or the probability that `first` is preferred",
                         ));
                     }
@@ -405,7 +415,7 @@ impl Line {
                     });
                 };
                 for reward in rewards {
-                    in_range(place, "rewards", reward)?;
+                    in_range(format_args!("{place}: rewards"), reward)?;
                 }
                 Ok(Record::Scored {
                     prompt,
@@ -425,7 +435,7 @@ impl Line {
                 reward: Some(reward),
                 ranking: None,
             } => {
-                in_range(place, "reward", reward)?;
+                in_range(format_args!("{place}: reward"), reward)?;
                 Ok(Record::Single {
                     prompt,
                     arm: arm("arm", index)?,
@@ -464,17 +474,6 @@ impl Line {
             )),
         }
     }
-}
-
-fn in_range(place: &str, field: &str, reward: f64) -> Result<()> {
-    if (-MAGNITUDE..=MAGNITUDE).contains(&reward) {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        format!("{place}: {field}"),
-        format!("{reward} is not below 1e100 in size"),
-        "give a reward in that range",
-    ))
 }
 
 /// Draws prompts and pairs of responses.

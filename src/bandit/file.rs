@@ -1,10 +1,14 @@
 //! Problem and logits files, in JSON or TOML.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::law::PairLaw;
-use super::problem::{Beta, MAGNITUDE, Problem, Prompt, Simplex};
+use super::problem::{Beta, Problem, Prompt, Simplex};
 use crate::error::{Error, Result};
+use crate::file::{from_toml, json, unmarked};
+use crate::magnitude::in_range;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,34 +47,6 @@ struct LogitsFile {
 
 const PROBLEM_REMEDY: &str = "`pistar problem new` prints a correct file";
 
-/// Reads JSON; an error names the field.
-fn from_json<'a, T: Deserialize<'a>>(text: &'a str, origin: &str, remedy: &str) -> Result<T> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let fail = |field: String, error: &serde_json::Error| {
-        let at = if field == "." {
-            String::new()
-        } else {
-            format!("{field}: ")
-        };
-        let early = if error.is_eof() {
-            "the JSON ends too early: "
-        } else {
-            ""
-        };
-        // Names of Rust's types mean nothing in a data file.
-        let message = format!("{at}{early}{error}").replace("expected f64", "expected a number");
-        Error::Format {
-            origin: origin.into(),
-            message,
-            remedy: remedy.into(),
-        }
-    };
-    let value = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|e| fail(e.path().to_string(), e.inner()))?;
-    reader.end().map_err(|e| fail(".".into(), &e))?;
-    Ok(value)
-}
-
 impl Problem {
     /// Reads a problem from JSON.
     ///
@@ -85,18 +61,15 @@ impl Problem {
     /// # Errors
     /// A syntax error, an unknown or missing field, or a value that is not allowed.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
-        let text = text.trim_start_matches('\u{feff}');
+        let text = unmarked(text);
         if text.trim().is_empty() {
             return Err(Error::invalid(origin, "it is empty", PROBLEM_REMEDY));
         }
         let file: ProblemFile = if text.trim_start().starts_with('{') {
-            from_json(text, origin, PROBLEM_REMEDY)?
+            json::parse(text, origin, PROBLEM_REMEDY)?
         } else {
-            toml::from_str(text).map_err(|e| Error::Format {
-                origin: origin.into(),
-                message: e.to_string().trim_end().into(),
-                remedy: format!("a problem is JSON (starting with {{) or TOML; {PROBLEM_REMEDY}"),
-            })?
+            let remedy = format!("a problem is JSON (starting with {{) or TOML; {PROBLEM_REMEDY}");
+            from_toml(text, origin, &remedy)?
         };
         file.check().map_err(|e| e.in_file(origin))
     }
@@ -228,14 +201,8 @@ impl PromptFile {
         };
         let weight = self.weight.unwrap_or(uniform);
         let mut prompt = Prompt::new(place, weight, &self.reward, &reference, &law)?;
-        if let Some(v) = self.value
-            && !(-MAGNITUDE..=MAGNITUDE).contains(&v)
-        {
-            return Err(Error::invalid(
-                format!("{place}.value"),
-                format!("{v} is not a finite number below 1e100 in size"),
-                "give the value V(x) of the prompt",
-            ));
+        if let Some(v) = self.value {
+            in_range(format_args!("{place}.value"), v)?;
         }
         prompt.value = self.value;
         prompt.ranking = (self.ranking)
@@ -258,8 +225,9 @@ fn ranked(prompt: &Prompt, place: &str, ranking: &[usize]) -> Result<Vec<u32>> {
         return fail("it is empty".into());
     }
     let mut arms = Vec::with_capacity(ranking.len());
-    for (i, &a) in ranking.iter().enumerate() {
-        if ranking[..i].contains(&a) {
+    let mut seen = HashSet::with_capacity(ranking.len());
+    for &a in ranking {
+        if !seen.insert(a) {
             return fail(format!("arm {a} is there twice"));
         }
         match prompt.position(a) {
@@ -306,10 +274,10 @@ impl Problem {
     /// Reads `{"logits": [[…]]}` for the arms of the problem; entries of excluded arms are dropped.
     ///
     /// # Errors
-    /// A syntax error, or lists that do not fit the problem.
+    /// A syntax error, lists that do not fit the problem, or a number beyond 1e100 in size.
     pub fn parse_logits(&self, text: &str, origin: &str) -> Result<Vec<Vec<f64>>> {
         let remedy = "give {\"logits\": [[…]]} with one list per prompt and one number per arm";
-        let file: LogitsFile = from_json(text, origin, remedy)?;
+        let file: LogitsFile = json::parse(unmarked(text), origin, remedy)?;
         let fail =
             |place: String, problem: String| Error::invalid(place, problem, remedy).in_file(origin);
         let (rows, prompts) = (file.logits.len(), self.prompts().len());
@@ -328,7 +296,10 @@ impl Problem {
                         format!("it has {given} numbers and the prompt {arms} arms"),
                     ));
                 }
-                Ok(prompt.kept().iter().map(|&a| row[a]).collect())
+                (prompt.kept().iter())
+                    .map(|&a| in_range(format_args!("logits[{x}][{a}]"), row[a]))
+                    .collect::<Result<_>>()
+                    .map_err(|e| e.in_file(origin))
             })
             .collect()
     }

@@ -86,7 +86,25 @@ impl PairLaw {
         }
     }
 
-    /// The probability of the ordered pair (y, y′).
+    /// The probabilities of all ordered pairs, `[y K + y′]`.
+    pub fn table(&self) -> Vec<f64> {
+        let k = self.arms();
+        match self {
+            Self::Product { first, second } => (first.iter())
+                .flat_map(|p| second.iter().map(move |q| p * q))
+                .collect(),
+            Self::Joint { entries, .. } => {
+                let mut table = vec![0.0; k * k];
+                for &(y, z, p) in entries {
+                    table[y as usize * k + z as usize] += p;
+                }
+                table
+            }
+        }
+    }
+
+    /// The probability of the ordered pair (y, y′). Of a joint law this looks through all entries;
+    /// who asks for every pair takes the [`table`](Self::table).
     pub fn probability(&self, y: usize, z: usize) -> f64 {
         match self {
             Self::Product { first, second } => first[y] * second[z],

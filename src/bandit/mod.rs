@@ -12,8 +12,8 @@ mod problem;
 mod synthetic;
 mod value;
 
-pub use dataset::{Dataset, Record};
-pub use evidence::{Comparisons, Edge, Evidence, PromptEvidence, View, desirable};
+pub use dataset::{Dataset, RANKED_PAIRS_CAP, Record};
+pub use evidence::{Comparisons, Edge, Evidence, PromptEvidence, Threshold, View};
 pub use law::PairLaw;
 pub use policy::{Policy, log_sum_exp};
 pub use problem::{Beta, Problem, Prompt, Simplex};

@@ -6,13 +6,11 @@ use super::law::PairLaw;
 use super::policy::Policy;
 use crate::error::{Error, Result};
 use crate::loss::Parameters;
+use crate::magnitude::{MAGNITUDE, in_range};
+use crate::text::exact;
 
 /// How far from one a distribution may sum and still be renormalised.
 const SUM_TOLERANCE: f64 = 1e-9;
-
-/// Largest reward, and largest and (inverted) smallest temperature: their quotients and squares
-/// are still numbers.
-pub(super) const MAGNITUDE: f64 = 1e100;
 
 /// A temperature: positive and finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,7 +27,7 @@ impl Beta {
         } else {
             Err(Error::invalid(
                 place,
-                format!("the temperature is {beta}"),
+                format!("the temperature is {}", exact(beta)),
                 "give a number greater than 0 (from 1e-100 to 1e100)",
             ))
         }
@@ -61,7 +59,7 @@ impl Simplex {
         if let Some(i) = p.iter().position(|&v| !(v.is_finite() && v >= 0.0)) {
             return Err(Error::invalid(
                 format!("{place}[{i}]"),
-                format!("{} is not a probability", p[i]),
+                format!("{} is not a probability", exact(p[i])),
                 "give a number between 0 and 1",
             ));
         }
@@ -69,7 +67,7 @@ impl Simplex {
         if (sum - 1.0).abs() > SUM_TOLERANCE {
             return Err(Error::invalid(
                 place,
-                format!("the probabilities sum to {sum}"),
+                format!("the probabilities sum to {}", exact(sum)),
                 "they must sum to 1 within 1e-9",
             ));
         }
@@ -142,12 +140,8 @@ impl Prompt {
         };
         arms("reference", reference.len())?;
         arms(law.field(), law.arms())?;
-        if let Some(i) = (reward.iter()).position(|r| !(-MAGNITUDE..=MAGNITUDE).contains(r)) {
-            return Err(Error::invalid(
-                format!("{place}.reward[{i}]"),
-                format!("{} is not a finite number below 1e100 in size", reward[i]),
-                "give a reward in that range",
-            ));
+        for (i, &r) in reward.iter().enumerate() {
+            in_range(format_args!("{place}.reward[{i}]"), r)?;
         }
         let kept: Vec<usize> = (0..given).filter(|&a| reference[a] > 0.0).collect();
         let mut position = vec![None; given];
@@ -285,8 +279,8 @@ impl Problem {
         if !(margin > 0.0 && margin <= MAGNITUDE) {
             return Err(Error::invalid(
                 "margin",
-                format!("it is {margin}"),
-                "give a number greater than 0",
+                format!("it is {}", exact(margin)),
+                "give a number greater than 0 (at most 1e100)",
             ));
         }
         Ok(Self {

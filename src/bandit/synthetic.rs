@@ -47,7 +47,7 @@ pub fn random_problem(shape: Shape, seed: u64) -> Result<Problem> {
     let beta = Beta::new("beta", beta)?;
     let scale = reward_scale;
     if !(scale.is_finite() && scale > 0.0) {
-        let problem = format!("it is {scale}");
+        let problem = format!("it is {}", crate::text::exact(scale));
         return Err(Error::invalid(
             "reward scale",
             problem,

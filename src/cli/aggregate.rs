@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use pistar::Error;
+use pistar::file::json;
+use pistar::magnitude::in_range;
 use pistar::stats::runs::{Aggregate, Scores, probability_of_improvement};
 use pistar::stats::{Bootstrap, Estimate};
 use serde::Deserialize;
@@ -38,6 +40,11 @@ pub struct Args {
     json: bool,
 }
 
+const ROW: &str = "a row is {\"algorithm\": …, \"task\": …, \"seed\": …, \"score\": …}";
+
+/// Most algorithms: every two of them are compared.
+const MOST_ALGORITHMS: usize = 100;
+
 /// A line of the file.
 #[derive(Deserialize)]
 struct Row {
@@ -64,7 +71,7 @@ impl From<serde_json::Value> for Name {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if !(args.level > 0.0 && args.level < 1.0) {
-        let problem = format!("it is {}", args.level);
+        let problem = format!("it is {}", output::exact(args.level));
         return Err(Error::invalid("--level", problem, "give a share between 0 and 1").into());
     }
     let bootstrap = Bootstrap {
@@ -120,18 +127,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The scores of every algorithm, in the order of their names.
 fn read(path: &Path) -> anyhow::Result<Vec<(Name, Scores)>> {
-    let (text, origin) = (input::text(path)?, input::origin(path));
+    let origin = input::origin(path);
     let mut found: BTreeMap<Name, BTreeMap<(Name, Name), f64>> = BTreeMap::new();
     let mut tasks = BTreeSet::new();
-    for (number, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let place = format!("{origin}:{}", number + 1);
-        let row: Row = serde_json::from_str(line).map_err(|e| {
-            let remedy = "a row is {\"algorithm\": …, \"task\": …, \"seed\": …, \"score\": …}";
-            Error::invalid(place.clone(), e.to_string(), remedy)
-        })?;
+    for line in input::lines(path)? {
+        let (place, line) = line?;
+        let row: Row = json::line(&line, &place, ROW)?;
+        in_range(format_args!("{place}: score"), row.score)?;
         tasks.insert(row.task.clone());
         let scores = found.entry(row.algorithm.clone()).or_default();
         let at = (row.seed.clone(), row.task.clone());
@@ -142,6 +144,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<(Name, Scores)>> {
             );
             return Err(Error::invalid(place, problem, "give one score for each").into());
         }
+    }
+    if found.len() > MOST_ALGORITHMS {
+        let problem = format!(
+            "it has {} algorithms, and every two are compared",
+            found.len()
+        );
+        let remedy = format!("give at most {MOST_ALGORITHMS}");
+        return Err(Error::invalid(origin, problem, remedy).into());
     }
     let scores = |(name, scores): (Name, BTreeMap<(Name, Name), f64>)| {
         let seeds: BTreeSet<&Name> = scores.keys().map(|(seed, _)| seed).collect();

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
+use pistar::sim::folder::Manifest;
+
 use super::output;
 
 #[derive(clap::Args)]
@@ -14,6 +17,9 @@ pub struct Args {
     /// Write STEM.svg and STEM.png [default: NAME in the rows' folder]
     #[arg(long, value_name = "STEM")]
     out: Option<PathBuf>,
+    /// Draw the rows that there are, of a run that was interrupted too
+    #[arg(long)]
+    partial: bool,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -21,6 +27,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .from
         .clone()
         .unwrap_or_else(|| Path::new("out").join(&args.name));
+    if !args.partial {
+        Manifest::ended(&from).map_err(|e| anyhow!("{e}, or draw what there is with --partial"))?;
+    }
     let stem = args.out.clone().unwrap_or_else(|| from.join(&args.name));
     match draw(&args.name, &from, &stem)? {
         Some(path) => output::print(&format!("figure: {}\n", path.display())),

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::Path;
 
 use pistar::bandit::{Dataset, Problem};
+use pistar::file;
 use pistar::loss::Objective;
 use pistar::verify::claims::Paper;
 use pistar::{Error, Result};
@@ -45,19 +46,18 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::new(file)))
 }
 
-/// All of it, in UTF-8.
+/// All of it, in UTF-8, without a byte order mark.
 pub fn text(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     open(path)?
         .read_to_end(&mut bytes)
         .map_err(Error::io(origin(path), "read"))?;
-    String::from_utf8(bytes).map_err(|e| {
-        Error::invalid(
-            origin(path),
-            format!("byte {} is not UTF-8", e.utf8_error().valid_up_to()),
-            "give a text file in UTF-8",
-        )
-    })
+    file::string(bytes, &origin(path))
+}
+
+/// Its lines that are not blank, each with its place.
+pub fn lines(path: &Path) -> Result<impl Iterator<Item = Result<(String, String)>>> {
+    Ok(file::lines(open(path)?, &origin(path)))
 }
 
 /// A problem file, JSON or TOML.

@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return output::json(&answer);
     }
     let mut text = if has_value {
-        format!("{name}: {}\n", result.value)
+        format!("{name}: {}\n", output::exact(result.value))
     } else {
         format!("{name}: an update field, which has no value\n")
     };

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write, stdout};
 
 use anyhow::Context;
 
-pub use pistar::text::{number, wrap};
+pub use pistar::text::{exact, number, wrap};
 
 /// Prints text as it is.
 pub fn print(text: &str) -> anyhow::Result<()> {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pistar::sim::folder::{Manifest, write_whole};
+use pistar::file::write_whole;
+use pistar::sim::folder::Manifest;
 
 use super::{figure, output, sim};
 use crate::sims;

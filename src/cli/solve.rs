@@ -1,6 +1,8 @@
 //! `pistar solve`
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pistar::bandit::{Beta, Evidence, Policy, Problem};
 use pistar::solve::bpo::phases;
@@ -10,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::target::Target;
 use super::{input, output};
+use crate::sims::run::progress_bar;
 
 /// Prompts and arms shown to people before the rest is left out.
 const SHOWN: usize = 8;
@@ -117,13 +120,24 @@ fn solve(problem: Problem, evidence: &Evidence, args: &Args) -> Result<Answer> {
                 .ok_or_else(|| Error::invalid("--phases", "it is 0", "ask for at least one phase"))
         }
     };
-    for target in targets.into_iter().filter(|&t| seen.insert(t)) {
-        match at(target) {
+    let targets: Vec<Target> = targets.into_iter().filter(|&t| seen.insert(t)).collect();
+    let bar = progress_bar("solving", targets.len());
+    // Drawn anew while one objective takes long, too.
+    bar.enable_steady_tick(Duration::from_millis(200));
+    for target in targets {
+        bar.set_message(target.name());
+        let point = at(target);
+        bar.inc(1);
+        match point {
             Ok(point) => solved.push((target, point)),
             Err(error) if !asked => skipped.push((target, error)),
-            Err(error) => return Err(error),
+            Err(error) => {
+                bar.finish_and_clear();
+                return Err(error);
+            }
         }
     }
+    bar.finish_and_clear();
     Ok(Answer {
         problem,
         solved,
@@ -206,11 +220,7 @@ impl Answer {
             } else {
                 format!("up to {}", plural(arms, "arm"))
             },
-            if (1e-4..1e7).contains(&problem.beta()) {
-                problem.beta().to_string()
-            } else {
-                format!("{:e}", problem.beta())
-            },
+            output::exact(problem.beta()),
             match data {
                 Some(n) => format!("fixed points on {}", plural(n, "logged example")),
                 None => "fixed points on the population".into(),
@@ -295,6 +305,7 @@ impl Answer {
         }
         // The same note of several objectives is printed once.
         let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         let said = (self.solved.iter())
             .flat_map(|(o, point)| point.notes.iter().map(|note| (o.name(), note.clone())))
             .chain(
@@ -303,9 +314,13 @@ impl Answer {
                     .map(|(o, e)| (o.name(), format!("skipped: {e}"))),
             );
         for (name, note) in said {
-            match notes.iter_mut().find(|(text, _)| *text == note) {
-                Some((_, names)) => names.push(name),
-                None => notes.push((note, vec![name])),
+            // There may be one for every prompt.
+            match places.get(&note) {
+                Some(&place) => notes[place].1.push(name),
+                None => {
+                    places.insert(note.clone(), notes.len());
+                    notes.push((note, vec![name]));
+                }
             }
         }
         for (note, names) in notes {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use pistar::sim::folder::write_whole;
+use pistar::file::write_whole;
 
 use super::{figure, output, sim};
 use crate::sims::study::{self, Study};

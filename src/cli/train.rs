@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use pistar::Error;
 use pistar::llm::checkpoint::CHECKPOINT;
 use pistar::llm::data::Reading;
 use pistar::llm::objective::TextObjective;
@@ -105,7 +104,7 @@ pub fn merged(
     let Some(path) = file else {
         return Ok(flags);
     };
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+    let text = pistar::file::read(path)?;
     Ok(flags.with_file(&text, &path.display().to_string(), given)?)
 }
 

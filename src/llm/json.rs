@@ -1,11 +1,11 @@
 //! JSON objects of a model's folder.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::file;
 
 /// A JSON object.
 pub type Object = Map<String, Value>;
@@ -13,14 +13,17 @@ pub type Object = Map<String, Value>;
 /// The object in a file.
 ///
 /// # Errors
-/// A file that cannot be read, is no JSON, or holds something else than an object.
+/// A file that cannot be read, is no JSON, holds something else than an object, or has a key twice.
 pub fn read(path: &Path) -> Result<Object> {
-    let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::Format {
+    let failed = |message: String| Error::Format {
         origin: path.display().to_string(),
-        message: e.to_string(),
+        message,
         remedy: "it must hold one JSON object; fetch the file again".into(),
-    })
+    };
+    match file::json::value(&file::read(path)?).map_err(|e| failed(e.to_string()))? {
+        Value::Object(object) => Ok(object),
+        _ => Err(failed("it is no JSON object".into())),
+    }
 }
 
 /// The object in a file, or an empty one where there is no such file.

@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::file::sync_folder;
 
 /// Files of a folder, written beside their places (`.NAME.part`) and moved there together at the
 /// end. What has not been moved is removed when this is dropped, and so is a folder that was made
@@ -70,7 +71,7 @@ impl Staged {
             }
         }
         self.made = false;
-        sync(&self.dir)
+        sync_folder(&self.dir)
     }
 }
 
@@ -99,17 +100,6 @@ impl Drop for Staged {
             // Which fails, as it should, if something else is in it by now.
             let _ = fs::remove_dir(&self.dir);
         }
-    }
-}
-
-/// Makes renames in a folder last.
-fn sync(dir: &Path) -> Result<()> {
-    // Only Unix opens folders.
-    match cfg!(unix) {
-        true => {
-            (File::open(dir).and_then(|dir| dir.sync_all())).map_err(Error::io(dir, "write to"))
-        }
-        false => Ok(()),
     }
 }
 

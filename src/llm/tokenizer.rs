@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::json::{self, Object};
 use crate::error::{Error, Result};
+use crate::file;
 
 /// A model's tokenizer and its special tokens.
 #[derive(Debug, Clone)]
@@ -31,13 +32,14 @@ impl Tokenizer {
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let path = dir.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let text = file::read(&path)?;
         let failed = |e: tokenizers::Error| Error::Format {
             origin: path.display().to_string(),
             message: e.to_string(),
             remedy: "save it again with transformers' `save_pretrained`".into(),
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(failed)?;
+        file::json::keys(&text).map_err(|e| failed(e.into()))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(failed)?;
         inner.with_truncation(None).map_err(failed)?;
         inner.with_padding(None);
         let special = Special::read(dir)?;

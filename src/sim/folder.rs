@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::file::{json, write_whole};
+
+/// The status of a run that came to its end.
+const COMPLETE: &str = "complete";
 
 /// What a run was and how it ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,6 +121,7 @@ impl Folder {
         text.push('\n');
         (rows.write_all(text.as_bytes()))
             .and_then(|()| rows.flush())
+            .and_then(|()| rows.get_ref().sync_data())
             .map_err(Error::io(&path, "write to"))
     }
 
@@ -133,7 +138,7 @@ impl Folder {
     /// # Errors
     /// If the manifest cannot be written.
     pub fn finish(mut self, train_s: Option<f64>) -> Result<()> {
-        self.manifest.status = "complete".into();
+        self.manifest.status = COMPLETE.into();
         self.manifest.train_s = train_s;
         self.manifest.wall_s = self.started.elapsed().as_secs_f64();
         self.manifest.write(&self.dir)
@@ -147,12 +152,36 @@ impl Manifest {
     /// If it is missing or broken.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("manifest.json");
-        let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-        serde_json::from_str(&text).map_err(|e| Error::Format {
-            origin: path.display().to_string(),
-            message: e.to_string(),
-            remedy: "run the sim again".into(),
-        })
+        json::read(&path, "run the sim again")
+    }
+
+    /// Refuses the folder of a run that did not end, whose tables lack rows. A folder of tables without
+    /// a manifest is nobody's run.
+    ///
+    /// # Errors
+    /// A manifest that is broken, or that does not say `complete`: how many rows there are, and whose.
+    pub fn ended(dir: &Path) -> Result<()> {
+        let path = dir.join("manifest.json");
+        if !path.exists() {
+            return Ok(());
+        }
+        let manifest = Self::read(dir)?;
+        if manifest.status == COMPLETE {
+            return Ok(());
+        }
+        let rows = match fs::read(dir.join("rows.csv")) {
+            // The header is no row.
+            Ok(rows) => rows.split(|&b| b == b'\n').count().saturating_sub(2),
+            Err(_) => 0,
+        };
+        Err(Error::invalid(
+            format!("{}: status", path.display()),
+            format!(
+                "it is `{}`: {} did not end (or goes on), and of its rows {rows} are there",
+                manifest.status, manifest.sim
+            ),
+            format!("let it end (`pistar sim {}`)", manifest.sim),
+        ))
     }
 
     fn write(&self, dir: &Path) -> Result<()> {
@@ -163,20 +192,4 @@ impl Manifest {
         })?;
         write_whole(&dir.join("manifest.json"), (text + "\n").as_bytes())
     }
-}
-
-/// Writes a file beside its place and moves it there, so that nobody ever sees half of it.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let written = fs::write(&part, contents).and_then(|()| fs::rename(&part, path));
-    if written.is_err() {
-        // The error that matters is the first one.
-        let _ = fs::remove_file(&part);
-    }
-    written.map_err(Error::io(path, "write to"))
 }

@@ -47,7 +47,7 @@ impl Optimizer {
         }
         Err(Error::invalid(
             "learning rate",
-            format!("it is {}", self.lr()),
+            format!("it is {}", crate::text::exact(self.lr())),
             "give a finite number greater than 0",
         ))
     }

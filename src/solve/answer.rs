@@ -1,6 +1,6 @@
 //! An answer, and the door it leaves by.
 
-use super::{Rest, worse};
+use super::{Rest, few_flows, worse};
 use crate::bandit::{Policy, Problem, Prompt, PromptEvidence, View};
 use crate::error::{Error, Result};
 
@@ -128,12 +128,16 @@ pub(super) fn assemble(
     let mut methods: Vec<&'static str> = Vec::new();
     let (mut residual, mut unique, mut notes) = (0.0f64, true, Vec::new());
     let (mut rest, mut error) = (Rest::Stable, None);
+    let mut flows = 0;
     for (x, (prompt, share)) in problem.prompts().iter().zip(&view.prompts).enumerate() {
         let part = if share.mass > 0.0 {
             solve(x, prompt, share)?
         } else {
             Part::untouched(prompt)
         };
+        let flowed = ["gradient flow", "joint flow"];
+        flows += usize::from(flowed.iter().any(|by| part.method.starts_with(by)));
+        few_flows(problem, flows)?;
         if !methods.contains(&part.method) {
             methods.push(part.method);
         }

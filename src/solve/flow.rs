@@ -7,7 +7,7 @@ use nalgebra::{DMatrix, DVector};
 
 pub(crate) use numeric::{Frame, Numeric};
 pub use rest::Rest;
-pub(crate) use rest::{fade, rest_of};
+pub(crate) use rest::{Settled, fade, rest_of, settle};
 
 use super::{largest, worse};
 
@@ -69,8 +69,8 @@ impl Course {
     fn tolerance(self) -> f64 {
         match self {
             Self::Basin => 1e-4,
-            Self::Path => 1e-13,
-            Self::Check => 1e-10,
+            Self::Path => 1e-12,
+            Self::Check => 1e-9,
         }
     }
 }
@@ -84,6 +84,8 @@ pub(crate) struct End {
     pub size: f64,
     /// Whether [`Motion::decided`] stopped it.
     pub decided: bool,
+    /// Whether it came to rest: the update is rounding. A flow that goes round for ever does not.
+    pub rests: bool,
 }
 
 /// Follows the flow to rest by extrapolated linearly implicit Euler steps (Deuflhard), whose length
@@ -101,14 +103,16 @@ pub(crate) fn follow(motion: &impl Motion, start: Vec<f64>, course: Course) -> E
         point: theta.clone(),
         size: largest(motion.update(&at).iter().copied()),
         decided: false,
+        rests: false,
     };
     let mut stalled = 0;
-    for _ in 0..MOST_STEPS {
+    for _ in 0..(MOST_WORK / start.len().max(1)).clamp(500, MOST_STEPS) {
         if motion.decided(&theta, &at) {
             return End {
                 size: largest(motion.update(&at).iter().copied()),
                 point: theta,
                 decided: true,
+                rests: false,
             };
         }
         let Some((step, mut spread)) = extrapolated(motion, &theta, &at, h, order) else {
@@ -121,6 +125,7 @@ pub(crate) fn follow(motion: &impl Motion, start: Vec<f64>, course: Course) -> E
         motion.centre(&mut spread);
         // Relative to how far a coordinate has come, which at low temperatures is R/β.
         let error = (spread.iter().zip(&theta).zip(&start))
+            .filter(|((_, t), _)| t.is_finite())
             .map(|((d, t), s)| d.abs() / (1.0 + 10.0 * (t - s).abs()))
             .fold(0.0, worse);
         if !(error <= tolerance) {
@@ -143,11 +148,10 @@ pub(crate) fn follow(motion: &impl Motion, start: Vec<f64>, course: Course) -> E
             stalled += 1;
         }
         // Rounding is reached: the update no longer shrinks although the steps are long.
-        if size == 0.0 || (stalled >= 8 && size <= 1e-10 * scale) {
-            break;
-        }
-        // Beyond rounding nothing is left of the path but noise, which long steps would add up.
-        if course != Course::Basin && size <= ROUNDING * scale {
+        let rounding = size == 0.0 || (stalled >= 8 && size <= 1e-10 * scale);
+        // Beyond it nothing is left of the path but noise, which long steps would add up.
+        if rounding || (course != Course::Basin && size <= ROUNDING * scale) {
+            best.rests = true;
             break;
         }
         let growth = 0.8 * (tolerance / error.max(1e-300)).powf(power);
@@ -171,6 +175,9 @@ pub(crate) fn trace(motion: &impl Motion, start: Vec<f64>) -> (End, f64) {
 
 /// Most steps, refused ones included.
 const MOST_STEPS: usize = 20_000;
+
+/// Most steps times coordinates, where that is less.
+const MOST_WORK: usize = 20_000_000;
 
 /// An update of this part of the terms that it is made of is rounding.
 const ROUNDING: f64 = 4.0 * f64::EPSILON;
@@ -215,9 +222,10 @@ pub(crate) fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
-/// Takes its mean out of a vector.
+/// Takes its mean out of a vector; an arm that is gone (−∞) counts nothing.
 pub(crate) fn centre(values: &mut [f64]) {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let finite = || values.iter().filter(|v| v.is_finite());
+    let mean = finite().sum::<f64>() / finite().count().max(1) as f64;
     values.iter_mut().for_each(|v| *v -= mean);
 }
 

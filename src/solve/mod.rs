@@ -39,10 +39,13 @@ pub const QUADRATIC_CAP: usize = 20_000;
 /// Most arms for solvers whose time grows with its cube.
 pub const CUBIC_CAP: usize = 2_000;
 
+/// Most prompts for which a flow is followed, prompt after prompt: each takes some ten milliseconds.
+pub const FLOWS_CAP: usize = 1_000;
+
 /// The fixed point of a registered objective on the population or on a dataset.
 ///
 /// # Errors
-/// More arms than the solver's cap, or evidence of the wrong kind.
+/// More arms or prompts than the solver's cap, or evidence of the wrong kind.
 pub fn fixed_point(
     objective: Objective,
     problem: &Problem,
@@ -74,6 +77,10 @@ pub fn fixed_point(
         _ => {}
     }
     let view = evidence.of(objective.spec().inputs)?;
+    // Each of its prompts takes a flow.
+    if objective == O::PgValue {
+        few_flows(problem, problem.prompts().len())?;
+    }
     let mut point = assemble(problem, view, |x, prompt, share| {
         solve_prompt(objective, x, prompt, share, problem.beta())
     })?;
@@ -81,6 +88,18 @@ pub fn fixed_point(
         point.value = problem.prompts().iter().map(|p| p.value).collect();
     }
     Ok(point)
+}
+
+/// Whether so many flows may be followed.
+fn few_flows(problem: &Problem, flows: usize) -> Result<()> {
+    if flows <= FLOWS_CAP {
+        return Ok(());
+    }
+    Err(Error::TooMany {
+        what: "gradient flow, prompt after prompt,",
+        cap: FLOWS_CAP,
+        prompts: problem.prompts().len(),
+    })
 }
 
 /// The limit of the policy-gradient field with any baseline.

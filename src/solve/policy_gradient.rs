@@ -3,7 +3,7 @@
 //! The expected update of a prompt's logits is
 //! `F_a = m_a (R_β(a) − b) − π_a S`, `S = Σ_c m_c (R_β(c) − b)`, `m = μ₁ + μ₂`.
 
-use super::flow::{Course, Motion, centre, fade, follow, low_rank, rest_of, trace};
+use super::flow::{Course, End, Motion, Settled, centre, fade, follow, low_rank, settle};
 use super::graph::arm_list;
 use super::{Part, Rest, largest, log_softmax};
 use crate::backend::nd::sigmoid;
@@ -21,6 +21,11 @@ pub(super) fn starts(arms: usize) -> u64 {
 /// How a limit was found that no closed form gives. Whether it is the only one was tried from
 /// other starts, not proved.
 const FLOW: &str = "gradient flow from the reference, Newton polish";
+
+/// What is said where the flow from the reference comes to no rest: it may go round for ever, or be too
+/// slow to be followed to its end.
+pub(super) const UNRESTED: &str =
+    "no limit found: gradient flow from the reference came to no rest";
 
 /// Most arms for which gradient flow is followed.
 pub const FLOW_CAP: usize = 20_000;
@@ -103,30 +108,17 @@ pub fn limit(
             arms: prompt.arms(),
         }),
         _ => {
-            let (mut log_policy, error) = if uncovered.is_empty() {
-                (field.flow(prompt.log_reference.clone()), None)
-            } else {
-                let (end, error) = trace(&field, prompt.log_reference.clone());
-                (end.point, Some(error))
-            };
-            let mut rest = rest_of(&field, &log_policy);
-            if fade(&mut log_policy, &prompt.log_reference, &uncovered) {
-                rest = Rest::Boundary;
+            let start = prompt.log_reference.clone();
+            let Settled { end, rest, error } =
+                settle(&field, start, uncovered.is_empty(), |point| {
+                    let mut point = point.to_vec();
+                    fade(&mut point, &prompt.log_reference, &uncovered).then_some(point)
+                });
+            let (log_policy, rests) = (end.point, end.rests);
+            if !rests {
+                return Ok(Part::none("gradient flow from the reference", UNRESTED));
             }
             let residual = largest(field.update(&log_policy));
-            // NaN is no convergence either.
-            let converged = residual <= 1e-6 * field.scale(&prompt.log_reference);
-            if !converged {
-                return Ok(Part {
-                    log_policy: Some(log_policy),
-                    method: "gradient flow from the reference, not converged",
-                    residual,
-                    unique: false,
-                    rest: Rest::None,
-                    error: None,
-                    note: Some("gradient flow came to no rest; shown is where it stood".into()),
-                });
-            }
             let mut unique = uncovered.is_empty();
             let mut note = if uncovered.is_empty() {
                 None
@@ -382,11 +374,9 @@ impl<'a> Field<'a> {
             let start = (self.prompt.log_reference.iter())
                 .map(|l| l + spread * (2.0 * stream.uniform() - 1.0))
                 .collect();
-            let end = log_softmax(&self.flow(start));
+            let End { point, rests, .. } = follow(self, start, Course::Basin);
             // Only a point at rest counts: a start that has not arrived yet is no second limit.
-            let update = self.update(&end);
-            let rests = largest(update) <= 1e-9 * self.scale(&end);
-            let apart = (end.iter().zip(log_policy))
+            let apart = (log_softmax(&point).iter().zip(log_policy))
                 .map(|(a, b)| (a.exp() - b.exp()).abs())
                 .fold(0.0, f64::max);
             rests && apart > 1e-6

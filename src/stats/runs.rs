@@ -7,6 +7,7 @@
 use super::bootstrap::Bootstrap;
 use super::{Estimate, mean};
 use crate::error::{Error, Result};
+use crate::magnitude::in_range;
 use crate::random::Stream;
 
 /// Scores of runs (rows) on tasks (columns).
@@ -70,7 +71,7 @@ impl Scores {
     /// Of rows, one a run.
     ///
     /// # Errors
-    /// No run, no task, rows of unlike lengths, or a score that is not finite.
+    /// No run, no task, rows of unlike lengths, or a score that is not finite or beyond 1e100 in size.
     pub fn new(runs: &[Vec<f64>]) -> Result<Self> {
         let tasks = runs.first().map_or(0, Vec::len);
         let fail = |problem: String, remedy: &str| Err(Error::invalid("scores", problem, remedy));
@@ -89,8 +90,8 @@ impl Scores {
                 );
                 return fail(problem, "give a score of each run on each task");
             }
-            if let Some(score) = run.iter().find(|s| !s.is_finite()) {
-                return fail(format!("run {} has {score}", i + 1), "give finite numbers");
+            for &score in run {
+                in_range(format_args!("scores: run {}", i + 1), score)?;
             }
         }
         let column = |task: usize| runs.iter().map(|run| run[task]).collect();
@@ -161,16 +162,15 @@ fn improvement(x: &[Vec<f64>], y: &[Vec<f64>]) -> f64 {
 
 /// Share of all pairs in which `x` is greater, ties counted half.
 pub fn wins(x: &[f64], y: &[f64]) -> f64 {
-    let won = |a: &f64, b: &f64| match a.partial_cmp(b) {
-        Some(std::cmp::Ordering::Greater) => 1.0,
-        Some(std::cmp::Ordering::Equal) => 0.5,
-        _ => 0.0,
+    let mut sorted = y.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    // Counts and halves of counts: the sum is exact, whatever its order.
+    let won = |a: &f64| {
+        let below = sorted.partition_point(|b| b < a);
+        let not_above = sorted.partition_point(|b| b <= a);
+        0.5 * (below + not_above) as f64
     };
-    let sum: f64 = x
-        .iter()
-        .map(|a| y.iter().map(|b| won(a, b)).sum::<f64>())
-        .sum();
-    sum / (x.len() * y.len()) as f64
+    x.iter().map(won).sum::<f64>() / (x.len() * y.len()) as f64
 }
 
 #[cfg(test)]
@@ -203,5 +203,26 @@ mod tests {
         let two = Scores::new(&[vec![1.0, 2.0]]).unwrap();
         assert!(probability_of_improvement(&one, &two, &Bootstrap::default()).is_err());
         assert_eq!(wins(&[1.0, 2.0], &[1.0, 0.0]), 3.5 / 4.0);
+        assert!(Scores::new(&[vec![1.1e100]]).is_err());
+    }
+
+    #[test]
+    fn wins_are_those_over_all_pairs() {
+        let mut stream = Stream::new(5, crate::random::Purpose::Noise, 0);
+        for (n, m) in [(1, 1), (3, 7), (50, 40)] {
+            // Few values, so that there are ties; both zeros are equal.
+            let mut draw = |n: usize| -> Vec<f64> {
+                let values = [-1.0, -0.0, 0.0, 2.0];
+                (0..n).map(|_| values[stream.below(4) as usize]).collect()
+            };
+            let (x, y) = (draw(n), draw(m));
+            let mut won = 0.0;
+            for a in &x {
+                for b in &y {
+                    won += f64::from(u8::from(a > b)) + 0.5 * f64::from(u8::from(a == b));
+                }
+            }
+            assert_eq!(wins(&x, &y), won / (n * m) as f64);
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn value(objective: Objective, problem: &Problem, evidence: &Evidence
                 .sum()
         })
     };
-    let pooled = view.threshold();
+    let pooled = view.threshold().at;
     // E A and ln E e^{A/β} under the reference on the list.
     let list = |prompt: &Prompt| -> (Vec<f64>, Vec<f64>, f64) {
         let list = prompt.ranking.clone().unwrap_or_default();
@@ -63,8 +63,9 @@ pub(super) fn value(objective: Objective, problem: &Problem, evidence: &Evidence
         O::CopgSquared => Some(mean(&|_, prompt, _| {
             let k = prompt.arms();
             let gap = |i: usize| prompt.reward[i / k] - prompt.reward[i % k];
-            (0..k * k)
-                .map(|i| prompt.law.probability(i / k, i % k) * gap(i).powi(2))
+            let table = prompt.law.table();
+            (table.iter().enumerate())
+                .map(|(i, p)| p * gap(i).powi(2))
                 .sum()
         })),
         O::Dpo | O::RewardModel => Some(std::f64::consts::LN_2),
@@ -97,9 +98,8 @@ pub(super) fn value(objective: Objective, problem: &Problem, evidence: &Evidence
             let margin = problem.margin()?;
             let each = std::f64::consts::LN_2 + 2.0 * (-margin).exp().ln_1p();
             let self_pairs = mean(&|_, prompt, _| {
-                (0..prompt.arms())
-                    .map(|a| prompt.law.probability(a, a))
-                    .sum()
+                let table = prompt.law.table();
+                table.iter().step_by(prompt.arms() + 1).sum()
             });
             let kept = match objective {
                 O::AdvantageModelDistinct => 1.0 - self_pairs,

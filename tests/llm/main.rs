@@ -14,6 +14,7 @@ mod configurations;
 mod data;
 mod device;
 mod doctor;
+mod doors;
 mod evaluation;
 mod events;
 mod families;

@@ -169,11 +169,14 @@ impl Evidence {
 
 impl View {
     /// The mean reward of all single responses, above which KTO calls one desirable.
-    pub fn threshold(&self) -> f64 {
-        let shown = self.prompts.iter().filter(|share| share.mass > 0.0);
-        mean(shown.flat_map(|share| {
-            (share.shown().into_iter()).map(move |(_, reward, part)| (reward, share.mass * part))
-        }))
+    pub fn threshold(&self) -> Threshold {
+        let shown: Vec<(f64, f64)> = (self.prompts.iter())
+            .filter(|share| share.mass > 0.0)
+            .flat_map(|share| {
+                (share.shown().into_iter()).map(|(_, reward, part)| (reward, share.mass * part))
+            })
+            .collect();
+        Threshold::mean(shown.into_iter())
     }
 }
 
@@ -221,21 +224,18 @@ impl PromptEvidence {
             .collect()
     }
 
-    /// The mean reward of single responses, `E_μ̄[R]`.
-    pub fn mean_reward(&self) -> f64 {
-        mean(
-            self.shown()
-                .into_iter()
-                .map(|(_, reward, part)| (reward, part)),
-        )
+    /// The mean reward of single responses, `E_μ̄[R]`, as a threshold.
+    pub fn threshold(&self) -> Threshold {
+        let shown = self.shown();
+        Threshold::mean(shown.iter().map(|&(_, reward, part)| (reward, part)))
     }
 
     /// KTO's pull at each arm, `κ_a = μ̄_a (2q_a − 1)`, q the share of its responses whose own reward
     /// exceeds the threshold.
-    pub fn pulls(&self, threshold: f64) -> Vec<f64> {
+    pub fn pulls(&self, threshold: Threshold) -> Vec<f64> {
         let mut pulls = vec![0.0; self.reward.len()];
         for (arm, reward, part) in self.shown() {
-            pulls[arm as usize] += if desirable(reward, threshold) {
+            pulls[arm as usize] += if threshold.exceeded_by(reward) {
                 part
             } else {
                 -part
@@ -252,10 +252,35 @@ impl PromptEvidence {
     }
 }
 
-/// Whether a reward exceeds the threshold. One that differs from it by rounding (1e-12 of the
-/// larger) ties with it and does not: a mean of equal rewards is not always one of them.
-pub fn desirable(reward: f64, threshold: f64) -> bool {
-    reward - threshold > 1e-12 * reward.abs().max(threshold.abs())
+/// What a reward must exceed, strictly, for its response to be desirable.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold {
+    /// The number.
+    pub at: f64,
+    /// Rounding of the number: a reward that is nearer ties with it.
+    pub slack: f64,
+}
+
+impl Threshold {
+    /// A given number.
+    pub fn given(at: f64) -> Self {
+        Self { at, slack: 0.0 }
+    }
+
+    /// The mean of weighted rewards, which is right to 1e-12 of the largest in size: a mean that should
+    /// be one of them need not come out as it.
+    fn mean(rewards: impl Iterator<Item = (f64, f64)> + Clone) -> Self {
+        let largest = rewards.clone().fold(0.0, |m: f64, (r, _)| m.max(r.abs()));
+        Self {
+            at: mean(rewards),
+            slack: 1e-12 * largest,
+        }
+    }
+
+    /// Whether a reward exceeds it.
+    pub fn exceeded_by(self, reward: f64) -> bool {
+        reward - self.at > self.slack
+    }
 }
 
 /// The mean of weighted numbers, taken about the first: that of equal numbers is exact.

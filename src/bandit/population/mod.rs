@@ -11,7 +11,7 @@ pub use feed::{Feed, Rating, policy_of};
 pub use held::{held, missing};
 pub use rows::linear_advantage;
 
-use super::evidence::{Comparisons, Evidence, View};
+use super::evidence::{Comparisons, Evidence, Threshold, View};
 use super::problem::{Problem, Prompt};
 use crate::backend::nd::{Tape, Var};
 use crate::error::{Error, Result};
@@ -183,10 +183,11 @@ pub fn examples(
     held: Option<&[f64]>,
     mut visit: impl FnMut(usize, &Batch, &[Vec<u32>; 2]) -> Result<()>,
 ) -> Result<()> {
-    let threshold = if feed.inputs == InputKind::Rated {
+    let rated = feed.inputs == InputKind::Rated;
+    let threshold = if rated {
         view.threshold()
     } else {
-        0.0
+        Threshold::given(0.0)
     };
     for (x, (prompt, evidence)) in problem.prompts().iter().zip(&view.prompts).enumerate() {
         let listed = matches!(evidence.comparisons, Some(Comparisons::Listed { .. }));
@@ -211,8 +212,8 @@ pub fn examples(
             feed,
             log_policy: &trained[x],
             held: held.map_or(0.0, |v| v[x]),
-            threshold: if feed.inputs == InputKind::Rated && feed.rating.per_prompt {
-                evidence.mean_reward()
+            threshold: if rated && feed.rating.per_prompt {
+                evidence.threshold()
             } else {
                 threshold
             },

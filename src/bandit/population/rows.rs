@@ -2,7 +2,7 @@
 
 use super::{Batch, CHUNK, Feed};
 use crate::backend::nd::sigmoid;
-use crate::bandit::evidence::{Comparisons, PromptEvidence, desirable, pair_weight};
+use crate::bandit::evidence::{Comparisons, PromptEvidence, Threshold, pair_weight};
 use crate::bandit::problem::Prompt;
 use crate::error::Result;
 use crate::loss::InputKind;
@@ -23,7 +23,7 @@ pub(super) struct Rows<'a> {
     pub feed: &'a Feed,
     pub log_policy: &'a [f64],
     pub held: f64,
-    pub threshold: f64,
+    pub threshold: Threshold,
 }
 
 /// A batch being filled: its numbers, and the arms behind each slot.
@@ -63,7 +63,7 @@ impl<V: FnMut(&Batch, &[Vec<u32>; 2]) -> Result<()>> Filling<'_, V> {
     fn single(&mut self, a: u32, reward: f64, weight: f64) -> Result<()> {
         self.response(0, a, reward);
         self.batch.baseline.push(self.rows.held);
-        let desirable = f64::from(u8::from(desirable(reward, self.rows.threshold)));
+        let desirable = f64::from(u8::from(self.rows.threshold.exceeded_by(reward)));
         self.batch.desirable.push(desirable);
         self.example(weight)
     }

@@ -1,6 +1,5 @@
 //! A chat template: which one, and what it renders.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use minijinja::{Environment, Value};
@@ -148,7 +147,7 @@ fn by_name(named: &Path, tokenizer: &Tokenizer) -> Result<(String, String)> {
 }
 
 fn file(named: &Path) -> Result<(String, String)> {
-    let source = fs::read_to_string(named).map_err(Error::io(named, "read"))?;
+    let source = crate::file::read(named)?;
     Ok((named.display().to_string(), source))
 }
 

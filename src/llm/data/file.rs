@@ -13,11 +13,9 @@ use super::index::{self, Index};
 use super::spool::{self, Packing};
 use super::values::Parsed;
 use crate::error::{Error, Result};
+use crate::file::MARK;
 
 pub use super::table::Table as JsonLines;
-
-/// What some editors put before a file in UTF-8.
-pub(super) const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Files beyond this many bytes are opened under a progress bar.
 const SHOWN: u64 = 1 << 26;

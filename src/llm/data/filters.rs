@@ -8,6 +8,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use super::expression;
+use crate::file::json;
 
 /// Adds them to a language.
 pub(super) fn add(language: &mut Environment<'static>) {
@@ -36,7 +37,7 @@ pub(super) fn add(language: &mut Environment<'static>) {
     language.add_filter("walk", walk);
     language.add_filter("pieces", pieces);
     language.add_filter("fromjson", |text: String| {
-        let parsed = serde_json::from_str(&text).map_err(|e| wrong(format!("no JSON: {e}")))?;
+        let parsed = json::value(&text).map_err(|e| wrong(format!("no JSON: {e}")))?;
         Ok::<_, Error>(expression::value(&parsed))
     });
     language.add_test("matching", |text: String, pattern: String| {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::values::{Fault, Parsed, fault};
+use crate::file::json;
 
 /// How a file is cut into rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -61,7 +62,7 @@ impl Format {
             Self::Json => "give a list of objects",
             _ => "give one object a line",
         };
-        let error = match serde_json::from_str(text) {
+        let error = match json::value(text) {
             Ok(Value::Object(columns)) => return Ok(columns),
             Ok(Value::Array(_)) => {
                 let remedy = match self {
@@ -79,6 +80,9 @@ impl Format {
         }
         let said = error.to_string();
         let said = said.split(" at line ").next().unwrap_or_default();
+        if error.is_data() {
+            return fault(said, "give every key once");
+        }
         let problem = match error.line() {
             1 => format!("not JSON at column {}: {said}", error.column()),
             line => format!(

@@ -7,9 +7,10 @@ use std::ops::Range;
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
-use super::file::{MARK, read_at};
+use super::file::read_at;
 use super::format::Format;
 use crate::error::{Error, Result};
+use crate::file::MARK;
 
 mod array;
 mod text;

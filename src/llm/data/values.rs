@@ -3,6 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::llm::chat::Message;
+use crate::magnitude::{RANGE, is_in_range};
+use crate::text::exact;
 
 /// What is wrong with a row, and what would be right.
 #[derive(Debug, Clone, PartialEq)]
@@ -210,8 +212,12 @@ fn number(name: &str, value: &Value) -> Parsed<f64> {
         return Ok(f64::from(u8::from(*truth)));
     }
     match value.as_f64() {
-        Some(number) if number.is_finite() => Ok(number),
-        _ => fault(
+        Some(number) if is_in_range(number) => Ok(number),
+        Some(number) => fault(
+            format!("`{name}` is {}", exact(number)),
+            format!("give {RANGE}"),
+        ),
+        None => fault(
             format!("`{name}` is {}", kind(value)),
             "give a finite number",
         ),

@@ -184,7 +184,7 @@ fn answer(line: &str) -> std::result::Result<f64, String> {
     let shown: String = text.chars().take(80).collect();
     let number = match text.parse::<f64>() {
         Ok(number) => number,
-        Err(_) => match serde_json::from_str::<Value>(text) {
+        Err(_) => match crate::file::json::value(text) {
             Ok(Value::Object(object)) => {
                 let score = object.get("score").and_then(Value::as_f64);
                 score.ok_or_else(|| format!("has no number `score`: `{shown}`"))?

@@ -1,7 +1,6 @@
 //! Words that have scores.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::units::{folded, is_word, words};
 use super::{Reward, Row};
 use crate::error::{Error, Result};
+use crate::magnitude::{RANGE, is_in_range};
+use crate::text::exact;
 
 /// How the words' scores make one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,13 +86,8 @@ impl Lexicon {
     }
 
     fn read(&mut self, file: &Path, skip: bool) -> Result<()> {
-        let bytes = fs::read(file).map_err(Error::io(file, "read"))?;
         let origin = file.display().to_string();
-        let text = String::from_utf8(bytes).map_err(|e| {
-            let problem = format!("byte {} is not UTF-8", e.utf8_error().valid_up_to());
-            Error::invalid(&origin, problem, "save the file as UTF-8")
-        })?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = crate::file::read(file)?;
         for (number, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
@@ -122,10 +118,10 @@ impl Lexicon {
                 ),
             };
         }
-        if !score.is_finite() {
+        if !is_in_range(score) {
             return fail(
-                format!("the score of `{word}` is {score}"),
-                "give a finite number",
+                format!("the score of `{word}` is {}", exact(score)),
+                &format!("give {RANGE}"),
             );
         }
         let key = folded(word, self.case_sensitive);
@@ -201,7 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("words.tsv");
         let read = |text: &str, skip_phrases| {
-            fs::write(&file, text).unwrap();
+            std::fs::write(&file, text).unwrap();
             Lexicon::new(&Settings {
                 file: Some(file.clone()),
                 skip_phrases,

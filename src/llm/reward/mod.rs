@@ -66,7 +66,7 @@ pub trait Reward {
     ///
     /// # Errors
     /// Rows that it cannot score, or a model or program that fails. [`Weighted`] refuses numbers
-    /// that are not finite.
+    /// that are not finite or beyond 1e100 in size.
     fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>>;
 }
 

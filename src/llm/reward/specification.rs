@@ -1,6 +1,5 @@
 //! Rewards as flags and files name them.
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use toml::{Table, Value};
 use super::{Command, Exact, Length, Lexicon, Pattern, Resources, Reward, Scores};
 use super::{Weighted, Words, command, length, lexicon, model, pattern, words};
 use crate::error::{Error, Result};
+use crate::file;
 
 /// A reward's kind and its settings: a TOML table with `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -194,20 +194,13 @@ fn value_of(text: &str) -> Value {
 }
 
 fn from_file(path: &Path) -> Result<Vec<Unnamed>> {
-    let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let origin = path.display().to_string();
-    let mut table: Table = toml::from_str(&text).map_err(|e| Error::Format {
-        origin: origin.clone(),
-        message: e.to_string().trim_end().into(),
-        remedy: "give a table with `kind`, or several under [[reward]]".into(),
-    })?;
+    let remedy = "give a table with `kind`, or several under [[reward]]";
+    let mut table: Table = file::from_toml(&file::read(path)?, &origin, remedy)?;
     if table.contains_key("kind") {
         return Ok(vec![from_table(table, &origin)?]);
     }
-    let fail = |problem: String| {
-        let remedy = "give a table with `kind`, or several under [[reward]]";
-        Error::invalid(&origin, problem, remedy)
-    };
+    let fail = |problem: String| Error::invalid(&origin, problem, remedy);
     let Some(list) = table.remove("reward") else {
         return Err(fail("it has no reward".into()));
     };
@@ -327,7 +320,7 @@ mod tests {
     fn several_have_names_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("rewards.toml");
-        fs::write(
+        std::fs::write(
             &file,
             "[[reward]]\nkind = 'regex'\npattern = 'a'\n[[reward]]\nkind = 'length'\nweight = 2\n",
         )

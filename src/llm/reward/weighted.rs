@@ -2,6 +2,8 @@
 
 use super::{Reward, Row};
 use crate::error::{Error, Result};
+use crate::magnitude::{RANGE, is_in_range};
+use crate::text::exact;
 
 /// `Σ weight · score`, with the parts told apart.
 pub struct Weighted(Vec<(String, f64, Box<dyn Reward>)>);
@@ -32,7 +34,7 @@ impl Weighted {
     ///
     /// # Errors
     /// Those of the parts; a part that gives another number of scores than there are rows, or one
-    /// that is not finite.
+    /// beyond 1e100 in size or not finite, weighted and added too.
     pub fn scored(&mut self, rows: &[Row]) -> Result<Scored> {
         let mut scored = Scored {
             total: vec![0.0; rows.len()],
@@ -52,11 +54,17 @@ impl Weighted {
                 ));
             }
             for ((sum, score), row) in scored.total.iter_mut().zip(&scores).zip(rows) {
-                if !score.is_finite() {
-                    let error = row.fault(format!("its score is {score}"), "scores are finite");
-                    return Err(error.in_file(&place));
+                let refused = |what: &str, x: f64| {
+                    let problem = format!("its {what} is {}", exact(x));
+                    row.fault(problem, format!("give {RANGE}")).in_file(&place)
+                };
+                if !is_in_range(*score) {
+                    return Err(refused("score", *score));
                 }
                 *sum += *weight * score;
+                if !is_in_range(*sum) {
+                    return Err(refused("weighted sum", *sum));
+                }
             }
             scored.parts.push((name.clone(), scores));
         }
@@ -118,8 +126,11 @@ mod tests {
         for (scores, expected) in [
             (vec![1.0], "1 scores for 2 rows"),
             (vec![1.0, f64::NAN], "row 2: its score is NaN"),
+            (vec![1.7e308, 1.0], "row 1: its score is 1.7e308"),
+            (vec![0.0, -1.1e100], "row 2: its score is -1.1e100"),
+            (vec![1.0, 1e60], "row 2: its weighted sum is 1e110"),
         ] {
-            let mut bad = Weighted::new(vec![("f".into(), 0.0, Box::new(Fixed(scores)))]);
+            let mut bad = Weighted::new(vec![("f".into(), 1e50, Box::new(Fixed(scores)))]);
             let error = bad
                 .scored(&[row("a", 0), row("b", 1)])
                 .unwrap_err()

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::file;
 use crate::llm::train::{COMPLETE, CONFIG, LOCK, MANIFEST, METRICS, Manifest, Process, Settings};
 
 /// How a run stands.
@@ -104,7 +105,7 @@ impl Run {
     pub fn read(dir: &Path) -> Result<Self> {
         let text = |name: &str| {
             let path = dir.join(name);
-            fs::read_to_string(&path).map_err(Error::io(&path, "read"))
+            file::read(&path)
         };
         let broken = |name: &str, message: String| Error::Format {
             origin: dir.join(name).display().to_string(),
@@ -112,7 +113,7 @@ impl Run {
             remedy: "start the run anew with --overwrite, or remove its folder".into(),
         };
         let manifest: Manifest =
-            serde_json::from_str(&text(MANIFEST)?).map_err(|e| broken(MANIFEST, e.to_string()))?;
+            file::json::from_str(&text(MANIFEST)?).map_err(|e| broken(MANIFEST, e.to_string()))?;
         // With the defaults of what an older version did not have.
         let origin = dir.join(CONFIG).display().to_string();
         let settings = Settings::parse(&text(CONFIG)?, &origin)?;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::Events;
-use super::folder::{CONFIG, FILES, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest, json};
+use super::folder::{ANEW, CONFIG, FILES, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest};
 use super::machine::Record;
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::llm::checkpoint;
 
 /// How often, and after how long, a folder that is taken is looked at again.
@@ -87,7 +88,7 @@ impl Claimed {
         if !path.exists() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+        let text = file::read(&path)?;
         Settings::parse(&text, &path.display().to_string()).map(Some)
     }
 
@@ -97,8 +98,7 @@ impl Claimed {
     /// If it is missing or broken.
     pub fn manifest(&self) -> Result<Manifest> {
         let path = self.dir.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-        json(&path, serde_json::from_str(&text))
+        file::json::read(&path, ANEW)
     }
 
     /// Refuses a folder in which the run would write over what is no run's.

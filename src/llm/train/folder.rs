@@ -191,10 +191,13 @@ impl Folder {
     }
 }
 
+/// What is right where a file of the run cannot be read.
+pub(super) const ANEW: &str = "start the run anew with --overwrite";
+
 pub(super) fn json<T>(path: &Path, result: serde_json::Result<T>) -> Result<T> {
     result.map_err(|e| Error::Format {
         origin: path.display().to_string(),
         message: e.to_string(),
-        remedy: "start the run anew with --overwrite".into(),
+        remedy: ANEW.into(),
     })
 }

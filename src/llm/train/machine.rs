@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::json;
-use crate::error::{Error, Result};
+use super::folder::{ANEW, json};
+use crate::error::Result;
+use crate::file;
 use crate::llm::{checkpoint, device, memory};
 
 /// Name of the file.
@@ -149,8 +150,7 @@ impl Process {
         if !path.exists() {
             return Ok(Vec::new());
         }
-        let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-        json(&path, serde_json::from_str(&text))
+        file::json::read(&path, ANEW)
     }
 }
 

@@ -6,6 +6,9 @@ use toml::Value;
 
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::file::from_toml;
+
+const REMEDY: &str = "its fields are the flags of `pistar train`, with _ for -";
 
 /// Fields that may change when a run goes on.
 const FREE: [&str; 4] = [
@@ -21,11 +24,7 @@ impl Settings {
     /// # Errors
     /// An unknown field, or a value of another type: with file, line and column.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| Error::Format {
-            origin: origin.into(),
-            message: e.to_string().trim_end().to_string(),
-            remedy: "its fields are the flags of `pistar train`, with _ for -".into(),
-        })
+        from_toml(text, origin, REMEDY)
     }
 
     /// These settings, with those fields of the TOML file that `keep` does not hold on to.
@@ -37,9 +36,9 @@ impl Settings {
         let failed = |e: &dyn fmt::Display| Error::Format {
             origin: origin.into(),
             message: e.to_string(),
-            remedy: "its fields are the flags of `pistar train`, with _ for -".into(),
+            remedy: REMEDY.into(),
         };
-        let file: toml::Table = toml::from_str(text).map_err(|e| failed(&e))?;
+        let file: toml::Table = from_toml(text, origin, REMEDY)?;
         let mut all = toml::Table::try_from(self).map_err(|e| failed(&e))?;
         for (name, value) in file {
             match (value, all.get_mut(&name)) {

@@ -1,15 +1,15 @@
 //! How far a run is, and the checkpoints that say so.
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::json;
+use super::folder::{ANEW, json};
 use super::keeping::Best;
 use super::metrics::Meter;
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::llm::checkpoint::{STATE, write_file};
 
 /// How far a run is: `trainer_state.json` of a checkpoint. The batches that follow depend on
@@ -72,8 +72,7 @@ impl Saved {
     /// If it is missing or broken.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(STATE);
-        let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-        json(&path, serde_json::from_str(&text))
+        file::json::read(&path, ANEW)
     }
 
     /// Refuses to go on with other data or another model.

@@ -11,6 +11,7 @@ use safetensors::tensor::Metadata;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::file;
 use crate::llm::json;
 
 /// The longest header that the format allows.
@@ -159,8 +160,9 @@ impl Checkpoint {
         let mut header = vec![0; length as usize];
         file.read_exact(&mut header)
             .map_err(Error::io(path, "read"))?;
-        let header: Metadata =
-            serde_json::from_slice(&header).map_err(|e| broken(e.to_string()))?;
+        let header = std::str::from_utf8(&header).map_err(|e| broken(e.to_string()))?;
+        // Of two tensors of one name nobody knows which is meant.
+        let header: Metadata = file::json::from_str(header).map_err(|e| broken(e.to_string()))?;
         let wanted = 8 + length + header.data_len() as u64;
         if there != wanted {
             return Err(truncated(wanted));

@@ -7,7 +7,7 @@ use crate::loss::Objective;
 use crate::random::{Purpose, Stream};
 use crate::solve::flow::{Course, Frame, Motion, Numeric, fade, follow, rest_of};
 use crate::solve::graph::{arm_list, groups, listing};
-use crate::solve::policy_gradient::starts;
+use crate::solve::policy_gradient::{UNRESTED, starts};
 use crate::solve::update::{Place, gradient};
 use crate::solve::{Part, Rest, largest, log_softmax, worse};
 
@@ -94,7 +94,7 @@ fn several(
     let mut log_policy = log_softmax(&end.point);
     let likelihood = objective == Objective::CoprSft;
     let faded = likelihood && fade(&mut log_policy, &prompt.log_reference, &unlisted);
-    let mut rest;
+    let (mut rest, rests);
     if faded {
         // What is left settles without them.
         let kept: Vec<usize> = (0..arms)
@@ -112,7 +112,7 @@ fn several(
         let motion = Numeric::new(inner, Frame::Logits(vec![kept.len()]));
         let start = kept.iter().map(|&a| log_policy[a]).collect();
         let end = follow(&motion, start, Course::Basin);
-        rest = rest_of(&motion, &end.point);
+        (rest, rests) = (rest_of(&motion, &end.point), end.rests);
         if rest == Rest::Stable {
             rest = Rest::Boundary;
         }
@@ -121,23 +121,19 @@ fn several(
         if !likelihood {
             log_policy = conserved(prompt, &parts, &log_policy);
         }
-        rest = rest_of(&motion, &log_policy);
+        (rest, rests) = (rest_of(&motion, &log_policy), end.rests);
     }
     let open = parts.len() > 1 && !likelihood;
     let residual = largest(gradient(objective, place, &log_policy)?);
-    // NaN is no rest either.
-    let rests = residual <= 1e-6;
     if !rests {
-        rest = Rest::None;
+        return Ok(Part::none("gradient flow from the reference", UNRESTED));
     }
     let convex = matches!(
         objective,
         Objective::CoprForward | Objective::CoprForwardMean
     );
-    let elsewhere = !convex && !open && rests && another(&motion, prompt, &log_policy);
-    let note = if !rests {
-        Some("gradient flow came to no rest; shown is where it stood".into())
-    } else if open {
+    let elsewhere = !convex && !open && another(&motion, prompt, &log_policy);
+    let note = if open {
         Some(format!(
             "the lists do not connect all arms: {}; the mass between them depends on the start, here \
              the reference",
@@ -160,7 +156,7 @@ fn several(
         log_policy: Some(log_policy),
         method: "gradient flow from the reference, Newton polish",
         residual,
-        unique: rests && !open && !elsewhere,
+        unique: !open && !elsewhere,
         rest,
         error: None,
         note,
@@ -192,6 +188,6 @@ fn another(motion: &impl Motion, prompt: &Prompt, log_policy: &[f64]) -> bool {
         let apart = (log_softmax(&end.point).iter().zip(log_policy))
             .map(|(a, b)| (a.exp() - b.exp()).abs())
             .fold(0.0, worse);
-        end.size <= 1e-9 && apart > 1e-6
+        end.rests && apart > 1e-6
     })
 }

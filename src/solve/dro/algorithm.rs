@@ -6,11 +6,11 @@ use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::{Baseline, InputKind};
 use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Course, Motion, centre, fade, follow, rest_of, trace};
+use crate::solve::flow::{Course, Motion, Settled, centre, fade, follow, settle};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
-use crate::solve::{FixedPoint, Part, Rest, assemble, largest, worse};
+use crate::solve::{FixedPoint, Part, Rest, assemble, few_flows, largest, worse};
 
 /// The limit of Algorithm 1 as printed: [`algorithm_1`] with an ℓ₂ coefficient of ½, λ = 1.
 ///
@@ -68,6 +68,9 @@ pub fn joint_regression(problem: &Problem, evidence: &Evidence) -> Result<FixedP
 
 fn joint(problem: &Problem, evidence: &Evidence, lambda: f64, pace: f64) -> Result<FixedPoint> {
     let view = evidence.of(InputKind::Singles)?;
+    if lambda != problem.beta() {
+        few_flows(problem, problem.prompts().len())?;
+    }
     // A prompt without examples keeps its first value, of no response.
     let mut values = vec![0.0; problem.prompts().len()];
     let mut point = assemble(problem, view, |x, prompt, share| {
@@ -142,12 +145,14 @@ impl Pair<'_> {
     fn flow(&self, unseen: &[usize]) -> (Part, f64) {
         let n = self.prompt.arms();
         let start = self.start(0.0, |_| 0.0);
-        let (end, error) = if unseen.is_empty() {
-            (follow(self, start, Course::Basin), None)
-        } else {
-            let (end, error) = trace(self, start);
-            (end, Some(error))
-        };
+        let Settled { end, rest, error } = settle(self, start, unseen.is_empty(), |point| {
+            let (mut log_policy, value) = split(point);
+            let reference = &self.prompt.log_reference;
+            fade(&mut log_policy, reference, unseen).then(|| {
+                log_policy.push(value);
+                log_policy
+            })
+        });
         let none = |note: &str| Part::none("joint flow from the reference", note);
         if end.decided {
             let (value, top) = (end.point[n], most_likely(&end.point[..n]));
@@ -158,22 +163,16 @@ impl Pair<'_> {
             );
             return (none(&note), f64::NAN);
         }
-        // NaN is no rest either.
-        let rests = end.size <= 1e-6 * self.scale(&end.point);
-        if !rests {
+        if !end.rests {
             return (none("no limit found: the flow came to no rest"), f64::NAN);
         }
-        let mut rest = rest_of(self, &end.point);
         if rest == Rest::Repelling {
             return (
                 none("no limit: the point at which the updates vanish repels"),
                 f64::NAN,
             );
         }
-        let (mut log_policy, value) = split(&end.point);
-        if fade(&mut log_policy, &self.prompt.log_reference, unseen) {
-            rest = Rest::Boundary;
-        }
+        let (log_policy, value) = split(&end.point);
         let rarest = (self.share.responses.iter()).fold(1.0, |least: f64, m| least.min(m / 2.0));
         let escapes = n > 1 && self.tau * (1.0 - rarest) > self.lambda;
         let elsewhere = !escapes && self.another_end(&end.point);
@@ -233,11 +232,10 @@ impl Pair<'_> {
             let mut draw = || spread * (2.0 * stream.uniform() - 1.0);
             let aside = if i == 0 { zero } else { self.tau * draw() };
             let end = follow(self, self.start(aside, |_| draw()), Course::Basin);
-            let rests = end.size <= 1e-9 * self.scale(&end.point);
             let apart = (split(&end.point).0.iter().zip(&split(point).0))
                 .map(|(a, b)| (a.exp() - b.exp()).abs())
                 .fold(0.0, worse);
-            end.decided || rests && apart > 1e-6
+            end.decided || end.rests && apart > 1e-6
         })
     }
 

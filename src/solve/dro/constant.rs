@@ -7,10 +7,10 @@ use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence, View};
 use crate::error::{Error, Result};
 use crate::loss::{Baseline, InputKind};
 use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Course, Motion, centre, fade, follow, rest_of, trace};
+use crate::solve::flow::{Course, Motion, centre, fade, follow, settle};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
-use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
+use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, UNRESTED, starts};
 use crate::solve::{FixedPoint, Rest, largest, worse};
 
 /// The limit of `L(π, c)` over policies and one number c for all prompts (section 3.2, second
@@ -48,29 +48,23 @@ pub fn constant(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
     let (low, high) = optima.iter().fold((f64::MAX, f64::MIN), |(l, h), (v, _)| {
         (l.min(*v), h.max(*v))
     });
-    let (point, method, mut unique, mut rest, mut error);
+    let (point, method, mut unique, mut rest, mut error, rests);
     if covered && high - low <= 1e-14 * (joint.beta + high.abs().max(low.abs())) {
         // Theorem 1: the loss is zero at (π*, V*) and nowhere else.
         point = optima.into_iter().flat_map(|(_, log)| log).collect();
         (method, unique) = ("closed form, V* being constant", true);
-        (rest, error) = (Rest::Stable, None);
+        (rest, error, rests) = (Rest::Stable, None, true);
     } else {
         let reference = (joint.blocks.iter())
             .flat_map(|b| b.prompt.log_reference.iter().copied())
             .collect();
-        let end;
-        if covered {
-            (end, error) = (follow(&joint, reference, Course::Basin), None);
-        } else {
-            let (traced, off) = trace(&joint, reference);
-            (end, error) = (traced, Some(off));
-        }
-        point = end.point;
+        let settled = settle(&joint, reference, covered, |point| joint.emptied(point));
+        (point, rest, error) = (settled.end.point, settled.rest, settled.error);
+        rests = settled.end.rests;
         (method, unique) = (
             "joint gradient flow from the reference, Newton polish",
             covered,
         );
-        rest = rest_of(&joint, &point);
     }
     let at = joint.local(&point);
     let mut notes = joint.uncovered();
@@ -79,11 +73,8 @@ pub fn constant(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
         rest = rest.weaker(Rest::Neutral);
         notes.push("prompts without examples stay at the reference".into());
     }
-    // NaN is no convergence either.
-    let rests = largest(at.update.iter().copied()) <= 1e-6 * joint.scale(&point);
     if !rests {
-        (unique, rest, error) = (false, Rest::None, None);
-        notes.push("gradient flow came to no rest; shown is where it stood".into());
+        (unique, rest, error, notes) = (false, Rest::None, None, vec![UNRESTED.into()]);
     } else if unique && method.starts_with("joint") && joint.another_limit(&point) {
         unique = false;
         notes.push("gradient flow from other starts ends elsewhere".into());
@@ -92,24 +83,20 @@ pub fn constant(problem: &Problem, evidence: &Evidence) -> Result<FixedPoint> {
         .map(|p| p.log_reference.clone())
         .collect();
     for block in &joint.blocks {
-        let mut row = point[block.span.clone()].to_vec();
-        if fade(&mut row, &block.prompt.log_reference, &block.share.unseen()) {
-            rest = rest.weaker(Rest::Boundary);
-        }
-        rows[block.index] = row;
+        rows[block.index] = point[block.span.clone()].to_vec();
     }
-    let policy = Policy::from_log(rows);
+    let policy = rests.then(|| Policy::from_log(rows));
     let residual = largest(at.update.iter().copied()) * joint.beta / 2.0;
     FixedPoint {
         regret: None,
-        policy: Some(policy),
+        residual: policy.as_ref().map(|_| residual),
+        policy,
         method: method.into(),
-        residual: Some(residual),
         unique,
         rest,
         error,
         notes,
-        value: Some(vec![at.value; problem.prompts().len()]),
+        value: rests.then(|| vec![at.value; problem.prompts().len()]),
         table: None,
     }
     .sound(problem)
@@ -162,6 +149,17 @@ impl<'a> Joint<'a> {
         self.blocks.last().map_or(0, |b| b.span.end)
     }
 
+    /// The point without the arms that no response shows, where the flow is emptying some.
+    fn emptied(&self, point: &[f64]) -> Option<Vec<f64>> {
+        let mut point = point.to_vec();
+        let mut any = false;
+        for b in &self.blocks {
+            let row = &mut point[b.span.clone()];
+            any |= fade(row, &b.prompt.log_reference, &b.share.unseen());
+        }
+        any.then_some(point)
+    }
+
     fn uncovered(&self) -> Vec<String> {
         (self.blocks.iter())
             .filter_map(|b| {
@@ -199,11 +197,10 @@ impl<'a> Joint<'a> {
                 .map(|l| l + spread * (2.0 * stream.uniform() - 1.0))
                 .collect();
             let end = follow(self, start, Course::Basin);
-            let rests = end.size <= 1e-9 * self.scale(&end.point);
             let apart = (end.point.iter().zip(point))
                 .map(|(a, b)| (a.exp() - b.exp()).abs())
                 .fold(0.0, worse);
-            rests && apart > 1e-6
+            end.rests && apart > 1e-6
         })
     }
 }

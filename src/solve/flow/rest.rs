@@ -1,6 +1,8 @@
 //! What a rest (a stationary point) of a flow is.
 
-use super::{Course, Motion, follow};
+use nalgebra::{DMatrix, DVector, Schur};
+
+use super::{Course, End, Motion, follow, trace};
 use crate::bandit::log_sum_exp;
 use crate::random::{Purpose, Stream};
 use crate::solve::worse;
@@ -67,31 +69,128 @@ impl Rest {
 /// flow before it counts as gone: it goes as 1/t.
 const FADED: f64 = -14.0;
 
-/// Takes out of a policy at the end of a flow the arms, among those that no example holds, that the
-/// flow is emptying. Whether there were any.
+/// Takes the arms that no example holds out of a policy at the end of a flow that is emptying them
+/// (one, and so all). Whether it is.
 pub(crate) fn fade(log_policy: &mut [f64], reference: &[f64], unseen: &[usize]) -> bool {
-    let gone: Vec<usize> = (unseen.iter().copied())
-        .filter(|&a| log_policy[a] - reference[a] < FADED)
-        .collect();
-    gone.iter().for_each(|&a| log_policy[a] = f64::NEG_INFINITY);
-    if !gone.is_empty() {
+    let emptied = unseen.iter().any(|&a| log_policy[a] - reference[a] < FADED);
+    if emptied {
+        unseen
+            .iter()
+            .for_each(|&a| log_policy[a] = f64::NEG_INFINITY);
         let normaliser = log_sum_exp(log_policy);
         log_policy.iter_mut().for_each(|l| *l -= normaliser);
     }
-    !gone.is_empty()
+    emptied
 }
 
-/// How far a rest is pushed, in each coordinate at most.
-const PUSH: f64 = 1e-3;
+/// Where a flow ends that leaves some arms without examples.
+pub(crate) struct Settled {
+    /// The end.
+    pub end: End,
+    /// What it is: boundary where the arms without examples were emptied.
+    pub rest: Rest,
+    /// The error of a coordinate, where the end depends on the path.
+    pub error: Option<f64>,
+}
 
-/// Coordinates up to which the flow from a pushed point is followed closely.
-const CLOSE: usize = 1_000;
+/// Follows a flow to rest. `emptied` gives the point without the arms that no example holds, if the
+/// flow is emptying them: what is left then settles alone. Where it leaves them some probability and
+/// the rest is one of a continuum, the end depends on the path; where every arm has examples
+/// (`covered`), it does not.
+pub(crate) fn settle(
+    motion: &impl Motion,
+    start: Vec<f64>,
+    covered: bool,
+    emptied: impl Fn(&[f64]) -> Option<Vec<f64>>,
+) -> Settled {
+    let end = follow(motion, start.clone(), Course::Basin);
+    if end.decided || !end.rests && emptied(&end.point).is_none() {
+        let (rest, error) = (Rest::None, None);
+        return Settled { end, rest, error };
+    }
+    if let Some(point) = emptied(&end.point) {
+        let end = follow(motion, point, Course::Basin);
+        let (rest, error) = (Rest::Boundary, None);
+        return Settled { end, rest, error };
+    }
+    let rest = rest_of(motion, &end.point);
+    if covered || rest != Rest::Neutral {
+        let error = None;
+        return Settled { end, rest, error };
+    }
+    let (traced, error) = trace(motion, start);
+    // A flow too slow to be followed closely may have stopped on its way; what was reached by long
+    // steps is then the rest, and the way it came its error.
+    if !traced.rests {
+        let mut gap: Vec<f64> = (end.point.iter().zip(&traced.point))
+            .map(|(a, b)| a - b)
+            .collect();
+        motion.centre(&mut gap);
+        let error = Some(gap.into_iter().map(f64::abs).fold(error, worse));
+        return Settled { end, rest, error };
+    }
+    let (end, error) = (traced, Some(error));
+    Settled { end, rest, error }
+}
 
-/// What an interior rest is, by its definition: pushed a little aside in a random direction, the flow
-/// returns, ends beside it, or leaves.
+/// Coordinates up to which a rest is judged by the eigenvalues of the Jacobian.
+const SPECTRUM_CAP: usize = 64;
+
+/// What an interior rest is to the flow around it.
 pub(crate) fn rest_of(motion: &impl Motion, point: &[f64]) -> Rest {
+    let by_eigenvalues = if point.len() <= SPECTRUM_CAP {
+        spectral(motion, point)
+    } else {
+        None
+    };
+    by_eigenvalues.unwrap_or_else(|| pushed(motion, point))
+}
+
+/// By the real parts of the eigenvalues of the Jacobian, taken from central differences in the
+/// directions that `settle` does not ignore; one that differences cannot tell from 0 counts as 0.
+fn spectral(motion: &impl Motion, point: &[f64]) -> Option<Rest> {
+    const REACH: f64 = 1e-5;
+    const ZERO: f64 = 1e-8;
+    let n = point.len();
+    let (mut jacobian, mut rank) = (DMatrix::zeros(n, n), 0.0);
+    for j in 0..n {
+        let mut along = vec![0.0; n];
+        along[j] = 1.0;
+        motion.centre(&mut along);
+        rank += along[j];
+        let moved = |by: f64| {
+            let to = point.iter().zip(&along).map(|(p, d)| p + by * d).collect();
+            let at = motion.local(&motion.settle(to));
+            motion.update(&at).to_vec()
+        };
+        let mut column: Vec<f64> = (moved(REACH).iter().zip(moved(-REACH)))
+            .map(|(a, b)| (a - b) / (2.0 * REACH))
+            .collect();
+        motion.centre(&mut column);
+        jacobian.set_column(j, &DVector::from_vec(column));
+    }
+    if jacobian.iter().any(|v| !v.is_finite()) {
+        return None;
+    }
+    let zero = ZERO * jacobian.amax();
+    let values = Schur::try_new(jacobian, f64::EPSILON, 10_000)?.complex_eigenvalues();
+    let idle = n - rank.round() as usize;
+    let still = values.iter().filter(|l| l.re.abs() <= zero).count();
+    Some(if values.iter().any(|l| l.re > zero) {
+        Rest::Repelling
+    } else if still > idle {
+        Rest::Neutral
+    } else {
+        Rest::Stable
+    })
+}
+
+/// By its definition: pushed a little aside in a random direction, the flow returns, ends beside it,
+/// or leaves.
+fn pushed(motion: &impl Motion, point: &[f64]) -> Rest {
+    const PUSH: f64 = 1e-3;
     let mut stream = Stream::new(0, Purpose::Start, 90);
-    let pushed: Vec<f64> = (point.iter())
+    let aside: Vec<f64> = (point.iter())
         .map(|p| p + PUSH * (2.0 * stream.uniform() - 1.0))
         .collect();
     let away = |from: &[f64]| {
@@ -99,18 +198,14 @@ pub(crate) fn rest_of(motion: &impl Motion, point: &[f64]) -> Rest {
         motion.centre(&mut gap);
         gap.into_iter().map(f64::abs).fold(0.0, worse)
     };
-    // Long steps are Newton's, which come to repelling rests too: they must be held by the error.
-    let course = if point.len() <= CLOSE {
-        Course::Path
-    } else {
-        Course::Basin
-    };
-    let before = away(&pushed);
-    let end = follow(motion, pushed, course);
+    let before = away(&aside);
+    let end = follow(motion, aside, Course::Basin);
     let after = away(&end.point);
-    if end.decided || !(after <= 10.0 * before) {
+    // NaN leaves, too.
+    let near = after <= 10.0 * before;
+    if end.decided || !near {
         Rest::Repelling
-    } else if after <= 1e-3 * before {
+    } else if after <= 1e-2 * before {
         Rest::Stable
     } else {
         Rest::Neutral

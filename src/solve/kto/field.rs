@@ -14,6 +14,10 @@ use crate::solve::{largest, log_softmax, worse};
 /// A logarithm of a probability below which, at the end of a flow, an arm counts as gone.
 pub(super) const FADED: f64 = -14.0;
 
+/// Most arms, of all prompts together, for which the z₀ that are the KL of their rows are looked for:
+/// every candidate is a nested root over all arms.
+pub(super) const ROOTS_CAP: usize = 50_000;
+
 /// One prompt: its place in the joint table and the numbers of its arms.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
@@ -89,7 +93,8 @@ impl Block {
 
     /// The arms that nothing tells from `arm`, itself included.
     pub(super) fn alike(&self, arm: usize) -> Vec<usize> {
-        let group = self.twins.iter().find(|group| group.contains(&arm));
+        // A group is in the order of the arms.
+        let group = (self.twins.iter()).find(|group| group.binary_search(&arm).is_ok());
         group.cloned().unwrap_or_else(|| vec![arm])
     }
 
@@ -184,6 +189,20 @@ impl Field {
         })
     }
 
+    /// Whether the z₀ may be looked for.
+    pub(super) fn few_enough(&self, limits: &[Limit]) -> Result<()> {
+        let shared = (limits.iter()).any(|l| matches!(l, Limit::Balanced(arms) if arms.len() > 1));
+        if !self.exact || !shared || self.arms() <= ROOTS_CAP {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            what: "KTO's search for z₀, over all prompts together,",
+            cap: ROOTS_CAP,
+            prompt: 0,
+            arms: self.arms(),
+        })
+    }
+
     /// The rows of limits at z₀.
     pub(super) fn rows(&self, limits: &[Limit], z: f64) -> Vec<Vec<f64>> {
         (self.blocks.iter().zip(limits))
@@ -265,7 +284,7 @@ impl Field {
                 .collect()
         };
         let limit = |b: &Block| {
-            if undecided.contains(&b.index) {
+            if undecided.binary_search(&b.index).is_ok() {
                 let row = &point[b.span.clone()];
                 let kept = (row.iter()).map(|&l| if l > FADED { l } else { f64::NEG_INFINITY });
                 Limit::Held(log_softmax(&kept.collect::<Vec<_>>()))
@@ -317,7 +336,8 @@ impl Field {
         let mean = log_sum_exp(&terms);
         let taken: f64 = winners.iter().map(|&a| row[a].exp()).sum();
         taken > 1.0 - self.nearly
-            && (0..row.len()).all(|a| winners.contains(&a) || rates[a] > mean && u(a) < z)
+            && (0..row.len())
+                .all(|a| winners.binary_search(&a).is_ok() || rates[a] > mean && u(a) < z)
     }
 
     /// β > 1: the flow's limit, with the arms that it empties left out at the end.

@@ -10,7 +10,7 @@ mod roots;
 
 use super::flow::Motion;
 use super::{FixedPoint, Rest, largest};
-use crate::bandit::{Evidence, Policy, Problem, View, desirable as above};
+use crate::bandit::{Evidence, Policy, Problem, Threshold, View};
 use crate::error::{Error, Result};
 use crate::loss::InputKind;
 use field::Field;
@@ -55,13 +55,13 @@ impl Default for Options {
 }
 
 /// What a reward of each prompt must exceed.
-fn thresholds(view: &View, split: Split) -> Vec<f64> {
+fn thresholds(view: &View, split: Split) -> Vec<Threshold> {
     let pooled = view.threshold();
     (view.prompts.iter())
         .map(|share| match split {
             Split::Pooled => pooled,
-            Split::PerPrompt => share.mean_reward(),
-            Split::Threshold(t) => t,
+            Split::PerPrompt => share.threshold(),
+            Split::Threshold(t) => Threshold::given(t),
         })
         .collect()
 }
@@ -78,7 +78,7 @@ pub fn desirable(evidence: &Evidence, split: Split) -> Result<Vec<Vec<bool>>> {
     let view = evidence.of(InputKind::Rated)?;
     let each = view.prompts.iter().zip(thresholds(view, split));
     Ok(each
-        .map(|(share, t)| share.reward.iter().map(|&r| above(r, t)).collect())
+        .map(|(share, t)| share.reward.iter().map(|&r| t.exceeded_by(r)).collect())
         .collect())
 }
 
@@ -142,7 +142,7 @@ pub fn fixed_point(problem: &Problem, evidence: &Evidence, options: Options) -> 
 ///
 /// # Errors
 /// Pulls that do not fit the problem or are not finite, or more than 20,000 arms where a flow has to
-/// be followed.
+/// be followed, more than 50,000 where z₀ is looked for.
 pub fn fixed_point_of(
     problem: &Problem,
     evidence: &Evidence,
@@ -189,6 +189,7 @@ pub fn fixed_point_of(
         } else {
             field.blocks.iter().map(|b| field.won(b, &[])).collect()
         };
+        field.few_enough(&limits)?;
         let roots = field.reference_points(&limits);
         let z = match roots.as_slice() {
             [z] => *z,

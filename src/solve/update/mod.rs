@@ -7,7 +7,7 @@ mod lists;
 mod singles;
 
 use crate::backend::nd::sigmoid;
-use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
+use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, Threshold};
 use crate::error::Result;
 use crate::loss::{InputKind, Objective, Parameters};
 
@@ -27,7 +27,7 @@ pub struct Place<'a> {
     /// V or z₀, where there is one.
     pub held: f64,
     /// Reward above which a response is desirable.
-    pub threshold: f64,
+    pub threshold: Threshold,
 }
 
 impl<'a> Place<'a> {
@@ -39,7 +39,7 @@ impl<'a> Place<'a> {
             share,
             parameters: beta.into(),
             held: 0.0,
-            threshold: 0.0,
+            threshold: Threshold::given(0.0),
         }
     }
 }
@@ -68,7 +68,11 @@ pub fn expected(
 ) -> Result<Expected> {
     let view = evidence.of(objective.spec().inputs)?;
     let rated = objective.spec().inputs == InputKind::Rated;
-    let pooled = if rated { view.threshold() } else { 0.0 };
+    let pooled = if rated {
+        view.threshold()
+    } else {
+        Threshold::given(0.0)
+    };
     let mut all = Expected {
         table: Vec::new(),
         held: Vec::new(),
@@ -80,7 +84,7 @@ pub fn expected(
             continue;
         }
         let threshold = match objective {
-            Objective::KtoPerPrompt => share.mean_reward(),
+            Objective::KtoPerPrompt => share.threshold(),
             _ => pooled,
         };
         let place = Place {

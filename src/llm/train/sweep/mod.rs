@@ -129,7 +129,7 @@ impl Sweep {
             }
             let config = dir.join(CONFIG);
             if config.exists() {
-                let text = std::fs::read_to_string(&config).map_err(Error::io(&config, "read"))?;
+                let text = crate::file::read(&config)?;
                 let begun = Settings::parse(&text, &config.display().to_string())?;
                 resolved.same(&begun).map_err(named)?;
             }

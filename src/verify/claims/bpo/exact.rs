@@ -31,9 +31,10 @@ pub(super) fn inner_losses() -> Result<Finding> {
             let mut sum = 0.0;
             for (prompt, p) in problem.prompts().iter().zip(policy.probabilities()) {
                 let q: Vec<f64> = prompt.log_reference.iter().map(|l| l.exp()).collect();
-                for w in 0..prompt.arms() {
-                    for l in 0..prompt.arms() {
-                        let pairs = prompt.law.probability(w, l) + prompt.law.probability(l, w);
+                let (k, table) = (prompt.arms(), prompt.law.table());
+                for w in 0..k {
+                    for l in 0..k {
+                        let pairs = table[w * k + l] + table[l * k + w];
                         let wins = sigmoid(prompt.reward[w] - prompt.reward[l]);
                         let ratio = p[w] / p[l] * (q[l] / q[w]);
                         // A response against itself counts in both orders and wins half.
@@ -169,7 +170,7 @@ pub(super) fn losses_bound_the_distance() -> Result<Finding> {
         ipo &= loss(&sure, Inner::Ipo, farther)? > loss(&sure, Inner::Ipo, 0.0)?;
         // Only pairs of a response with itself still cost something.
         let selves: f64 = (problem.prompts().iter())
-            .map(|p| p.weight * (0..p.arms()).map(|a| p.law.probability(a, a)).sum::<f64>())
+            .map(|p| p.weight * p.law.table().iter().step_by(p.arms() + 1).sum::<f64>())
             .sum();
         dpo = dpo.max(loss(&sure, Inner::Dpo, far)? - selves * std::f64::consts::LN_2);
         slic = slic.max((loss(&sure, Inner::Slic, far)? - selves).abs());

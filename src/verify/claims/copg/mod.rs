@@ -69,10 +69,11 @@ pub(super) const CLAIMS: &[Claim] = &[
         "copg/any-two-laws",
         "section 3.2",
         "The main constraint on the two laws is that they share the prompts",
-        HoldsIf,
-        "if the pairs that occur connect the reference's arms, disjoint supports included; otherwise \
-         the policy is right within each component and the split of mass between them is free (and \
-         an arm outside the reference's support must not occur: ln 0)",
+        Holds,
+        "with the supports that Theorem 1 states, any two laws will do. Less is enough: pairs that connect \
+         the reference's arms, disjoint supports included. Where they do not, the policy is right \
+         within each component and the split of mass between them is free (and an arm outside the \
+         reference's support must not occur: ln 0)",
         limits::any_two_laws,
     ),
     PAPER.claim(

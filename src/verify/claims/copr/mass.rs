@@ -1,8 +1,8 @@
 //! The mass of the ranked responses: what is known of it, and what moves it.
 
 use super::super::{Finding, toy};
-use super::cases::{cases, largest, log_softmax, logits};
-use crate::bandit::{Policy, kl};
+use super::cases::{apart, cases, largest, log_softmax, logits};
+use crate::bandit::{PairLaw, Policy, Prompt, Simplex, kl};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 use crate::solve::copr::{
@@ -76,8 +76,19 @@ pub(super) fn riskier() -> Result<Finding> {
         .measure("p = .95, γ = 0.96", lower_bound(0.95, 0.96)?))
 }
 
-pub(super) fn free() -> Result<Finding> {
-    // Every γ has a policy of no loss and no gradient.
+/// Where gradient flow of eq. 7 from `start` ends: a gradient that sums to zero over the ranked responses
+/// keeps the mean of their logits, so they end at `ln P* + c` with that mean, and all others stay.
+fn end_of_fit(start: &[f64], target: &Target) -> Vec<f64> {
+    let count = target.arms.len() as f64;
+    let at_start = target.arms.iter().map(|&a| start[a]).sum::<f64>() / count;
+    let at_end = target.log.iter().sum::<f64>() / count;
+    let mut end = start.to_vec();
+    (target.arms.iter().zip(&target.log)).for_each(|(&a, l)| end[a] = l - at_end + at_start);
+    log_softmax(&end)
+}
+
+pub(super) fn from_fit() -> Result<Finding> {
+    // Alone it does not: every γ has a policy of no loss and no gradient.
     let mut rest = 0.0f64;
     let cases = cases(96, 52, true)?;
     for case in &cases {
@@ -87,36 +98,66 @@ pub(super) fn free() -> Result<Finding> {
             rest = rest.max(largest(&case.target.gradient(&log, Divergence::Reverse)));
         }
     }
+    let flow = |start: &[f64], target: &Target, p: f64| {
+        let how = Motion {
+            divergence: Divergence::Reverse,
+            likelihood: 0.0,
+            step: 0.5,
+            steps: 4000,
+        };
+        motion(start, target, p, how).pop()
+    };
     // Gradient flow from two starts that differ in the mass of the ranked responses alone.
     let toy = toy()?;
     let prompt = &toy.prompts()[0];
     let target = Target::ranked(prompt, &[2, 0], toy.beta())?;
     let p = target.mass(&prompt.optimum(toy.beta()).1);
-    let mut ends = Vec::new();
+    let (mut ends, mut error) = (Vec::new(), 0.0f64);
     for shift in [-2.0, 2.0] {
         let mut start = prompt.log_reference.clone();
         target.arms.iter().for_each(|&a| start[a] += shift);
-        let how = Motion {
-            divergence: Divergence::Reverse,
-            likelihood: 0.0,
-            step: 0.5,
-            steps: 400,
-        };
-        if let Some(end) = motion(&start, &target, p, how).pop() {
+        if let Some(end) = flow(&start, &target, p) {
             rest = rest.max(end.divergence);
+            error = error.max(apart(&end.log_policy, &end_of_fit(&start, &target)));
             ends.push(end.gamma);
         }
     }
+    // Given the start it does, through Adv/β: one reference, one list, three temperatures.
+    let reference = Simplex::new("reference", vec![0.1, 0.1, 0.1, 0.7])?;
+    let law = PairLaw::product(reference.clone(), reference.clone());
+    let prompt = Prompt::new("prompt", 1.0, &[0.0, 1.0, 2.0, 0.5], &reference, &law)?;
+    let mut gammas = Vec::new();
+    for beta in [0.1, 1.0, 10.0] {
+        let target = Target::ranked(&prompt, &[0, 1, 2], beta)?;
+        let p = target.mass(&prompt.optimum(beta).1);
+        let end = end_of_fit(&prompt.log_reference, &target);
+        rest = rest.max(target.divergence(&end, Divergence::Reverse));
+        gammas.push(target.mass(&end) / p);
+        // At the lowest temperature the flow takes some e^(1/β) steps.
+        if let Some(found) = flow(&prompt.log_reference, &target, p).filter(|_| beta >= 1.0) {
+            error = error.max(apart(&found.log_policy, &end));
+        }
+    }
     let evidence = format!(
-        "{} rankings with the ranked responses' mass from .001 to .999: loss and gradient at most \
-         {rest:.1e}; on the toy bandit, two of three arms ranked, gradient flow ends at γ = {:.3} or {:.3}, \
-         by where it starts",
-        cases.len(),
+        "gradient flow ends where start and Adv/β put it, to {error:.1e}: on the toy bandit, two of three \
+         arms ranked, at γ = {:.3} or {:.3} by where it starts; {} rankings with the ranked responses' \
+         mass from .001 to .999: loss and gradient at most {rest:.1e}",
         ends[0],
-        ends[1]
+        ends[1],
+        cases.len(),
     );
     let differ = ends[1] > 1.5 * ends[0];
-    Ok(Finding::refuted(rest < 1e-12 && differ, evidence))
+    let moved = (gammas[0] - gammas[1])
+        .abs()
+        .min((gammas[2] - gammas[1]).abs())
+        > 0.1;
+    let finding = Finding::holds_if(error < 1e-6 && moved, rest < 1e-12 && differ, evidence);
+    Ok((finding.measure(
+        "reference (.1, .1, .1, .7), first three ranked, β = .1: γ",
+        gammas[0],
+    ))
+    .measure("β = 1: γ", gammas[1])
+    .measure("β = 10: γ", gammas[2]))
 }
 
 pub(super) fn mitigates() -> Result<Finding> {

@@ -117,11 +117,11 @@ pub(super) const CLAIMS: &[Claim] = &[
         "copr/gamma-from-fit",
         "A.2",
         "The objective of eq. 7 determines the size of γ",
-        Refuted,
-        "the fit does not see it: its gradient vanishes off the ranked responses, so γ comes from the \
-         start (and from what parameters prompts share). That it cannot be controlled through eq. 7 \
-         stands",
-        mass::free,
+        HoldsIf,
+        "if the start is given: gradient flow of eq. 7 from it ends at one γ, which depends on Adv/β. The \
+         objective alone does not tell: its gradient vanishes off the ranked responses, so every γ has \
+         a policy without loss, and another start (or parameters that prompts share) ends at another",
+        mass::from_fit,
     ),
     PAPER.claim(
         "copr/likelihood-mitigates",
