@@ -164,7 +164,7 @@ impl Flow<'_> {
         }
         // The last digits.
         let end = self.follow(&points[3], -1.0, 1.0, STEPS, course);
-        if end.decided {
+        if distance(self.sizes, &points[3], &end.point) > 1.0 {
             Leg::Away(end.point)
         } else {
             Leg::Rest(end.point)
