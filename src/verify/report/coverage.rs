@@ -90,7 +90,7 @@ fn rarely<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
         match population.limit(&population.start())? {
             Some(limit) if limit.exists() => regrets.push(problem.regret(&limit.policy)),
             _ => {
-                let says = format!("no limit with 1 response in {:.0}", 1.0 / share);
+                let says = format!("no limit was found with 1 response in {:.0}", 1.0 / share);
                 return Ok(Check::new(Area::Coverage, property, Outcome::Differs, says));
             }
         }
