@@ -49,11 +49,16 @@ pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
 /// Breaks text into lines of at most [`WIDTH`]; the first is indented by `first` spaces, the others
 /// by `rest`.
 pub fn wrap(text: &str, first: usize, rest: usize) -> String {
+    wrap_within(WIDTH, text, first, rest)
+}
+
+/// [`wrap`] at another width.
+pub fn wrap_within(width: usize, text: &str, first: usize, rest: usize) -> String {
     let mut wrapped = " ".repeat(first);
     let (mut column, mut fresh) = (first, true);
     for word in text.split_whitespace() {
         let length = word.chars().count();
-        if !fresh && column + 1 + length > WIDTH {
+        if !fresh && column + 1 + length > width {
             wrapped.push('\n');
             wrapped.extend(std::iter::repeat_n(' ', rest));
             (column, fresh) = (rest, true);

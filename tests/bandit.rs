@@ -3,7 +3,7 @@
 use pistar::bandit::population::evaluate;
 use pistar::bandit::{Evidence, PairLaw, Policy, Problem, kl};
 use pistar::loss::{InputKind, Kind, Objective};
-use pistar::solve::fixed_point;
+use pistar::solve::{Rest, fixed_point};
 use proptest::prelude::*;
 
 use super::common::apart;

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 
 use pistar::bandit::population::evaluate;
-use pistar::bandit::{Comparisons, Dataset, Edge, Evidence, Problem, PromptEvidence};
+use pistar::bandit::{Comparisons, Dataset, Edge, Evidence, Problem, PromptEvidence, Threshold};
 use pistar::loss::{InputKind, Objective};
 use pistar::solve::update;
 use proptest::prelude::*;
@@ -109,7 +109,10 @@ fn single_responses_are_averaged() {
     assert_eq!(single.responses, [1.5, 0.0, 0.5]);
     assert_eq!(single.mass, 1.0);
     // Each is rated by its own reward: above 2.4 is one of the three of arm 0.
-    assert_eq!(single.pulls(2.4), [0.25 - 0.5, 0.0, -0.25]);
+    assert_eq!(
+        single.pulls(Threshold::given(2.4)),
+        [0.25 - 0.5, 0.0, -0.25]
+    );
     for kind in [
         InputKind::ScoredPairs,
         InputKind::LabelledPairs,

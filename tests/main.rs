@@ -5,6 +5,7 @@ mod advantage;
 mod aggregate;
 #[cfg(not(mutants))]
 mod answers;
+mod backend;
 mod bandit;
 mod bpo;
 mod calibration;
@@ -20,6 +21,8 @@ mod copr;
 mod dataset;
 mod dro;
 mod evidence;
+#[cfg(not(mutants))]
+mod field;
 #[cfg(not(mutants))]
 mod files;
 mod golden;

@@ -212,7 +212,7 @@ fn slic_has_slope_zero_at_its_kink() {
 }
 
 /// Every operation of the trait, once.
-const OPERATIONS: [&str; 18] = [
+const OPERATIONS: [&str; 28] = [
     "add",
     "sub",
     "mul",
@@ -231,6 +231,16 @@ const OPERATIONS: [&str; 18] = [
     "exp",
     "ln",
     "log_softmax",
+    "div",
+    "max",
+    "max, tied, of the first",
+    "max, tied, of the second",
+    "min",
+    "sqrt",
+    "abs",
+    "clamp",
+    "ln_1m_exp",
+    "mean",
 ];
 
 fn segments_of(points: usize) -> Rc<Segments> {
@@ -262,6 +272,19 @@ fn apply<X: Backend>(operation: &str, x: &X, y: &X) -> pistar::Result<X> {
         "exp" => x.softplus()?.neg()?.exp(),
         "ln" => x.softplus()?.affine(1.0, 1.0)?.ln(),
         "log_softmax" => x.log_softmax(&segments),
+        "div" => x.div(&y.softplus()?.affine(-1.0, -0.5)?),
+        "max" => x.max(y),
+        // Ties everywhere: the slope is the second's.
+        "max, tied, of the first" => x.max(&x.detach()?),
+        "max, tied, of the second" => x.detach()?.max(x),
+        "min" => x.min(y),
+        "sqrt" => x.relu()?.sqrt(),
+        "abs" => x.abs(),
+        // Some points are its ends.
+        "clamp" => x.clamp(-0.5, 17.0),
+        // Of numbers below 0, on both sides of where its two forms meet.
+        "ln_1m_exp" => x.softplus()?.affine(-1.0, -0.01)?.ln_1m_exp(),
+        "mean" => x.sigmoid()?.mean(),
         other => unreachable!("{other}"),
     }
 }

@@ -8,11 +8,14 @@ use pistar::backend::{Backend, Segments};
 use pistar::bandit::population::Feed;
 use pistar::loss::{InputKind, Inputs, Kind, Objective, Parameters, margin};
 use pistar::verify::report::{
-    Area, Check, Loss, Outcome, Report, group, pair, rated, report, single,
+    Area, Check, Data, LimitRow, Loss, Outcome, Report, Rest, WIDTH, group, pair, rated, report,
+    report_on, single,
 };
 use rayon::prelude::*;
 use serde_json::Value;
 use std::rc::Rc;
+
+use crate::common::toy;
 
 fn check<'a>(report: &'a Report, property: &str) -> &'a Check {
     let found = report.checks.iter().find(|c| c.property == property);
@@ -31,14 +34,28 @@ fn no_registered_loss_has_a_fault() {
     for report in &reports {
         assert_eq!(report.faults(), 0, "{report}");
         assert!(report.count(Outcome::Ok) >= 10, "{report}");
+        // No row vanishes, none is left unclassified.
+        let rows = match report.inputs {
+            InputKind::Lists => 1,
+            InputKind::LabelledPairs => 6,
+            _ => 5,
+        };
+        assert_eq!(report.limits.len(), rows, "{report}");
+        for row in &report.limits {
+            assert!(row.rest != Rest::None && row.policy.is_some(), "{report}");
+        }
     }
 }
 
 #[test]
 fn reports_know_the_toy() {
     let regrets = |objective: Objective| -> Vec<f64> {
-        let report = report(&objective).unwrap();
-        report.limits.iter().map(|row| row.regret).collect()
+        let report = report_on(&objective, &toy()).unwrap();
+        report
+            .limits
+            .iter()
+            .map(|row| row.regret.unwrap())
+            .collect()
     };
     // On policy, from π_ref, off policy with one law, off policy with two.
     for unbiased in [
@@ -48,7 +65,7 @@ fn reports_know_the_toy() {
         Objective::DroV,
     ] {
         assert!(
-            regrets(unbiased).iter().all(|r| *r < 1e-12),
+            regrets(unbiased)[..4].iter().all(|r| *r < 1e-12),
             "{}",
             unbiased.name()
         );
@@ -177,11 +194,11 @@ fn a_hidden_detach_is_a_fault() {
         "{detached}"
     );
     // As a field it is one, and where it leads is information: π* of half the temperature.
-    let field = report(&CopgField).unwrap();
+    let field = report_on(&CopgField, &toy()).unwrap();
     assert_eq!(field.faults(), 0, "{field}");
     assert_eq!(outcome(&field, "reaches π*"), Outcome::Differs);
-    let policy = &field.limits[3].policy;
-    for (have, want) in policy.iter().zip([0.878878, 0.118943, 0.002179]) {
+    let policy = field.limits[3].policy.as_ref().unwrap();
+    for (have, want) in policy[0].iter().zip([0.878878, 0.118943, 0.002179]) {
         assert!((have - want).abs() < 1e-6, "{field}");
     }
 }
@@ -245,7 +262,7 @@ fn code_that_leads_elsewhere_than_its_solver_is_a_fault() {
 
 #[test]
 fn kinks_are_no_faults() {
-    let hinge = report(&Hinge).unwrap();
+    let hinge = report_on(&Hinge, &toy()).unwrap();
     assert_eq!(hinge.faults(), 0, "{hinge}");
     assert_eq!(
         outcome(&hinge, "slope of its value"),
@@ -253,7 +270,7 @@ fn kinks_are_no_faults() {
         "{hinge}"
     );
     assert!(
-        (hinge.limits[2].regret - 0.061039005127595862).abs() < 1e-6,
+        (hinge.limits[2].regret.unwrap() - 0.061039005127595862).abs() < 1e-6,
         "{hinge}"
     );
     assert_eq!(report(&AbsoluteIpo).unwrap().faults(), 0);
@@ -383,10 +400,10 @@ impl Loss for Logistic {
 #[test]
 fn losses_of_ones_own_on_every_kind_of_example() {
     // pg-zero and the regression lead to the same place (theory, section 6).
-    let regression = report(&Regression).unwrap();
+    let regression = report_on(&Regression, &toy()).unwrap();
     assert_eq!(regression.faults(), 0, "{regression}");
     assert!(
-        (regression.limits[3].regret - 0.637792700571).abs() < 1e-9,
+        (regression.limits[3].regret.unwrap() - 0.637792700571).abs() < 1e-9,
         "{regression}"
     );
     let variance = report(&Variance).unwrap();
@@ -439,15 +456,26 @@ fn misuse_is_an_error_that_says_what_is_wrong() {
 
 #[test]
 fn pages_are_narrow_and_json_is_whole() {
-    for objective in [Objective::Ipo, Objective::DroFixed, Objective::Copr] {
+    for objective in [
+        Objective::Ipo,
+        Objective::Dpo,
+        Objective::DroFixed,
+        Objective::Rloo,
+        Objective::Copr,
+    ] {
+        assert_eq!(WIDTH, 80);
         let report = report(&objective).unwrap();
         let page = report.to_string();
         assert!(
             page.lines()
-                .all(|l| l.chars().count() <= 96 && l == l.trim_end()),
+                .all(|l| l.chars().count() <= WIDTH && l == l.trim_end()),
             "{page}"
         );
         for area in Area::ALL {
+            // A ranked list has neither labels nor a log.
+            if (area, objective) == (Area::FiniteData, Objective::Copr) {
+                continue;
+            }
             assert!(page.contains(&format!("\n{}\n", area.name())), "{page}");
         }
         let json = report.json();
@@ -465,8 +493,17 @@ fn pages_are_narrow_and_json_is_whole() {
             assert!(!check["says"].as_str().unwrap().is_empty());
         }
         for row in json["limits"].as_array().unwrap() {
-            let policy = row["policy"].as_array().unwrap();
+            let policy = row["policy"][0].as_array().unwrap();
             let sum: f64 = policy.iter().map(|p| p.as_f64().unwrap()).sum();
+            // Whatever the page says of a row.
+            let note = row["note"].as_str().unwrap_or("");
+            for said in ["responses", "rest"]
+                .map(|key| row[key].as_str().unwrap())
+                .iter()
+                .chain([&note])
+            {
+                assert!(page.contains(said), "{said}: {page}");
+            }
             assert!((sum - 1.0).abs() < 1e-9 && row["regret"].as_f64().unwrap() >= 0.0);
         }
         // The same loss, the same report.
@@ -510,4 +547,193 @@ fn the_command_reports() {
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(err.contains("`ppo`"), "{err}");
     assert_eq!(run(&["verify"]).0, Some(2));
+}
+
+fn row<'a>(report: &'a Report, responses: &str) -> &'a LimitRow {
+    let found = report.limits.iter().find(|r| r.responses == responses);
+    found.unwrap_or_else(|| panic!("no row `{responses}` in\n{report}"))
+}
+
+#[test]
+fn the_reference_of_the_default_bandit_is_not_uniform() {
+    // So that a loss that does not know of it cannot reach π* by accident.
+    let report = report(&Objective::Dpo).unwrap();
+    let reference = report.problem.reference().probabilities().concat();
+    assert!(reference.windows(2).all(|w| w[0] != w[1]), "{reference:?}");
+    assert_eq!(outcome(&report, "reaches π*"), Outcome::Ok, "{report}");
+    assert_eq!(
+        outcome(&report, "reference matters"),
+        Outcome::Ok,
+        "{report}"
+    );
+    let page = report.to_string();
+    for said in ["R = (2.5, 2, 1)", "β = 0.5", "π_ref = (0.2, 0.3, 0.5)"] {
+        assert!(page.contains(said), "{page}");
+    }
+    let star = report.problem.optimum().policy.probabilities().concat();
+    let star: Vec<String> = star.iter().map(|p| format!("{p:.3}")).collect();
+    assert!(
+        page.contains(&format!("π* = ({})", star.join(", "))),
+        "{page}"
+    );
+}
+
+#[test]
+fn where_labels_are_deterministic_dpo_runs_off_and_ipo_does_not() {
+    let dpo = report(&Objective::Dpo).unwrap();
+    let ipo = report(&Objective::Ipo).unwrap();
+    for property in ["noiseless labels", "separable log"] {
+        assert_eq!(outcome(&dpo, property), Outcome::Differs, "{dpo}");
+        assert_eq!(outcome(&ipo, property), Outcome::Ok, "{ipo}");
+    }
+    // The better of two arms always wins, so that the best has all probability.
+    let noiseless = row(&dpo, "noiseless labels");
+    assert_eq!(
+        (noiseless.data, noiseless.rest),
+        (Data::Noiseless, Rest::Boundary)
+    );
+    assert!(
+        noiseless.policy.as_ref().unwrap()[0][0] > 1.0 - 1e-6,
+        "{dpo}"
+    );
+    // Of CoPG's laws IPO's limit with noiseless labels is known (uniform reference).
+    let copg = report_on(&Objective::Ipo, &toy()).unwrap();
+    let regret = row(&copg, "noiseless labels").regret.unwrap();
+    assert!((regret - 0.092155859267).abs() < 1e-9, "{regret}");
+}
+
+#[test]
+fn arms_that_nobody_beats_keep_the_odds_of_gradient_flow() {
+    // Arm 0 beats the worst twice, arm 1 once, and they never meet: reference odds × 2^{1/β}.
+    for beta in [0.5, 1.0, 2.0] {
+        let problem = report(&Objective::Dpo).unwrap().problem;
+        let problem = problem.at(pistar::bandit::Beta::new("beta", beta).unwrap());
+        let dpo = report_on(&Objective::Dpo, &problem).unwrap();
+        let log = row(&dpo, "a separable log");
+        assert_eq!((log.data, log.rest), (Data::Log, Rest::Boundary), "{dpo}");
+        let odds = &log.odds.as_ref().unwrap()[0];
+        let want = 2f64.powf(1.0 / beta);
+        assert!(
+            (odds[0].unwrap() / want - 1.0).abs() < 1e-6,
+            "{odds:?}, {want}"
+        );
+        assert_eq!((odds[1], odds[2]), (Some(1.0), None));
+        assert_eq!(log.any_start, Some(true), "{dpo}");
+        let policy = &log.policy.as_ref().unwrap()[0];
+        assert!((policy[0] / policy[1] / (0.2 / 0.3 * want) - 1.0).abs() < 1e-6);
+        let direction = &log.direction.as_ref().unwrap()[0];
+        assert!(direction[2] == -1.0 && direction[0].abs() < 1e-3 && direction[1].abs() < 1e-3);
+        assert!(
+            check(&dpo, "separable log").says.contains("arm 2 vanishes"),
+            "{dpo}"
+        );
+    }
+}
+
+#[test]
+fn one_size_of_groups_stands_for_all_where_they_agree() {
+    for objective in [Objective::Rloo, Objective::DroVEliminated] {
+        let report = report(&objective).unwrap();
+        assert_eq!(report.group, Some(2), "{report}");
+        assert!(
+            report.limits.iter().all(|r| r.responses.ends_with("any k")),
+            "{report}"
+        );
+    }
+    assert_eq!(report(&Objective::Dpo).unwrap().group, None);
+}
+
+/// A bandit of one's own: two prompts, one with an arm that the reference excludes.
+fn own_problem() -> pistar::bandit::Problem {
+    pistar::bandit::Problem::from_json(
+        r#"{"beta": 0.3, "prompts": [
+            {"weight": 0.6, "reward": [1.0, 0.2, 0.5, 0.0], "reference": [0.1, 0.4, 0.0, 0.5],
+             "behavior": [[0.3, 0.3, 0.0, 0.4]]},
+            {"weight": 0.4, "reward": [0.0, 1.0], "reference": [0.7, 0.3],
+             "behavior": [[0.5, 0.5], [0.9, 0.1]]}]}"#,
+    )
+    .unwrap()
+}
+
+#[test]
+fn limits_are_those_of_ones_own_problem() {
+    let problem = own_problem();
+    let report = report_on(&Objective::Copg, &problem).unwrap();
+    assert_eq!(report.faults(), 0, "{report}");
+    let star = problem.optimum().policy.probabilities();
+    for row in &report.limits {
+        assert!(row.regret.unwrap() < 1e-12, "{report}");
+        for (have, want) in row
+            .policy
+            .iter()
+            .flatten()
+            .flatten()
+            .zip(star.iter().flatten())
+        {
+            assert!((have - want).abs() < 1e-6, "{report}");
+        }
+    }
+    let page = report.to_string();
+    assert!(page.contains("prompt 1: R = (0, 1), β = 0.3"), "{page}");
+    assert!(page.lines().all(|l| l.chars().count() <= WIDTH), "{page}");
+    let wide = pistar::bandit::random_problem(
+        pistar::bandit::Shape {
+            prompts: 5,
+            arms: 5,
+            beta: 1.0,
+            reward_scale: 1.0,
+        },
+        1,
+    )
+    .unwrap();
+    let message = report_on(&Objective::Copg, &wide).unwrap_err().to_string();
+    assert!(
+        message.contains("25 arms") && message.contains("24"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_command_takes_a_problem_and_a_temperature() {
+    let run = |args: &[&str]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pistar"))
+            .args(args)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that refuses its flags is gone before it reads.
+        let written = std::io::Write::write_all(
+            &mut child.stdin.take().unwrap(),
+            own_problem().to_json().as_bytes(),
+        );
+        drop(written);
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (code, out, err) = run(&["verify", "dpo", "--problem", "-", "--beta", "0.7", "--json"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report[0]["bandit"]["beta"], 0.7);
+    let hot = own_problem().at(pistar::bandit::Beta::new("beta", 0.7).unwrap());
+    let star = hot.optimum().policy.probabilities();
+    let found = &report[0]["limits"][0]["policy"];
+    for (x, row) in star.iter().enumerate() {
+        for (a, want) in row.iter().enumerate() {
+            assert!(
+                (found[x][a].as_f64().unwrap() - want).abs() < 1e-6,
+                "{found}"
+            );
+        }
+    }
+    let (code, _, err) = run(&["verify", "dpo", "--problem", "-", "--beta", "-1"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--beta") && err.contains("-1"), "{err}");
+    assert_eq!(run(&["verify", "dpo", "--beta", "1"]).0, Some(2));
 }

@@ -109,6 +109,20 @@ impl Backend for Array {
         wrap(self.0.mul(&other.0))
     }
 
+    fn div(&self, other: &Self) -> Result<Self> {
+        same_length("div", self.len(), other.len())?;
+        // The slope is −a/b² by a square of b, which an f32 holds for |b| from 1e-19 to 1e19.
+        wrap(self.0.div(&other.0))
+    }
+
+    fn max(&self, other: &Self) -> Result<Self> {
+        same_length("max", self.len(), other.len())?;
+        // candle's own halves the slope at ties.
+        let (x, y) = (&self.0, &other.0);
+        let first = x.gt(y).and_then(|above| above.add(&x.ne(x)?));
+        wrap(first.and_then(|first| first.where_cond(x, y)))
+    }
+
     fn affine(&self, scale: f64, shift: f64) -> Result<Self> {
         wrap(self.0.affine(scale, shift))
     }
@@ -123,6 +137,15 @@ impl Backend for Array {
 
     fn ln(&self) -> Result<Self> {
         wrap(self.0.log())
+    }
+
+    fn sqrt(&self) -> Result<Self> {
+        // candle's own slope at 0 is infinite, and 0 · ∞ is NaN however it is masked afterwards.
+        let x = &self.0;
+        wrap((|| {
+            let root = x.ne(0.0)?.where_cond(x, &x.ones_like()?)?.sqrt()?;
+            x.ne(0.0)?.where_cond(&root, &x.zeros_like()?)
+        })())
     }
 
     fn sigmoid(&self) -> Result<Self> {

@@ -69,6 +69,29 @@ impl<X: Backend> Backend for Dual<X> {
         })
     }
 
+    fn div(&self, other: &Self) -> Result<Self> {
+        let value = self.value.div(&other.value)?;
+        let moved = self.tangent.sub(&value.mul(&other.tangent)?)?;
+        let tangent = moved.div(&other.value)?;
+        Ok(Self { value, tangent })
+    }
+
+    fn max(&self, other: &Self) -> Result<Self> {
+        // By the numbers, not by `step`, for which a NaN is not above anything.
+        let (a, b) = (self.value.to_vec()?, other.value.to_vec()?);
+        let first: Vec<f64> = (a.iter().zip(&b))
+            .map(|(a, b)| f64::from(u8::from(a > b || a.is_nan())))
+            .collect();
+        let value = self.value.max(&other.value)?;
+        let first = value.constant(&first)?;
+        let left = first.mul(&self.tangent)?;
+        let right = first.affine(-1.0, 1.0)?.mul(&other.tangent)?;
+        Ok(Self {
+            value,
+            tangent: left.add(&right)?,
+        })
+    }
+
     fn affine(&self, scale: f64, shift: f64) -> Result<Self> {
         Ok(Self {
             value: self.value.affine(scale, shift)?,
@@ -92,6 +115,16 @@ impl<X: Backend> Backend for Dual<X> {
     fn ln(&self) -> Result<Self> {
         let value = self.value.ln()?;
         let tangent = value.neg()?.exp()?.mul(&self.tangent)?;
+        Ok(Self { value, tangent })
+    }
+
+    fn sqrt(&self) -> Result<Self> {
+        let value = self.value.sqrt()?;
+        // 1/(2√x), or 0/1 where x is 0.
+        let positive = value.step()?;
+        let apart = positive.affine(-1.0, 1.0)?;
+        let twice = value.affine(2.0, 0.0)?.add(&apart)?;
+        let tangent = positive.div(&twice)?.mul(&self.tangent)?;
         Ok(Self { value, tangent })
     }
 

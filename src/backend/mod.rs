@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 ///
 /// Elementwise operations take arrays of equal length and fail with [`Error::Shape`] otherwise.
 /// The slopes at kinks are part of the contract, so that every backend has the same gradient at
-/// ties: `relu` has slope 0 at 0, `softplus` slope ½.
+/// ties: `relu` and `abs` have slope 0 at 0, `softplus` slope ½, `sqrt` slope 0 at 0; of `max` and
+/// `min` the second argument has the slope where both are equal; `clamp` has slope 0 at its ends.
 pub trait Backend: Clone + Sized {
     /// A constant (no gradient) on the same device, of the same precision.
     fn constant(&self, values: &[f64]) -> Result<Self>;
@@ -31,6 +32,11 @@ pub trait Backend: Clone + Sized {
     fn sub(&self, other: &Self) -> Result<Self>;
     /// `self · other`
     fn mul(&self, other: &Self) -> Result<Self>;
+    /// `self / other`
+    fn div(&self, other: &Self) -> Result<Self>;
+    /// The larger of the two, exactly, also where one is infinite; NaN where either is. Where they
+    /// are equal the slope is `other`'s.
+    fn max(&self, other: &Self) -> Result<Self>;
     /// `scale · self + shift`
     fn affine(&self, scale: f64, shift: f64) -> Result<Self>;
     /// `ln(1 + eˣ)`, finite for every finite x.
@@ -39,6 +45,8 @@ pub trait Backend: Clone + Sized {
     fn exp(&self) -> Result<Self>;
     /// `ln x`
     fn ln(&self) -> Result<Self>;
+    /// `√x`, with slope 0 at 0, where a norm has its tip.
+    fn sqrt(&self) -> Result<Self>;
     /// `1 / (1 + e⁻ˣ)`
     fn sigmoid(&self) -> Result<Self>;
     /// `max(x, 0)`
@@ -59,6 +67,57 @@ pub trait Backend: Clone + Sized {
     /// `x²`
     fn square(&self) -> Result<Self> {
         self.mul(self)
+    }
+    /// `|x|`, with slope 0 at 0.
+    fn abs(&self) -> Result<Self> {
+        self.relu()?.add(&self.neg()?.relu()?)
+    }
+    /// The smaller of the two, exactly. Where they are equal the slope is `other`'s.
+    fn min(&self, other: &Self) -> Result<Self> {
+        self.neg()?.max(&other.neg()?)?.neg()
+    }
+    /// x between two bounds, with slope 0 at both and beyond.
+    ///
+    /// # Errors
+    /// Bounds that are not in order.
+    fn clamp(&self, low: f64, high: f64) -> Result<Self> {
+        let ordered = low <= high;
+        if !ordered {
+            return Err(Error::invalid(
+                "clamp",
+                format!("its bounds are {low} and {high}"),
+                "give the lower one first",
+            ));
+        }
+        let bound = |at: f64| self.constant(&vec![at; self.to_vec()?.len()]);
+        self.max(&bound(low)?)?.min(&bound(high)?)
+    }
+    /// `ln(1 − eˣ)` for x < 0, to rounding of its argument near 0 and far below it; −∞ at 0 and NaN
+    /// above.
+    fn ln_1m_exp(&self) -> Result<Self> {
+        // Below the cut 1 − eˣ does not cancel; above it `−x · Σ xᵏ/(k + 1)!` is as exact. Each part
+        // is constant, f(cut), on the other's side, so that their sum is f(x) + f(cut). At the cut
+        // itself the lower part has the slope.
+        const CUT: f64 = -0.1;
+        let cut = self.constant(&vec![CUT; self.to_vec()?.len()])?;
+        let near = self.max(&cut)?;
+        let mut series = near.affine(1.0 / 11.0, 1.0)?;
+        for k in (2..=10).rev() {
+            series = near.mul(&series)?.affine(1.0 / f64::from(k), 1.0)?;
+        }
+        let near = near.neg()?.mul(&series)?.ln()?;
+        let far = cut.min(self)?.exp()?.affine(-1.0, 1.0)?.ln()?;
+        near.add(&far)?.affine(1.0, -(-CUT.exp_m1()).ln())
+    }
+    /// The mean of all its numbers, at each of them.
+    ///
+    /// # Errors
+    /// An empty array.
+    fn mean(&self) -> Result<Self> {
+        let n = self.to_vec()?.len();
+        let whole = Rc::new(Segments::new(&[n])?);
+        let sum = self.segment_sum(&whole)?;
+        sum.affine(1.0 / n as f64, 0.0)?.spread(&whole)
     }
     /// `x − ln Σ eˣ` over each segment, finite for every finite x.
     fn log_softmax(&self, segments: &Rc<Segments>) -> Result<Self> {

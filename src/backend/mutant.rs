@@ -123,6 +123,14 @@ impl<X: Backend> Backend for Mutant<X> {
         self.pass(self.inner.mul(&other.inner)?)
     }
 
+    fn div(&self, other: &Self) -> Result<Self> {
+        self.pass(self.inner.div(&other.inner)?)
+    }
+
+    fn max(&self, other: &Self) -> Result<Self> {
+        self.pass(self.inner.max(&other.inner)?)
+    }
+
     fn affine(&self, scale: f64, shift: f64) -> Result<Self> {
         self.pass(self.inner.affine(scale, shift)?)
     }
@@ -137,6 +145,10 @@ impl<X: Backend> Backend for Mutant<X> {
 
     fn ln(&self) -> Result<Self> {
         self.pass(self.inner.ln()?)
+    }
+
+    fn sqrt(&self) -> Result<Self> {
+        self.pass(self.inner.sqrt()?)
     }
 
     fn sigmoid(&self) -> Result<Self> {

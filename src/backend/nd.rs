@@ -17,10 +17,13 @@ enum Op {
     Add(usize, usize),
     Sub(usize, usize),
     Mul(usize, usize),
+    Div(usize, usize),
+    Max(usize, usize),
     Affine(usize, f64),
     Softplus(usize),
     Exp(usize),
     Ln(usize),
+    Sqrt(usize),
     Sigmoid(usize),
     Relu(usize),
     SegmentSum(usize, Rc<Segments>),
@@ -135,6 +138,32 @@ impl Tape {
                         send(b, g * value(a));
                     }
                 }
+                &Op::Div(a, b) => {
+                    if active(a) {
+                        send(a, &g / value(b));
+                    }
+                    if active(b) {
+                        send(b, -(g * &node.value) / value(b));
+                    }
+                }
+                &Op::Max(a, b) => {
+                    let (x, y) = (value(a), value(b));
+                    let mine = |first: bool| {
+                        let mut g = g.clone();
+                        Zip::from(&mut g).and(x).and(y).for_each(|g, &x, &y| {
+                            if (x > y || x.is_nan()) != first {
+                                *g = 0.0;
+                            }
+                        });
+                        g
+                    };
+                    if active(a) {
+                        send(a, mine(true));
+                    }
+                    if active(b) {
+                        send(b, mine(false));
+                    }
+                }
                 &Op::Affine(a, scale) => send(a, g * scale),
                 &Op::Softplus(a) => {
                     let mut g = g;
@@ -145,6 +174,13 @@ impl Tape {
                 }
                 &Op::Exp(a) => send(a, g * &node.value),
                 &Op::Ln(a) => send(a, g / value(a)),
+                &Op::Sqrt(a) => {
+                    let mut g = g;
+                    Zip::from(&mut g).and(&node.value).for_each(|g, &root| {
+                        *g = if root == 0.0 { 0.0 } else { *g / (2.0 * root) }
+                    });
+                    send(a, g);
+                }
                 &Op::Sigmoid(a) => {
                     let mut g = g;
                     Zip::from(&mut g)
@@ -248,6 +284,20 @@ impl Backend for Var {
         self.binary("mul", other, Op::Mul(self.id, other.id), |a, b| a * b)
     }
 
+    fn div(&self, other: &Self) -> Result<Self> {
+        self.binary("div", other, Op::Div(self.id, other.id), |a, b| a / b)
+    }
+
+    fn max(&self, other: &Self) -> Result<Self> {
+        self.binary("max", other, Op::Max(self.id, other.id), |a, b| {
+            let mut larger = a.clone();
+            Zip::from(&mut larger)
+                .and(b)
+                .for_each(|x, &y| *x = if *x > y || x.is_nan() { *x } else { y });
+            larger
+        })
+    }
+
     fn affine(&self, scale: f64, shift: f64) -> Result<Self> {
         Ok(self.unary(Op::Affine(self.id, scale), |a| {
             a.mapv(|x| scale * x + shift)
@@ -264,6 +314,10 @@ impl Backend for Var {
 
     fn ln(&self) -> Result<Self> {
         Ok(self.unary(Op::Ln(self.id), |a| a.mapv(f64::ln)))
+    }
+
+    fn sqrt(&self) -> Result<Self> {
+        Ok(self.unary(Op::Sqrt(self.id), |a| a.mapv(f64::sqrt)))
     }
 
     fn sigmoid(&self) -> Result<Self> {

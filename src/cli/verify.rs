@@ -1,8 +1,11 @@
 //! `pistar verify`
 
+use std::path::PathBuf;
+
 use pistar::Result;
+use pistar::bandit::{Beta, Problem};
 use pistar::loss::Objective;
-use pistar::verify::report::{Outcome, Report, report};
+use pistar::verify::report::{Outcome, Report, WIDTH, report, report_on};
 use rayon::prelude::*;
 
 use super::{Found, input, output};
@@ -11,12 +14,16 @@ use super::{Found, input, output};
 #[command(after_help = "\
 Examples:
   pistar verify ipo
+  pistar verify dpo --problem toy.json --beta 0.1
   pistar verify dpo slic pg-zero --json | jq '.[] | {loss, faults, differences}'
 
   ok        it has the property
   differs   it does not have the property, such as π* as its limit: worth knowing, not wrong
   fault     a wrong gradient, NaN where policy and reference agree, backends or solvers that disagree
   skipped   the check does not apply
+
+A limit is a rest of gradient flow from π_ref: `stable`, `neutral` (one of many), `boundary` (some arm's
+probability goes to 0), `repelling`, or `none`; `unbounded` if the loss falls for ever.
 
 Exit code 1 if there is a fault. A loss of your own takes ten lines of Rust: examples/own_loss.rs.")]
 pub struct Args {
@@ -26,9 +33,33 @@ pub struct Args {
     /// Every registered loss
     #[arg(long, conflicts_with = "losses")]
     all: bool,
+    /// Limits on a problem of your own, JSON or TOML (`-` reads standard input)
+    #[arg(long, value_name = "FILE")]
+    problem: Option<PathBuf>,
+    /// Limits at this temperature instead of the problem's
+    #[arg(
+        long,
+        value_name = "BETA",
+        requires = "problem",
+        allow_negative_numbers = true
+    )]
+    beta: Option<f64>,
     /// Print JSON: a list with one report per loss
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn problem(&self) -> Result<Option<Problem>> {
+        let Some(path) = &self.problem else {
+            return Ok(None);
+        };
+        let problem = input::problem(path)?;
+        Ok(Some(match self.beta {
+            Some(beta) => problem.at(Beta::new("--beta", beta)?),
+            None => problem,
+        }))
+    }
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -37,12 +68,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     } else {
         args.losses.clone()
     };
-    let reports: Vec<Report> = losses.par_iter().map(report).collect::<Result<_>>()?;
+    let problem = args.problem()?;
+    let one = |loss: &Objective| match &problem {
+        Some(problem) => report_on(loss, problem),
+        None => report(loss),
+    };
+    let reports: Vec<Report> = losses.par_iter().map(one).collect::<Result<_>>()?;
     if args.json {
         output::json(&reports.iter().map(Report::json).collect())?;
     } else {
         let pages: Vec<String> = reports.iter().map(Report::to_string).collect();
-        output::print(&pages.join(&format!("\n{}\n\n", "─".repeat(pistar::text::WIDTH))))?;
+        output::print(&pages.join(&format!("\n{}\n\n", "─".repeat(WIDTH))))?;
     }
     let faults: Vec<String> = (reports.iter())
         .flat_map(|r| r.checks.iter().map(move |c| (&r.loss, c)))

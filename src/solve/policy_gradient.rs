@@ -471,6 +471,7 @@ pub(super) fn log_wright_omega(z: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::bandit::{Evidence, Shape, random_problem};
+    use crate::loss::InputKind;
 
     /// A step solves `(I/h − J) x = F`, J being the derivative of F, for every baseline, densely and
     /// by rank two.
@@ -484,7 +485,8 @@ mod tests {
                 reward_scale: 1.0,
             };
             let problem = random_problem(shape, 21).unwrap();
-            let share = &Evidence::population(&problem).prompts[0];
+            let population = Evidence::population(&problem);
+            let share = &population.of(InputKind::Singles).unwrap().prompts[0];
             let law = random_problem(shape, 22).unwrap().prompts()[0]
                 .law
                 .marginals()

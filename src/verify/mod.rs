@@ -5,7 +5,6 @@
 //! the value at the reference. [`sabotage`] tests the checks themselves.
 
 pub mod claims;
-mod flow;
 mod reference;
 pub mod report;
 mod sabotage;
@@ -290,8 +289,12 @@ fn potential_error(
 }
 
 fn size(table: &[Vec<f64>]) -> f64 {
-    // Not f64::max, which would hide a NaN.
-    table.iter().flatten().fold(0.0, |m, v| {
+    largest(table.iter().flatten())
+}
+
+/// The largest size of a number; NaN stays visible, unlike with `f64::max`.
+fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
+    values.into_iter().fold(0.0, |m: f64, v| {
         if v.abs() <= m || m.is_nan() {
             m
         } else {

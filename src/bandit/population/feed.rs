@@ -64,7 +64,7 @@ impl Feed {
     }
 
     /// The gradient with respect to the table, from that with respect to [`trained`](Self::trained).
-    pub(super) fn through(&self, prompt: &Prompt, trained: &[f64], gradient: &mut [f64]) {
+    pub(crate) fn through(&self, prompt: &Prompt, trained: &[f64], gradient: &mut [f64]) {
         let law = match self.table {
             Table::Logits => trained.iter().map(|l| l.exp()).collect(),
             Table::Scores => return,

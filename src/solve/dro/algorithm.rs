@@ -373,7 +373,7 @@ mod tests {
         let evidence = Evidence::population(&problem);
         let pair = Pair {
             prompt: &problem.prompts()[0],
-            share: &evidence.prompts[0],
+            share: &evidence.of(InputKind::Singles).unwrap().prompts[0],
             tau: 0.7,
             lambda: 1.3,
             pace: 2.5,

@@ -2,6 +2,7 @@
 
 use super::engine::{Run, apart, join, pick, random, reverse, slots, swapped};
 use super::gradient::{ROUNDING, parameters};
+use super::groups;
 use super::{Area, Check, Loss, Outcome};
 use crate::error::Result;
 use crate::loss::InputKind;
@@ -63,6 +64,16 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
         Outcome::Differs,
     ));
 
+    if kind == InputKind::Groups {
+        let gap = groups::order_matters(loss)?;
+        checks.push(verdict(
+            "order in a group",
+            gap,
+            "a group has the same loss in any order",
+            "the order of a group's responses matters; here each is fed in the order of the arms",
+            Outcome::Differs,
+        ));
+    }
     if kind == InputKind::ScoredPairs {
         let gap = asymmetry(loss)?;
         checks.push(verdict(

@@ -1,7 +1,8 @@
 //! Arms that are shown rarely or never.
 
+use super::bandit;
 use super::fixed_point::tolerance;
-use super::population::{Population, apart, toy, with_laws};
+use super::population::{Population, apart, with_laws};
 use super::{Area, Check, Loss, Outcome, Subject};
 use crate::bandit::Problem;
 use crate::error::Result;
@@ -18,7 +19,7 @@ pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<Check>> {
 
 /// The toy with its best arm shown with probability `share` by either law.
 fn best_arm_shown(share: f64) -> Result<Problem> {
-    Ok(with_laws(&toy()?, |_| {
+    Ok(with_laws(&bandit::default()?, |_| {
         let law = |second: f64| {
             vec![
                 share,
@@ -35,9 +36,12 @@ fn never<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     let mut problem = best_arm_shown(0.0)?;
     problem = problem.map_prompts(|_, prompt| prompt.ranking = Some(vec![2, 1]));
     let population = Population::new(subject, &problem)?;
-    let Some(limit) = population.limit(&population.start())? else {
-        let says = "the loss is not finite there";
-        return Ok(Check::new(Area::Coverage, property, Outcome::Skipped, says));
+    let none = |says: &str| Check::new(Area::Coverage, property, Outcome::Differs, says);
+    let limit = match population.limit(&population.start())? {
+        Some(limit) if limit.exists() => limit,
+        Some(limit) if limit.unbounded => return Ok(none("then the loss falls without bound")),
+        Some(_) => return Ok(none("then it comes to no rest")),
+        None => return Ok(none("the loss is not finite there")),
     };
     let mut moved = 0.0f64;
     for key in 0..3 {
@@ -49,7 +53,8 @@ fn never<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     let (share, regret) = (log[0].exp(), problem.regret(&limit.policy));
     let optimum = problem.optimum().policy.log()[0][0].exp();
     // What the others have among themselves.
-    let within = (log[1] - log[2]) - 2.0;
+    let star = problem.prompts()[0].optimum(problem.beta()).1;
+    let within = (log[1] - log[2]) - (star[1] - star[2]);
     let fate = if share < 1e-4 {
         "its probability goes to 0".to_string()
     } else if share > 1.0 - 1e-4 {
@@ -82,8 +87,12 @@ fn rarely<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     for share in [1e-1, 1e-2, 1e-3, 1e-4] {
         let problem = best_arm_shown(share)?;
         let population = Population::new(subject, &problem)?;
-        if let Some(limit) = population.limit(&population.start())? {
-            regrets.push(problem.regret(&limit.policy));
+        match population.limit(&population.start())? {
+            Some(limit) if limit.exists() => regrets.push(problem.regret(&limit.policy)),
+            _ => {
+                let says = format!("no limit was found with 1 response in {:.0}", 1.0 / share);
+                return Ok(Check::new(Area::Coverage, property, Outcome::Differs, says));
+            }
         }
     }
     let worst = regrets.iter().copied().fold(0.0, f64::max);

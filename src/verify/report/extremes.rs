@@ -5,7 +5,7 @@ use super::gradient::{ROUNDING, parameters};
 use super::{Area, Check, Loss, Outcome};
 use crate::bandit::population::Batch;
 use crate::error::Result;
-use crate::loss::{Parameters, Table};
+use crate::loss::{InputKind, Parameters, Table};
 
 pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
     Ok(vec![ties(loss)?, far(loss)?])
@@ -78,35 +78,111 @@ fn not_finite(run: &Run) -> Option<&'static str> {
     }
 }
 
-/// Log-ratios (or scores) to ±1e4, rewards to ±1e4, temperatures from 1e-3 to 1e3.
+/// What is taken far out, everything else staying near 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Far {
+    /// Log-ratios, or scores, of this size.
+    Ratios(f64),
+    /// Rewards of this size.
+    Rewards(f64),
+    /// A temperature.
+    Beta(f64),
+}
+
+impl Far {
+    fn name(self, scores: bool) -> String {
+        match self {
+            Self::Ratios(size) if scores => format!("scores of ±{size:.0e}"),
+            Self::Ratios(size) => format!("log-ratios of ±{size:.0e}"),
+            Self::Rewards(size) => format!("rewards of ±{size:.0e}"),
+            Self::Beta(beta) => format!("β = {beta:.0e}"),
+        }
+    }
+}
+
+/// Log-ratios (or scores) and rewards to ±1e4, temperatures from 1e-3 to 1e3: one at a time, so that
+/// what overflows is named, then together.
 fn far<L: Loss>(loss: &L) -> Result<Check> {
     let property = "far out";
-    for beta in [1e-3, 1.0, 1e3] {
+    let scores = loss.feed().table != Table::Logits;
+    let wrong = |far: &[Far]| -> Result<Option<&'static str>> {
+        let (mut batch, mut beta) = (random(loss.inputs(), 16, 43), 0.5);
+        for &far in far {
+            match far {
+                Far::Ratios(size) => stretch(loss, &mut batch, size),
+                Far::Rewards(size) => reward(loss, &mut batch, size),
+                Far::Beta(far) => beta = far,
+            }
+        }
+        let margin = Some(2.5);
+        Ok(not_finite(&reverse(
+            loss,
+            &batch,
+            Parameters { beta, margin },
+        )?))
+    };
+    let mut broken: Vec<(Far, &'static str)> = Vec::new();
+    for kind in [Far::Ratios, Far::Rewards] {
         for size in [1e3, 1e4] {
-            let batch = stretched(loss, size);
-            let margin = Some(2.5);
-            let run = reverse(loss, &batch, Parameters { beta, margin })?;
-            if let Some(what) = not_finite(&run) {
-                let says = format!("{what} at log-ratios of {size:.0e}, β = {beta:e}");
-                let outcome = if what.ends_with("NaN") {
-                    Outcome::Fault
-                } else {
-                    Outcome::Differs
-                };
-                return Ok(Check::new(Area::Numbers, property, outcome, says));
+            if let Some(what) = wrong(&[kind(size)])? {
+                broken.push((kind(size), what));
+                break;
             }
         }
     }
-    let says = "finite at log-ratios and rewards of ±1e4, β from 1e-3 to 1e3";
-    Ok(Check::new(Area::Numbers, property, Outcome::Ok, says))
+    for beta in [1e-3, 1e3] {
+        if let Some(what) = wrong(&[Far::Beta(beta)])? {
+            broken.push((Far::Beta(beta), what));
+        }
+    }
+    let mut says: Vec<String> = (broken.iter())
+        .map(|(far, what)| format!("{what} at {}", far.name(scores)))
+        .collect();
+    let mut nan = broken.iter().any(|(_, what)| what.ends_with("NaN"));
+    let alone = |far: &Far| broken.iter().any(|(b, _)| b == far);
+    if alone(&Far::Rewards(1e3)) && alone(&Far::Beta(1e-3)) {
+        let both = [Far::Rewards(1e3), Far::Beta(1e3)];
+        if wrong(&both)?.is_none() {
+            says.push("finite again where both are 1e3: it is R/β that overflows".into());
+        }
+    }
+    // Together, if nothing breaks alone; an overflow times 0 is no news.
+    let mut together = Vec::new();
+    for beta in [1e-3, 1.0, 1e3] {
+        for size in [1e3, 1e4] {
+            together.push([Far::Ratios(size), Far::Rewards(size), Far::Beta(beta)]);
+        }
+    }
+    for all in together.into_iter().filter(|_| broken.is_empty()) {
+        if let Some(what) = wrong(&all)? {
+            let names: Vec<String> = all.iter().map(|f| f.name(scores)).collect();
+            says.push(format!("{what} at {} together", names.join(", ")));
+            nan = what.ends_with("NaN");
+            break;
+        }
+    }
+    if says.is_empty() {
+        let says =
+            "finite at log-ratios and rewards of ±1e4, β from 1e-3 to 1e3, alone and together";
+        return Ok(Check::new(Area::Numbers, property, Outcome::Ok, says));
+    }
+    let outcome = if nan {
+        Outcome::Fault
+    } else {
+        Outcome::Differs
+    };
+    Ok(Check::new(
+        Area::Numbers,
+        property,
+        outcome,
+        says.join("; "),
+    ))
 }
 
-fn stretched<L: Loss>(loss: &L, size: f64) -> Batch {
-    let mut batch = random(loss.inputs(), 16, 43);
-    let lists = loss.inputs() == crate::loss::InputKind::Lists;
+/// Log-ratios or scores of a size, of both signs in every combination over the slots.
+fn stretch<L: Loss>(loss: &L, batch: &mut Batch, size: f64) {
     for slot in 0..slots(loss.inputs()) {
         for i in 0..batch.log_policy[slot].len() {
-            // Both signs, in every combination over the slots.
             let up = (i >> slot) % 2 == 0;
             let (low, high) = (-size, 0.0);
             if loss.feed().table == Table::Logits {
@@ -115,11 +191,18 @@ fn stretched<L: Loss>(loss: &L, size: f64) -> Batch {
             } else {
                 batch.log_policy[slot][i] = if up { size } else { -size };
             }
-            // A list's numbers are advantages, which are small.
-            if !lists {
-                batch.reward[slot][i] = if i % 3 == 0 { size } else { -size };
-            }
         }
     }
-    batch
+}
+
+/// Rewards of a size. A list's numbers are advantages, which are small.
+fn reward<L: Loss>(loss: &L, batch: &mut Batch, size: f64) {
+    if loss.inputs() == InputKind::Lists {
+        return;
+    }
+    for slot in &mut batch.reward {
+        for (i, r) in slot.iter_mut().enumerate() {
+            *r = if i % 3 == 0 { size } else { -size };
+        }
+    }
 }

@@ -1,11 +1,15 @@
 //! Where a loss converges, from which data, and how sure that is.
 
-use super::population::{Limit, Population, apart, toy, with_laws};
+use super::bandit::{self, Data};
+use super::population::{Population, apart};
+use super::reference;
+use super::rows::LimitRow;
 use super::{Area, Check, Loss, Outcome, Subject};
-use crate::bandit::{Evidence, Problem, Shape, kl, random_problem};
+use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::error::Result;
-use crate::loss::{InputKind, Kind, Objective};
+use crate::loss::{Kind, Objective};
 use crate::solve::fixed_point;
+use crate::solve::flow::Rest;
 use crate::verify::{Certificate, certify};
 
 /// KL to π* up to which a limit counts as π*.
@@ -15,23 +19,6 @@ pub(super) const SAME: f64 = 1e-6;
 /// The same for a simplex search on kinks.
 pub(super) const SAME_KINKED: f64 = 1e-3;
 
-/// Where a loss converges on CoPG's bandit.
-#[derive(Debug, Clone)]
-pub struct LimitRow {
-    /// Where the responses come from.
-    pub responses: &'static str,
-    /// The limit, from the reference.
-    pub policy: Vec<f64>,
-    /// `J(π*) − J`.
-    pub regret: f64,
-    /// KL to π*.
-    pub from_optimum: f64,
-    /// KL to π_ref.
-    pub from_reference: f64,
-    /// Whether it came to rest there.
-    pub rests: bool,
-}
-
 pub(super) fn tolerance<L: Loss>(subject: &Subject<'_, L>) -> f64 {
     match subject.kind {
         Kind::Kinked => SAME_KINKED,
@@ -39,86 +26,69 @@ pub(super) fn tolerance<L: Loss>(subject: &Subject<'_, L>) -> f64 {
     }
 }
 
-pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<(Vec<LimitRow>, Vec<Check>)> {
-    let rows = rows(subject)?;
-    let mut checks = vec![reaches(&rows)];
+pub(super) fn checks<L: Loss>(
+    subject: &Subject<'_, L>,
+    problem: &Problem,
+    rows: &[LimitRow],
+) -> Result<Vec<Check>> {
+    let mut checks = vec![reaches(rows)];
     checks.push(elsewhere(subject)?);
-    checks.push(rests(&rows));
-    checks.push(one_limit(subject)?);
+    checks.push(rests(rows));
+    checks.push(one_limit(subject, problem)?);
+    checks.push(reference::check(subject, problem)?);
     if let Some(objective) = subject.loss.registered() {
         checks.push(solver(subject, objective)?);
         checks.push(derivation(objective));
     }
-    Ok((rows, checks))
+    Ok(checks)
 }
 
-fn rows<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<LimitRow>> {
-    let problem = toy()?;
-    let reference: Vec<f64> = problem.reference().probabilities().concat();
-    let (first, second) = problem.prompts()[0].law.marginals();
-    let mean: Vec<f64> = first
-        .iter()
-        .zip(&second)
-        .map(|(p, q)| (p + q) / 2.0)
-        .collect();
-    let one = |law: &Vec<f64>| with_laws(&problem, |_| [law.clone(), law.clone()]);
-    let of = |problem: &Problem| Population::new(subject, problem);
-    let situations = if subject.loss.inputs() == InputKind::Lists {
-        vec![("a ranked list of all arms", of(&problem)?)]
-    } else {
-        vec![
-            ("on policy", of(&problem)?.on_policy()),
-            ("from π_ref", of(&one(&reference))?),
-            ("off policy, one law", of(&one(&mean))?),
-            ("off policy, two laws", of(&problem)?),
-        ]
-    };
-    let mut rows = Vec::new();
-    for (responses, population) in situations {
-        if let Some(limit) = population.limit(&population.start())? {
-            rows.push(row(responses, &problem, &limit));
-        }
-    }
-    Ok(rows)
-}
-
-fn row(responses: &'static str, problem: &Problem, limit: &Limit) -> LimitRow {
-    let log = &limit.policy.log()[0];
-    LimitRow {
-        responses,
-        policy: log.iter().map(|l| l.exp()).collect(),
-        regret: problem.regret(&limit.policy),
-        from_optimum: kl(log, &problem.optimum().policy.log()[0]),
-        from_reference: kl(log, &problem.prompts()[0].log_reference),
-        rests: limit.still,
+/// Names, joined; of more than two the first and how many more.
+fn names(rows: &[&LimitRow]) -> String {
+    match rows {
+        [] => String::new(),
+        [one] => one.responses.clone(),
+        [one, two] => format!("{} and {}", one.responses, two.responses),
+        [one, more @ ..] => format!("{} and {} more", one.responses, more.len()),
     }
 }
 
 fn reaches(rows: &[LimitRow]) -> Check {
     let property = "reaches π*";
-    if rows.is_empty() {
-        let says = "the loss is not finite at the reference, so it leads nowhere";
+    let rows: Vec<&LimitRow> = (rows.iter())
+        .filter(|r| r.data == Data::Population)
+        .collect();
+    if rows.iter().all(|r| r.lost()) {
+        let says = "the loss is not finite at the start, so it leads nowhere";
         return Check::new(Area::FixedPoint, property, Outcome::Fault, says);
     }
-    let worst = rows.iter().map(|r| r.regret).fold(0.0, f64::max);
-    let reached = |r: &&LimitRow| r.from_optimum <= REACHED;
-    let names = |rows: Vec<&LimitRow>| -> String {
-        let names: Vec<_> = rows.iter().map(|r| r.responses).collect();
-        names.join(" and ")
+    let worst = (rows.iter().filter_map(|r| r.regret)).fold(0.0, f64::max);
+    let reached = |r: &&LimitRow| r.from_optimum.is_some_and(|kl| kl <= REACHED);
+    let (there, not): (Vec<&LimitRow>, Vec<_>) = rows.into_iter().partition(reached);
+    let (biased, none): (Vec<&LimitRow>, Vec<_>) = not.iter().partition(|r| r.regret.is_some());
+    let no_limit = if none.is_empty() {
+        String::new()
+    } else {
+        format!("; no limit {}", names(&none))
     };
-    let (there, not): (Vec<_>, Vec<_>) = rows.iter().partition(reached);
     let (outcome, says) = if not.is_empty() {
         (Outcome::Ok, "from every kind of data".to_string())
-    } else if there.is_empty() {
+    } else if biased.is_empty() && there.is_empty() {
         (
             Outcome::Differs,
-            "regret at worst; biased from all data tried".to_string(),
+            "it has no limit on any data tried".to_string(),
         )
+    } else if there.is_empty() {
+        let says = format!("regret at worst; biased wherever it has a limit{no_limit}");
+        (Outcome::Differs, says)
+    } else if biased.is_empty() {
+        let says = format!("regret at worst; reached {}{no_limit}", names(&there));
+        (Outcome::Differs, says)
     } else {
         let says = format!(
-            "regret at worst; reached {}; biased {}",
-            names(there),
-            names(not)
+            "regret at worst; reached {}; biased {}{no_limit}",
+            names(&there),
+            names(&biased)
         );
         (Outcome::Differs, says)
     };
@@ -150,7 +120,7 @@ fn elsewhere<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     for problem in bandits()? {
         let population = Population::new(subject, &problem)?;
         match population.limit(&population.start())? {
-            Some(limit) if limit.still => {
+            Some(limit) if limit.exists() => {
                 worst = worst.max(problem.regret(&limit.policy) / problem.beta());
             }
             _ => lost += 1,
@@ -173,59 +143,70 @@ fn elsewhere<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
 }
 
 fn rests(rows: &[LimitRow]) -> Check {
-    let wandering: Vec<_> = rows
-        .iter()
-        .filter(|r| !r.rests)
-        .map(|r| r.responses)
+    let rows: Vec<&LimitRow> = (rows.iter())
+        .filter(|r| r.data == Data::Population && !r.lost())
         .collect();
-    let zero = rows
-        .iter()
-        .filter(|r| r.rests)
-        .flat_map(|r| &r.policy)
-        .any(|p| *p < 1e-5);
-    let (outcome, says) = match (wandering.as_slice(), zero) {
-        ([], false) => (
-            Outcome::Ok,
-            "at a policy that gives every arm some probability".into(),
-        ),
-        ([], true) => {
-            let says = "only in the limit of growing margins: some arm's probability goes to 0";
-            (Outcome::Differs, says.to_string())
+    let some = |of: &dyn Fn(&LimitRow) -> bool| -> Vec<&LimitRow> {
+        rows.iter().copied().filter(|r| of(r)).collect()
+    };
+    let mut says = Vec::new();
+    let mut tell = |what: &str, rows: Vec<&LimitRow>| {
+        if !rows.is_empty() {
+            says.push(format!("{what} ({})", names(&rows)));
         }
-        (names, _) => {
-            let says = format!("no rest {}; shown is where it stood", names.join(" and "));
-            (Outcome::Differs, says)
-        }
+    };
+    tell("it falls without bound", some(&|r| r.unbounded));
+    tell("no rest", some(&|r| r.rest == Rest::None && !r.unbounded));
+    tell("a rest that repels", some(&|r| r.rest == Rest::Repelling));
+    tell(
+        "some arm's probability goes to 0",
+        some(&|r| r.rest == Rest::Boundary),
+    );
+    tell("one of many rests", some(&|r| r.rest == Rest::Neutral));
+    tell(
+        "only after a push off a rest that repels",
+        some(&|r| r.pushed),
+    );
+    let (outcome, says) = if says.is_empty() {
+        let says = "at a stable policy that gives every arm some probability";
+        (Outcome::Ok, says.to_string())
+    } else {
+        (Outcome::Differs, says.join("; "))
     };
     Check::new(Area::FixedPoint, "comes to rest", outcome, says)
 }
 
-fn one_limit<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
+fn one_limit<L: Loss>(subject: &Subject<'_, L>, problem: &Problem) -> Result<Check> {
     const STARTS: u64 = 6;
     let property = "one limit";
-    let population = Population::new(subject, &toy()?)?;
-    let Some(first) = population.limit(&population.start())? else {
-        let says = "no limit to compare";
-        return Ok(Check::new(
-            Area::FixedPoint,
-            property,
-            Outcome::Skipped,
-            says,
-        ));
+    let population = Population::new(subject, problem)?;
+    let skipped = |says: &str| {
+        let says = says.to_string();
+        Check::new(Area::FixedPoint, property, Outcome::Skipped, says)
     };
-    let mut worst = 0.0f64;
+    let first = match population.limit_and_face(&population.start(), true)? {
+        Some(limit) if limit.exists() => limit,
+        _ => return Ok(skipped("no limit to compare")),
+    };
+    let (mut worst, mut lost) = (0.0f64, 0);
     for key in 0..STARTS {
-        if let Some(other) = population.limit(&population.elsewhere(key))? {
-            worst = worst.max(apart(&first.policy, &other.policy));
+        match population.limit(&population.elsewhere(key))? {
+            Some(other) if other.exists() => {
+                worst = worst.max(apart(&first.policy, &other.policy));
+            }
+            _ => lost += 1,
         }
     }
-    let (outcome, says) = if worst <= 10.0 * tolerance(subject) {
+    let (outcome, says) = if lost > 0 {
+        let says = format!("from {lost} of {STARTS} random starts it comes to no rest");
+        (Outcome::Differs, says)
+    } else if worst <= 10.0 * tolerance(subject) {
         (Outcome::Ok, format!("the same from {STARTS} random starts"))
-    } else if subject.kind == Kind::Kinked {
+    } else if first.rest == Rest::Neutral && subject.kind == Kind::Kinked {
         let says = "the minimum is a face: which of its points is reached depends on the start";
         (Outcome::Differs, says.to_string())
     } else {
-        let says = format!("another from some of {STARTS} random starts: the path decides");
+        let says = format!("another from some of {STARTS} random starts: the start decides");
         (Outcome::Differs, says)
     };
     Ok(Check::new(Area::FixedPoint, property, outcome, says).with(worst))
@@ -237,7 +218,7 @@ fn solver<L: Loss>(subject: &Subject<'_, L>, objective: Objective) -> Result<Che
     let property = "exact solver = numeric limit";
     let (mut worst, mut compared) = (0.0f64, 0);
     let mut problems = bandits()?;
-    problems.push(toy()?);
+    problems.push(bandit::default()?);
     for problem in &problems {
         let population = Population::new(subject, problem)?;
         let evidence = Evidence::population(&population.problem);
@@ -254,7 +235,7 @@ fn solver<L: Loss>(subject: &Subject<'_, L>, objective: Objective) -> Result<Che
                 population.evaluate(&limit.table)?.value,
             );
             (a - b).abs() / (1.0 + b.abs())
-        } else if limit.still {
+        } else if limit.exists() {
             apart(&policy, &limit.policy)
         } else {
             continue;

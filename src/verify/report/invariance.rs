@@ -1,21 +1,27 @@
 //! What leaves the limit unchanged.
 
+use super::bandit;
 use super::fixed_point::tolerance;
-use super::population::{Population, apart, toy, with_laws};
+use super::limit::Limit;
+use super::population::{Population, apart, with_laws};
 use super::{Area, Check, Loss, Outcome, Subject};
 use crate::bandit::{Beta, PairLaw, Policy, Problem, Prompt, Simplex};
 use crate::error::Result;
 use crate::loss::InputKind;
 
 pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<Check>> {
-    let problem = toy()?;
+    let problem = bandit::default()?;
     let Some(here) = limit(subject, &problem)? else {
-        return Ok(Vec::new());
+        let (property, says) = ("the limit", "there is none that could change");
+        let check = Check::new(Area::Invariance, property, Outcome::Skipped, says);
+        return Ok(vec![check]);
     };
     let mut checks = Vec::new();
     let mut check = |property, other: Option<Policy>, good: &str, bad: &str| {
         let moved = other.map_or(f64::NAN, |other| apart(&here, &other));
-        let (outcome, says) = if moved <= 10.0 * tolerance(subject) {
+        let (outcome, says) = if moved.is_nan() {
+            (Outcome::Differs, "there is no limit then")
+        } else if moved <= 10.0 * tolerance(subject) {
             (Outcome::Ok, good)
         } else {
             (Outcome::Differs, bad)
@@ -62,7 +68,8 @@ pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<Check>> {
 
 fn limit<L: Loss>(subject: &Subject<'_, L>, problem: &Problem) -> Result<Option<Policy>> {
     let population = Population::new(subject, problem)?;
-    Ok(population.limit(&population.start())?.map(|l| l.policy))
+    let limit = population.limit(&population.start())?;
+    Ok(limit.filter(Limit::exists).map(|l| l.policy))
 }
 
 /// The first arm as two that share its reference and behaviour probability.

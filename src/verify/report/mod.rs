@@ -36,22 +36,41 @@
 //! A check comes out `ok`, `differs` (a property the loss does not have, such as π* as its limit:
 //! worth knowing, not wrong) or `fault` (a wrong gradient, NaN where policy and reference agree,
 //! backends or solvers that disagree).
+//!
+//! A limit is where gradient flow on the table's logits goes from π_ref, with the class of the rest
+//! ([`Rest`]): a rest that repels is told and left by a small push one way and the other; where logits
+//! run off, the way is told, and the odds that the other arms keep; where the loss falls for ever there
+//! is no limit. Where its slope jumps, minima are also sought by value. What has no limit has a row
+//! that says why.
 
+mod bandit;
 mod batch;
 mod coverage;
 mod engine;
 mod extremes;
+mod finite;
 mod fixed_point;
 mod gradient;
+mod groups;
 mod inputs;
 mod invariance;
+mod journey;
+mod kinks;
+mod limit;
 mod page;
 mod population;
+mod reference;
+mod rows;
 
-pub use fixed_point::LimitRow;
+pub use bandit::Data;
 pub use inputs::{group, pair, rated, single};
+pub use page::WIDTH;
+pub use rows::LimitRow;
+
+pub use crate::solve::Rest;
 
 use crate::backend::Backend;
+use crate::bandit::Problem;
 use crate::bandit::population::{Feed, Rating};
 use crate::error::Result;
 use crate::loss::{InputKind, Inputs, Kind, Objective, Parameters, Table};
@@ -73,9 +92,8 @@ pub trait Loss: Sync {
     /// Those of the backend, or inputs of another kind than [`inputs`](Self::inputs).
     fn loss<X: Backend>(&self, inputs: &Inputs<X>, parameters: Parameters) -> Result<X>;
 
-    /// What sort of function it is: [`Kind::Smooth`] unless it says otherwise. Say `Kinked` of a
-    /// piecewise linear loss and `Field` where the gradient is meant not to be the slope of the
-    /// value, as with detached weights.
+    /// What sort of function it is: [`Kind::Smooth`] unless it says otherwise. Say `Field` where the
+    /// gradient is meant not to be the slope of the value, as with detached weights. Kinks are found.
     fn kind(&self) -> Kind {
         Kind::Smooth
     }
@@ -138,6 +156,8 @@ pub enum Area {
     Numbers,
     /// Where it converges.
     FixedPoint,
+    /// Labels without noise, and logs.
+    FiniteData,
     /// What leaves its limit unchanged.
     Invariance,
     /// Arms that are shown rarely or never.
@@ -146,11 +166,12 @@ pub enum Area {
 
 impl Area {
     /// Every area, in the order of the page.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Gradient,
         Self::Batch,
         Self::Numbers,
         Self::FixedPoint,
+        Self::FiniteData,
         Self::Invariance,
         Self::Coverage,
     ];
@@ -162,6 +183,7 @@ impl Area {
             Self::Batch => "batch",
             Self::Numbers => "numbers",
             Self::FixedPoint => "fixed point",
+            Self::FiniteData => "finite data",
             Self::Invariance => "invariance",
             Self::Coverage => "coverage",
         }
@@ -232,11 +254,17 @@ pub struct Report {
     pub loss: String,
     /// What it is fed.
     pub inputs: InputKind,
-    /// What sort of function it is.
+    /// What sort of function it says it is.
     pub kind: Kind,
     /// The registered objective, with formula and source.
     pub registered: Option<Objective>,
-    /// Where it converges on CoPG's bandit, by where the responses come from.
+    /// The bandit of [`limits`](Self::limits) and of the checks of where it converges and of finite
+    /// data; the others are made on bandits of their own.
+    pub problem: Problem,
+    /// For losses on groups, the size of the groups of all checks; 2 stands for any size where 2, 4
+    /// and 8 were found to have the same expected update.
+    pub group: Option<usize>,
+    /// Where it converges, by where the responses come from.
     pub limits: Vec<LimitRow>,
     /// What was checked.
     pub checks: Vec<Check>,
@@ -257,38 +285,66 @@ impl Report {
 /// A loss, and what was found of it that decides how its limits are sought.
 struct Subject<'a, L> {
     loss: &'a L,
-    /// What it says it is; a field if its gradient turned out not to be the slope of its value.
+    /// A field if its gradient turned out not to be the slope of its value; kinked if that jumps.
     kind: Kind,
     /// Whether it depends on the order of scored pairs, so that both are fed.
     both_orders: bool,
+    /// Sizes of groups that have rows of their own.
+    sizes: Vec<usize>,
+    /// The size of groups everywhere else.
+    size: usize,
 }
 
 impl<'a, L: Loss> Subject<'a, L> {
-    fn new(loss: &'a L) -> Result<Self> {
+    fn new(loss: &'a L, jump: f64) -> Result<Self> {
         let kind = match loss.kind() {
             Kind::Smooth | Kind::Kinked if gradient::hides_a_detach(loss)? => Kind::Field,
+            Kind::Smooth | Kind::Kinked if jump > 0.0 => Kind::Kinked,
+            Kind::Smooth | Kind::Kinked => Kind::Smooth,
             kind => kind,
         };
         let pairs = loss.inputs() == InputKind::ScoredPairs;
+        let sizes = if groups::sizes_agree(loss)? {
+            vec![groups::SIZES[0]]
+        } else {
+            groups::SIZES.to_vec()
+        };
         Ok(Self {
             loss,
             kind,
             both_orders: pairs && batch::order_of_a_pair_matters(loss)?,
+            size: sizes[sizes.len() - 1],
+            sizes,
         })
     }
 }
 
 /// Checks a loss on random batches and exact populations. The same loss has the same report.
 ///
+/// Limits are those on a bandit of three arms, R = (2.5, 2, 1) and β = 0.5, with a reference that is
+/// not uniform; [`report_on`] takes another.
+///
 /// # Errors
 /// If the loss refuses its own kind of inputs, or a solver fails.
 pub fn report<L: Loss>(loss: &L) -> Result<Report> {
+    report_on(loss, &bandit::default()?)
+}
+
+/// [`report`] with the limits on a problem of one's own, at its β.
+///
+/// # Errors
+/// Also a problem of more than 24 arms in all.
+pub fn report_on<L: Loss>(loss: &L, problem: &Problem) -> Result<Report> {
+    bandit::check(problem)?;
+    let jump = kinks::largest_jump(loss)?;
     let mut checks = gradient::checks(loss)?;
+    checks.push(kinks::check(loss.kind(), jump));
     checks.extend(batch::checks(loss)?);
     checks.extend(extremes::checks(loss)?);
-    let subject = Subject::new(loss)?;
-    let (limits, more) = fixed_point::checks(&subject)?;
-    checks.extend(more);
+    let subject = Subject::new(loss, jump)?;
+    let limits = rows::rows(&subject, problem)?;
+    checks.extend(fixed_point::checks(&subject, problem, &limits)?);
+    checks.extend(finite::checks(&limits));
     checks.extend(invariance::checks(&subject)?);
     checks.extend(coverage::checks(&subject)?);
     Ok(Report {
@@ -296,6 +352,8 @@ pub fn report<L: Loss>(loss: &L) -> Result<Report> {
         inputs: loss.inputs(),
         kind: loss.kind(),
         registered: loss.registered(),
+        problem: problem.clone(),
+        group: (loss.inputs() == InputKind::Groups).then_some(subject.size),
         limits,
         checks,
     })

@@ -4,21 +4,36 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Area, Check, LimitRow, Outcome, Report};
-use crate::text::{number, pad, wrap};
+use super::finite::kept;
+use super::rows::vanishing;
+use super::{Area, Check, LimitRow, Outcome, Report, Rest};
+use crate::bandit::Problem;
+use crate::loss::{InputKind, Objective};
+use crate::text::{number, pad, wrap_within};
+
+/// Columns of a page.
+pub const WIDTH: usize = 80;
 
 /// Columns of outcome, property and number, each with the gap after it.
 const OUTCOME: usize = 9;
 const PROPERTY: usize = 30;
-const NUMBER: usize = 11;
+const NUMBER: usize = 9;
 const INDENT: usize = 2;
+
+/// Columns of a row: responses, limit, class, regret, and what is left.
+const ROW: [usize; 4] = [29, 21, 10, 9];
+
+/// Most arms of a prompt whose probabilities stand in a row.
+const SHOWN: usize = 3;
+
+fn wrap(text: &str, first: usize, rest: usize) -> String {
+    wrap_within(WIDTH, text, first, rest)
+}
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.head())?;
-        if !self.limits.is_empty() {
-            f.write_str(&limits(&self.limits))?;
-        }
+        f.write_str(&self.limit_table())?;
         for area in Area::ALL {
             let mut checks = self.checks.iter().filter(|c| c.area == area).peekable();
             if checks.peek().is_none() {
@@ -35,24 +50,19 @@ impl fmt::Display for Report {
 
 impl Report {
     fn head(&self) -> String {
-        let mut text = match self.registered.map(crate::loss::Objective::spec) {
+        let (inputs, kind) = (self.inputs.name(), self.kind.name());
+        let mut text = match self.registered.map(Objective::spec) {
             Some(spec) => {
-                let (inputs, kind) = (self.inputs.name(), self.kind.name());
-                format!(
-                    "{}  {}\n{}",
-                    self.loss,
-                    spec.formula,
-                    wrap(
-                        &format!("{inputs} · {kind} · {}", spec.source),
-                        INDENT,
-                        INDENT
-                    )
-                )
+                let source = format!("{inputs} · {kind} · {}", spec.source);
+                let formula = format!("{}  {}", self.loss, spec.formula);
+                let first = if formula.chars().count() <= WIDTH {
+                    formula + "\n"
+                } else {
+                    wrap(&formula, 0, INDENT)
+                };
+                first + &wrap(&source, INDENT, INDENT)
             }
-            None => {
-                let (inputs, kind) = (self.inputs.name(), self.kind.name());
-                format!("{}\n  {inputs} · {kind}\n", self.loss)
-            }
+            None => format!("{}\n  {inputs} · {kind}\n", self.loss),
         };
         let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
         let counts = [
@@ -64,16 +74,48 @@ impl Report {
         text
     }
 
-    /// As JSON: `loss`, `inputs`, `kind`, `registered`, counts, `limits` and `checks`.
+    fn limit_table(&self) -> String {
+        let mut text = format!("\nwhere it converges\n{}", bandit(&self.problem));
+        if self.inputs == InputKind::Groups {
+            let says = match self.group {
+                Some(2) => {
+                    "groups of 2 stand for any size: 2, 4 and 8 have the same expected update but \
+                            for a factor"
+                        .to_string()
+                }
+                Some(k) => format!(
+                    "groups of 2, 4 and 8 have different expected updates; the checks below are of {k}"
+                ),
+                None => String::new(),
+            };
+            text += &wrap(&says, INDENT, INDENT);
+        }
+        text += &cells(&["responses", "limit", "rest", "regret", "KL(π‖ref)"]);
+        for row in &self.limits {
+            text += &limit(row);
+        }
+        text
+    }
+
+    /// As JSON: `loss`, `inputs`, `kind`, `registered`, `bandit`, `group`, counts, `limits` and
+    /// `checks`.
     pub fn json(&self) -> Value {
         let row = |row: &LimitRow| {
             json!({
                 "responses": row.responses,
+                "data": row.data.name(),
+                "group": row.group,
+                "rest": row.rest.name(),
+                "unbounded": row.unbounded,
+                "pushed": row.pushed,
                 "policy": row.policy,
-                "regret": finite(row.regret),
-                "kl_to_optimum": finite(row.from_optimum),
-                "kl_to_reference": finite(row.from_reference),
-                "rests": row.rests,
+                "regret": row.regret.map_or(Value::Null, finite),
+                "kl_to_optimum": row.from_optimum.map_or(Value::Null, finite),
+                "kl_to_reference": row.from_reference.map_or(Value::Null, finite),
+                "direction": row.direction,
+                "odds": row.odds,
+                "any_start": row.any_start,
+                "note": row.note,
             })
         };
         let check = |check: &Check| {
@@ -85,11 +127,21 @@ impl Report {
                 "says": check.says,
             })
         };
+        let prompts = self.problem.prompts().iter();
+        let optimum = self.problem.optimum().policy.probabilities();
+        let bandit = json!({
+            "beta": self.problem.beta(),
+            "reward": prompts.map(|p| &p.reward).collect::<Vec<_>>(),
+            "reference": self.problem.reference().probabilities(),
+            "optimum": optimum,
+        });
         json!({
             "loss": self.loss,
             "inputs": self.inputs.name(),
             "kind": self.kind.name(),
             "registered": self.registered.is_some(),
+            "bandit": bandit,
+            "group": self.group,
             "faults": self.faults(),
             "differences": self.count(Outcome::Differs),
             "ok": self.count(Outcome::Ok),
@@ -104,33 +156,122 @@ fn finite(x: f64) -> Value {
     serde_json::Number::from_f64(x).map_or(Value::Null, Value::Number)
 }
 
-fn limits(rows: &[LimitRow]) -> String {
-    let mut text = String::from(
-        "\nwhere it converges on CoPG's bandit, R = (2.5, 2, 1), β = 0.5, π* = (0.705, 0.259, 0.035)\n",
-    );
-    let cells = |a: &str, b: &str, c: &str, d: &str, e: &str| {
-        let line = format!(
-            "  {}{}{}{}{e}",
-            pad(a, 27),
-            pad(b, 24),
-            pad(c, 11),
-            pad(d, 11)
-        );
-        line.trim_end().to_string() + "\n"
+/// The bandit of the rows.
+fn bandit(problem: &Problem) -> String {
+    let list = |values: &mut dyn Iterator<Item = f64>, digits: Option<usize>| {
+        let shown: Vec<String> = values
+            .map(|v| match digits {
+                Some(digits) => format!("{v:.digits$}"),
+                None => format!("{}", (v * 1e6).round() / 1e6),
+            })
+            .collect();
+        format!("({})", shown.join(", "))
     };
-    text += &cells("responses", "limit", "regret", "KL to π*", "KL to π_ref");
-    for row in rows {
-        let policy: Vec<String> = row.policy.iter().map(|p| format!("{p:.3}")).collect();
-        let rounded = |x: f64| number(if x < 1e-12 { 0.0 } else { x });
-        text += &cells(
-            row.responses,
-            &policy.join("  "),
-            &rounded(row.regret),
-            &rounded(row.from_optimum),
-            &rounded(row.from_reference),
+    let optimum = problem.optimum().policy.probabilities();
+    let mut text = String::new();
+    let several = problem.prompts().len() > 1;
+    for (x, (prompt, star)) in problem.prompts().iter().zip(&optimum).enumerate() {
+        let name = if several {
+            format!("prompt {x}: ")
+        } else {
+            String::new()
+        };
+        let reference = &mut prompt.log_reference.iter().map(|l| l.exp());
+        let says = format!(
+            "{name}R = {}, β = {}, π_ref = {}, π* = {}",
+            list(&mut prompt.reward.iter().copied(), None),
+            problem.beta(),
+            list(reference, None),
+            list(&mut star.iter().copied(), Some(3)),
         );
+        text += &wrap(&says, INDENT, INDENT + 2);
     }
     text
+}
+
+fn cells(cells: &[&str; 5]) -> String {
+    let mut line = " ".repeat(INDENT);
+    for (cell, width) in cells.iter().zip(ROW) {
+        line += &pad(cell, width);
+    }
+    line += cells[4];
+    line.trim_end().to_string() + "\n"
+}
+
+fn limit(row: &LimitRow) -> String {
+    let rounded =
+        |x: Option<f64>| x.map_or(String::new(), |x| number(if x < 1e-12 { 0.0 } else { x }));
+    let class = if row.unbounded {
+        "unbounded"
+    } else {
+        row.rest.name()
+    };
+    // An arm that vanishes has the probability 0 in the limit only.
+    let gone = |x: usize, a: usize| row.odds.as_ref().is_some_and(|odds| odds[x][a].is_none());
+    let policies: Vec<String> = (row.policy.iter().flatten().enumerate())
+        .map(|(x, row)| {
+            let arm = |(a, p): (usize, &f64)| {
+                if gone(x, a) {
+                    "→0   ".to_string()
+                } else {
+                    format!("{p:.3}")
+                }
+            };
+            let shown: Vec<String> = row.iter().enumerate().map(arm).collect();
+            shown.join("  ").trim_end().to_string()
+        })
+        .collect();
+    let inline = match policies.as_slice() {
+        [] => Some("no limit".to_string()),
+        [one] if row.policy.iter().flatten().all(|p| p.len() <= SHOWN) => Some(one.clone()),
+        _ => None,
+    };
+    let mut text = cells(&[
+        &row.responses,
+        inline.as_deref().unwrap_or("below"),
+        class,
+        &rounded(row.regret),
+        &rounded(row.from_reference),
+    ]);
+    if inline.is_none() {
+        for (x, policy) in policies.iter().enumerate() {
+            let name = if policies.len() > 1 {
+                format!("prompt {x}: ")
+            } else {
+                String::new()
+            };
+            text += &wrap(&format!("{name}{policy}"), INDENT + 2, INDENT + 4);
+        }
+    }
+    for note in notes(row) {
+        text += &wrap(&note, INDENT + 2, INDENT + 2);
+    }
+    text
+}
+
+/// What is told below a row.
+fn notes(row: &LimitRow) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(direction) = &row.direction {
+        let rows: Vec<String> = (direction.iter())
+            .map(|row| {
+                let rates: Vec<String> = row
+                    .iter()
+                    .map(|w| format!("{}", (w * 1e3).round() / 1e3 + 0.0))
+                    .collect();
+                format!("({})", rates.join(", "))
+            })
+            .collect();
+        let way = format!("{}, ln π along {}", vanishing(direction), rows.join(" "));
+        let odds = row.odds.as_deref().map(kept).unwrap_or_default();
+        notes.push(match (row.unbounded, row.rest) {
+            (true, _) => format!("unbounded below: the loss falls for ever as {way}"),
+            (false, Rest::Boundary) => format!("in the limit {way}{odds}"),
+            (false, _) => format!("it runs off as {way}"),
+        });
+    }
+    notes.extend(row.note.clone());
+    notes
 }
 
 fn line(check: &Check) -> String {
@@ -141,12 +282,15 @@ fn line(check: &Check) -> String {
         Some(x) => number(x),
         None => String::new(),
     };
-    let column = INDENT + OUTCOME + PROPERTY + NUMBER;
-    let says = wrap(&check.says, column, column);
     let (outcome, property) = (
         pad(check.outcome.name(), OUTCOME),
         pad(check.property, PROPERTY),
     );
-    let number = pad(&shown, NUMBER);
-    format!("  {outcome}{property}{number}{}", says.trim_start())
+    let head = format!("  {outcome}{property}{}", pad(&shown, NUMBER));
+    let column = head.chars().count();
+    if column + check.says.chars().count() <= WIDTH {
+        return format!("{head}{}\n", check.says);
+    }
+    let under = INDENT + OUTCOME;
+    format!("{}\n{}", head.trim_end(), wrap(&check.says, under, under))
 }

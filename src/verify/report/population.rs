@@ -1,24 +1,14 @@
-//! A loss on exact populations, and where it comes to rest there.
-
-use std::cell::Cell;
+//! A loss on the exact population of a problem, or on a log.
 
 use super::engine::{reverse, swapped};
+use super::groups;
 use super::{Loss, Subject};
-use crate::bandit::population::{Cotangents, Evaluation, Feed, evaluate_with, policy_of};
-use crate::bandit::{Evidence, PairLaw, Policy, Problem};
-use crate::error::Result;
-use crate::loss::{Kind, Value};
+use crate::bandit::population::{Batch, Cotangents, Feed, evaluate_with, policy_of};
+use crate::bandit::{Evidence, PairLaw, Policy, Problem, Prompt};
+use crate::error::{Error, Result};
+use crate::loss::{InputKind, Value};
 use crate::random::{Purpose, Stream};
-use crate::solve::minimise;
-use crate::verify::flow;
-
-/// CoPG's bandit: R = (2.5, 2, 1), β = 0.5, a uniform reference, two off-policy laws.
-pub(super) fn toy() -> Result<Problem> {
-    Problem::from_json(
-        r#"{"beta": 0.5, "prompts": [{"reward": [2.5, 2.0, 1.0],
-            "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]}]}"#,
-    )
-}
+use crate::solve::flow::Frame;
 
 /// A problem with what some losses need besides: a margin, a ranking of all arms by their reward,
 /// and as given value the reference's mean reward.
@@ -28,10 +18,12 @@ pub(super) fn furnished(problem: &Problem, feed: &Feed) -> Result<Problem> {
         None => problem.with_margin(2.5)?,
     };
     Ok(problem.map_prompts(|_, prompt| {
-        let mut order: Vec<u32> = (0..prompt.arms() as u32).collect();
-        let reward = |a: &u32| prompt.reward[*a as usize];
-        order.sort_by(|a, b| reward(a).total_cmp(&reward(b)));
-        let list = prompt.ranking.take().unwrap_or(order);
+        let order = || {
+            super::bandit::by_reward(prompt)
+                .into_iter()
+                .map(|a| a as u32)
+        };
+        let list = prompt.ranking.clone().unwrap_or_else(|| order().collect());
         prompt.ranking = (list.len() > 1).then_some(list);
         // With a given value DRO's own V would not be sought.
         if feed.value == Some(Value::Given) {
@@ -52,80 +44,153 @@ pub(super) fn with_laws(problem: &Problem, laws: impl Fn(usize) -> [Vec<f64>; 2]
 
 /// A loss on the population of a problem.
 pub(super) struct Population<'a, L> {
-    subject: &'a Subject<'a, L>,
+    pub subject: &'a Subject<'a, L>,
     pub problem: Problem,
-    feed: Feed,
-    /// Whether responses come from the policy itself, whatever the laws of the problem.
-    on_policy: bool,
+    pub feed: Feed,
+    /// What the examples are; nothing where they come from the policy itself.
+    evidence: Option<Evidence>,
+    /// Responses of a group.
+    group: usize,
 }
 
-/// Where a loss came to rest.
+/// A population loss and its gradient with respect to the table.
 #[derive(Debug, Clone)]
-pub(super) struct Limit {
-    pub policy: Policy,
-    pub table: Vec<Vec<f64>>,
-    /// Whether it came to rest there.
-    pub still: bool,
+pub(super) struct Potential {
+    pub value: f64,
+    pub gradient: Vec<f64>,
 }
 
 impl<'a, L: Loss> Population<'a, L> {
     pub fn new(subject: &'a Subject<'a, L>, problem: &Problem) -> Result<Self> {
         let feed = subject.loss.feed();
+        let problem = furnished(problem, &feed)?;
         Ok(Self {
             subject,
-            problem: furnished(problem, &feed)?,
+            evidence: Some(Evidence::population(&problem)),
+            problem,
             feed,
-            on_policy: false,
+            group: subject.size,
         })
     }
 
     /// The same with responses from the policy itself.
     pub fn on_policy(mut self) -> Self {
-        self.on_policy = true;
+        self.evidence = None;
         self
     }
 
+    /// The same on other evidence.
+    pub fn on(mut self, evidence: Evidence) -> Self {
+        self.evidence = Some(evidence);
+        self
+    }
+
+    /// The same with groups of `k`.
+    pub fn of_groups(mut self, k: usize) -> Self {
+        self.group = k;
+        self
+    }
+
+    /// Whether responses come from the policy itself.
+    pub fn samples_itself(&self) -> bool {
+        self.evidence.is_none()
+    }
+
+    /// The evidence when responses come from the policy of a table.
+    fn own(&self, table: &[Vec<f64>]) -> Evidence {
+        let policy = policy_of(&self.problem, &self.feed, table).probabilities();
+        let law = |x: usize| [policy[x].clone(), policy[x].clone()];
+        Evidence::population(&with_laws(&self.problem, law))
+    }
+
+    /// The population of the same loss where responses come from a table's policy and stay so.
+    pub fn frozen(&self, table: &[Vec<f64>]) -> Self {
+        Self {
+            subject: self.subject,
+            problem: self.problem.clone(),
+            feed: self.feed.clone(),
+            evidence: Some(self.own(table)),
+            group: self.group,
+        }
+    }
+
     /// The loss and its gradient; an error where they overflow.
-    pub fn evaluate(&self, table: &[Vec<f64>]) -> Result<Evaluation> {
+    pub fn evaluate(&self, table: &[Vec<f64>]) -> Result<Potential> {
         let own;
-        let problem = if self.on_policy {
-            let policy = policy_of(&self.problem, &self.feed, table).probabilities();
-            own = with_laws(&self.problem, |x| [policy[x].clone(), policy[x].clone()]);
-            &own
-        } else {
-            &self.problem
-        };
-        let evidence = Evidence::population(problem);
-        let parameters = problem.parameters();
-        evaluate_with(problem, &evidence, &self.feed, table, |batch| {
-            let run = reverse(self.subject.loss, batch, parameters)?;
-            let mut total = Cotangents {
-                value: run.value(batch),
-                gradient: run.gradient,
-            };
-            if self.subject.both_orders {
-                let other = swapped(batch);
-                let run = reverse(self.subject.loss, &other, parameters)?;
-                total.value = 0.5 * (total.value + run.value(&other));
-                let mut turned = run.gradient;
-                turned.swap(0, 1);
-                for (a, b) in total
-                    .gradient
-                    .iter_mut()
-                    .flatten()
-                    .zip(turned.iter().flatten())
-                {
-                    *a = 0.5 * (*a + b);
-                }
+        let evidence = match &self.evidence {
+            Some(evidence) => evidence,
+            None => {
+                own = self.own(table);
+                &own
             }
-            Ok(total)
+        };
+        if self.feed.inputs == InputKind::Groups {
+            return self.grouped(evidence, table);
+        }
+        let run = |batch: &Batch| self.run(batch);
+        let at = evaluate_with(&self.problem, evidence, &self.feed, table, run)?;
+        Ok(Potential {
+            value: at.value,
+            gradient: at.gradient.concat(),
         })
+    }
+
+    /// The loss of a batch; of pairs whose order matters, in both orders, half each.
+    fn run(&self, batch: &Batch) -> Result<Cotangents> {
+        let parameters = self.problem.parameters();
+        let run = reverse(self.subject.loss, batch, parameters)?;
+        let mut total = Cotangents {
+            value: run.value(batch),
+            gradient: run.gradient,
+        };
+        if self.subject.both_orders {
+            let other = swapped(batch);
+            let run = reverse(self.subject.loss, &other, parameters)?;
+            total.value = 0.5 * (total.value + run.value(&other));
+            let mut turned = run.gradient;
+            turned.swap(0, 1);
+            let pairs = (total.gradient.iter_mut().flatten()).zip(turned.iter().flatten());
+            pairs.for_each(|(a, b)| *a = 0.5 * (*a + b));
+        }
+        Ok(total)
+    }
+
+    fn grouped(&self, evidence: &Evidence, table: &[Vec<f64>]) -> Result<Potential> {
+        let mut total = Potential {
+            value: 0.0,
+            gradient: Vec::new(),
+        };
+        // Groups are independent responses: their law is all that counts.
+        let view = evidence.of(InputKind::Singles)?;
+        let prompts = self.problem.prompts().iter().zip(&view.prompts);
+        for ((prompt, share), row) in prompts.zip(table) {
+            let trained = self.feed.trained(prompt, row);
+            let mut gradient = vec![0.0; prompt.arms()];
+            groups::examples(prompt, share, &trained, self.group, |batch, arms| {
+                let run = self.run(batch)?;
+                total.value += run.value;
+                for (&a, g) in arms.iter().zip(&run.gradient[0]) {
+                    gradient[a] += g;
+                }
+                Ok(())
+            })?;
+            self.feed.through(prompt, &trained, &mut gradient);
+            total.gradient.extend(gradient);
+        }
+        if total.value.is_finite() && total.gradient.iter().all(|g| g.is_finite()) {
+            return Ok(total);
+        }
+        Err(Error::invalid(
+            "logits",
+            "the loss or its gradient overflows there",
+            "give logits nearer to each other",
+        ))
     }
 
     /// Where training starts: the reference, or scores of 0.
     pub fn start(&self) -> Vec<Vec<f64>> {
         if self.feed.scores() {
-            let zeros = |p: &crate::bandit::Prompt| vec![0.0; p.arms()];
+            let zeros = |p: &Prompt| vec![0.0; p.arms()];
             return self.problem.prompts().iter().map(zeros).collect();
         }
         self.problem.reference().log().to_vec()
@@ -139,77 +204,35 @@ impl<'a, L: Loss> Population<'a, L> {
         start
     }
 
-    /// Where it comes to rest from a start: the minimiser of a loss, the end of a field's flow.
-    /// None where the loss is not finite at the start.
-    pub fn limit(&self, start: &[Vec<f64>]) -> Result<Option<Limit>> {
-        if self.evaluate(start).is_err() {
-            return Ok(None);
-        }
-        let sizes: Vec<usize> = start.iter().map(Vec::len).collect();
-        let field = |flat: &[f64]| -> Option<Vec<f64>> {
-            let at = self.evaluate(&table(&sizes, flat)).ok()?;
-            Some(at.gradient.concat().iter().map(|g| -g).collect())
-        };
-        let (point, still) = match self.subject.kind {
-            Kind::Kinked if self.on_policy => return Ok(None),
-            Kind::Kinked => (self.simplex(start)?, true),
-            Kind::Smooth if !self.on_policy => {
-                // A line search that finds no end, on a function that is none, is given one.
-                let budget = Cell::new(20_000u32);
-                let loss = |flat: &[f64]| match self.evaluate(&table(&sizes, flat)) {
-                    Ok(at) if budget.replace(budget.get().saturating_sub(1)) > 0 => {
-                        (at.value, at.gradient.concat())
-                    }
-                    _ => (f64::MAX, vec![0.0; flat.len()]),
-                };
-                let found = minimise::smooth(loss, &start.concat())?;
-                // The last digits.
-                let rest = flow::rest(&field, &found.point, 60);
-                (rest.point, rest.still)
-            }
-            _ => {
-                let rest = flow::rest(&field, &start.concat(), 4_000);
-                (rest.point, rest.still)
-            }
-        };
-        let table = table(&sizes, &point);
-        Ok(Some(Limit {
-            policy: policy_of(&self.problem, &self.feed, &table),
-            table,
-            still,
-        }))
+    /// Arms of each prompt.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.problem.prompts().iter().map(Prompt::arms).collect()
     }
 
-    /// The simplex search, the first number of each prompt held.
-    fn simplex(&self, start: &[Vec<f64>]) -> Result<Vec<f64>> {
-        let whole = |free: &[f64]| -> Vec<Vec<f64>> {
-            let mut rest = free.iter();
-            let mut row = |row: &Vec<f64>| {
-                let moved = (&mut rest).take(row.len() - 1).copied();
-                std::iter::once(row[0])
-                    .chain(moved.collect::<Vec<_>>())
-                    .collect()
-            };
-            start.iter().map(&mut row).collect()
-        };
-        let free: Vec<f64> = start.iter().flat_map(|row| row[1..].to_vec()).collect();
-        if free.is_empty() {
-            return Ok(start.concat());
+    /// What the numbers of a table are: logits, of which a constant changes nothing, or scores.
+    pub fn frame(&self) -> Frame {
+        if self.feed.scores() {
+            Frame::Plain
+        } else {
+            Frame::Logits(self.sizes())
         }
-        let loss = |free: &[f64]| self.evaluate(&whole(free)).map_or(f64::MAX, |at| at.value);
-        let found = minimise::kinked(loss, &free, 1.0)?;
-        Ok(whole(&found.point).concat())
     }
-}
 
-fn table(sizes: &[usize], flat: &[f64]) -> Vec<Vec<f64>> {
-    let mut rest = flat;
-    let cut = |&size: &usize| {
-        let (head, tail) = rest.split_at(size);
-        rest = tail;
-        head.to_vec()
-    };
-    sizes.iter().map(cut).collect()
+    /// The rows of a table.
+    pub fn table(&self, flat: &[f64]) -> Vec<Vec<f64>> {
+        let mut rest = flat;
+        let cut = |size: usize| {
+            let (head, tail) = rest.split_at(size);
+            rest = tail;
+            head.to_vec()
+        };
+        self.sizes().into_iter().map(cut).collect()
+    }
+
+    /// The policy of a table.
+    pub fn policy(&self, flat: &[f64]) -> Policy {
+        policy_of(&self.problem, &self.feed, &self.table(flat))
+    }
 }
 
 /// The largest difference of two policies' probabilities.

@@ -7,7 +7,7 @@ use crate::bandit::{Evidence, Policy, Problem, population};
 use crate::error::Result;
 use crate::loss::{Baseline, InputKind, Objective};
 use crate::solve::fixed_point;
-use crate::verify::flow;
+use crate::solve::flow::{Course, Frame, Numeric, follow};
 
 /// The field with any baseline: the expected update of the logits of a problem of one prompt or
 /// more.
@@ -38,8 +38,10 @@ fn limit(problem: &Problem, baseline: &Baseline) -> f64 {
         shape.log().iter().map(cut).collect()
     };
     let force = |theta: &[f64]| field(problem, baseline, &unflatten(theta)).ok();
-    let rest = flow::rest(&force, &shape.log().concat(), 2_000);
-    problem.regret(&Policy::softmax(&unflatten(&rest.point)))
+    let sizes = shape.log().iter().map(Vec::len).collect();
+    let motion = Numeric::new(force, Frame::Logits(sizes));
+    let end = follow(&motion, shape.log().concat(), Course::Basin);
+    problem.regret(&Policy::softmax(&unflatten(&end.point)))
 }
 
 pub(super) fn only_this() -> Result<Finding> {
@@ -139,7 +141,7 @@ pub(super) fn value() -> Result<Finding> {
     let evidence = format!(
         "toy, by gradient flow: regret {biased:.12} with E_π[R], {unbiased:.1e} with E_π[R_β]"
     );
-    let zero = flow::largest(&at.gradient.concat());
+    let zero = crate::verify::largest(&at.gradient.concat());
     let finding = Finding::holds_if(
         biased > 0.01 && biased < 0.02,
         unbiased < 1e-12 && zero < 1e-12,

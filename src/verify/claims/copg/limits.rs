@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::loss::{InputKind, Inputs, Objective, Response, copg};
 use crate::random::{Purpose, Stream};
 use crate::solve::fixed_point;
-use crate::verify::flow;
+use crate::solve::flow::{Course, Frame, Numeric, follow};
 
 /// The largest difference of two policies' probabilities.
 fn apart(a: &Policy, b: &Policy) -> f64 {
@@ -59,8 +59,10 @@ pub(super) fn weighted_likelihood() -> Result<Finding> {
             at.ok()
                 .map(|at| at.gradient.concat().iter().map(|g| -g).collect())
         };
-        let rest = flow::rest(&field, &problem.reference().log()[0], 2_000);
-        Policy::softmax(&[rest.point])
+        let start = problem.reference().log()[0].clone();
+        let motion = Numeric::new(field, Frame::Logits(vec![start.len()]));
+        let end = follow(&motion, start, Course::Basin);
+        Policy::softmax(&[end.point])
     };
     let carried = limit(&|y, z| copg::copg(y, z, beta));
     let dropped = limit(&|y, z| detached(y, z, beta / 2.0));
@@ -230,7 +232,7 @@ pub(super) fn finite_data() -> Result<Finding> {
         let evidence = tree(&problem, &mut stream);
         let optimum = problem.optimum().policy;
         let at = population::evaluate(&problem, &evidence, Objective::Copg, optimum.log())?;
-        exact = exact.max(flow::largest(&at.gradient.concat()));
+        exact = exact.max(crate::verify::largest(&at.gradient.concat()));
         if key % 5 == 0 {
             let start = logits(&problem, key, 2.0);
             let found = minimiser(&problem, &evidence, Objective::Copg, &start)?;

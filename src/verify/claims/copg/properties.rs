@@ -9,7 +9,7 @@ use crate::backend::{Backend, Segments};
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, population};
 use crate::error::Result;
 use crate::loss::{Objective, Response, rloo::rloo as rloo_loss};
-use crate::verify::flow;
+use crate::solve::flow::{Course, Frame, Numeric, follow};
 
 fn said(count: usize, error: f64) -> String {
     format!("{count} random problems, largest difference {error:.1e}")
@@ -209,8 +209,10 @@ pub(super) fn rloo_off_policy() -> Result<Finding> {
         at.ok()
             .map(|at| at.gradient.concat().iter().map(|g| -g).collect())
     };
-    let rest = flow::rest(&field, &problem.reference().log()[0], 2_000);
-    let regret = problem.regret(&Policy::softmax(&[rest.point]));
+    let start = problem.reference().log()[0].clone();
+    let motion = Numeric::new(field, Frame::Logits(vec![start.len()]));
+    let end = follow(&motion, start, Course::Basin);
+    let regret = problem.regret(&Policy::softmax(&[end.point]));
     let finding = Finding::holds(error < 1e-12 && regret < 1e-12, said(problems.len(), error));
     Ok(finding.measure("toy: regret of RLOO's flow off policy", regret))
 }

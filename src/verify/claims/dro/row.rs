@@ -116,12 +116,12 @@ pub(super) fn one_law(problem: &Problem) -> Problem {
 /// The largest difference of two rows; NaN stays visible.
 pub(super) fn apart(a: &[f64], b: &[f64]) -> f64 {
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    crate::verify::flow::largest(&differences)
+    crate::verify::largest(&differences)
 }
 
 /// The larger of two errors; NaN stays visible.
 pub(super) fn worse(a: f64, b: f64) -> f64 {
-    crate::verify::flow::largest(&[a, b])
+    crate::verify::largest(&[a, b])
 }
 
 /// Central differences of a function of several numbers.
