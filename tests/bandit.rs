@@ -185,7 +185,14 @@ proptest! {
             }
             let found = fixed_point(objective, &problem, &population).unwrap();
             let Some(policy) = found.policy else {
-                prop_assert_eq!(objective, Objective::DroAlgorithm1);
+                // No limit is a fault of none but those that may run off or be too slow to follow.
+                let may = [
+                    Objective::DroAlgorithm1,
+                    Objective::PgValue,
+                    Objective::DroConstant,
+                    Objective::AdvantageModelCentred,
+                ];
+                prop_assert!(may.contains(&objective) && !found.notes.is_empty(), "{name}");
                 continue;
             };
             for row in policy.probabilities() {
@@ -271,16 +278,26 @@ fn notes_go_with_uniqueness() {
                 assert!(found.unique, "{objective:?} {found:?}");
                 continue;
             }
+            if connected {
+                assert!(
+                    found.unique && found.notes.is_empty(),
+                    "{objective:?} {found:?}"
+                );
+                continue;
+            }
             // Without a baseline, and beside a desirable arm, one that is never shown goes to 0,
-            // whatever the path.
-            let settled = objective == Objective::PgZero || objective.spec().kind == Kind::Boundary;
-            assert_eq!(
-                found.unique,
-                connected || settled,
+            // whatever the path; one score alone is what the mean leaves it.
+            assert!(
+                !found.unique || found.rest != Rest::Neutral,
                 "{objective:?} {found:?}"
             );
-            let silent = connected || objective.spec().kind == Kind::Boundary;
-            assert_eq!(found.notes.is_empty(), silent, "{objective:?} {found:?}");
+            let settled = [Objective::PgZero, Objective::AdvantageModelCentred];
+            let boundary = objective.spec().kind == Kind::Boundary;
+            if boundary || settled.contains(&objective) {
+                assert!(found.unique, "{objective:?} {found:?}");
+            } else {
+                assert!(!found.notes.is_empty(), "{objective:?} {found:?}");
+            }
         }
     }
 }

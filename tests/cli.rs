@@ -836,7 +836,7 @@ fn bad_problems_are_refused() {
         ),
         (
             r#"{"reward": [1, 2], "behavior": [[0.5, 0.5], [0.5, 0.25, 0.25]]}"#,
-            &["prompts[0].behavior[1]", "3 arms", "reward has 2"],
+            &["prompts[0].behavior[1]", "3 arms", "the prompt 2"],
         ),
         (
             r#"{"reward": [1, 2], "reference": [1], "behavior": [[0.5, 0.5]]}"#,
@@ -1142,7 +1142,7 @@ fn bad_data_are_refused_with_their_line() {
         complaints.push(place.refusal(
             &["solve", "toy.json", "--data=-", "--objective", objective],
             single,
-            &["single responses only", "log pairs"],
+            &["no example of", "log pairs"],
         ));
     }
     none(complaints);

@@ -13,17 +13,6 @@ pub fn log_sum_exp(values: &[f64]) -> f64 {
 /// normaliser of what is left would be lost, and two arms could have all probability each.
 pub fn log_softmax(logits: &[f64]) -> Vec<f64> {
     let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if !top.is_finite() {
-        let even = logits.iter().filter(|l| **l == top).count() as f64;
-        let level = |l: &f64| {
-            if *l == top {
-                -even.ln()
-            } else {
-                f64::NEG_INFINITY
-            }
-        };
-        return logits.iter().map(level).collect();
-    }
     let less: Vec<f64> = logits.iter().map(|l| l - top).collect();
     let normaliser = log_sum_exp(&less);
     less.into_iter().map(|l| l - normaliser).collect()

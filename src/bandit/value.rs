@@ -1,7 +1,7 @@
 //! What is exact about a policy: V*, π*, J, regret and KL, all in log space.
 
 use super::logistic::half_logistic_sums;
-use super::policy::{Policy, log_sum_exp};
+use super::policy::{Policy, log_softmax, log_sum_exp};
 use super::problem::{Problem, Prompt};
 
 /// The optimum of the KL-regularised problem.
@@ -52,12 +52,10 @@ impl Prompt {
             .iter()
             .copied()
             .fold(f64::NEG_INFINITY, f64::max);
-        let mut log: Vec<f64> = (self.reward.iter().zip(&self.log_reference))
+        let log: Vec<f64> = (self.reward.iter().zip(&self.log_reference))
             .map(|(r, l)| l + (r - top) / beta)
             .collect();
-        let normaliser = log_sum_exp(&log);
-        log.iter_mut().for_each(|l| *l -= normaliser);
-        (top + beta * normaliser, log)
+        (top + beta * log_sum_exp(&log), log_softmax(&log))
     }
 
     /// `J(π) = E_π[R − β ln π/π_ref]` at this prompt.

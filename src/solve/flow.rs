@@ -128,7 +128,9 @@ pub(crate) fn follow(motion: &impl Motion, start: Vec<f64>, course: Course) -> E
             .filter(|((_, t), _)| t.is_finite())
             .map(|((d, t), s)| d.abs() / (1.0 + 10.0 * (t - s).abs()))
             .fold(0.0, worse);
-        if !(error <= tolerance) {
+        // NaN is refused, too.
+        let close = error <= tolerance;
+        if !close {
             let shrink = 0.8 * (tolerance / error).powf(power);
             h *= if shrink.is_nan() {
                 0.1

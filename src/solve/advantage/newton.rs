@@ -17,8 +17,8 @@ pub(super) struct Found {
     pub scores: Vec<f64>,
     /// Largest entry of the gradient, on a hyperplane of its projection.
     pub residual: f64,
-    /// Whether up and down balance to rounding at every arm.
-    pub converged: bool,
+    /// The largest imbalance of up and down at an arm, relative to their sizes; 0 if that is rounding.
+    pub off: f64,
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -33,7 +33,7 @@ pub(super) fn minimise(
     reach: f64,
 ) -> Found {
     let mut scores = start;
-    let mut last = false;
+    let (mut last, mut balance) = (false, f64::INFINITY);
     for _ in 0..MOST_STEPS {
         let gradient = pulls.gradient(&scores);
         let mut system = pulls.hessian(&scores);
@@ -58,7 +58,7 @@ pub(super) fn minimise(
             }
         };
         let c = |a: usize| normal.map_or(0.0, |c| c[a]);
-        let balance = (0..scores.len())
+        balance = (0..scores.len())
             .map(|a| {
                 let force = multiplier * c(a);
                 let size = gradient.terms[a] + force.abs();
@@ -90,7 +90,7 @@ pub(super) fn minimise(
     Found {
         residual: super::super::largest(left),
         scores,
-        converged: last,
+        off: if last { 0.0 } else { balance },
     }
 }
 

@@ -532,7 +532,7 @@ impl Motion for Field {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bandit::{Shape, random_problem};
+    use crate::bandit::{Evidence, Shape, random_problem};
     use crate::solve::flow::tests::implicit_error;
 
     #[test]
