@@ -187,9 +187,11 @@ proptest! {
             let Some(policy) = found.policy else {
                 // No limit is a fault of none but those that may run off or be too slow to follow.
                 let may = [
-                    Objective::DroAlgorithm1,
+                    Objective::PgZero,
                     Objective::PgValue,
+                    Objective::DroFixed,
                     Objective::DroConstant,
+                    Objective::DroAlgorithm1,
                     Objective::AdvantageModelCentred,
                 ];
                 prop_assert!(may.contains(&objective) && !found.notes.is_empty(), "{name}");
@@ -299,5 +301,35 @@ fn notes_go_with_uniqueness() {
                 assert!(!found.notes.is_empty(), "{objective:?} {found:?}");
             }
         }
+    }
+}
+
+/// Flows are counted prompt by prompt: beyond their cap an objective that takes one for each is refused,
+/// and one in closed form is not.
+#[test]
+fn flows_are_limited_by_prompts() {
+    let prompt = serde_json::json!({"reward": [1, 0], "behavior": [[0.4, 0.6]]});
+    let file = serde_json::json!({"beta": 0.5, "prompts": vec![prompt; 1001]});
+    let problem = Problem::from_json(&file.to_string()).unwrap();
+    let population = Evidence::population(&problem);
+    for objective in [
+        Objective::Copg,
+        Objective::Dpo,
+        Objective::PgZero,
+        Objective::DroV,
+    ] {
+        assert!(
+            fixed_point(objective, &problem, &population).is_ok(),
+            "{objective:?}"
+        );
+    }
+    for objective in [Objective::PgValue, Objective::DroAlgorithm1] {
+        let error = fixed_point(objective, &problem, &population)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("limited to 1000 prompts and the problem has 1001"),
+            "{error}"
+        );
     }
 }

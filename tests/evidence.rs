@@ -359,3 +359,197 @@ fn rankings_are_as_long_as_asked() {
         }
     }
 }
+
+/// Groups of a population are two independent responses of the mean law.
+#[test]
+fn groups_are_pairs_of_the_mean_law() {
+    let population = Evidence::population(&super::common::toy());
+    let groups = share(&population, InputKind::Groups, 0);
+    let mean = [0.075, 0.125, 0.8];
+    for e in groups.compared().edges(&[0.0; 3]) {
+        let (a, b) = (e.a as usize, e.b as usize);
+        let twice = if a == b { 1.0 } else { 2.0 };
+        close(e.weight(), twice * mean[a] * mean[b]);
+    }
+    // Logged, a group is what was logged together: a pair is one, a ranking of three its three pairs.
+    let evidence = read(
+        "{\"prompt\": 0, \"first\": 0, \"second\": 1}\n\
+         {\"prompt\": 0, \"ranking\": [1, 2, 0]}\n\
+         {\"prompt\": 1, \"first\": 0, \"second\": 1}\n\
+         {\"prompt\": 1, \"arm\": 0, \"reward\": 3}\n",
+    );
+    let [groups, pairs] = [InputKind::Groups, InputKind::ScoredPairs]
+        .map(|kind| [0, 1].map(|x| share(&evidence, kind, x).mass));
+    close(groups[0], 2.0 / 3.0);
+    close(groups[1], 1.0 / 3.0);
+    close(pairs[0], 4.0 / 5.0);
+    close(pairs[1], 1.0 / 5.0);
+    let weights: Vec<f64> = (share(&evidence, InputKind::Groups, 0).compared())
+        .edges(&[])
+        .iter()
+        .map(Edge::weight)
+        .collect();
+    for (have, want) in weights.iter().zip([2.0 / 3.0, 1.0 / 6.0, 1.0 / 6.0]) {
+        close(*have, want);
+    }
+    let responses = [0, 1].map(|x| share(&evidence, InputKind::Singles, x).mass);
+    close(responses[0], 5.0 / 8.0);
+    close(responses[1], 3.0 / 8.0);
+}
+
+/// A mean of rewards is rounded; a reward that should be the mean ties with it, and is not above.
+#[test]
+fn a_tie_with_the_mean_is_a_tie() {
+    for scale in [1.0, 0.1, 1e-9, 1e30] {
+        for offset in [0.0, 7.0] {
+            let line = |arm: usize, r: f64| {
+                format!(
+                    "{{\"prompt\": 0, \"arm\": {arm}, \"reward\": {:e}}}\n",
+                    scale * (r + offset)
+                )
+            };
+            let text = line(0, 1.0) + &line(1, 2.0) + &line(2, 3.0) + &line(1, 2.0);
+            let problem = super::common::toy();
+            let data = Dataset::read(text.as_bytes(), "log", &problem).unwrap();
+            let evidence = Evidence::from_dataset(&problem, &data);
+            let view = evidence.of(InputKind::Rated).unwrap();
+            let share = &view.prompts[0];
+            assert_eq!(
+                share.pulls(view.threshold()),
+                [-0.25, -0.5, 0.25],
+                "{scale} {offset}"
+            );
+            assert_eq!(share.threshold(), view.threshold());
+            // A given number is taken as it is.
+            let given = Threshold::given(scale * (2.0 + offset) * (1.0 - 1e-15));
+            assert_eq!(share.pulls(given), [-0.25, 0.5, 0.25], "{scale} {offset}");
+        }
+    }
+}
+
+/// A problem that data are solved for may lack rewards and laws; what would need them is refused by
+/// name, and nothing is said of regret.
+#[test]
+fn data_replace_rewards_and_laws() {
+    let file = r#"{"beta": 0.5, "prompts": [{"reference": [0.2, 0.3, 0.5]}]}"#;
+    let strict = Problem::parse(file, "p.json").unwrap_err().to_string();
+    assert!(
+        strict.contains("p.json: prompts[0].reward: it is missing"),
+        "{strict}"
+    );
+    let problem = Problem::parse_logged(file, "p.json").unwrap();
+    assert!(!problem.knows_rewards() && !problem.prompts()[0].law.is_known());
+    let again = Problem::parse_logged(&problem.to_json(), "again").unwrap();
+    assert!(!again.knows_rewards() && !again.prompts()[0].law.is_known());
+    let solve = |objective: Objective, text: &str| {
+        let data = Dataset::read(text.as_bytes(), "log", &problem).unwrap();
+        pistar::solve::fixed_point(
+            objective,
+            &problem,
+            &Evidence::from_dataset(&problem, &data),
+        )
+    };
+    let (labelled, plain) = (
+        "{\"prompt\": 0, \"first\": 0, \"second\": 1, \"label\": 0.75}\n\
+         {\"prompt\": 0, \"first\": 1, \"second\": 2, \"label\": 0.5}\n",
+        "{\"prompt\": 0, \"first\": 0, \"second\": 1}\n",
+    );
+    let scored = "{\"prompt\": 0, \"arm\": 0, \"reward\": 1}\n{\"prompt\": 0, \"arm\": 1, \"reward\": 0}\n\
+                  {\"prompt\": 0, \"arm\": 2, \"reward\": 0}\n";
+    // ln odds of 3 and of 1, over β.
+    let dpo = solve(Objective::Dpo, labelled).unwrap();
+    let log = dpo.policy.unwrap().log()[0].clone();
+    close(
+        (log[0] - log[1] - (0.2f64 / 0.3).ln()) / (3f64.ln() / 0.5),
+        1.0,
+    );
+    close(log[1] - log[2], (0.3f64 / 0.5).ln());
+    assert!(dpo.regret.is_none());
+    for objective in [
+        Objective::DroV,
+        Objective::PgValue,
+        Objective::PgSoftValue,
+        Objective::Kto,
+    ] {
+        let found = solve(objective, scored).unwrap();
+        assert!(
+            found.policy.is_some() && found.regret.is_none(),
+            "{objective:?}"
+        );
+    }
+    for (objective, text, says) in [
+        (Objective::Dpo, plain, "it has unlabelled pairs"),
+        (Objective::Copg, plain, "it has responses without rewards"),
+        (
+            Objective::Copg,
+            labelled,
+            "it has responses without rewards",
+        ),
+        (
+            Objective::Rloo,
+            labelled,
+            "it has responses without rewards",
+        ),
+        (Objective::Kto, plain, "it has responses without rewards"),
+        (
+            Objective::Dpo,
+            scored,
+            "it has no example of labelled pairs",
+        ),
+    ] {
+        let error = solve(objective, text).unwrap_err().to_string();
+        assert!(error.contains(says), "{objective:?}: {error}");
+    }
+    // A baseline over all arms needs the reward of one that was never logged.
+    let two =
+        "{\"prompt\": 0, \"arm\": 0, \"reward\": 1}\n{\"prompt\": 0, \"arm\": 1, \"reward\": 0}\n";
+    let error = solve(Objective::PgValue, two).unwrap_err().to_string();
+    assert!(
+        error.contains("arm 2 was never logged with a reward"),
+        "{error}"
+    );
+    assert!(solve(Objective::PgZero, two).is_ok());
+    // There is no population.
+    for (objective, says) in [
+        (Objective::Dpo, "behavior"),
+        (Objective::PgZero, "behavior"),
+        (Objective::Copr, "ranking"),
+    ] {
+        let population = Evidence::population(&problem);
+        let error = pistar::solve::fixed_point(objective, &problem, &population)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("prompts[0].{says}")), "{error}");
+    }
+    let lawful = r#"{"beta": 0.5, "prompts": [{"behavior": [[0.2, 0.3, 0.5]]}]}"#;
+    let lawful = Problem::parse_logged(lawful, "p.json").unwrap();
+    assert_eq!(lawful.prompts()[0].arms(), 3);
+    let population = Evidence::population(&lawful);
+    for objective in [Objective::Dpo, Objective::Copg, Objective::Kto] {
+        let error = pistar::solve::fixed_point(objective, &lawful, &population)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("prompts[0].reward"), "{error}");
+    }
+    for (file, says) in [
+        (
+            r#"{"beta": 1, "prompts": [{}]}"#,
+            "nothing says how many arms it has",
+        ),
+        (
+            r#"{"beta": 1, "prompts": [{"reference": []}]}"#,
+            "nothing says how many arms it has",
+        ),
+        (
+            r#"{"beta": 1, "prompts": [{"reward": []}]}"#,
+            "the prompt has no arm",
+        ),
+        (
+            r#"{"beta": 1, "prompts": [{"reference": [0.5, 0.5], "behavior": [[0.2, 0.3, 0.5]]}]}"#,
+            "it has 3 arms and the prompt 2",
+        ),
+    ] {
+        let error = Problem::parse_logged(file, "p").unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
