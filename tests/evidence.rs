@@ -395,6 +395,15 @@ fn groups_are_pairs_of_the_mean_law() {
     let responses = [0, 1].map(|x| share(&evidence, InputKind::Singles, x).mass);
     close(responses[0], 5.0 / 8.0);
     close(responses[1], 3.0 / 8.0);
+    // Rewards 1, 2, 2, 3, 1 and 0, 0.5, 3.
+    close(
+        evidence.of(InputKind::Rated).unwrap().threshold().at,
+        12.5 / 8.0,
+    );
+    close(
+        share(&evidence, InputKind::Rated, 0).threshold().at,
+        9.0 / 5.0,
+    );
 }
 
 /// A mean of rewards is rounded; a reward that should be the mean ties with it, and is not above.

@@ -7,7 +7,7 @@ use nalgebra::{DMatrix, DVector};
 
 pub(crate) use numeric::{Frame, Numeric};
 pub use rest::Rest;
-pub(crate) use rest::{Settled, fade, rest_of, settle};
+pub(crate) use rest::{Settled, around, ends_elsewhere, fade, rest_of, settle};
 
 use super::{largest, worse};
 

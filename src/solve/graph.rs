@@ -177,6 +177,17 @@ mod tests {
             first: first.to_vec(),
             second: second.to_vec(),
         };
+        // A pair that is never compared joins nothing.
+        let never = Comparisons::Listed {
+            edges: vec![Edge {
+                a: 0,
+                b: 1,
+                wins: 0.0,
+                losses: 0.0,
+            }],
+            bradley_terry: false,
+        };
+        assert_eq!(components(&never, 2), [vec![0], vec![1]]);
         // Disjoint supports connect everything; two equal point masses connect nothing.
         let disjoint = law(&[0.5, 0.5, 0.0, 0.0], &[0.0, 0.0, 0.5, 0.5]);
         assert_eq!(components(&disjoint, 4), [vec![0, 1, 2, 3]]);

@@ -3,20 +3,15 @@
 //! The expected update of a prompt's logits is
 //! `F_a = m_a (R_β(a) − b) − π_a S`, `S = Σ_c m_c (R_β(c) − b)`, `m = μ₁ + μ₂`.
 
-use super::flow::{Course, End, Motion, Settled, centre, fade, follow, low_rank, settle};
+use super::flow::{
+    Course, Motion, Settled, around, centre, ends_elsewhere, fade, follow, low_rank, settle,
+};
 use super::graph::arm_list;
 use super::{Part, Rest, largest, log_softmax};
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Prompt, PromptEvidence, log_sum_exp};
 use crate::error::{Error, Result};
 use crate::loss::Baseline;
-use crate::random::{Purpose, Stream};
-
-/// Random starts, besides the reference, from which a second limit is looked for; fewer where
-/// each takes long.
-pub(super) fn starts(arms: usize) -> u64 {
-    if arms <= 1_000 { 12 } else { 3 }
-}
 
 /// How a limit was found that no closed form gives. Whether it is the only one was tried from
 /// other starts, not proved.
@@ -367,20 +362,11 @@ impl<'a> Field<'a> {
 
     /// Whether flow from some random start ends elsewhere than at `log_policy`.
     fn another_limit(&self, log_policy: &[f64]) -> bool {
-        (0..starts(log_policy.len())).any(|i| {
-            let mut stream = Stream::new(0, Purpose::Start, i);
-            // From near the reference to near the corners of the simplex.
-            let spread = 1.0 + 2.0 * i as f64;
-            let start = (self.prompt.log_reference.iter())
-                .map(|l| l + spread * (2.0 * stream.uniform() - 1.0))
-                .collect();
-            let End { point, rests, .. } = follow(self, start, Course::Basin);
-            // Only a point at rest counts: a start that has not arrived yet is no second limit.
-            let apart = (log_softmax(&point).iter().zip(log_policy))
-                .map(|(a, b)| (a.exp() - b.exp()).abs())
-                .fold(0.0, f64::max);
-            rests && apart > 1e-6
-        })
+        // From near the reference to near the corners of the simplex.
+        let start = |i: u64, draw: &mut dyn FnMut() -> f64| {
+            around(&self.prompt.log_reference, 1.0 + 2.0 * i as f64, draw)
+        };
+        ends_elsewhere(self, log_policy, start, log_softmax)
     }
 }
 

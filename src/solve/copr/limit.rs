@@ -4,12 +4,13 @@ use super::fit::{fixed_point, likelihood};
 use crate::bandit::{Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::Objective;
-use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Course, Frame, Motion, Numeric, fade, follow, rest_of};
+use crate::solve::flow::{
+    Course, Frame, Motion, Numeric, around, ends_elsewhere, fade, follow, rest_of,
+};
 use crate::solve::graph::{arm_list, groups, listing};
-use crate::solve::policy_gradient::{UNRESTED, starts};
+use crate::solve::policy_gradient::UNRESTED;
 use crate::solve::update::{Place, gradient};
-use crate::solve::{Part, Rest, largest, log_softmax, worse};
+use crate::solve::{Part, Rest, largest, log_softmax};
 
 /// Most arms of a prompt with several lists: the flow's Jacobian comes from differences.
 pub const LISTS_CAP: usize = 200;
@@ -178,16 +179,7 @@ fn conserved(prompt: &Prompt, parts: &[Vec<usize>], log_policy: &[f64]) -> Vec<f
 
 /// Whether flow from some random start comes to rest elsewhere.
 fn another(motion: &impl Motion, prompt: &Prompt, log_policy: &[f64]) -> bool {
-    (0..starts(log_policy.len())).any(|i| {
-        let mut stream = Stream::new(0, Purpose::Start, i);
-        let spread = 1.0 + i as f64;
-        let start = (prompt.log_reference.iter())
-            .map(|l| l + spread * (2.0 * stream.uniform() - 1.0))
-            .collect();
-        let end = follow(motion, start, Course::Basin);
-        let apart = (log_softmax(&end.point).iter().zip(log_policy))
-            .map(|(a, b)| (a.exp() - b.exp()).abs())
-            .fold(0.0, worse);
-        end.rests && apart > 1e-6
-    })
+    let start =
+        |i: u64, draw: &mut dyn FnMut() -> f64| around(&prompt.log_reference, 1.0 + i as f64, draw);
+    ends_elsewhere(motion, log_policy, start, log_softmax)
 }

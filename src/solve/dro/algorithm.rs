@@ -5,11 +5,10 @@ use super::value_of;
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::{Baseline, InputKind};
-use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Course, Motion, Settled, centre, fade, follow, settle};
+use crate::solve::flow::{Motion, Settled, centre, ends_elsewhere, fade, settle};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
-use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, starts};
+use crate::solve::policy_gradient::{FLOW_CAP, Field, Local};
 use crate::solve::{FixedPoint, Part, Rest, assemble, few_flows, largest, worse};
 
 /// The limit of Algorithm 1 as printed: [`algorithm_1`] with an ℓ₂ coefficient of ½, λ = 1.
@@ -223,24 +222,14 @@ impl Pair<'_> {
 
     /// Whether the flow from some other start ends at another rest, or at none.
     fn another_end(&self, point: &[f64]) -> bool {
-        let n = self.prompt.arms();
-        let zero = -value_of(
-            self.prompt,
-            self.share,
-            self.tau,
-            &self.prompt.log_reference,
-        );
-        (0..starts(n)).any(|i| {
-            let mut stream = Stream::new(0, Purpose::Start, i);
-            let spread = 2.0 * i as f64;
-            let mut draw = || spread * (2.0 * stream.uniform() - 1.0);
+        let reference = &self.prompt.log_reference;
+        let zero = -value_of(self.prompt, self.share, self.tau, reference);
+        let start = |i: u64, draw: &mut dyn FnMut() -> f64| {
+            let mut draw = || 2.0 * i as f64 * draw();
             let aside = if i == 0 { zero } else { self.tau * draw() };
-            let end = follow(self, self.start(aside, |_| draw()), Course::Basin);
-            let apart = (split(&end.point).0.iter().zip(&split(point).0))
-                .map(|(a, b)| (a.exp() - b.exp()).abs())
-                .fold(0.0, worse);
-            end.decided || end.rests && apart > 1e-6
-        })
+            self.start(aside, |_| draw())
+        };
+        ends_elsewhere(self, &split(point).0, start, |point| split(point).0)
     }
 
     /// The logits move by `pace` times half of policy gradient's field at temperature λ with baseline V.

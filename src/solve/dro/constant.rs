@@ -6,11 +6,10 @@ use super::value_of;
 use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence, View};
 use crate::error::{Error, Result};
 use crate::loss::{Baseline, InputKind};
-use crate::random::{Purpose, Stream};
-use crate::solve::flow::{Course, Motion, centre, fade, follow, settle};
+use crate::solve::flow::{Motion, around, centre, ends_elsewhere, fade, settle};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
-use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, UNRESTED, starts};
+use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, UNRESTED};
 use crate::solve::{FixedPoint, Rest, largest, worse};
 
 /// The limit of `L(π, c)` over policies and one number c for all prompts (section 3.2, second
@@ -189,19 +188,11 @@ impl<'a> Joint<'a> {
 
     /// Whether flow from some random start ends elsewhere.
     fn another_limit(&self, point: &[f64]) -> bool {
-        (0..starts(self.arms())).any(|i| {
-            let mut stream = Stream::new(0, Purpose::Start, i);
-            let spread = 1.0 + 2.0 * i as f64;
-            let start = (self.blocks.iter())
-                .flat_map(|b| &b.prompt.log_reference)
-                .map(|l| l + spread * (2.0 * stream.uniform() - 1.0))
-                .collect();
-            let end = follow(self, start, Course::Basin);
-            let apart = (end.point.iter().zip(point))
-                .map(|(a, b)| (a.exp() - b.exp()).abs())
-                .fold(0.0, worse);
-            end.rests && apart > 1e-6
-        })
+        let start = |i: u64, draw: &mut dyn FnMut() -> f64| {
+            let reference = self.blocks.iter().flat_map(|b| &b.prompt.log_reference);
+            around(reference, 1.0 + 2.0 * i as f64, draw)
+        };
+        ends_elsewhere(self, point, start, <[f64]>::to_vec)
     }
 }
 

@@ -133,6 +133,41 @@ pub(crate) fn settle(
     Settled { end, rest, error }
 }
 
+/// Random starts, besides the reference, from which a second limit is looked for; fewer where
+/// each takes long.
+fn starts(arms: usize) -> u64 {
+    if arms <= 1_000 { 12 } else { 3 }
+}
+
+/// Whether the flow from some other start runs off, or comes to rest at another policy. `start` makes
+/// the i-th start from a source of numbers between −1 and 1; `policy` gives ln π at a point. A start
+/// that has not arrived is no second limit.
+pub(crate) fn ends_elsewhere(
+    motion: &impl Motion,
+    log_policy: &[f64],
+    start: impl Fn(u64, &mut dyn FnMut() -> f64) -> Vec<f64>,
+    policy: impl Fn(&[f64]) -> Vec<f64>,
+) -> bool {
+    (0..starts(log_policy.len())).any(|i| {
+        let mut stream = Stream::new(0, Purpose::Start, i);
+        let mut draw = || 2.0 * stream.uniform() - 1.0;
+        let end = follow(motion, start(i, &mut draw), Course::Basin);
+        let apart = (policy(&end.point).iter().zip(log_policy))
+            .map(|(a, b)| (a.exp() - b.exp()).abs())
+            .fold(0.0, worse);
+        end.decided || end.rests && apart > 1e-6
+    })
+}
+
+/// A start around the reference, each logit moved by up to `spread`.
+pub(crate) fn around<'a>(
+    reference: impl IntoIterator<Item = &'a f64>,
+    spread: f64,
+    draw: &mut dyn FnMut() -> f64,
+) -> Vec<f64> {
+    reference.into_iter().map(|l| l + spread * draw()).collect()
+}
+
 /// Coordinates up to which a rest is judged by the eigenvalues of the Jacobian.
 const SPECTRUM_CAP: usize = 64;
 
