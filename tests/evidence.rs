@@ -108,6 +108,18 @@ fn single_responses_are_averaged() {
     assert_eq!(single.reward, [3.0, 2.0, -1.0]);
     assert_eq!(single.responses, [1.5, 0.0, 0.5]);
     assert_eq!(single.mass, 1.0);
+    // Each reward of an arm once, 0 and −0 being one.
+    assert_eq!(
+        single.shown(),
+        [(0, 2.0, 0.5), (0, 5.0, 0.25), (2, -1.0, 0.25)]
+    );
+    let zeros = read(
+        "{\"prompt\": 0, \"arm\": 0, \"reward\": 0.0}\n{\"prompt\": 0, \"arm\": 0, \"reward\": -0.0}\n",
+    );
+    assert_eq!(
+        share(&zeros, InputKind::Singles, 0).shown(),
+        [(0, 0.0, 1.0)]
+    );
     // Each is rated by its own reward: above 2.4 is one of the three of arm 0.
     assert_eq!(
         single.pulls(Threshold::given(2.4)),

@@ -41,7 +41,7 @@ impl Pairs {
         self.labelled |= pair.label.is_some();
     }
 
-    fn share(self, x: usize, prompt: &Prompt, total: f64) -> PromptEvidence {
+    fn share(self, prompt: &Prompt, total: f64) -> PromptEvidence {
         let pairs: f64 = self.edges.iter().map(Edge::weight).sum();
         let mut edges = merge(self.edges.into_iter());
         let differences = self.scored.then(|| {
@@ -53,7 +53,6 @@ impl Pairs {
             e.losses /= pairs;
         }
         PromptEvidence {
-            prompt: x,
             mass: ratio(self.examples, total),
             comparisons: (pairs > 0.0).then_some(Comparisons::Listed {
                 edges,
@@ -82,7 +81,7 @@ impl Responses {
         self.examples += 1.0;
     }
 
-    fn share(self, x: usize, prompt: &Prompt, total: f64) -> PromptEvidence {
+    fn share(self, prompt: &Prompt, total: f64) -> PromptEvidence {
         let mut responses = vec![0.0; prompt.arms()];
         let mut sums: Vec<Option<(f64, f64, f64)>> = vec![None; prompt.arms()];
         let mut seen = Vec::with_capacity(self.counts.len());
@@ -99,7 +98,6 @@ impl Responses {
             .map(|(sum, &given)| sum.map_or(given, |(first, sum, n)| first + sum / n))
             .collect();
         PromptEvidence {
-            prompt: x,
             mass: ratio(self.examples, total),
             responses,
             reward,
@@ -188,7 +186,7 @@ impl Evidence {
             lacks,
             logged: true,
         };
-        for (x, (log, prompt)) in logs.into_iter().zip(problem.prompts()).enumerate() {
+        for (log, prompt) in logs.into_iter().zip(problem.prompts()) {
             let Evidence {
                 pairs: p,
                 groups: g,
@@ -196,13 +194,11 @@ impl Evidence {
                 lists: l,
                 ..
             } = &mut evidence;
-            p.prompts.push(log.pairs.share(x, prompt, pairs));
-            g.prompts.push(log.groups.share(x, prompt, groups));
-            r.prompts.push(log.responses.share(x, prompt, responses));
+            p.prompts.push(log.pairs.share(prompt, pairs));
+            g.prompts.push(log.groups.share(prompt, groups));
+            r.prompts.push(log.responses.share(prompt, responses));
             l.prompts.push(PromptEvidence {
-                prompt: x,
                 mass: ratio(log.rankings, lists),
-                reward: prompt.reward.clone(),
                 lists: (log.lists.into_iter())
                     .map(|(list, n)| (list, n / log.rankings))
                     .collect(),

@@ -33,8 +33,6 @@ pub struct View {
 /// One prompt's share of the examples of one kind.
 #[derive(Debug, Clone, Default)]
 pub struct PromptEvidence {
-    /// Index of the prompt.
-    pub prompt: usize,
     /// The prompt's share of all examples of the kind.
     pub mass: f64,
     /// Pairs and groups of two, normalised within the prompt; absent for other kinds, and where there
@@ -71,10 +69,9 @@ impl Evidence {
     /// labels. Groups are independent responses from the mean law; lists are the problem's rankings.
     pub fn population(problem: &Problem) -> Self {
         let view = |fill: &dyn Fn(&super::Prompt, PromptEvidence) -> PromptEvidence| View {
-            prompts: (problem.prompts().iter().enumerate())
-                .map(|(x, prompt)| {
+            prompts: (problem.prompts().iter())
+                .map(|prompt| {
                     let blank = PromptEvidence {
-                        prompt: x,
                         mass: prompt.weight,
                         reward: prompt.reward.clone(),
                         ..PromptEvidence::default()

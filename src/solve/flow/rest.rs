@@ -234,7 +234,8 @@ fn pushed(motion: &impl Motion, point: &[f64]) -> Rest {
         gap.into_iter().map(f64::abs).fold(0.0, worse)
     };
     let before = away(&aside);
-    let end = follow(motion, aside, Course::Basin);
+    // Long steps are Newton's, which come back to repelling rests: the error must hold them.
+    let end = follow(motion, aside, Course::Check);
     let after = away(&end.point);
     // NaN leaves, too.
     let near = after <= 10.0 * before;
@@ -244,5 +245,119 @@ fn pushed(motion: &impl Motion, point: &[f64]) -> Rest {
         Rest::Stable
     } else {
         Rest::Neutral
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Frame, Numeric};
+    use super::*;
+
+    const ALL: [Rest; 5] = [
+        Rest::Stable,
+        Rest::Boundary,
+        Rest::Neutral,
+        Rest::Repelling,
+        Rest::None,
+    ];
+
+    #[test]
+    fn the_weaker_of_two_says_less() {
+        for (i, a) in ALL.into_iter().enumerate() {
+            for (j, b) in ALL.into_iter().enumerate() {
+                assert_eq!(a.weaker(b), ALL[i.max(j)]);
+            }
+        }
+        let names: std::collections::BTreeSet<_> = ALL.iter().map(|r| r.name()).collect();
+        assert!(names.len() == 5 && names.iter().all(|n| n.len() > 3));
+    }
+
+    #[test]
+    fn an_arm_that_is_being_emptied_is_gone() {
+        let reference = [0.5f64.ln(), 0.25f64.ln(), 0.25f64.ln()];
+        // Fallen by 13.9, and by 14.1.
+        for (fallen, gone) in [(13.9, false), (14.1, true)] {
+            let mut log = [0.5f64.ln(), 0.5f64.ln(), reference[2] - fallen];
+            assert_eq!(fade(&mut log, &reference, &[2]), gone);
+            assert_eq!(log[2] == f64::NEG_INFINITY, gone);
+            let seen: f64 = log[..2].iter().map(|l| l.exp()).sum();
+            assert!(!gone || (seen - 1.0).abs() < 1e-15, "{log:?}");
+        }
+        // An arm with examples may be as rare as it likes.
+        assert!(!fade(&mut [0.0, -50.0, -1.0], &reference, &[2]));
+    }
+
+    /// ẋ = x − x³, ẏ = −y: rests at ±1 attract and 0 repels, to the eigenvalues and to a push.
+    #[test]
+    fn both_ways_to_judge_a_rest_agree() {
+        let field = |p: &[f64]| Some(vec![p[0] - p[0].powi(3), -p[1]]);
+        let motion = Numeric::new(field, Frame::Plain);
+        for (x, rest) in [
+            (1.0, Rest::Stable),
+            (-1.0, Rest::Stable),
+            (0.0, Rest::Repelling),
+        ] {
+            assert_eq!(spectral(&motion, &[x, 0.0]), Some(rest));
+            assert_eq!(pushed(&motion, &[x, 0.0]), rest);
+        }
+        // ẋ = 0, ẏ = −y: every x is a rest.
+        let line = Numeric::new(|p: &[f64]| Some(vec![0.0, -p[1]]), Frame::Plain);
+        assert_eq!(spectral(&line, &[0.3, 0.0]), Some(Rest::Neutral));
+        assert_eq!(pushed(&line, &[0.3, 0.0]), Rest::Neutral);
+        // Logits: what all have in common is no direction of its own.
+        let pull = |p: &[f64]| Some(vec![p[1] - p[0], p[0] - p[1]]);
+        let pair = Numeric::new(pull, Frame::Logits(vec![2]));
+        assert_eq!(spectral(&pair, &[0.0, 0.0]), Some(Rest::Stable));
+        let broken = Numeric::new(|_: &[f64]| None, Frame::Plain);
+        assert_eq!(spectral(&broken, &[0.0]), None);
+    }
+
+    #[test]
+    fn other_ends_are_found() {
+        let policy = |point: &[f64]| crate::bandit::log_softmax(point);
+        let start = |i: u64, draw: &mut dyn FnMut() -> f64| around(&[0.5, -0.5], i as f64, draw);
+        // The difference d of two logits: one end at d = 1.
+        let one = |p: &[f64]| Some(vec![1.0 - p[0] + p[1], p[0] - p[1] - 1.0]);
+        let one = Numeric::new(one, Frame::Logits(vec![2]));
+        let end = policy(&[0.5, -0.5]);
+        assert!(!ends_elsewhere(&one, &end, start, policy));
+        // Ends at d = ±1.
+        let two = |p: &[f64]| {
+            let d = p[0] - p[1];
+            Some(vec![d - d.powi(3), d.powi(3) - d])
+        };
+        let two = Numeric::new(two, Frame::Logits(vec![2]));
+        assert!(ends_elsewhere(&two, &end, start, policy));
+        // A flow without a rest ends nowhere else.
+        let drift = Numeric::new(|_: &[f64]| Some(vec![1.0, -1.0]), Frame::Logits(vec![2]));
+        assert!(!ends_elsewhere(&drift, &end, start, policy));
+    }
+
+    /// ẋ = −x(1 + y), ẏ = x: a continuum of rests, whose end is given with its error; without one no
+    /// error is.
+    #[test]
+    fn the_end_of_a_path_has_an_error() {
+        let path = Numeric::new(
+            |p: &[f64]| Some(vec![-p[0] * (1.0 + p[1]), p[0]]),
+            Frame::Plain,
+        );
+        let open = settle(&path, vec![1.5, 0.0], false, |_| None);
+        assert!(open.rest == Rest::Neutral && (open.end.point[1] - 1.0).abs() < 1e-11);
+        let error = open.error.unwrap();
+        assert!(error > 1e-16 && error < 1e-8, "{error}");
+        let covered = settle(&path, vec![1.5, 0.0], true, |_| None);
+        assert!(covered.error.is_none() && covered.end.rests);
+        let point = Numeric::new(|p: &[f64]| Some(vec![1.0 - p[0]]), Frame::Plain);
+        let one = settle(&point, vec![0.0], false, |_| None);
+        assert!(
+            one.rest == Rest::Stable
+                && one.error.is_none()
+                && (one.end.point[0] - 1.0).abs() < 1e-12
+        );
+        // What is being emptied is taken out, and the rest settles.
+        let emptied = settle(&point, vec![0.0], false, |_| Some(vec![0.5]));
+        assert!(emptied.rest == Rest::Boundary && (emptied.end.point[0] - 1.0).abs() < 1e-12);
+        let never = Numeric::new(|_: &[f64]| Some(vec![1.0]), Frame::Plain);
+        assert_eq!(settle(&never, vec![0.0], true, |_| None).rest, Rest::None);
     }
 }

@@ -245,7 +245,7 @@ fn differences_only() -> Result<Finding> {
     for problem in &problems {
         let population = Evidence::population(problem);
         let pairs = population.of(InputKind::LabelledPairs)?;
-        for (prompt, share) in problem.prompts().iter().zip(&pairs.prompts) {
+        for (x, (prompt, share)) in problem.prompts().iter().zip(&pairs.prompts).enumerate() {
             let edges = share.compared().edges(&prompt.reward);
             let ranking = |shift: f64| -> f64 {
                 let r = |a: u32| prompt.reward[a as usize] + shift;
@@ -258,7 +258,7 @@ fn differences_only() -> Result<Finding> {
             model = model.max((ranking(3.0) - ranking(0.0)).abs());
             let found = solve::advantage::loss;
             let form = Form::SelfPairs;
-            let row = &scores(problem, MARGIN, form)?[share.prompt];
+            let row = &scores(problem, MARGIN, form)?[x];
             let at = |shift: f64| -> Result<f64> {
                 let moved: Vec<f64> = row.iter().map(|a| a + shift).collect();
                 Ok(found(prompt, share, MARGIN, form, &moved)?.0)
