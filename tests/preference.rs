@@ -289,7 +289,7 @@ fn an_unseen_arm_does_not_hide_the_limit() {
 
 /// Scores under gradient flow of the sample loss from zero, `ṡ = −∇ Σ wins·softplus(s_loser −
 /// s_winner)`, at t = e^`end`: Runge and Kutta's steps in ln t.
-fn scores_late(wins: &[Vec<u32>], arms: usize, end: f64) -> Vec<f64> {
+fn scores_late(wins: &[Vec<u32>], arms: usize, end: f64, h: f64) -> Vec<f64> {
     let force = |tau: f64, s: &[f64]| -> Vec<f64> {
         let mut f = vec![0.0; arms];
         for a in 0..arms {
@@ -301,7 +301,7 @@ fn scores_late(wins: &[Vec<u32>], arms: usize, end: f64) -> Vec<f64> {
         }
         f
     };
-    let (mut s, h) = (vec![0.0; arms], 0.02);
+    let mut s = vec![0.0; arms];
     let mut tau = -16.0;
     while tau < end {
         let add =
@@ -333,6 +333,42 @@ fn undominated_arms_keep_the_odds_of_their_wins() {
     let want = (0.2f64 / 0.5).ln() + (5.0f64 / 2.0).ln() / 0.5;
     assert!((odds - want).abs() < 1e-12, "{odds} {want}");
     assert_eq!(policy.log()[0][2], f64::NEG_INFINITY);
+    assert!(
+        found.notes[0].contains("nothing compares {0} {1}"),
+        "{:?}",
+        found.notes
+    );
+    assert!(!found.notes[0].contains("the start moves them"));
+}
+
+/// A group of arms that beat each other races as one: its size counts, and inside it its own estimate
+/// stands.
+#[test]
+fn a_group_races_as_one() {
+    let file = r#"{"beta": 1, "prompts": [{"reward": [0, 0, 0, 0], "behavior": [[0.25, 0.25, 0.25, 0.25]]}]}"#;
+    let problem = Problem::from_json(file).unwrap();
+    let wins = [
+        vec![0, 3, 0, 2],
+        vec![1, 0, 0, 1],
+        vec![0, 0, 0, 2],
+        vec![0; 4],
+    ];
+    let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
+    let found = solve(Objective::Dpo, &problem, &evidence);
+    let row = found.policy.unwrap().log()[0].clone();
+    assert!((row[0] - row[1] - 3f64.ln()).abs() < 1e-12, "{row:?}");
+    // ŵ = ¼, ¼ and −¾; the pulls are 2e^{−s_0} + e^{−s_1} = ½ of the group and 2e^{−s_2} = ¼.
+    let inner = 3f64.ln() / 2.0;
+    let group = ((2.0 * (-inner).exp() + inner.exp()) / 0.5).ln();
+    let want = inner + group - 8f64.ln();
+    assert!((row[0] - row[2] - want).abs() < 1e-12, "{row:?} {want}");
+    // The flow is on its way there, as t^{−1/4}.
+    let off = |end: f64| {
+        let late = scores_late(&wins, 4, end, 4e-4);
+        (late[0] - late[2] - want).abs()
+    };
+    assert!(off(8.0) < 0.5 * off(4.0), "{} {}", off(4.0), off(8.0));
+    assert!(found.unique && row[3] == f64::NEG_INFINITY, "{row:?}");
 }
 
 /// Where a margin bears nothing of the balance the others drift apart for ever: no limit is shown.
@@ -350,7 +386,7 @@ fn margins_that_drift_are_no_limit() {
     );
     assert!(found.notes[0].contains("ln ln t"), "{:?}", found.notes);
     let gap = |end: f64| {
-        let s = scores_late(&wins, 4, end);
+        let s = scores_late(&wins, 4, end, 0.02);
         s[0] - s[1]
     };
     assert!(
@@ -378,7 +414,7 @@ proptest! {
         prop_assume!(wins.iter().flatten().any(|&w| w > 0));
         let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
         let found = solve(Objective::Dpo, &problem, &evidence);
-        let [early, late] = [150.0, 200.0].map(|end| scores_late(&wins, arms, end));
+        let [early, late] = [150.0, 200.0].map(|end| scores_late(&wins, arms, end, 0.02));
         let speed: Vec<f64> = early.iter().zip(&late).map(|(a, b)| (b - a) / 50.0).collect();
         let fastest = speed.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let tops: Vec<usize> = (0..arms).filter(|&a| speed[a] > fastest - 1e-3).collect();
