@@ -277,7 +277,7 @@ mod tests {
         let reference = [0.5f64.ln(), 0.25f64.ln(), 0.25f64.ln()];
         // Fallen by 13.9, and by 14.1.
         for (fallen, gone) in [(13.9, false), (14.1, true)] {
-            let mut log = [0.5f64.ln(), 0.5f64.ln(), reference[2] - fallen];
+            let mut log = [0.3f64.ln(), 0.5f64.ln(), reference[2] - fallen];
             assert_eq!(fade(&mut log, &reference, &[2]), gone);
             assert_eq!(log[2] == f64::NEG_INFINITY, gone);
             let seen: f64 = log[..2].iter().map(|l| l.exp()).sum();
