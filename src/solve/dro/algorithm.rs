@@ -33,7 +33,8 @@ pub fn algorithm_1_as_printed(problem: &Problem, evidence: &Evidence) -> Result<
 ///   on a constant in the rewards), Newton polish. Other starts, V = 0 among them, are tried.
 /// * Where responses show not every arm, rests are a continuum, and the joint flow's end is given with
 ///   its error.
-/// * Whether the rest attracts is found by pushing it.
+/// * Whether the rest attracts is read off the eigenvalues of the joint Jacobian (up to 64 coordinates),
+///   or found by pushing it.
 /// * Where `τ(1 − μ̄_k) > λ` for an arm k, policies far enough on it run off: with all others at
 ///   log-ratios of about −x the value follows to `τ(1 − μ̄_k) x` and pushes them at that less λx. Then
 ///   `unique` is false even if the reference comes to rest. As printed this begins at

@@ -104,13 +104,13 @@ pub(crate) fn settle(
     emptied: impl Fn(&[f64]) -> Option<Vec<f64>>,
 ) -> Settled {
     let end = follow(motion, start.clone(), Course::Basin);
-    if end.decided || !end.rests && emptied(&end.point).is_none() {
-        let (rest, error) = (Rest::None, None);
-        return Settled { end, rest, error };
-    }
-    if let Some(point) = emptied(&end.point) {
+    if let Some(point) = emptied(&end.point).filter(|_| !end.decided) {
         let end = follow(motion, point, Course::Basin);
         let (rest, error) = (Rest::Boundary, None);
+        return Settled { end, rest, error };
+    }
+    if !end.rests {
+        let (rest, error) = (Rest::None, None);
         return Settled { end, rest, error };
     }
     let rest = rest_of(motion, &end.point);
