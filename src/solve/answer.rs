@@ -233,4 +233,30 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn no_number_that_is_shown_is_nan() {
+        let problem = problem();
+        let evidence = Evidence::population(&problem);
+        let view = evidence.of(InputKind::Singles).unwrap();
+        let half = 0.5f64.ln();
+        let right =
+            || assemble(&problem, view, |x, _, _| Ok(part(x, Some(vec![half; 2])))).unwrap();
+        let with = |change: &dyn Fn(&mut FixedPoint)| {
+            let mut answer = right();
+            change(&mut answer);
+            answer.sound(&problem)
+        };
+        assert!(with(&|a| a.value = Some(vec![1.0, -2.0, 0.0])).is_ok());
+        assert!(with(&|a| a.table = Some(vec![vec![f64::NEG_INFINITY, 0.0]])).is_ok());
+        let refused: [&dyn Fn(&mut FixedPoint); 4] = [
+            &|a| a.value = Some(vec![0.0, f64::NAN, 0.0]),
+            &|a| a.value = Some(vec![0.0, f64::INFINITY, 0.0]),
+            &|a| a.table = Some(vec![vec![0.0, f64::NAN]]),
+            &|a| a.residual = Some(f64::INFINITY),
+        ];
+        for change in refused {
+            assert!(matches!(with(change), Err(Error::Unsound { .. })));
+        }
+    }
 }

@@ -150,13 +150,18 @@ pub(crate) fn ends_elsewhere(
 ) -> bool {
     (0..starts(log_policy.len())).any(|i| {
         let mut stream = Stream::new(0, Purpose::Start, i);
-        let mut draw = || 2.0 * stream.uniform() - 1.0;
-        let end = follow(motion, start(i, &mut draw), Course::Basin);
+        let from = start(i, &mut || signed(&mut stream));
+        let end = follow(motion, from, Course::Basin);
         let apart = (policy(&end.point).iter().zip(log_policy))
             .map(|(a, b)| (a.exp() - b.exp()).abs())
             .fold(0.0, worse);
         end.decided || end.rests && apart > 1e-6
     })
+}
+
+/// A number between −1 and 1.
+fn signed(stream: &mut Stream) -> f64 {
+    2.0 * stream.uniform() - 1.0
 }
 
 /// A start around the reference, each logit moved by up to `spread`.
@@ -198,8 +203,9 @@ fn spectral(motion: &impl Motion, point: &[f64]) -> Option<Rest> {
             let at = motion.local(&motion.settle(to));
             motion.update(&at).to_vec()
         };
+        // Times 2·REACH, which no sign depends on.
         let mut column: Vec<f64> = (moved(REACH).iter().zip(moved(-REACH)))
-            .map(|(a, b)| (a - b) / (2.0 * REACH))
+            .map(|(a, b)| a - b)
             .collect();
         motion.centre(&mut column);
         jacobian.set_column(j, &DVector::from_vec(column));
@@ -225,9 +231,7 @@ fn spectral(motion: &impl Motion, point: &[f64]) -> Option<Rest> {
 fn pushed(motion: &impl Motion, point: &[f64]) -> Rest {
     const PUSH: f64 = 1e-3;
     let mut stream = Stream::new(0, Purpose::Start, 90);
-    let aside: Vec<f64> = (point.iter())
-        .map(|p| p + PUSH * (2.0 * stream.uniform() - 1.0))
-        .collect();
+    let aside = around(point, PUSH, &mut || signed(&mut stream));
     let away = |from: &[f64]| {
         let mut gap: Vec<f64> = from.iter().zip(point).map(|(a, b)| a - b).collect();
         motion.centre(&mut gap);
@@ -310,6 +314,33 @@ mod tests {
         assert_eq!(spectral(&pair, &[0.0, 0.0]), Some(Rest::Stable));
         let broken = Numeric::new(|_: &[f64]| None, Frame::Plain);
         assert_eq!(spectral(&broken, &[0.0]), None);
+    }
+
+    /// ẋ = −x + 10⁴x³ returns to 0 from nearer than 0.01 only.
+    #[test]
+    fn a_push_is_small() {
+        let narrow = Numeric::new(
+            |p: &[f64]| Some(vec![-p[0] + 1e4 * p[0].powi(3)]),
+            Frame::Plain,
+        );
+        assert_eq!(pushed(&narrow, &[0.0]), Rest::Stable);
+    }
+
+    #[test]
+    fn starts_lie_around_the_reference() {
+        assert_eq!((starts(1_000), starts(1_001)), (12, 3));
+        assert_eq!(around(&[1.0, 2.0], 0.5, &mut || 0.25), [1.125, 2.125]);
+        let drawn = std::cell::RefCell::new(Vec::new());
+        let still = Numeric::new(|_: &[f64]| Some(vec![0.0]), Frame::Plain);
+        let start = |_, draw: &mut dyn FnMut() -> f64| {
+            drawn.borrow_mut().extend([draw(), draw(), draw(), draw()]);
+            vec![0.0]
+        };
+        ends_elsewhere(&still, &[0.0], start, <[f64]>::to_vec);
+        let drawn = drawn.into_inner();
+        assert_eq!(drawn.len(), 4 * 12);
+        assert!(drawn.iter().all(|d| (-1.0..=1.0).contains(d)));
+        assert!(drawn.iter().any(|&d| d < -0.5) && drawn.iter().any(|&d| d > 0.5));
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::solve::graph::{arm_list, listing};
 use crate::solve::update::inner_preference_gradient;
 use crate::solve::{Part, Rest, largest, tilt};
 
+#[cfg(test)]
+mod tests;
+
 /// Most groups whose directions are looked for.
 const GROUPS_CAP: usize = 300;
 
@@ -250,20 +253,18 @@ impl<'a> Race<'a> {
             }
             let step = hessian.lu().solve(&DVector::from_vec(gradient.clone()))?;
             let size = step.amax();
-            let slope: f64 = step.iter().zip(&gradient).map(|(s, g)| s * g).sum();
             let here = value(&level);
-            let mut length = 1.0;
-            loop {
-                let moved: Vec<f64> = (level.iter().zip(step.iter()))
+            let along = |length: f64| -> Vec<f64> {
+                (level.iter().zip(step.iter()))
                     .map(|(r, s)| r - length * s)
-                    .collect();
-                let falls = value(&moved) <= here - 1e-4 * length * slope;
-                if falls || size < 1e-8 || length < 1e-10 {
-                    level = moved;
-                    break;
-                }
+                    .collect()
+            };
+            // A short step is Newton's own: the fall of the value may be below its rounding.
+            let mut length = 1.0;
+            while size > 1e-8 && value(&along(length)) > here {
                 length /= 2.0;
             }
+            level = along(length);
             if size < 1e-14 * (1.0 + largest(level.iter().copied())) {
                 break;
             }
