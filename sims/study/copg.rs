@@ -41,6 +41,8 @@ pub(super) const PROMPTS: usize = 2048;
 pub(super) const SEEDS: u64 = 3;
 /// Held-out prompts in the sweep, and for the best β.
 pub(super) const HELD: [usize; 2] = [128, 512];
+/// Version of what `config` says, the first of which knew no inputs but the weights.
+const FORMAT: u32 = 2;
 /// Steps between two judgements.
 pub(super) const EVERY: u64 = 8;
 
@@ -63,7 +65,7 @@ pub(super) fn study<const N: usize>(
         request.seeds.unwrap_or(SEEDS),
     );
     let lr = request.lr.unwrap_or(LR);
-    let world = World::new(&model, rule, request.key, count, HELD[1])?;
+    let world = World::new(&model, rule, &request.depends, request.key, count, HELD[1])?;
     let told = world.pairs.iter().filter(|[a, b]| a.reward != b.reward);
     let told = told.count();
     ensure!(
@@ -76,7 +78,7 @@ pub(super) fn study<const N: usize>(
         .map(|(o, betas)| json!({"objective": o.name(), "beta": betas.to_vec()}))
         .collect();
     let config = json!({
-        "model": world.fingerprint, "reward": parts, "key": request.key, "prompts": count,
+        "format": FORMAT, "inputs": world.inputs, "reward": parts, "key": request.key, "prompts": count,
         "held": HELD, "seeds": seeds, "lr": lr, "every": EVERY, "sweeps": named,
         "tokens": [PROMPT, COMPLETION],
     });

@@ -20,6 +20,8 @@ pub struct Request {
     pub model: Option<PathBuf>,
     /// What rewards a completion; none: the study's own rule.
     pub reward: Vec<String>,
+    /// Files that a command among the rewards reads.
+    pub depends: Vec<PathBuf>,
     /// Learning rate.
     pub lr: Option<f64>,
     /// Seeds of every setting in the sweep; the best ones have twice as many.

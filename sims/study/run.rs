@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use pistar::file::write_whole;
-use pistar::sim::folder::{Folder, Manifest};
+use pistar::sim::folder::{Folder, another};
 use serde_json::Value;
 
 use super::Request;
@@ -35,14 +35,11 @@ impl Run {
     /// A folder that cannot be written or holds another study.
     pub fn start(name: &str, request: &Request, dir: &Path, config: Value) -> Result<Self> {
         let kept = dir.join(TRIALS);
-        let same = Manifest::read(dir).is_ok_and(|m| {
-            m.sim == name && m.config == config && m.version == env!("CARGO_PKG_VERSION")
-        });
-        if !same && kept.exists() {
+        if let (true, Some(other)) = (kept.exists(), another(dir, name, &config)) {
             ensure!(
                 request.overwrite,
-                "{}: it holds the trials of another study or of other settings; choose another \
-                 --out, or pass --overwrite to replace them",
+                "{}: it holds the trials of another study ({other}); choose another --out, or pass \
+                 --overwrite to replace them",
                 kept.display()
             );
             fs::remove_dir_all(&kept)

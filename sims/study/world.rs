@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::generate::{Generated, Sampling, generate};
-use pistar::llm::reference::{Cache, fingerprint};
+use pistar::llm::identity::Identity;
+use pistar::llm::reference::Cache;
 use pistar::llm::reward::{Resources, Reward, Row, Specification, Weighted};
 use pistar::llm::sequence::Sequence;
 use pistar::llm::tokenizer::Tokenizer;
@@ -40,8 +41,8 @@ pub struct Scored {
 pub struct World {
     /// Its folder.
     pub model: PathBuf,
-    /// SHA-256 of its weights.
-    pub fingerprint: String,
+    /// Hashes of all that its rows depend on: the model's folder, and what the reward reads.
+    pub inputs: Identity,
     /// Two completions of each prompt.
     pub pairs: Vec<[Scored; 2]>,
     /// The reference's log-probabilities of all completions.
@@ -63,10 +64,17 @@ impl World {
     pub fn new(
         model: &Path,
         reward: Specification,
+        depends: &[PathBuf],
         key: u64,
         count: usize,
         held: usize,
     ) -> Result<Self> {
+        let mut inputs = Identity::default();
+        inputs.network("model", model)?;
+        inputs.texts("model", model)?;
+        for uncovered in reward.identify(&mut inputs, "reward", depends)? {
+            eprintln!("{uncovered}");
+        }
         let tokenizer = Tokenizer::load(model)?;
         let decoder = Decoder::load(model, DType::F32, &Device::Cpu)?;
         let bos = tokenizer.bos().with_context(|| {
@@ -84,7 +92,7 @@ impl World {
         );
         let mut world = Self {
             model: model.into(),
-            fingerprint: fingerprint(decoder.parameters())?,
+            inputs,
             pairs: Vec::new(),
             cache: Cache::new(String::new(), Path::new("memory")),
             held: Vec::new(),

@@ -163,8 +163,7 @@ fn object(run: &Run, runs: &[Run]) -> Value {
         "metrics": metrics,
         "tokens_per_second": run.tokens_per_second(),
         "version": run.manifest.version,
-        "model": run.manifest.model,
-        "data": run.manifest.data,
+        "inputs": run.manifest.inputs,
         "processes": run.processes,
     })
 }

@@ -33,6 +33,9 @@ pub struct Args {
     /// of a glad story less those of a sad one]
     #[arg(long, value_name = "RULE")]
     reward: Vec<String>,
+    /// A file that a command among the rewards reads, and that the study therefore depends on
+    #[arg(long, value_name = "FILE")]
+    depends: Vec<PathBuf>,
     /// Learning rate [default: 2e-4]
     #[arg(long)]
     lr: Option<f64>,
@@ -76,6 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let request = study::Request {
         model: args.model.clone(),
         reward: args.reward.clone(),
+        depends: args.depends.clone(),
         lr: args.lr,
         seeds: args.seeds,
         prompts: args.prompts.map(|n| n as usize),

@@ -79,7 +79,7 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
     }
     let stop = stop::asked("after this step, which is saved")?;
     let dir = match train_until(settings, &stop, &mut |line| eprintln!("{line}"))? {
-        Ended::Complete(dir) => dir,
+        Ended::Complete(dir) | Ended::Before(dir) => dir,
         Ended::Interrupted { dir, steps } => return Err(interrupted(&dir, steps).into()),
     };
     output::print(&format!(

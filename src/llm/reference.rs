@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::DType;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint;
+use super::hash::hex;
 use super::network::{Network, Reduction};
-use super::parameters::Parameters;
 use super::sequence::Sequence;
 use super::step;
 use crate::error::{Error, Result};
@@ -67,7 +66,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// None yet, of the model with those weights.
+    /// None yet, of the model of that [identity](crate::llm::identity).
     pub fn new(model: String, origin: &Path) -> Self {
         Self {
             model,
@@ -209,44 +208,4 @@ fn key(sequence: &Sequence) -> Key {
     let mut key = Key::default();
     key.copy_from_slice(&hash.finalize()[..16]);
     key
-}
-
-/// SHA-256 of a network's names, shapes and numbers, in hexadecimal.
-///
-/// # Errors
-/// A failing device.
-pub fn fingerprint(parameters: &Parameters) -> Result<String> {
-    let mut hash = Sha256::new();
-    for parameter in parameters.iter() {
-        let tensor = &parameter.tensor;
-        let dtype = tensor.dtype().as_str();
-        hash.update(format!("{} {dtype} {:?}\n", parameter.name, tensor.dims()));
-        let flat = tensor.flatten_all()?;
-        match tensor.dtype() {
-            // Numbers of 16 bits are numbers of 32 bits.
-            DType::BF16 | DType::F16 | DType::F32 => {
-                let numbers = flat.to_dtype(DType::F32)?.to_vec1()?;
-                update(&mut hash, &numbers, f32::to_le_bytes);
-            }
-            _ => {
-                let numbers = flat.to_dtype(DType::F64)?.to_vec1()?;
-                update(&mut hash, &numbers, f64::to_le_bytes);
-            }
-        }
-    }
-    Ok(hex(hash))
-}
-
-/// Hashes numbers, many at once: a call for each would cost more than its hashing.
-fn update<T: Copy, const N: usize>(hash: &mut Sha256, numbers: &[T], bytes: fn(T) -> [u8; N]) {
-    let mut buffer = Vec::with_capacity(N << 12);
-    for numbers in numbers.chunks(1 << 12) {
-        buffer.clear();
-        numbers.iter().for_each(|&n| buffer.extend(bytes(n)));
-        hash.update(&buffer);
-    }
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -16,7 +16,7 @@ use super::weights::{self, Entry, Item, layout};
 use crate::error::{Error, Result};
 
 /// What is copied along: generation settings and the tokenizer.
-const COMPANIONS: &[&str] = &[
+pub(super) const COMPANIONS: &[&str] = &[
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",

@@ -1,5 +1,6 @@
 //! The folder of a run: `rows.csv`, other tables, and `manifest.json`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,50 @@ use crate::file::{json, write_whole};
 
 /// The status of a run that came to its end.
 const COMPLETE: &str = "complete";
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// In what the run of a folder differs from one of that configuration, by name; none if it is the same.
+pub fn another(dir: &Path, sim: &str, config: &Value) -> Option<String> {
+    let manifest = match Manifest::read(dir) {
+        Ok(manifest) => manifest,
+        Err(_) => return Some("its manifest.json cannot be read".into()),
+    };
+    let mut differ = Vec::new();
+    for (name, old, new) in [
+        ("sim", manifest.sim.as_str(), sim),
+        ("version", manifest.version.as_str(), VERSION),
+    ] {
+        if old != new {
+            differ.push(name.into());
+        }
+    }
+    differences("", &manifest.config, config, &mut differ);
+    (!differ.is_empty()).then(|| match differ.as_slice() {
+        [one] => format!("`{one}` differs"),
+        several => format!("`{}` differ", several.join("`, `")),
+    })
+}
+
+/// The names of fields that two values do not have in common, those of objects under `name.field`.
+fn differences(head: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    if let (Value::Object(old), Value::Object(new)) = (old, new) {
+        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for name in names {
+            let head = if head.is_empty() {
+                name.clone()
+            } else {
+                format!("{head}.{name}")
+            };
+            match (old.get(name), new.get(name)) {
+                (Some(old), Some(new)) => differences(&head, old, new, found),
+                _ => found.push(head),
+            }
+        }
+    } else if old != new {
+        found.push(head.into());
+    }
+}
 
 /// What a run was and how it ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,22 +101,18 @@ impl Folder {
         overwrite: bool,
     ) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
-        let version = env!("CARGO_PKG_VERSION").to_string();
         let rows_path = dir.join("rows.csv");
-        let same = || {
-            Manifest::read(dir)
-                .is_ok_and(|m| m.sim == sim && m.version == version && m.config == config)
-        };
-        if rows_path.exists() && !overwrite && !same() {
+        if let (true, Some(other)) = (rows_path.exists() && !overwrite, another(dir, sim, &config))
+        {
             return Err(Error::invalid(
                 rows_path.display().to_string(),
-                "it holds the rows of another run",
+                format!("it holds the rows of another run ({other})"),
                 "choose another --out, or pass --overwrite to replace them",
             ));
         }
         let manifest = Manifest {
             sim: sim.into(),
-            version,
+            version: VERSION.into(),
             status: "running".into(),
             config,
             threads,

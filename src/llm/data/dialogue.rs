@@ -1,7 +1,6 @@
 //! Which text is the prompt and which the completion, of conversations and of texts that hold both.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
@@ -24,7 +23,6 @@ pub struct Dialogue {
     separator: Option<String>,
     /// Loaded when the first conversation needs it: other data do without.
     loaded: OnceLock<Parsed<ChatTemplate>>,
-    used: AtomicBool,
 }
 
 impl Dialogue {
@@ -46,7 +44,6 @@ impl Dialogue {
             day: reading.chat_date.clone(),
             separator: reading.implicit_prompt.clone(),
             loaded: OnceLock::new(),
-            used: AtomicBool::new(false),
         };
         if dialogue.template.is_some() {
             dialogue.load()?;
@@ -63,19 +60,8 @@ impl Dialogue {
     }
 
     fn template(&self) -> Parsed<&ChatTemplate> {
-        self.used.store(true, Ordering::Relaxed);
         let loaded = self.loaded.get_or_init(|| self.load().map_err(as_fault));
         loaded.as_ref().map_err(Clone::clone)
-    }
-
-    /// What rows depend on that were rendered, if any were: the template and its day.
-    pub fn fingerprint(&self) -> Option<String> {
-        if !self.used.load(Ordering::Relaxed) {
-            return None;
-        }
-        let template = self.loaded.get()?.as_ref().ok()?;
-        let day = self.day.as_deref().unwrap_or_default();
-        Some(format!("{day}\n{}", template.source()))
     }
 
     /// A row's prompt alone, as a model is asked it: `prompt`, `messages` up to the last turn that is

@@ -11,6 +11,7 @@ use super::file::read_at;
 use super::format::Format;
 use crate::error::{Error, Result};
 use crate::file::MARK;
+use crate::llm::hash::hex;
 
 mod array;
 mod text;
@@ -110,11 +111,6 @@ impl Index {
     pub fn range(&self, row: usize) -> Range<u64> {
         self.starts[row]..self.starts.get(row + 1).copied().unwrap_or(self.end)
     }
-}
-
-/// In hexadecimal.
-pub(super) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The line that a byte is on, from 1.

@@ -12,9 +12,9 @@ use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 
-use super::index::hex;
 use super::spool::Spool;
 use crate::error::{Error, Result};
+use crate::llm::hash::hex;
 
 mod quiet;
 

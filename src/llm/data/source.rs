@@ -4,12 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::columns::Form;
 use super::dialogue::Dialogue;
 use super::file::progress_bar;
-use super::index::hex;
 use super::order::{Batches, Ordering};
 use super::reading::Reading;
 use super::report::Report;
@@ -28,7 +26,6 @@ pub struct Source {
     file: Table,
     form: Form,
     dialogue: Dialogue,
-    hash: String,
     tokeniser: Tokeniser,
     surveyed: Option<(Report, Vec<u32>)>,
 }
@@ -73,7 +70,6 @@ impl Source {
         let file = Table::read(path, reading)?;
         Ok(Self {
             tokeniser,
-            hash: file.hash().into(),
             file,
             form: form.into(),
             dialogue,
@@ -87,10 +83,9 @@ impl Source {
         self.file.len()
     }
 
-    /// SHA-256 of the [file](Table::hash); once a [`survey`](Self::survey) has met conversations, of
-    /// the file and the chat template.
+    /// SHA-256 of the [file](Table::hash).
     pub fn hash(&self) -> &str {
-        &self.hash
+        self.file.hash()
     }
 
     /// The rows before they are examples.
@@ -145,12 +140,6 @@ impl Source {
         bar.finish_and_clear();
         report.locate(&self.file)?;
         report.left_out = self.file.left_out();
-        if let Some(template) = self.dialogue.fingerprint() {
-            self.hash = hex(Sha256::new_with_prefix(format!(
-                "{}\n{template}",
-                self.file.hash()
-            )));
-        }
         Ok(&self.surveyed.insert((report, lengths)).0)
     }
 

@@ -7,8 +7,8 @@ use flate2::bufread::MultiGzDecoder;
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
-use super::index::hex;
 use crate::error::{Error, Result};
+use crate::llm::hash::hex;
 
 /// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,13 +7,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::file::{Rows, progress_bar};
-use super::index::hex;
 use super::mapping::{Mapping, Place};
 use super::paths;
 use super::reading::Reading;
 use super::spool::Spool;
 use super::values::Fault;
 use crate::error::{Error, Result};
+use crate::llm::hash::hex;
 
 /// Rows that are mapped at once.
 const CHUNK: usize = 1024;

@@ -12,8 +12,10 @@ use crate::llm::heads::ScalarHead;
 use crate::llm::staged::Staged;
 use crate::llm::weights::{self, Checkpoint, Item, same};
 
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+/// Settings of an adapter.
+pub(in crate::llm) const CONFIG: &str = "adapter_config.json";
+/// Its weights.
+pub(in crate::llm) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What PEFT puts before every path.
 const PREFIX: &str = "base_model.model.";

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 
 pub use config::{AdapterConfig, Target};
+pub(super) use files::{CONFIG, WEIGHTS};
 
 use super::config::Family;
 use super::decoder::Decoder;

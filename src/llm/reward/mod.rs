@@ -7,6 +7,7 @@
 pub mod calibration;
 mod command;
 mod exact;
+mod identify;
 mod length;
 mod lexicon;
 mod model;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::Events;
-use super::folder::{ANEW, CONFIG, FILES, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest};
+use super::folder::{CONFIG, FILES, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest, known};
+use super::inputs::Inputs;
 use super::machine::Record;
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -92,13 +93,30 @@ impl Claimed {
         Settings::parse(&text, &path.display().to_string()).map(Some)
     }
 
-    /// The manifest of the run that was begun in it.
+    /// The manifest of the run that was begun in it, if one was.
     ///
     /// # Errors
-    /// If it is missing or broken.
-    pub fn manifest(&self) -> Result<Manifest> {
-        let path = self.dir.join(MANIFEST);
-        file::json::read(&path, ANEW)
+    /// If it is broken.
+    pub fn manifest(&self) -> Result<Option<Manifest>> {
+        Manifest::of(&self.dir)
+    }
+
+    /// Refuses to call a run complete that was one of other inputs, or whose model is gone.
+    ///
+    /// # Errors
+    /// Which inputs differ; no model; a folder of another version's format.
+    pub fn complete(&self, manifest: &Manifest, inputs: &Inputs) -> Result<()> {
+        known(&self.dir.join(MANIFEST), manifest.format)?;
+        inputs.same(&manifest.inputs)?;
+        let model = self.dir.join(MODEL);
+        if model.is_dir() {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            model.display().to_string(),
+            "the run is complete, and its model is not there",
+            "put it back, or train it again with --overwrite",
+        ))
     }
 
     /// Refuses a folder in which the run would write over what is no run's.

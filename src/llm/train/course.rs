@@ -16,6 +16,8 @@ use crate::llm::data::file::progress_bar;
 pub enum Ended {
     /// All steps are done. The run's folder.
     Complete(PathBuf),
+    /// They were done before, from the same inputs. The run's folder.
+    Before(PathBuf),
     /// It was asked to stop, and goes on with `--resume`.
     Interrupted {
         /// The run's folder.

@@ -19,9 +19,6 @@ pub trait Examples {
 
     /// Tokens of each, where they are known before it is read.
     fn lengths(&self) -> Option<Cow<'_, [u32]>>;
-
-    /// Says which data they are.
-    fn fingerprint(&self) -> String;
 }
 
 impl Examples for Source {
@@ -35,10 +32,6 @@ impl Examples for Source {
 
     fn lengths(&self) -> Option<Cow<'_, [u32]>> {
         Self::lengths(self).map(Cow::Borrowed)
-    }
-
-    fn fingerprint(&self) -> String {
-        self.hash().into()
     }
 }
 
@@ -54,9 +47,5 @@ impl Examples for Vec<Example> {
 
     fn lengths(&self) -> Option<Cow<'_, [u32]>> {
         Some(self.iter().map(|e| e.tokens() as u32).collect())
-    }
-
-    fn fingerprint(&self) -> String {
-        "memory".into()
     }
 }

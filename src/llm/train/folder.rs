@@ -25,7 +25,9 @@ use super::keeping::Best;
 use super::machine::{MACHINE, Record};
 use super::metrics::Row;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::llm::checkpoint;
+use crate::llm::identity::Identity;
 
 /// The settings, resolved.
 pub const CONFIG: &str = "config.toml";
@@ -44,6 +46,29 @@ pub const RUNNING: &str = "running";
 /// Status of a run that came to its end.
 pub const COMPLETE: &str = "complete";
 
+/// Version of the format of a run's folder. The first, of pistar 0.1, has no hash of what the model's
+/// configuration, tokenizer and reference were.
+pub(super) const FORMAT: u64 = 2;
+pub(super) const FIRST_FORMAT: u64 = 1;
+
+fn first_format() -> u64 {
+    FIRST_FORMAT
+}
+
+/// Refuses to go on with a run of another format.
+pub(super) fn known(path: &Path, format: u64) -> Result<()> {
+    let problem = match format {
+        FORMAT => return Ok(()),
+        FIRST_FORMAT => {
+            "pistar 0.1 wrote it (format 1), which did not keep all that the run depends on".into()
+        }
+        _ => format!("it has format {format}, and this version writes {FORMAT}"),
+    };
+    let remedy = "let the version that wrote it end the run, or start another in another --out; \
+                  `pistar runs` reads it";
+    Err(Error::invalid(path.display().to_string(), problem, remedy))
+}
+
 /// What a run was, and how it ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -53,26 +78,19 @@ pub struct Manifest {
     pub token_reduction: Option<super::TokenReduction>,
     /// Version of pistar.
     pub version: String,
+    /// Version of the folder's format.
+    #[serde(default = "first_format")]
+    pub format: u64,
     /// Key of all random streams.
     #[serde(default)]
     pub seed: u64,
     /// `running` (or interrupted), or `complete`.
     pub status: String,
-    /// SHA-256 of the model's weights at the start.
-    pub model: String,
-    /// SHA-256 of the reference's weights, if there is a reference.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<String>,
-    /// SHA-256 of the data.
-    pub data: String,
+    /// Hashes of what the run reads; none in folders of the first format.
+    #[serde(default)]
+    pub inputs: Identity,
     /// Number of examples that are trained on.
     pub examples: usize,
-    /// SHA-256 of the data of the evaluation, if it has its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eval_data: Option<String>,
-    /// SHA-256 of the prompts of the evaluation, if there are any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eval_prompts: Option<String>,
     /// Number of examples that are evaluated on, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_examples: Option<usize>,
@@ -81,6 +99,16 @@ pub struct Manifest {
     /// The best score of an evaluation, by `keep_best`: its checkpoint is there. Told at the end.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
+}
+
+impl Manifest {
+    /// That of a run's folder, if it has one.
+    pub(super) fn of(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(MANIFEST);
+        (path.exists())
+            .then(|| file::json::read(&path, ANEW))
+            .transpose()
+    }
 }
 
 /// A run's folder.

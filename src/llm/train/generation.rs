@@ -29,7 +29,6 @@ const CUT: &str = "completions/clipped_ratio";
 pub(super) struct Generation {
     tokenizer: Tokenizer,
     prompts: Vec<Prompt>,
-    hash: String,
     reward: Option<Weighted>,
     sampling: Sampling,
     seed: u64,
@@ -41,32 +40,29 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// What the settings ask for, if they do; reads prompts and rewards.
+    /// Completions of the prompts, judged by the reward, if the settings ask for any; loads what the
+    /// reward needs.
     pub fn new(
         settings: &Settings,
         objective: &TextObjective,
         tokenizer: &Path,
-        context: usize,
+        prompts: Vec<Prompt>,
+        reward: Option<&Specification>,
     ) -> Result<Option<Self>> {
-        let Some(file) = &settings.eval_prompts else {
+        if settings.eval_prompts.is_none() {
             return Ok(None);
-        };
+        }
         let tokenizer = Tokenizer::load(tokenizer)?;
-        let (prompts, hash) = Prompt::read(file, &settings.reading(), &tokenizer, context)?;
         let resources = Resources {
             device: settings.device()?,
             dtype: settings.dtype.dtype(),
             batch_tokens: settings.micro_batch_tokens,
             ..Resources::default()
         };
-        let reward = match settings.eval_reward.as_slice() {
-            [] => None,
-            flags => Some(Specification::parse(flags)?.build(&resources)?),
-        };
+        let reward = reward.map(|reward| reward.build(&resources)).transpose()?;
         Ok(Some(Self {
             tokenizer,
             prompts,
-            hash,
             reward,
             sampling: sampling(settings),
             seed: settings.eval_seed,
@@ -75,11 +71,6 @@ impl Generation {
             names: names(settings, objective),
             reference: None,
         }))
-    }
-
-    /// SHA-256 of the file of prompts.
-    pub fn hash(&self) -> &str {
-        &self.hash
     }
 
     /// Whether a reference is needed.

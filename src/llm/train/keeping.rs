@@ -77,10 +77,7 @@ impl Trainer<'_> {
             interrupted,
             epoch: self.plan.epochs(steps),
             metrics_bytes: folder.sync()?,
-            data: folder.manifest().data.clone(),
-            eval_data: folder.manifest().eval_data.clone(),
-            eval_prompts: folder.manifest().eval_prompts.clone(),
-            model: folder.manifest().model.clone(),
+            inputs: folder.manifest().inputs.clone(),
             settings: self.settings.clone(),
         };
         checkpoint::write_folder(&checkpoint::path(folder.dir(), steps), |dir| {

@@ -8,8 +8,9 @@ use super::claim::Claimed;
 use super::course::Ended;
 use super::evaluation::Evaluation;
 use super::examples::Examples;
-use super::folder::{COMPLETE, Folder, MODEL, Manifest, RUNNING};
+use super::folder::{COMPLETE, FORMAT, Folder, MODEL, Manifest, RUNNING};
 use super::generation::Generation;
+use super::inputs::Inputs;
 use super::keeping::{VALUE, prune};
 use super::learner::Model;
 use super::networks::Role;
@@ -23,9 +24,9 @@ use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
+use crate::llm::identity::Identity;
 use crate::llm::objective::TextObjective;
-use crate::llm::reference::{self, Cache, Reference, fingerprint};
-use crate::llm::tokenizer::Tokenizer;
+use crate::llm::reference::{self, Cache, Reference};
 
 /// A checkpoint to go on from.
 pub(super) struct Checkpoint {
@@ -49,6 +50,7 @@ impl Checkpoint {
             return Ok(None);
         };
         let saved = Saved::read(&dir)?;
+        Saved::sound(&dir)?;
         Ok(Some(Self { dir, saved, later }))
     }
 }
@@ -67,36 +69,38 @@ pub(super) struct Run<'a> {
     cache: Option<Cache>,
     generation: Option<Generation>,
     checkpoint: Option<Checkpoint>,
-    /// SHA-256 of the model as given, and of the reference.
-    model: String,
-    reference: Option<String>,
+    inputs: Identity,
+    /// Whether there is a reference.
+    referred: bool,
 }
 
 impl<'a> Run<'a> {
-    /// Reads everything and writes nothing.
+    /// Reads everything that is left to read and writes nothing.
     pub fn load(
         settings: &'a Settings,
+        inputs: Inputs,
         dir: &Path,
         checkpoint: Option<Checkpoint>,
         tell: &mut dyn FnMut(&str),
     ) -> Result<(Self, Sources)> {
-        let objective = settings.objective()?;
+        if let Some(Checkpoint { saved, .. }) = &checkpoint {
+            settings.same(&saved.settings)?;
+            inputs.same(&saved.inputs)?;
+        }
+        let Inputs {
+            objective,
+            mut sources,
+            prompts,
+            reward,
+            identity,
+            reference,
+        } = inputs;
         let folder = settings.model_folder()?;
         let role = Role::of(&objective, settings);
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
-        let tokenizer = Tokenizer::load(folder)?;
         let start = role.decoder(folder, dtype, &device)?;
-        let architecture = start.architecture();
-        tokenizer.fits(architecture.vocabulary)?;
-        let sources = Sources::open(settings, &objective, tokenizer, architecture.context, tell)?;
-        let model = fingerprint(start.parameters())?;
-        let generation = Generation::new(settings, &objective, folder, architecture.context)?;
-        if let Some(checkpoint) = &checkpoint {
-            let prompts = generation.as_ref().map(Generation::hash);
-            let saved = &checkpoint.saved;
-            let evaluated = [sources.eval_hash(), prompts];
-            saved.same(settings, sources.data.hash(), evaluated, &model)?;
-        }
+        sources.survey(tell)?;
+        let generation = Generation::new(settings, &objective, folder, prompts, reward.as_ref())?;
         let other = match &settings.reference {
             ReferenceSource::Model(dir) if objective.reference() => {
                 let other = Decoder::load(dir, dtype, &device)?;
@@ -105,17 +109,10 @@ impl<'a> Run<'a> {
             }
             _ => None,
         };
-        let reference = match (&other, objective.reference()) {
-            (Some(other), _) => Some(fingerprint(other.parameters())?),
-            (None, true) => Some(model.clone()),
-            (None, false) => None,
-        };
-        let cache = match &reference {
-            Some(model) if settings.reference != ReferenceSource::Live => {
-                Some(Cache::open(model.clone(), &dir.join(reference::FILE))?)
-            }
-            _ => None,
-        };
+        let referred = reference.is_some();
+        let cache = (reference.filter(|_| settings.reference != ReferenceSource::Live))
+            .map(|numbers| Cache::open(numbers, &dir.join(reference::FILE)))
+            .transpose()?;
         let at = checkpoint.as_ref().map(|c| c.dir.as_path());
         let lora = settings.lora_rank > 0;
         let made = |role: Role, decoder: Decoder, at: Option<&Path>| -> Result<_> {
@@ -136,7 +133,7 @@ impl<'a> Run<'a> {
         let (policy, start) = made(role, start, at)?;
         let computed = cache.as_ref().is_some_and(|cache| !cache.is_empty());
         let live = generation.as_ref().is_some_and(Generation::wants_reference);
-        let wanted = reference.is_some() && other.is_none() && (!computed || live);
+        let wanted = referred && other.is_none() && (!computed || live);
         let run = Self {
             settings,
             objective,
@@ -148,8 +145,8 @@ impl<'a> Run<'a> {
             cache,
             generation,
             checkpoint,
-            model,
-            reference,
+            inputs: identity,
+            referred,
         };
         Ok((run, sources))
     }
@@ -175,12 +172,9 @@ impl<'a> Run<'a> {
             version: env!("CARGO_PKG_VERSION").into(),
             seed: settings.seed,
             status: RUNNING.into(),
-            model: self.model.clone(),
-            reference: self.reference.clone(),
-            data: sources.data.hash().into(),
+            format: FORMAT,
+            inputs: self.inputs.clone(),
             examples: trained.count(),
-            eval_data: sources.eval_hash().map(Into::into),
-            eval_prompts: self.generation.as_ref().map(|g| g.hash().into()),
             eval_examples: held.as_ref().map(Rows::count),
             steps: plan.steps(),
             best: None,
@@ -253,7 +247,7 @@ impl<'a> Run<'a> {
     /// What the policy is held against. An adapter's reference is the base that it is on. None if
     /// the run was stopped before it was there.
     fn reference(&mut self, plans: &[&Plan], stop: &AtomicBool) -> Result<Option<Reference>> {
-        if self.reference.is_none() {
+        if !self.referred {
             return Ok(Some(Reference::None));
         }
         let base = match self.settings.lora_rank {

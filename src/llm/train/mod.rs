@@ -14,6 +14,7 @@ mod examples;
 mod failure;
 mod folder;
 mod generation;
+mod inputs;
 mod keeping;
 mod learner;
 mod load;

@@ -258,6 +258,9 @@ pub struct Settings {
     /// What scores the completions, as in `pistar score`: KIND:TEXT or FILE.toml; several are added
     #[arg(long, value_name = "REWARD", help_heading = "Evaluation")]
     pub eval_reward: Vec<String>,
+    /// A file that a command among the rewards reads, and that the run therefore depends on
+    #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
+    pub depends: Vec<PathBuf>,
     /// Completions of each prompt
     #[arg(
         long,

@@ -17,13 +17,12 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Reads every row once, and says what was found.
+    /// Opens them; no row is looked at before the [survey](Self::survey).
     pub fn open(
         settings: &Settings,
         objective: &TextObjective,
         tokenizer: Tokenizer,
         context: usize,
-        tell: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         let Some(file) = &settings.data else {
             let remedy = "give a file of examples; docs/data.md says which kinds there are";
@@ -35,18 +34,25 @@ impl Sources {
             let (reading, rows) = (settings.reading(), settings.rows());
             Source::read(file, &reading, form, tokenizer.clone(), context, rows)
         };
-        let mut data = open(file)?;
-        tell(&data.survey()?.to_string());
-        let mut evaluation = settings.eval_data.as_deref().map(open).transpose()?;
-        if let Some(evaluation) = &mut evaluation {
-            tell(&format!("evaluation: {}", evaluation.survey()?));
-        }
-        Ok(Self { data, evaluation })
+        Ok(Self {
+            data: open(file)?,
+            evaluation: settings.eval_data.as_deref().map(open).transpose()?,
+        })
     }
 
-    /// SHA-256 of the file of the evaluation, if it has its own.
-    pub fn eval_hash(&self) -> Option<&str> {
-        self.evaluation.as_ref().map(Source::hash)
+    /// Reads every row once, and says what was found.
+    pub fn survey(&mut self, tell: &mut dyn FnMut(&str)) -> Result<()> {
+        tell(&self.data.survey()?.to_string());
+        if let Some(evaluation) = &mut self.evaluation {
+            tell(&format!("evaluation: {}", evaluation.survey()?));
+        }
+        Ok(())
+    }
+
+    /// SHA-256 of the data, and of those of the evaluation if it has its own.
+    pub fn hashes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let evaluation = (self.evaluation.as_ref()).map(|of| ("eval_data", of.hash()));
+        std::iter::once(("data", self.data.hash())).chain(evaluation)
     }
 
     /// The rows that are trained on, and those that are evaluated on.

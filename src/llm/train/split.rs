@@ -57,10 +57,6 @@ impl Examples for Rows<'_> {
         let all = self.of.lengths()?;
         Some(self.rows.iter().map(|&r| all[r as usize]).collect())
     }
-
-    fn fingerprint(&self) -> String {
-        self.of.fingerprint()
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::choices::ReferenceSource;
 use super::claim::Claimed;
 use super::course::Ended;
 use super::folder::COMPLETE;
+use super::inputs::Inputs;
 use super::load::{Checkpoint, Run};
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ use crate::llm::checkpoint;
 /// [`Trainer::run`](super::Trainer::run).
 pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     match train_until(settings, &AtomicBool::new(false), tell)? {
-        Ended::Complete(dir) | Ended::Interrupted { dir, .. } => Ok(dir),
+        Ended::Complete(dir) | Ended::Before(dir) | Ended::Interrupted { dir, .. } => Ok(dir),
     }
 }
 
@@ -70,18 +71,23 @@ pub(super) fn train_in(
     for (place, path) in read(&settings) {
         claimed.apart(place, path)?;
     }
+    let inputs = Inputs::read(&settings, tell)?;
     if let (true, Some(begun)) = (resume, &begun) {
         settings.same(begun)?;
-        if claimed.manifest().is_ok_and(|m| m.status == COMPLETE) && from.is_none() {
+        if let Some(manifest) = claimed.manifest()?
+            && manifest.status == COMPLETE
+            && from.is_none()
+        {
+            claimed.complete(&manifest, &inputs)?;
             tell("the run is complete already");
-            return Ok(Ended::Complete(dir));
+            return Ok(Ended::Before(dir));
         }
     }
     let checkpoint = match resume {
         true => Checkpoint::choose(&dir, from)?,
         false => None,
     };
-    let (run, sources) = Run::load(&settings, &dir, checkpoint, tell)?;
+    let (run, sources) = Run::load(&settings, inputs, &dir, checkpoint, tell)?;
     run.train(&sources, claimed, stop, tell)
 }
 

@@ -1,16 +1,23 @@
 //! How far a run is, and the checkpoints that say so.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use super::folder::{ANEW, json};
+use super::folder::{ANEW, FIRST_FORMAT, FORMAT, json, known};
 use super::keeping::Best;
 use super::metrics::Meter;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::checkpoint::{STATE, write_file};
+use crate::llm::hash::{canonical, hex, of_bytes};
+use crate::llm::identity::Identity;
 
 /// How far a run is: `trainer_state.json` of a checkpoint. The batches that follow depend on
 /// nothing else than the number of steps, the settings and the data.
@@ -41,67 +48,105 @@ pub struct Saved {
     pub epoch: f64,
     /// Length of `metrics.jsonl`.
     pub metrics_bytes: u64,
-    /// SHA-256 of the data.
-    pub data: String,
-    /// SHA-256 of the data of the evaluation, if it has its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eval_data: Option<String>,
-    /// SHA-256 of the prompts of the evaluation, if there are any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eval_prompts: Option<String>,
-    /// SHA-256 of the weights that the run began with.
-    pub model: String,
+    /// Hashes of what the run read.
+    pub inputs: Identity,
     /// The settings, resolved.
     pub settings: Settings,
 }
 
+/// Names of what else the file has: the version of its format, the SHA-256 of the checkpoint's other
+/// files, and that of the file itself without this field.
+const FORMAT_FIELD: &str = "format";
+const FILES: &str = "files";
+const CHECKSUM: &str = "sha256";
+
 impl Saved {
-    /// Writes it to a checkpoint's folder.
+    /// Writes it to a checkpoint's folder, whose other files are there already.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(STATE);
-        let text = json(&path, serde_json::to_string_pretty(self))? + "\n";
+        let mut state = json(&path, serde_json::to_value(self))?;
+        state[FORMAT_FIELD] = FORMAT.into();
+        state[FILES] = json(&path, serde_json::to_value(checksums(dir)?))?;
+        state[CHECKSUM] = checksum(&state).into();
+        let text = json(&path, serde_json::to_string_pretty(&state))? + "\n";
         write_file(&path, text.as_bytes())
     }
 
     /// Reads it from a checkpoint's folder.
     ///
     /// # Errors
-    /// If it is missing or broken.
+    /// If it is missing or broken, is not as it was written, or of another version's format.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(STATE);
-        file::json::read(&path, ANEW)
+        let mut state: Value = file::json::read(&path, ANEW)?;
+        let format = state.get(FORMAT_FIELD).and_then(Value::as_u64);
+        known(&path, format.unwrap_or(FIRST_FORMAT))?;
+        let written = state.get(CHECKSUM).cloned();
+        if let Some(state) = state.as_object_mut() {
+            state.remove(CHECKSUM);
+        }
+        if written != Some(checksum(&state).into()) {
+            return Err(changed(&path));
+        }
+        let state = state.to_string();
+        file::json::parse(&state, &path.display().to_string(), ANEW)
     }
 
-    /// Refuses to go on with other data or another model.
+    /// Looks whether every other file of the checkpoint is as it was written.
     ///
     /// # Errors
-    /// Data or weights that are not those of the checkpoint, or other settings.
-    pub fn same(
-        &self,
-        settings: &Settings,
-        data: &str,
-        [eval_data, eval_prompts]: [Option<&str>; 2],
-        model: &str,
-    ) -> Result<()> {
-        settings.same(&self.settings)?;
-        for (place, old, new) in [
-            ("data", Some(self.data.as_str()), Some(data)),
-            ("eval_data", self.eval_data.as_deref(), eval_data),
-            ("eval_prompts", self.eval_prompts.as_deref(), eval_prompts),
-            ("model", Some(self.model.as_str()), Some(model)),
-        ] {
-            if old != new {
-                let [old, new] = [old, new].map(|hash| hash.unwrap_or("none"));
-                return Err(Error::invalid(
-                    place,
-                    format!("its SHA-256 was {old} when the run was started and is {new}"),
-                    "put the old one back, or start a new run in another --out",
-                ));
+    /// The first one that is not, or is not there.
+    pub fn sound(dir: &Path) -> Result<()> {
+        let path = dir.join(STATE);
+        let state: Value = file::json::read(&path, ANEW)?;
+        let written = state.get(FILES).cloned().unwrap_or_default();
+        let written: BTreeMap<String, String> = json(&path, serde_json::from_value(written))?;
+        let found = checksums(dir)?;
+        match (written.iter()).find(|(name, hash)| found.get(*name) != Some(hash)) {
+            Some((name, _)) if found.contains_key(name) => Err(changed(&dir.join(name))),
+            Some((name, _)) => Err(Error::invalid(
+                dir.join(name).display().to_string(),
+                "it is missing, and the checkpoint had it",
+                OTHER,
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is right where a checkpoint cannot be used.
+const OTHER: &str =
+    "go on from another checkpoint (--resume DIR), or start the run anew with --overwrite";
+
+fn changed(path: &Path) -> Error {
+    let problem = "it is not as it was written: its SHA-256 is another";
+    Error::invalid(path.display().to_string(), problem, OTHER)
+}
+
+fn checksum(state: &Value) -> String {
+    hex(Sha256::new_with_prefix(canonical(state.clone())))
+}
+
+/// SHA-256 of every file in a folder and below but its state, all at once.
+fn checksums(dir: &Path) -> Result<BTreeMap<String, String>> {
+    fn below(dir: &Path, head: &str, found: &mut Vec<String>) -> Result<()> {
+        for entry in fs::read_dir(dir).map_err(Error::io(dir, "read"))? {
+            let entry = entry.map_err(Error::io(dir, "read"))?;
+            let name = format!("{head}{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() {
+                below(&entry.path(), &format!("{name}/"), found)?;
+            } else if name != STATE {
+                found.push(name);
             }
         }
         Ok(())
     }
+    let mut names = Vec::new();
+    below(dir, "", &mut names)?;
+    (names.into_par_iter())
+        .map(|name| Ok((name.clone(), of_bytes(&dir.join(&name))?)))
+        .collect()
 }

@@ -25,7 +25,8 @@ pub fn survey(
     let tokenizer = Tokenizer::load(settings.model_folder()?)?;
     tokenizer.fits(architecture.vocabulary)?;
     let context = architecture.context;
-    let sources = Sources::open(settings, &objective, tokenizer, context, tell)?;
+    let mut sources = Sources::open(settings, &objective, tokenizer, context)?;
+    sources.survey(tell)?;
     let (trained, _) = sources.parts(settings)?;
     let plan = Plan::new(settings, context, &trained)?;
     let steps = plan.steps().min(plan.per_epoch());

@@ -10,9 +10,19 @@ pub use loader::Loader;
 pub use reader::Checkpoint;
 pub use writer::{Item, after, before, file, stage};
 
+use std::path::{Path, PathBuf};
+
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
+
+/// The files that hold a model's weights.
+///
+/// # Errors
+/// As [`Checkpoint::open`].
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    Ok(Checkpoint::open(dir)?.files())
+}
 
 /// Whether two tensors are equal in the second's precision.
 ///

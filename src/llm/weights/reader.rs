@@ -77,6 +77,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Where they are.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|(path, _)| path.clone()).collect()
+    }
+
     fn shards(dir: &Path, index: PathBuf) -> Result<Self> {
         let wrong = |place: &str, problem: String, remedy: &str| {
             let place = format!("{}: {place}", index.display());

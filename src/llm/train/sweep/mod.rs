@@ -13,7 +13,8 @@ pub use grid::{Axis, Member, members};
 
 use super::claim::Claimed;
 use super::course::Ended;
-use super::folder::{COMPLETE, CONFIG};
+use super::folder::{CONFIG, MANIFEST, Manifest, known};
+use super::inputs::Inputs;
 use super::settings::Settings;
 use super::start::train_in;
 use crate::error::{Error, Result};
@@ -52,7 +53,7 @@ impl Sweep {
     ///
     /// # Errors
     /// A field or value that cannot be, a file that is not there, or a run in one of the folders
-    /// that has other settings.
+    /// that has other settings or had other inputs.
     pub fn new(base: &Settings, mut axes: Vec<Axis>, mut seeds: Option<u64>) -> Result<Self> {
         if let Some(table) = &base.sweep {
             let (more, counted) = Axis::of_table(table)?;
@@ -133,6 +134,12 @@ impl Sweep {
                 let begun = Settings::parse(&text, &config.display().to_string())?;
                 resolved.same(&begun).map_err(named)?;
             }
+            // None is trained on other inputs than those that are there already.
+            if let Some(manifest) = Manifest::of(&dir)? {
+                known(&dir.join(MANIFEST), manifest.format).map_err(named)?;
+                let inputs = Inputs::read(&resolved, &mut |_| ()).map_err(named)?;
+                inputs.same(&manifest.inputs).map_err(named)?;
+            }
         }
         Ok(())
     }
@@ -160,13 +167,10 @@ impl Sweep {
                     continue;
                 }
             };
-            if claimed.manifest().is_ok_and(|m| m.status == COMPLETE) {
-                outcome.before += 1;
-                continue;
-            }
             tell(&head);
             match train_in(claimed, settings.clone(), None, stop, tell) {
                 Ok(Ended::Complete(_)) => outcome.complete += 1,
+                Ok(Ended::Before(_)) => outcome.before += 1,
                 Ok(Ended::Interrupted { dir, .. }) => outcome.interrupted = Some(dir),
                 Err(error) => {
                     tell(&format!("{head}: {error}"));

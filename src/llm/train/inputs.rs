@@ -1,0 +1,103 @@
+//! What a run reads besides numbers of weights: enough to tell whether it is the same run.
+
+use std::path::Path;
+
+use super::choices::ReferenceSource;
+use super::settings::Settings;
+use super::sources::Sources;
+use crate::error::Result;
+use crate::llm::config::Config;
+use crate::llm::generate::Prompt;
+use crate::llm::identity::Identity;
+use crate::llm::objective::TextObjective;
+use crate::llm::reward::Specification;
+use crate::llm::tokenizer::Tokenizer;
+
+/// What is right where an input is not the one that the run began with.
+const REMEDY: &str = "put the old one back, or start a new run in another --out";
+
+/// The inputs of a run.
+pub(super) struct Inputs {
+    pub objective: TextObjective,
+    pub sources: Sources,
+    /// What the policy completes at evaluations.
+    pub prompts: Vec<Prompt>,
+    pub reward: Option<Specification>,
+    /// Hashes of all of them, and of the weights.
+    pub identity: Identity,
+    /// What says whose numbers the reference's are.
+    pub reference: Option<String>,
+}
+
+impl Inputs {
+    /// Opens data and prompts, and hashes all that is read; no weights are loaded. Tells what no hash
+    /// covers.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used.
+    pub fn read(settings: &Settings, tell: &mut dyn FnMut(&str)) -> Result<Self> {
+        let objective = settings.objective()?;
+        let folder = settings.model_folder()?;
+        let tokenizer = Tokenizer::load(folder)?;
+        let architecture = Config::read(folder.join("config.json"))?.architecture;
+        tokenizer.fits(architecture.vocabulary)?;
+        let mut identity = Identity::default();
+        identity.network("model", folder)?;
+        identity.texts("model", folder)?;
+        let mut prompts = Vec::new();
+        if let Some(file) = &settings.eval_prompts {
+            let (read, hash) =
+                Prompt::read(file, &settings.reading(), &tokenizer, architecture.context)?;
+            prompts = read;
+            identity.hash("eval_prompts", hash);
+        }
+        let reward = match settings.eval_reward.as_slice() {
+            [] => None,
+            flags => Some(Specification::parse(flags)?),
+        };
+        if let Some(reward) = &reward {
+            for uncovered in reward.identify(&mut identity, "eval_reward", &settings.depends)? {
+                tell(&uncovered);
+            }
+        }
+        if let Some(template) = settings.chat_template.as_deref().filter(|t| t.is_file()) {
+            identity.file("chat_template", template)?;
+        }
+        let sources = Sources::open(settings, &objective, tokenizer, architecture.context)?;
+        for (name, hash) in sources.hashes() {
+            identity.hash(name, hash);
+        }
+        let reference = match &settings.reference {
+            _ if !objective.reference() => None,
+            ReferenceSource::Model(dir) => {
+                identity.network("reference", dir)?;
+                Some(numbers(settings, dir)?)
+            }
+            _ => Some(numbers(settings, folder)?),
+        };
+        Ok(Self {
+            objective,
+            sources,
+            prompts,
+            reward,
+            identity,
+            reference,
+        })
+    }
+
+    /// Refuses inputs that are not those that the run began with.
+    ///
+    /// # Errors
+    /// What differs, by name.
+    pub fn same(&self, begun: &Identity) -> Result<()> {
+        self.identity.same(begun, REMEDY)
+    }
+}
+
+/// Names the numbers of a network: those of its folder, in the run's precision.
+fn numbers(settings: &Settings, folder: &Path) -> Result<String> {
+    let mut of = Identity::default();
+    of.network("", folder)?;
+    of.value("dtype", &settings.dtype)?;
+    Ok(of.digest())
+}
