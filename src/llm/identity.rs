@@ -59,15 +59,17 @@ impl Identity {
     /// # Errors
     /// A file that cannot be read, or no weights.
     pub fn network(&mut self, name: &str, folder: &Path) -> Result<()> {
-        let adapter = [lora::CONFIG, lora::WEIGHTS];
-        for file in adapter.into_iter().chain(["config.json"]) {
+        for file in [lora::CONFIG, lora::WEIGHTS] {
             self.if_there(name, folder, file)?;
         }
-        if !folder.join(lora::CONFIG).exists() || folder.join("config.json").exists() {
-            for path in weights::files(folder)? {
-                let file = path.file_name().unwrap_or_default().to_string_lossy();
-                self.file(format!("{name}/{file}"), &path)?;
-            }
+        let config = folder.join("config.json");
+        if folder.join(lora::CONFIG).exists() && !config.exists() {
+            return Ok(());
+        }
+        self.file(format!("{name}/config.json"), &config)?;
+        for path in weights::files(folder)? {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            self.file(format!("{name}/{file}"), &path)?;
         }
         Ok(())
     }

@@ -270,5 +270,5 @@ fn a_chat_template_is_part_of_the_data() {
     )
     .unwrap();
     let said = place.refused(&["--out", "a", "--resume"]);
-    assert!(said.contains("data: its SHA-256 was"), "{said}");
+    assert!(said.contains("chat_template: the SHA-256"), "{said}");
 }

@@ -24,6 +24,7 @@ mod folders;
 mod formats;
 mod generate;
 mod half;
+mod identity;
 mod interrupt;
 mod language;
 mod logprobs;

@@ -218,11 +218,14 @@ fn a_run_is_neither_overwritten_nor_changed_by_accident() {
     fs::write(place.at("run/manifest.json"), manifest).unwrap();
     place.data("data.jsonl", 6, 2);
     let error = place.refused(&["--resume", "--out", "run"]);
-    assert!(error.contains("data: its SHA-256 was"), "{error}");
+    assert!(error.contains("data: the SHA-256 of"), "{error}");
     place.data("data.jsonl", 6, 1);
     place.model("model", 3);
     let error = place.refused(&["--resume", "--out", "run"]);
-    assert!(error.contains("model: its SHA-256 was"), "{error}");
+    assert!(
+        error.contains("model/model.safetensors: the SHA-256 of"),
+        "{error}"
+    );
     place.train(&all(&["--overwrite"]));
     assert_ne!(before, place.files("run"));
 }
