@@ -22,6 +22,7 @@ mod faults;
 mod fixtures;
 mod folders;
 mod formats;
+mod fuzz;
 mod generate;
 mod half;
 mod identity;
