@@ -27,6 +27,7 @@ mod generate;
 mod half;
 mod identity;
 mod interrupt;
+mod kills;
 mod language;
 mod logprobs;
 mod lora;
