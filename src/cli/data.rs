@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use pistar::Error;
-use pistar::llm::config::Config;
 use pistar::llm::data::check::{Balance, Check, Checker, Look, Quantiles};
 use pistar::llm::data::{Form, Reading, Settings};
+use pistar::llm::model_folder::ModelFolder;
 use pistar::llm::objective::TextObjective;
-use pistar::llm::tokenizer::Tokenizer;
 
 use super::{Found, output};
 
@@ -43,7 +42,7 @@ struct CheckArgs {
     /// The file: JSON lines, a JSON array, parquet or text, gzip or not; or FOLDER/*.jsonl
     #[arg(value_name = "FILE")]
     data: PathBuf,
-    /// Folder of the model: config.json, tokenizer.json
+    /// Folder of a model, of an adapter (LoRA), or of a run: config.json and tokenizer.json are read
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Look closer at what this objective would see [default: what takes most rows]
@@ -91,8 +90,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         allow_empty: args.allow_empty,
         strict_boundaries: args.strict_boundaries,
     };
-    let tokenizer = Arc::new(Tokenizer::load(&args.model)?);
-    let architecture = Config::read(args.model.join("config.json"))?.architecture;
+    let found = ModelFolder::find(&args.model)?;
+    let tokenizer = Arc::new(found.tokenizer()?);
+    let architecture = found.config()?.architecture;
     tokenizer.fits(architecture.vocabulary)?;
     let context = architecture.context;
     let checker = Checker::open(&args.data, &args.reading, tokenizer, context, settings)?;

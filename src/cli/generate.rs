@@ -6,9 +6,9 @@ use std::time::Instant;
 use pistar::Error;
 use pistar::llm::data::Reading;
 use pistar::llm::data::file::progress_bar;
-use pistar::llm::decoder::Decoder;
+use pistar::llm::evaluate::Loaded;
 use pistar::llm::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
-use pistar::llm::tokenizer::Tokenizer;
+use pistar::llm::model_folder::ModelFolder;
 use serde::Serialize;
 
 use super::{compute::Compute, whole};
@@ -26,10 +26,10 @@ no more. `log_prob` is the sum of ln π over its tokens and `entropy` that of th
 entropy, both of the model itself: at temperature 1, without cuts. The same seed gives the same
 completions for any --batch. docs/generate.md says more.")]
 pub struct Args {
-    /// Folder of the model: config.json, safetensors, tokenizer.json
+    /// Folder of a model, of an adapter (LoRA), or of a run
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Folder of an adapter (LoRA) for it
+    /// Folder of an adapter for it, or of its run: as --model ADAPTER,base=MODEL
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     /// Prompts, texts or conversations: the column `prompt` of JSON lines, JSON or parquet
@@ -106,12 +106,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     sampling.check()?;
     whole::check(&args.out)?;
     let device = args.compute.device()?;
-    let tokenizer = Tokenizer::load(&args.model)?;
-    let mut model = Decoder::load(&args.model, args.compute.dtype(), &device)?;
-    tokenizer.fits(model.architecture().vocabulary)?;
-    if let Some(adapter) = &args.adapter {
-        model.load_adapter(adapter)?;
-    }
+    let found = match &args.adapter {
+        Some(adapter) => ModelFolder::on(&args.model, adapter)?,
+        None => ModelFolder::find(&args.model)?,
+    };
+    let Loaded {
+        model, tokenizer, ..
+    } = Loaded::new(found, args.compute.dtype(), &device)?;
     let context = model.architecture().context;
     let prompts = match &args.prompts {
         Some(path) => Prompt::read(path, &args.reading, &tokenizer, context)?.0,

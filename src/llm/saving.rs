@@ -163,7 +163,8 @@ fn fields(config: &Config, scalar: Option<ScalarHead>, dtype: DType) -> Value {
     fields.into()
 }
 
-fn companions(staged: &mut Staged, from: &Path, to: &Path) -> Result<()> {
+/// Copies tokenizer and generation settings from a folder.
+pub(super) fn companions(staged: &mut Staged, from: &Path, to: &Path) -> Result<()> {
     let real = |dir: &Path| fs::canonicalize(dir).ok();
     if real(from) == real(to) {
         return Ok(());

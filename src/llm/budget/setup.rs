@@ -5,8 +5,8 @@ use super::machine::Machine;
 use super::network::Role;
 use super::run::{Outcome, Reference, Run};
 use crate::error::{Error, Result};
-use crate::llm::config::Config;
 use crate::llm::example::Example;
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::TextObjective;
 use crate::llm::step::in_parts;
 use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, survey};
@@ -49,8 +49,8 @@ impl Budget {
         tell: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         let objective = settings.objective()?;
-        let dir = settings.model_folder()?;
-        let config = Config::read(dir.join("config.json"))?;
+        let found = ModelFolder::find(settings.model_folder()?)?;
+        let config = found.config()?;
         let context = config.architecture.context;
         let role = match (objective.scores(), objective.value(), settings.value) {
             (true, _, _) => Role::Score,
@@ -62,7 +62,8 @@ impl Budget {
             (ReferenceSource::Precomputed, true) => Reference::Numbers,
             (ReferenceSource::Live, true) => Reference::Live,
             (ReferenceSource::Model(dir), true) => {
-                Reference::NumbersOf(Box::new(Config::read(dir.join("config.json"))?))
+                let other = ModelFolder::find(dir)?;
+                Reference::NumbersOf(Box::new(other.config()?), other.adapter_config()?)
             }
         };
         let mut run = Run {
@@ -70,7 +71,8 @@ impl Budget {
             value: objective.value() && settings.value == ValueNetwork::Separate,
             reference,
             precision: settings.dtype,
-            adapter: adapter(settings),
+            adapter: adapter(settings, &found)?,
+            goes_on: found.adapter().is_some(),
             recompute: settings.recompute,
             in_backward: settings.optimizer_in_backward,
             micro_batch: settings.micro_batch_tokens,

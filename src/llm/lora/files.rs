@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 
-use super::modules::b_name;
+use super::modules::{Module, b_name};
 use super::{Adapter, AdapterConfig, HEAD};
 use crate::error::{Error, Result};
 use crate::llm::decoder::Decoder;
@@ -12,11 +12,22 @@ use crate::llm::heads::ScalarHead;
 use crate::llm::staged::Staged;
 use crate::llm::weights::{self, Checkpoint, Item, same};
 
-const CONFIG: &str = "adapter_config.json";
+/// What an adapter is made of, in its folder.
+pub const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What PEFT puts before every path.
 const PREFIX: &str = "base_model.model.";
+
+/// An adapter as it is in a folder.
+struct Read {
+    config: AdapterConfig,
+    modules: Vec<Module>,
+    /// Of each module A, and B of its parts.
+    tensors: Vec<Tensor>,
+    /// A reward head that was saved with it.
+    score: Option<Tensor>,
+}
 
 impl Decoder {
     /// Puts the adapter of a folder in (`adapter_config.json`, `adapter_model.safetensors`), and a
@@ -27,7 +38,55 @@ impl Decoder {
     /// A file that is missing or broken, a configuration that is not supported, or tensors that do
     /// not fit it and the model.
     pub fn load_adapter(&mut self, dir: impl AsRef<Path>) -> Result<()> {
-        let dir = dir.as_ref();
+        let Read {
+            config,
+            modules,
+            tensors,
+            score,
+        } = self.read_adapter(dir.as_ref())?;
+        let mut tensors = tensors.into_iter();
+        self.attach(config, modules, |_, _| {
+            (tensors.next()).ok_or_else(|| {
+                Error::invalid(WEIGHTS, "a tensor is missing", "this is a bug of pistar")
+            })
+        })?;
+        if let Some(score) = score {
+            ScalarHead::Reward.set(self, &score)?;
+        }
+        for parameter in self.parameters_mut().iter_mut() {
+            parameter.trainable = false;
+        }
+        Ok(())
+    }
+
+    /// Gives the adapter, and a reward head that is saved with it, the numbers of a folder.
+    ///
+    /// # Errors
+    /// As [`load_adapter`](Self::load_adapter); a model without adapter, or with another.
+    pub(in crate::llm) fn set_adapter(&mut self, dir: &Path) -> Result<()> {
+        let Read {
+            modules,
+            tensors,
+            score,
+            ..
+        } = self.read_adapter(dir)?;
+        let names = modules.iter().flat_map(|module| {
+            let parts = module.parts.iter().map(|(part, _)| b_name(part));
+            std::iter::once(module.a().0).chain(parts)
+        });
+        for (name, tensor) in names.zip(&tensors) {
+            self.parameters_mut()
+                .set(&name, tensor)
+                .map_err(|e| e.in_file(&dir.display().to_string()))?;
+        }
+        match score {
+            Some(score) => ScalarHead::Reward.set(self, &score),
+            None => Ok(()),
+        }
+    }
+
+    /// An adapter for this model, out of its folder.
+    fn read_adapter(&self, dir: &Path) -> Result<Read> {
         let config = AdapterConfig::read(&dir.join(CONFIG))?;
         let modules = self.modules(&config, false)?;
         let path = dir.join(WEIGHTS);
@@ -58,19 +117,19 @@ impl Decoder {
             false => None,
         };
         checkpoint.all_taken()?;
-        let mut tensors = tensors.into_iter();
-        self.attach(config, modules, |_, _| {
-            (tensors.next()).ok_or_else(|| {
-                Error::invalid(WEIGHTS, "a tensor is missing", "this is a bug of pistar")
-            })
-        })?;
-        if let Some(score) = score {
-            ScalarHead::Reward.set(self, &score)?;
+        Ok(Read {
+            config,
+            modules,
+            tensors,
+            score,
+        })
+    }
+
+    /// Says where the base of the adapter is.
+    pub(in crate::llm) fn set_base(&mut self, base: &Path) {
+        if let Some(adapter) = &mut self.adapter {
+            adapter.config.base = Some(base.display().to_string());
         }
-        for parameter in self.parameters_mut().iter_mut() {
-            parameter.trainable = false;
-        }
-        Ok(())
     }
 
     /// PEFT saves embeddings and output head too if either is adapted: they must be the base's.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 
 pub use config::{AdapterConfig, Target};
+pub use files::CONFIG;
 
 use super::config::Family;
 use super::decoder::Decoder;
@@ -90,7 +91,7 @@ impl Decoder {
         };
         no_dropout(&adapter.config)?;
         for parameter in self.parameters_mut().iter_mut() {
-            parameter.trainable = is_lora(&parameter.name) || is_head(&parameter.name);
+            parameter.trainable = moves_beside_a_base(&parameter.name);
         }
         Ok(())
     }
@@ -105,7 +106,7 @@ impl Decoder {
         if self.adapter.is_none() {
             return fail("the model has none".into(), "load the base apart");
         }
-        let moving = |p: &&Parameter| p.trainable && !is_lora(&p.name) && !is_head(&p.name);
+        let moving = |p: &&Parameter| p.trainable && !moves_beside_a_base(&p.name);
         if let Some(p) = self.parameters().iter().find(moving) {
             let problem = format!("{} of the base is trained too", p.name);
             return fail(problem, "load the reference apart");
@@ -199,6 +200,11 @@ impl Decoder {
     fn stores_transposed(&self) -> bool {
         self.config().is_some_and(|c| c.family == Family::Gpt2)
     }
+}
+
+/// Whether a parameter of that name is trained where a base is frozen: the adapter's and a head's.
+pub(in crate::llm) fn moves_beside_a_base(name: &str) -> bool {
+    is_lora(name) || is_head(name)
 }
 
 fn is_lora(name: &str) -> bool {

@@ -23,9 +23,9 @@ use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::TextObjective;
 use crate::llm::reference::{self, Cache, Reference, fingerprint};
-use crate::llm::tokenizer::Tokenizer;
 
 /// A checkpoint to go on from.
 pub(super) struct Checkpoint {
@@ -59,6 +59,8 @@ pub(super) struct Run<'a> {
     objective: TextObjective,
     role: Role,
     policy: Decoder,
+    /// Whether the adapter that is trained is the one of the model as given.
+    goes_on: bool,
     /// The model as given, where the policy is not that any more.
     start: Option<Decoder>,
     value: Option<Decoder>,
@@ -81,16 +83,17 @@ impl<'a> Run<'a> {
         tell: &mut dyn FnMut(&str),
     ) -> Result<(Self, Sources)> {
         let objective = settings.objective()?;
-        let folder = settings.model_folder()?;
+        let given = &ModelFolder::find(settings.model_folder()?)?;
         let role = Role::of(&objective, settings);
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
-        let tokenizer = Tokenizer::load(folder)?;
-        let start = role.decoder(folder, dtype, &device)?;
+        let tokenizer = given.tokenizer()?;
+        let start = role.decoder(given, dtype, &device)?;
         let architecture = start.architecture();
         tokenizer.fits(architecture.vocabulary)?;
         let sources = Sources::open(settings, &objective, tokenizer, architecture.context, tell)?;
         let model = fingerprint(start.parameters())?;
-        let generation = Generation::new(settings, &objective, folder, architecture.context)?;
+        let tokens = given.tokenizer_folder();
+        let generation = Generation::new(settings, &objective, tokens, architecture.context)?;
         if let Some(checkpoint) = &checkpoint {
             let prompts = generation.as_ref().map(Generation::hash);
             let saved = &checkpoint.saved;
@@ -99,7 +102,7 @@ impl<'a> Run<'a> {
         }
         let other = match &settings.reference {
             ReferenceSource::Model(dir) if objective.reference() => {
-                let other = Decoder::load(dir, dtype, &device)?;
+                let other = ModelFolder::find(dir)?.decoder(dtype, &device)?;
                 like(&other, &start, dir)?;
                 Some(other)
             }
@@ -120,14 +123,18 @@ impl<'a> Run<'a> {
         let lora = settings.lora_rank > 0;
         let made = |role: Role, decoder: Decoder, at: Option<&Path>| -> Result<_> {
             match at {
-                None => Ok((role.start(decoder, folder, settings)?, None)),
-                Some(at) if lora => Ok((role.adapted(decoder, at, settings)?, None)),
+                None => Ok((role.start(decoder, given, settings)?, None)),
+                Some(at) if lora => {
+                    // The base is there to the end; an adapter that was given is not.
+                    let as_given = given.adapter().map(|_| decoder.frozen()).transpose()?;
+                    Ok((role.adapted(decoder, at, given, settings)?, as_given))
+                }
                 Some(at) => Ok((role.restored(at, settings)?, Some(decoder))),
             }
         };
         let value = match objective.value() && settings.value == ValueNetwork::Separate {
             true => {
-                let decoder = Role::Value.decoder(folder, dtype, &device)?;
+                let decoder = Role::Value.decoder(given, dtype, &device)?;
                 let at = at.map(|at| at.join(VALUE));
                 Some(made(Role::Value, decoder, at.as_deref())?.0)
             }
@@ -142,6 +149,7 @@ impl<'a> Run<'a> {
             objective,
             role,
             policy,
+            goes_on: given.adapter().is_some(),
             start: start.filter(|_| wanted),
             value,
             other,
@@ -250,21 +258,24 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    /// What the policy is held against. An adapter's reference is the base that it is on. None if
-    /// the run was stopped before it was there.
+    /// What the policy is held against. A new adapter's reference is the base that it is on; that of
+    /// one which is trained further is the two as they were given. None if the run was stopped before
+    /// it was there.
     fn reference(&mut self, plans: &[&Plan], stop: &AtomicBool) -> Result<Option<Reference>> {
         if self.reference.is_none() {
             return Ok(Some(Reference::None));
         }
-        let base = match self.settings.lora_rank {
-            0 => None,
-            _ => Some(self.policy.base()?),
+        let base = match (self.settings.lora_rank, self.goes_on) {
+            (0, _) => None,
+            (_, false) => Some(self.policy.base()?),
+            (_, true) if self.checkpoint.is_none() => Some(self.policy.frozen()?),
+            (_, true) => self.start.take(),
         };
         if let Some(generation) = self.generation.as_mut().filter(|g| g.wants_reference()) {
             // A model of its own: the one that is trained moves away from it.
             let as_given = match (&self.other, &base, &self.start) {
                 (Some(other), _, _) => other.copy()?,
-                (None, Some(_), _) => self.policy.base()?,
+                (None, Some(base), _) => base.frozen()?,
                 (None, None, Some(start)) => start.copy()?,
                 (None, None, None) => self.policy.copy()?,
             };

@@ -5,8 +5,10 @@ use std::path::Path;
 use super::choices::{Precision, ReferenceSource, ValueNetwork};
 use super::evaluation::{self, EVAL};
 use super::generation;
+use super::networks::another;
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::{Numbers, TextObjective};
 use crate::llm::schedule::Schedule;
 use crate::loss::Parameters;
@@ -51,6 +53,7 @@ impl Settings {
     /// Those of [`objective`](Self::objective), or a number that is out of range or has no use.
     pub fn resolve(mut self) -> Result<Self> {
         let objective = self.objective()?;
+        self.find_models()?;
         let lr = match objective.reference() {
             true => 1e-6,
             false => 2e-5,
@@ -72,6 +75,36 @@ impl Settings {
         self.check(&objective)?;
         self.check_evaluation(&objective)?;
         Ok(self)
+    }
+
+    /// Names models by the folders that hold them, so that `config.toml` says which they were, and
+    /// takes rank and α of an adapter that is to be trained further. What is not found is left to
+    /// who reads it.
+    fn find_models(&mut self) -> Result<()> {
+        if let ReferenceSource::Model(dir) = &mut self.reference
+            && let Ok(found) = ModelFolder::find(&dir)
+        {
+            *dir = found.name();
+        }
+        let Some(Ok(found)) = self.model.as_ref().map(ModelFolder::find) else {
+            return Ok(());
+        };
+        self.model = Some(found.name());
+        let Some(config) = found.adapter_config()? else {
+            return Ok(());
+        };
+        let rank = config.rank;
+        if self.lora_rank != 0 && self.lora_rank != rank {
+            let given = self.lora_rank.to_string();
+            return Err(another(&found, "lora_rank", &given, &format!("rank {rank}")));
+        }
+        if let Some(alpha) = self.lora_alpha.filter(|alpha| *alpha != config.alpha) {
+            let has = format!("{}", config.alpha);
+            return Err(another(&found, "lora_alpha", &alpha.to_string(), &has));
+        }
+        self.lora_rank = rank;
+        self.lora_alpha = Some(config.alpha);
+        Ok(())
     }
 
     /// Whether something is to be evaluated.
