@@ -1,11 +1,12 @@
 //! What all trials of a study share: prompts and completions of the reference, scored.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::generate::{Generated, Sampling, generate};
+use pistar::llm::model_folder::ModelFolder;
 use pistar::llm::reference::{Cache, fingerprint};
 use pistar::llm::reward::{Resources, Reward, Row, Specification, Weighted};
 use pistar::llm::sequence::Sequence;
@@ -38,8 +39,8 @@ pub struct Scored {
 
 /// A model, and what it says to prompts of its own.
 pub struct World {
-    /// Its folder.
-    pub model: PathBuf,
+    /// Where it is; an adapter is merged, and all is trained.
+    pub model: ModelFolder,
     /// SHA-256 of its weights.
     pub fingerprint: String,
     /// Two completions of each prompt.
@@ -67,23 +68,24 @@ impl World {
         count: usize,
         held: usize,
     ) -> Result<Self> {
-        let tokenizer = Tokenizer::load(model)?;
-        let decoder = Decoder::load(model, DType::F32, &Device::Cpu)?;
+        let model = ModelFolder::find(model)?;
+        let tokenizer = model.tokenizer()?;
+        let decoder = model.decoder(DType::F32, &Device::Cpu)?.merge()?;
         let bos = tokenizer.bos().with_context(|| {
             format!(
                 "{}: its tokenizer names no BOS token, with which prompts begin",
-                model.display()
+                model.folder.display()
             )
         })?;
         let context = decoder.architecture().context;
         ensure!(
             context >= 1 + PROMPT + COMPLETION,
             "{}: its context of {context} tokens is too short; the study needs {}",
-            model.display(),
+            model.folder.display(),
             1 + PROMPT + COMPLETION
         );
         let mut world = Self {
-            model: model.into(),
+            model: model.clone(),
             fingerprint: fingerprint(decoder.parameters())?,
             pairs: Vec::new(),
             cache: Cache::new(String::new(), Path::new("memory")),
@@ -113,6 +115,14 @@ impl World {
         Ok(world)
     }
 
+    /// The model that trials start from.
+    ///
+    /// # Errors
+    /// If it cannot be read again.
+    pub fn decoder(&self) -> Result<Decoder> {
+        Ok(self.model.decoder(DType::F32, &Device::Cpu)?.merge()?)
+    }
+
     /// Openings that the model writes itself; those that it ends are left out.
     fn prompts(&self, decoder: &Decoder, bos: u32, count: usize) -> Result<Vec<Vec<u32>>> {
         let starts = vec![vec![bos]; count + count / 4 + BATCH];
@@ -125,7 +135,7 @@ impl World {
         ensure!(
             prompts.len() == count,
             "{}: it ends most texts within {PROMPT} tokens; the study needs longer ones",
-            self.model.display()
+            self.model.folder.display()
         );
         Ok(prompts)
     }

@@ -26,7 +26,7 @@ pub struct Args {
     /// List the studies
     #[arg(long)]
     list: bool,
-    /// Folder of the model that all trials start from
+    /// Folder of the model, adapter or run that all trials start from
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// What rewards a completion, as `pistar score` takes it; several are added [default: the words

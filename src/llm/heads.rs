@@ -19,6 +19,9 @@ use crate::random::{Purpose, Stream};
 /// Index of the stream of a head's weights, after those of all tensors of a decoder.
 const STREAM: u64 = 1 << 32;
 
+/// The folder of a value head inside that of an adapter: PEFT has no place for it.
+pub(super) const VALUE_HEAD: &str = "value_head";
+
 /// A linear map of a hidden state to one number. Its weights are kept with the decoder's, as
 /// further parameters, so that one optimiser and one checkpoint have them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,10 +14,15 @@ use crate::llm::weights::{self, Checkpoint, Item, same};
 
 /// What an adapter is made of, in its folder.
 pub const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What PEFT puts before every path.
 const PREFIX: &str = "base_model.model.";
+
+/// What an adapter's file calls a tensor.
+pub(super) fn key(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
 
 /// An adapter as it is in a folder.
 struct Read {
@@ -101,17 +106,17 @@ impl Decoder {
         for module in &modules {
             let (_, [input]) = module.a();
             let rank = config.rank;
-            let key = |kind: &str| format!("{PREFIX}{}.lora_{kind}.weight", module.path);
-            tensors.push(checkpoint.take(&key("A"), &[rank, input])?);
+            let of_kind = |kind: &str| key(&format!("{}.lora_{kind}.weight", module.path));
+            tensors.push(checkpoint.take(&of_kind("A"), &[rank, input])?);
             let total = module.parts.iter().map(|(_, [output, _])| output).sum();
-            let b = checkpoint.take(&key("B"), &[total, rank])?;
+            let b = checkpoint.take(&of_kind("B"), &[total, rank])?;
             let mut start = 0;
             for (_, [output, _]) in &module.parts {
                 tensors.push(b.narrow(0, start, *output)?);
                 start += output;
             }
         }
-        let score = format!("{PREFIX}score.weight");
+        let score = key("score.weight");
         let score = match checkpoint.has(&score) {
             true => Some(checkpoint.take(&score, &[1, self.architecture().width])?),
             false => None,
@@ -146,17 +151,17 @@ impl Decoder {
         };
         for (path, ours) in [(embedding, "model.embed_tokens.weight"), (HEAD, head)] {
             for end in ["weight", "base_layer.weight"] {
-                let key = format!("{PREFIX}{path}.{end}");
+                let name = key(&format!("{path}.{end}"));
                 let Some(id) = self
                     .parameters()
                     .find(ours)
-                    .filter(|_| checkpoint.has(&key))
+                    .filter(|_| checkpoint.has(&name))
                 else {
                     continue;
                 };
                 let ours = &self.parameters().get(id).tensor;
-                if !same(&checkpoint.take(&key, ours.dims())?, ours)? {
-                    let place = format!("{}: {key}", checkpoint.origin().display());
+                if !same(&checkpoint.take(&name, ours.dims())?, ours)? {
+                    let place = format!("{}: {name}", checkpoint.origin().display());
                     let problem = "it differs from the base's";
                     let remedy = "adapters with trained embeddings are not supported";
                     return Err(Error::invalid(place, problem, remedy));
@@ -185,14 +190,14 @@ impl Decoder {
         let reward = ScalarHead::of(self) == Some(ScalarHead::Reward);
         let mut items = Vec::new();
         for module in modules {
-            let key = |kind: &str| format!("{PREFIX}{}.lora_{kind}.weight", module.path);
-            items.push(self.item(key("A"), vec![module.a().0])?);
+            let of_kind = |kind: &str| key(&format!("{}.lora_{kind}.weight", module.path));
+            items.push(self.item(of_kind("A"), vec![module.a().0])?);
             let parts = module.parts.iter().map(|(part, _)| b_name(part)).collect();
-            items.push(self.item(key("B"), parts)?);
+            items.push(self.item(of_kind("B"), parts)?);
         }
         if reward {
             let name = ScalarHead::Reward.names()[0];
-            items.push(self.item(format!("{PREFIX}{name}"), vec![name.into()])?);
+            items.push(self.item(key(name), vec![name.into()])?);
         }
         let mut staged = Staged::new(dir)?;
         let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();

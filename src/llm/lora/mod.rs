@@ -3,6 +3,7 @@
 
 mod config;
 mod files;
+mod merged;
 mod modules;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use candle_core::{Device, Tensor};
 
 pub use config::{AdapterConfig, Target};
 pub use files::CONFIG;
+pub use merged::merge;
 
 use super::config::Family;
 use super::decoder::Decoder;

@@ -12,7 +12,7 @@ use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
-use crate::llm::heads::{PolicyWithValue, ScalarHead, Scorer};
+use crate::llm::heads::{PolicyWithValue, ScalarHead, Scorer, VALUE_HEAD};
 use crate::llm::lora::{AdapterConfig, Module, Target};
 use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::TextObjective;
@@ -20,9 +20,6 @@ use crate::llm::parameters::Parameters;
 use crate::llm::saving::{self, Saving};
 use crate::llm::staged::Staged;
 use crate::llm::weights::Checkpoint;
-
-/// Where a checkpoint has a value head whose decoder is kept as an adapter.
-const VALUE_HEAD: &str = "value_head";
 
 impl Model for Decoder {
     fn decoder(&self) -> &Decoder {
@@ -267,7 +264,6 @@ fn save(decoder: &Decoder, dir: &Path, companions: Option<&Path>) -> Result<()> 
     if ScalarHead::of(decoder) != Some(ScalarHead::Value) {
         return Ok(());
     }
-    // PEFT has no place for it.
     let dir = dir.join(VALUE_HEAD);
     fs::create_dir(&dir).map_err(Error::io(&dir, "create"))?;
     let names = ScalarHead::Value.names();
