@@ -81,7 +81,10 @@ impl ModelFolder {
 
     /// How it is named: its folder, and the base where the adapter does not say it.
     pub fn name(&self) -> PathBuf {
-        let said = self.base.as_ref().filter(|base| base_of(&self.folder).ok().as_ref() != Some(base));
+        let said = self
+            .base
+            .as_ref()
+            .filter(|base| base_of(&self.folder).ok().as_ref() != Some(base));
         match said {
             None => self.folder.clone(),
             Some(base) => {
@@ -203,7 +206,9 @@ fn none(dir: &Path) -> Error {
     if !dir.exists() {
         let remedy = match hub_name(&place) {
             true => download(&place),
-            false => "name a folder with config.json or adapter_config.json, or that of a run".into(),
+            false => {
+                "name a folder with config.json or adapter_config.json, or that of a run".into()
+            }
         };
         return Error::invalid(place, "there is no such folder", remedy);
     }
@@ -229,7 +234,10 @@ fn none(dir: &Path) -> Error {
 
 /// An adapter and its base, named together; a folder that is there is meant as it is.
 fn parted(named: &Path) -> Option<(PathBuf, PathBuf)> {
-    let (adapter, base) = named.to_str().filter(|_| !named.exists())?.split_once(BASE)?;
+    let (adapter, base) = named
+        .to_str()
+        .filter(|_| !named.exists())?
+        .split_once(BASE)?;
     Some((adapter.into(), base.into()))
 }
 
@@ -241,11 +249,11 @@ fn base_of(adapter: &Path) -> Result<PathBuf> {
     let Some(named) = AdapterConfig::read(&path)?.base else {
         return Err(Error::invalid(place, "it is missing", say));
     };
-    let from = |dir: &Path| Some(dir.join(&named)).filter(|base| base.is_dir());
-    let around = || {
-        let real = fs::canonicalize(adapter).ok()?;
-        real.ancestors().find_map(from)
-    };
+    let real = |dir: &Path| fs::canonicalize(dir).ok();
+    // `model` is also what a run calls the adapter itself.
+    let itself = |base: &Path| inside(base).is_ok_and(|found| real(&found) == real(adapter));
+    let from = |dir: &Path| Some(dir.join(&named)).filter(|base| base.is_dir() && !itself(base));
+    let around = || real(adapter)?.ancestors().find_map(from);
     match from(Path::new("")).or_else(around) {
         Some(base) => whole(inside(&base).map_err(|e| e.in_file(&place))?),
         None => {
@@ -276,7 +284,9 @@ fn whole(base: PathBuf) -> Result<PathBuf> {
 fn hub_name(text: &str) -> bool {
     let part = |part: &str| {
         let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !part.is_empty() && part.chars().all(known) && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+        !part.is_empty()
+            && part.chars().all(known)
+            && part.starts_with(|c: char| c.is_ascii_alphanumeric())
     };
     (text.split_once('/')).is_some_and(|(owner, name)| part(owner) && part(name))
 }

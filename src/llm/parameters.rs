@@ -95,11 +95,7 @@ impl Parameters {
     }
 
     /// The parameters with memory of their own, or frozen: then those that are `shared` share it.
-    pub(super) fn copied(
-        &self,
-        frozen: bool,
-        shared: impl Fn(&Parameter) -> bool,
-    ) -> Result<Self> {
+    pub(super) fn copied(&self, frozen: bool, shared: impl Fn(&Parameter) -> bool) -> Result<Self> {
         let list = (self.list.iter())
             .map(|p| {
                 let tensor = match frozen && shared(p) {

@@ -9,7 +9,7 @@ use super::files::WEIGHTS;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
-use crate::llm::heads::{VALUE_HEAD, ScalarHead};
+use crate::llm::heads::{ScalarHead, VALUE_HEAD};
 use crate::llm::model_folder::ModelFolder;
 use crate::llm::saving::{self, Saving};
 use crate::llm::weights::Checkpoint;

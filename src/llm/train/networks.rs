@@ -119,7 +119,10 @@ impl Role {
         settings: &Settings,
     ) -> Result<Decoder> {
         // An adapter brings its reward head along.
-        if let Some(head) = self.head().filter(|head| ScalarHead::of(&decoder) != Some(*head)) {
+        if let Some(head) = self
+            .head()
+            .filter(|head| ScalarHead::of(&decoder) != Some(*head))
+        {
             let beside = of.folder.join(VALUE_HEAD);
             let kept = Checkpoint::open(of.weights())?.has(head.names()[0]);
             match (head, kept) {

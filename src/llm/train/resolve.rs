@@ -96,7 +96,12 @@ impl Settings {
         let rank = config.rank;
         if self.lora_rank != 0 && self.lora_rank != rank {
             let given = self.lora_rank.to_string();
-            return Err(another(&found, "lora_rank", &given, &format!("rank {rank}")));
+            return Err(another(
+                &found,
+                "lora_rank",
+                &given,
+                &format!("rank {rank}"),
+            ));
         }
         if let Some(alpha) = self.lora_alpha.filter(|alpha| *alpha != config.alpha) {
             let has = format!("{}", config.alpha);

@@ -188,7 +188,9 @@ impl Checkpoint {
     /// The precision of the widest tensor that is not yet taken; f32 if none is of floats.
     pub fn precision(&self) -> DType {
         let of = |place: &Place| float(place.dtype);
-        let widest = (self.tensors.values()).filter_map(of).max_by_key(DType::size_in_bytes);
+        let widest = (self.tensors.values())
+            .filter_map(of)
+            .max_by_key(DType::size_in_bytes);
         widest.unwrap_or(DType::F32)
     }
 

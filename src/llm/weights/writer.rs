@@ -73,7 +73,11 @@ pub fn file(staged: &mut Staged, name: &str, items: &[&Item], dtype: DType) -> R
         DType::F16 => "F16",
         other => {
             let problem = format!("weights cannot be saved in {other:?}");
-            return Err(Error::invalid(name, problem, "choose F64, F32, F16 or BF16"));
+            return Err(Error::invalid(
+                name,
+                problem,
+                "choose F64, F32, F16 or BF16",
+            ));
         }
     };
     let mut header = serde_json::Map::new();
