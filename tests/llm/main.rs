@@ -45,6 +45,7 @@ mod rewards;
 mod runs;
 mod saved;
 mod schedule;
+mod sizes;
 mod smoke;
 mod sweep;
 mod texts;

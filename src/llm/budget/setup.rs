@@ -204,6 +204,11 @@ fn uniform(
         let remedy = format!("a step of at most {MOST} responses can be planned");
         return fail("batch", format!("a step has {examples} examples"), remedy);
     }
+    let all = examples.saturating_mul(responses).saturating_mul(tokens);
+    if all > MOST_TOKENS {
+        let remedy = format!("a step of at most {MOST_TOKENS} tokens can be planned");
+        return fail("batch", format!("a step has {all} tokens"), remedy);
+    }
     Ok(Step::uniform(
         examples,
         responses,
@@ -213,3 +218,7 @@ fn uniform(
 
 /// Most responses of a step without data.
 const MOST: usize = 1 << 22;
+
+/// Most tokens of it: times the widths of an [`Architecture`](crate::llm::architecture::most) they
+/// are numbers of 64 bits.
+const MOST_TOKENS: usize = 1 << 34;

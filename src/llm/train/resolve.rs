@@ -8,6 +8,7 @@ use super::generation;
 use super::networks::another;
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::llm::architecture::most;
 use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::{Numbers, TextObjective};
 use crate::llm::schedule::Schedule;
@@ -143,6 +144,11 @@ impl Settings {
         positive("micro_batch_tokens", self.micro_batch_tokens as u64)?;
         positive("length_buckets", self.length_buckets.unwrap_or(1) as u64)?;
         positive("log_every", self.log_every)?;
+        if self.lora_rank > most::RANK {
+            let problem = format!("it is {}", self.lora_rank);
+            let remedy = format!("give at most {}", most::RANK);
+            return Err(Error::invalid("lora_rank", problem, remedy));
+        }
         Schedule::new(self.schedule, self.warmup, 1)?;
         let (alone, another) = (
             self.value == ValueNetwork::Shared,

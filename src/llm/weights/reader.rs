@@ -163,7 +163,7 @@ impl Checkpoint {
         let header = std::str::from_utf8(&header).map_err(|e| broken(e.to_string()))?;
         // Of two tensors of one name nobody knows which is meant.
         let header: Metadata = file::json::from_str(header).map_err(|e| broken(e.to_string()))?;
-        let wanted = 8 + length + header.data_len() as u64;
+        let wanted = (8 + length).saturating_add(header.data_len() as u64);
         if there != wanted {
             return Err(truncated(wanted));
         }
