@@ -187,7 +187,7 @@ fn text(settings: &Settings, report: &Report) -> String {
     let together: Vec<&Change> = report.together.iter().collect();
     list(&mut text, "together these would make it fit", &together);
     if enough.is_empty() && together.is_empty() {
-        text += "\nno setting makes it fit: take a smaller model, or more memory\n";
+        text += "\nno setting makes it fit, and no shorter examples: take a smaller model, or more memory\n";
     }
     text
 }

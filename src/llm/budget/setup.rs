@@ -33,6 +33,10 @@ pub struct Budget {
     pub steps: Vec<Step>,
     /// Whether their lengths are those of data.
     pub of_data: bool,
+    /// Whether they were given by `sequence`.
+    pub sequence: bool,
+    /// Whether products of f32 matrices are to be rounded to TF32, which nothing else can be.
+    pub tf32: bool,
 }
 
 impl Budget {
@@ -94,6 +98,8 @@ impl Budget {
             run,
             steps,
             of_data,
+            sequence: lengths.sequence.is_some(),
+            tf32: settings.tf32,
         };
         let (parts, _) = budget.parts(budget.run.micro_batch);
         match budget.run.in_backward && parts > 1 {
