@@ -34,9 +34,10 @@ Examples:
   pistar data check gsm8k.jsonl --model models/llama --column prompt=question \\
       --column \"completion=' ' ~ answer\"
 
-Exits with 1 if training would refuse a row. What is in the loss is shown in green on a terminal, and
-between ⟦ and ⟧ elsewhere. docs/data.md says what rows are read from and what expressions can do.",
-    max_term_width = 100
+Exits with 1 if training would refuse a row. What is in the loss is shown in
+green on a terminal, and between ⟦ and ⟧ elsewhere. docs/data.md says what rows
+are read from and what expressions can do.",
+    max_term_width = 80
 )]
 struct CheckArgs {
     /// The file: JSON lines, a JSON array, parquet or text, gzip or not; or FOLDER/*.jsonl

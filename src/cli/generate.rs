@@ -19,12 +19,13 @@ use super::{compute::Compute, whole};
 Example:
   pistar generate --model models/llama --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95
 
-Answers are JSON lines in the order of the prompts, the samples of a prompt together: {\"prompt\",
-\"completion\", \"tokens\", \"ended\", \"log_prob\", \"entropy\"}. `tokens` counts EOS, with which a
-completion that `ended` ends; one that did not was cut at --max-new-tokens or where the model takes
-no more. `log_prob` is the sum of ln π over its tokens and `entropy` that of the next token's
-entropy, both of the model itself: at temperature 1, without cuts. The same seed gives the same
-completions for any --batch. docs/generate.md says more.")]
+Answers are JSON lines in the order of the prompts, the samples of a prompt
+together: {\"prompt\", \"completion\", \"tokens\", \"ended\", \"log_prob\", \"entropy\"}.
+`tokens` counts EOS, with which a completion that `ended` ends; one that did
+not was cut at --max-new-tokens or where the model takes no more. `log_prob` is
+the sum of ln π over its tokens and `entropy` that of the next token's entropy,
+both of the model itself: at temperature 1, without cuts. The same seed gives
+the same completions for any --batch. docs/generate.md says more.")]
 pub struct Args {
     /// Folder of a model, of an adapter (LoRA), or of a run
     #[arg(long, value_name = "DIR")]

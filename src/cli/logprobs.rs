@@ -21,10 +21,11 @@ use super::compute::Compute;
 Example:
   pistar logprobs --model models/llama --data rows.jsonl | jq '.sum / .count'
 
-A row is {\"prompt\": …, \"completion\": …}, one a line, or {\"text\": …}, all of which is predicted.
-Answers come in the order of the rows, one JSON line each: {\"sum\": …, \"count\": …}, the sum of
-ln π over the completion's tokens and their number, EOS included. docs/data.md says how text becomes
-tokens. All rows are read before the first answer, so that a bad one shows at once.")]
+A row is {\"prompt\": …, \"completion\": …}, one a line, or {\"text\": …}, all of
+which is predicted. Answers come in the order of the rows, one JSON line each:
+{\"sum\": …, \"count\": …}, the sum of ln π over the completion's tokens and their
+number, EOS included. docs/data.md says how text becomes tokens. All rows are
+read before the first answer, so that a bad one shows at once.")]
 pub struct Args {
     /// Folder of a model, of an adapter (LoRA), or of a run
     #[arg(long, value_name = "DIR")]

@@ -13,10 +13,10 @@ Examples:
   pistar merge runs/dpo --out models/dpo
   pistar merge adapters/chat,base=models/llama --out models/chat
 
-Writes a whole model that answers as base and adapter together, but for rounding:
-W + α/r · B A in the base's precision, with its config.json and generation
-settings, and the tokenizer. The folder is there whole or not at all.
-docs/models.md says where an adapter's base is looked for.")]
+Writes a whole model that answers as base and adapter together, but for
+rounding: W + α/r · B A in the base's precision, with its config.json and
+generation settings, and the tokenizer. The folder is there whole or not at
+all. docs/models.md says where an adapter's base is looked for.")]
 pub struct Args {
     /// Folder of an adapter (LoRA), or of the run of one
     #[arg(value_name = "RUN|ADAPTER")]

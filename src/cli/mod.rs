@@ -51,7 +51,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
     name = "pistar",
     version,
     about = "What an alignment objective converges to, exactly, on a bandit; and the same losses on transformers",
-    max_term_width = 100
+    max_term_width = 80
 )]
 struct Cli {
     #[command(subcommand)]

@@ -28,7 +28,8 @@ pub struct Flags {
 
 /// The kinds, for help texts.
 pub const KINDS: &str = "\
-Rewards: KIND:TEXT, with fields before the colon where wanted (KIND,FIELD=VALUE:TEXT), or a TOML file:
+Rewards: KIND:TEXT, with fields before the colon where wanted
+(KIND,FIELD=VALUE:TEXT), or a TOML file:
   exact,marker=####:COLUMN    1 if what follows the last #### is the answer in that column
   regex,count=true:PATTERN    matches of a regular expression (without count: 1 or 0)
   length,target=50:UNIT       characters, words, or tokens (with tokenizer=DIR); penalty, cap

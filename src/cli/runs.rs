@@ -15,10 +15,11 @@ Examples:
   pistar runs out/grid --metric eval_loss --figure grid.svg
   pistar runs runs/a runs/b --json
 
-A run is a folder with config.toml and manifest.json. The table has the settings in which the runs
-differ, the last value of each metric and the best one with its step. Without --metric, the metric
-is eval_loss where a run has it, and loss otherwise; with it, the run whose last value is best
-comes first. docs/runs.md says more.")]
+A run is a folder with config.toml and manifest.json. The table has the
+settings in which the runs differ, the last value of each metric and the best
+one with its step. Without --metric, the metric is eval_loss where a run has
+it, and loss otherwise; with it, the run whose last value is best comes first.
+docs/runs.md says more.")]
 pub struct Args {
     /// Folders with runs in them or below [default: out]
     #[arg(value_name = "DIR")]

@@ -16,10 +16,11 @@ Examples:
   pistar sim copg-toy --policy transformer --seeds 3 --out runs/transformer
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
 
-Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG. The rows depend on the
-configuration alone: same key, same bytes, whatever --threads. Those of copg-toy are written as
-blocks of up to 32 seeds finish, with limits.csv, the exact limits. An option that a sim has no use
-for is refused.")]
+Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG.
+The rows depend on the configuration alone: same key, same bytes, whatever
+--threads. Those of copg-toy are written as blocks of up to 32 seeds finish,
+with limits.csv, the exact limits. An option that a sim has no use for is
+refused.")]
 pub struct Args {
     /// Name of the sim
     #[arg(required_unless_present = "list")]

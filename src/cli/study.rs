@@ -14,10 +14,11 @@ Examples:
   pistar study copg --model models/stories260K --out runs/copg
   pistar study dro --reward 'regex:(?i)dragon' --out runs/dragons
 
-The reference model writes two completions to each of its own prompts, a rule scores them, and every
-objective trains offline on those, over a sweep of β and seeds; then the best β of each again on new
-seeds. Writes rows.csv, report.md, manifest.json and the figure as SVG and PNG. Finished trials are
-kept: the same command goes on where it was stopped. Same key, same bytes, whatever --threads.
+The reference model writes two completions to each of its own prompts, a rule
+scores them, and every objective trains offline on those, over a sweep of β and
+seeds; then the best β of each again on new seeds. Writes rows.csv, report.md,
+manifest.json and the figure as SVG and PNG. Finished trials are kept: the same
+command goes on where it was stopped. Same key, same bytes, whatever --threads.
 Without --model a tiny one is trained into OUT/model first.")]
 pub struct Args {
     /// Name of the study
