@@ -11,6 +11,7 @@ use pistar::llm::data::check::{Balance, Check, Checker, Look, Quantiles};
 use pistar::llm::data::{Form, Reading, Settings};
 use pistar::llm::model_folder::ModelFolder;
 use pistar::llm::objective::TextObjective;
+use pistar::text::suggestion;
 
 use super::{Found, output};
 
@@ -78,8 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(name) => {
             let found = TextObjective::table().find(|(known, _)| known == name);
             let (_, objective) = found.ok_or_else(|| {
-                let known: Vec<_> = TextObjective::names().collect();
-                let remedy = format!("name one of {}", known.join(", "));
+                let remedy = suggestion(name, TextObjective::names());
                 Error::invalid("--objective", format!("it is `{name}`"), remedy)
             })?;
             Some(Form::from(objective))

@@ -14,6 +14,9 @@ use serde::Serialize;
 use super::{compute::Compute, whole};
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "pistar generate [OPTIONS] --model <DIR> (--prompts <FILE> | --prompt <TEXT>)"
+)]
 #[command(group(clap::ArgGroup::new("text").required(true).args(["prompts", "prompt"])))]
 #[command(after_help = "\
 Example:

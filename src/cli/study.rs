@@ -66,10 +66,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return output::print(&study::ALL.iter().map(line).collect::<String>());
     };
     let Some(study) = study::ALL.iter().find(|s| s.name == name) else {
-        let known: Vec<_> = study::ALL.iter().map(|s| s.name).collect();
         bail!(
-            "study: there is none called `{name}`; use one of {}",
-            known.join(", ")
+            "study: there is none called `{name}`; {}",
+            pistar::text::suggestion(name, study::ALL.iter().map(|s| s.name))
         );
     };
     let title = format!("study-{name}");

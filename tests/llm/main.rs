@@ -16,6 +16,7 @@ mod data;
 mod device;
 mod doctor;
 mod doors;
+mod ends;
 mod evaluation;
 mod events;
 mod families;
