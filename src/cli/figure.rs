@@ -70,3 +70,21 @@ pub fn draw(name: &str, rows: &Path, stem: &Path) -> anyhow::Result<Option<PathB
 pub fn draw(_: &str, _: &Path, _: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_that_is_added_is_not_there_twice() {
+        for (given, kept) in [
+            ("x.png", "x"),
+            ("out/x.svg", "out/x"),
+            ("out/x", "out/x"),
+            ("out.d/x", "out.d/x"),
+            ("x.v2", "x.v2"),
+        ] {
+            assert_eq!(stem(Path::new(given)), Path::new(kept), "{given}");
+        }
+    }
+}

@@ -15,12 +15,13 @@ use super::{compute::Compute, whole};
 
 #[derive(clap::Args)]
 #[command(
-    override_usage = "pistar generate [OPTIONS] --model <DIR> (--prompts <FILE> | --prompt <TEXT>)"
+    override_usage = "pistar generate [OPTIONS] --model DIR (--prompts FILE | --prompt TEXT)"
 )]
 #[command(group(clap::ArgGroup::new("text").required(true).args(["prompts", "prompt"])))]
 #[command(after_help = "\
 Example:
-  pistar generate --model models/llama --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95
+  pistar generate --model models/llama --prompt 'Once upon a time' \\
+      --temperature 0.8 --top-p 0.95
 
 Answers are JSON lines in the order of the prompts, the samples of a prompt
 together: {\"prompt\", \"completion\", \"tokens\", \"ended\", \"log_prob\", \"entropy\"}.

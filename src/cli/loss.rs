@@ -14,7 +14,8 @@ use super::{input, output};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  echo '{\"logits\": [[0.3, -0.2, 0.1]]}' | pistar loss toy.json --objective dpo --logits - --json
+  echo '{\"logits\": [[0.3, -0.2, 0.1]]}' | pistar loss toy.json \\
+      --objective dpo --logits - --json
 
 Pairs are y ~ first law, y′ ~ second law, with Bradley–Terry labels, pairs of
 an arm with itself included (not for advantage-model-distinct). Single

@@ -12,7 +12,8 @@ use crate::sims::{self, MOST_RATES, Policy};
 #[command(after_help = "\
 Examples:
   pistar sim copg-toy --out runs/toy
-  pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 --out runs/mine
+  pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 \\
+      --out runs/mine
   pistar sim copg-toy --policy transformer --seeds 3 --out runs/transformer
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
 

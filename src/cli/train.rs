@@ -19,10 +19,12 @@ use super::{Found, Stopped, output, stop};
     after_help = "\
 Examples:
   pistar train sft --model llama --data demos.jsonl --epochs 3 --out runs/sft
-  pistar train dpo --model runs/sft/model --data pairs.jsonl --lora-rank 16 --lr 1e-4
+  pistar train dpo --model runs/sft/model --data pairs.jsonl --lora-rank 16 \\
+      --lr 1e-4
   pistar train --config runs/dpo/config.toml --seed 1 --out runs/dpo-1
   pistar train --resume --out runs/dpo
-  pistar train dpo --model llama --data pairs.jsonl --sweep beta=0.03,0.1,0.3 --seeds 3
+  pistar train dpo --model llama --data pairs.jsonl \\
+      --sweep beta=0.03,0.1,0.3 --seeds 3
 
 Every flag is also a field of --config, with _ for -; flags win over the file,
 the file over the defaults. The run's folder gets config.toml (runs the same

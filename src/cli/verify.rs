@@ -18,8 +18,10 @@ Examples:
   pistar verify dpo slic pg-zero --json | jq '.[] | {loss, faults, differences}'
 
   ok        it has the property
-  differs   it does not have the property, such as π* as its limit: worth knowing, not wrong
-  fault     a wrong gradient, NaN where policy and reference agree, backends or solvers that disagree
+  differs   it does not have the property, such as π* as its limit:
+            worth knowing, not wrong
+  fault     a wrong gradient, NaN where policy and reference agree, backends
+            or solvers that disagree
   skipped   the check does not apply
 
 A limit is a rest of gradient flow from π_ref: `stable`, `neutral` (one of
