@@ -42,6 +42,22 @@ impl Axis {
         Self { lo, hi, scale }
     }
 
+    /// Equal steps around the values, with so much room at either end; around values that are all the
+    /// same, or nearly, a tenth of them.
+    pub fn around(values: impl IntoIterator<Item = f64>, room: f64) -> Self {
+        let (mut lo, mut hi) = (f64::MAX, f64::MIN);
+        for v in values {
+            (lo, hi) = (lo.min(v), hi.max(v));
+        }
+        let size = lo.abs().max(hi.abs());
+        let more = match hi - lo > 1e-9 * size {
+            true => room * (hi - lo),
+            false if size < 1e-300 => 1.0,
+            false => 0.1 * size,
+        };
+        Self::linear(lo - more, hi + more)
+    }
+
     /// Equal steps, told by whole numbers.
     pub fn whole(lo: f64, hi: f64) -> Self {
         let scale = Scale::Whole;
@@ -178,7 +194,11 @@ fn step(span: f64, count: f64) -> f64 {
 /// `at` with the decimals that tell ticks `step` apart.
 fn number(at: f64, step: f64) -> String {
     let plain = match -step.log10().floor() {
-        places if places.abs() > 5.0 => format!("{at:.1e}"),
+        places if places.abs() > 5.0 => {
+            // As many digits as tell ticks apart, however close they lie.
+            let digits = at.abs().max(step).log10().floor() + places;
+            format!("{at:.*e}", digits.clamp(1.0, 17.0) as usize)
+        }
         places => format!("{at:.*}", places.max(0.0) as usize),
     };
     plain.replace('-', "−")
@@ -237,6 +257,23 @@ mod tests {
             ["10⁻⁶", "10⁻⁴", "0.01", "1"]
         );
         assert_eq!(labels(Axis::log(0.3, 3.0), 10.0), ["0.5", "1", "2"]);
+    }
+
+    #[test]
+    fn no_two_ticks_are_called_the_same() {
+        for at in [0.0, 1.0, -3.0, 1e-300, 0.123_456_789, 1e6, 2e15, 1e300] {
+            for share in [0.0, 1e-14, 1e-9, 1e-6, 1e-3, 1.0, 1e3] {
+                let axis = Axis::around([at, at + share * at], 0.04);
+                assert!(
+                    axis.lo < axis.hi && axis.lo <= at && at <= axis.hi,
+                    "{at} {share}"
+                );
+                let mut all = labels(axis, 6.0);
+                let count = all.len();
+                all.dedup();
+                assert!(all.len() == count && count > 1, "{at} {share}: {all:?}");
+            }
+        }
     }
 
     #[test]

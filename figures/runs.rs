@@ -140,12 +140,11 @@ fn axes(lines: &[Line]) -> (Axis, Axis) {
     };
     let (first, last) = ends(&mut points().map(|p| p.0));
     let half = |p: &Point| p.2.unwrap_or(0.0);
-    let (low, high) = ends(&mut points().flat_map(|p| [p.1 - half(p), p.1 + half(p)]));
-    let room = 0.04 * (high - low).max(1e-9 * high.abs()).max(1e-12);
+    let values = points().flat_map(|p| [p.1 - half(p), p.1 + half(p)]);
     let last = if last > first { last } else { first + 1.0 };
     (
         Axis::linear(first.min(0.1 * last), last),
-        Axis::linear(low - room, high + room),
+        Axis::around(values, 0.04),
     )
 }
 

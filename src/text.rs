@@ -30,6 +30,45 @@ pub fn exact(x: f64) -> String {
     }
 }
 
+/// What to use in place of a name that is not known: the one that it is most like, or one of all.
+pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    let all = format!("use one of {}", known.join(", "));
+    let near = known
+        .iter()
+        .map(|other| (distance(name, other), *other))
+        .min();
+    match near {
+        // A slip or two in a name that is long enough to tell.
+        Some((slips, other)) if slips <= 2 && 3 * slips <= other.chars().count() => {
+            format!("did you mean `{other}`? {all}")
+        }
+        _ => all,
+    }
+}
+
+/// Letters that are to be put in, taken out, changed or swapped with the next to make one word of the
+/// other.
+fn distance(a: &str, b: &str) -> usize {
+    // Nobody slips by hundreds of letters.
+    let [a, b] = [a, b].map(|word| word.chars().take(64).collect::<Vec<char>>());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = usize::from(a[i - 1] != b[j - 1]);
+            let last: &Vec<usize> = &rows[i - 1];
+            let mut least = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + change);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
 /// A text of at most `most` characters; of a longer one the middle is left out, and its length said.
 pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
     // Bytes are at least as many as characters.
@@ -83,6 +122,22 @@ pub fn pad(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slips_are_told_and_other_words_are_not() {
+        assert_eq!(distance("dpo", "dpo"), 0);
+        assert_eq!(distance("dop", "dpo"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        let of = |name| suggestion(name, ["dpo", "copg-squared", "sft"]);
+        assert!(of("dop").starts_with("did you mean `dpo`? use one of dpo, "));
+        assert!(of("copg_sqared").contains("did you mean `copg-squared`"));
+        assert_eq!(of("ppo2"), "use one of dpo, copg-squared, sft");
+        assert_eq!(
+            of(&"x".repeat(100_000)),
+            "use one of dpo, copg-squared, sft"
+        );
+    }
 
     #[test]
     fn lines_are_broken_between_words() {

@@ -75,7 +75,7 @@ impl Trial {
     /// # Errors
     /// Those of the library, among them a loss that is not finite.
     pub fn run(&self, world: &World, tick: &dyn Fn()) -> Result<Vec<Row>> {
-        let load = || Decoder::load(&world.model, DType::F32, &Device::Cpu);
+        let load = || world.decoder();
         let (policy, reference) = (load()?, load()?);
         let mut rule = world.rule()?;
         let settings = self.settings()?;
@@ -111,17 +111,13 @@ impl Trial {
     fn reference(&self, world: &World) -> Result<Reference> {
         // KTO's z₀ is of mismatched completions, which nobody has computed before.
         Ok(match self.objective.spec().inputs {
-            InputKind::Rated => Reference::Live(Box::new(Decoder::load(
-                &world.model,
-                DType::F32,
-                &Device::Cpu,
-            )?)),
+            InputKind::Rated => Reference::Live(Box::new(world.decoder()?)),
             _ => Reference::Cached(world.cache.clone()),
         })
     }
 
     fn value(&self, world: &World) -> Result<Box<dyn Model>> {
-        let mut decoder = Decoder::load_body(&world.model, DType::F32, &Device::Cpu)?;
+        let mut decoder = (world.model.body(DType::F32, &Device::Cpu)?).merge()?;
         ScalarHead::Value.add(&mut decoder, self.seed)?;
         Ok(Box::new(Scorer {
             decoder,

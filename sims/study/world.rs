@@ -7,6 +7,7 @@ use candle_core::{DType, Device};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::generate::{Generated, Sampling, generate};
 use pistar::llm::identity::Identity;
+use pistar::llm::model_folder::ModelFolder;
 use pistar::llm::reference::Cache;
 use pistar::llm::reward::{Resources, Reward, Row, Specification, Weighted};
 use pistar::llm::sequence::Sequence;
@@ -39,8 +40,8 @@ pub struct Scored {
 
 /// A model, and what it says to prompts of its own.
 pub struct World {
-    /// Its folder.
-    pub model: PathBuf,
+    /// Where it is; an adapter is merged, and all is trained.
+    pub model: ModelFolder,
     /// Hashes of all that its rows depend on: the model's folder, and what the reward reads.
     pub inputs: Identity,
     /// Two completions of each prompt.
@@ -69,29 +70,30 @@ impl World {
         count: usize,
         held: usize,
     ) -> Result<Self> {
+        let model = ModelFolder::find(model)?;
         let mut inputs = Identity::default();
-        inputs.network("model", model)?;
-        inputs.texts("model", model)?;
+        inputs.network("model", &model)?;
+        inputs.texts("model", &model)?;
         for uncovered in reward.identify(&mut inputs, "reward", depends)? {
             eprintln!("{uncovered}");
         }
-        let tokenizer = Tokenizer::load(model)?;
-        let decoder = Decoder::load(model, DType::F32, &Device::Cpu)?;
+        let tokenizer = model.tokenizer()?;
+        let decoder = model.decoder(DType::F32, &Device::Cpu)?.merge()?;
         let bos = tokenizer.bos().with_context(|| {
             format!(
                 "{}: its tokenizer names no BOS token, with which prompts begin",
-                model.display()
+                model.folder.display()
             )
         })?;
         let context = decoder.architecture().context;
         ensure!(
             context >= 1 + PROMPT + COMPLETION,
             "{}: its context of {context} tokens is too short; the study needs {}",
-            model.display(),
+            model.folder.display(),
             1 + PROMPT + COMPLETION
         );
         let mut world = Self {
-            model: model.into(),
+            model: model.clone(),
             inputs,
             pairs: Vec::new(),
             cache: Cache::new(String::new(), Path::new("memory")),
@@ -121,6 +123,14 @@ impl World {
         Ok(world)
     }
 
+    /// The model that trials start from.
+    ///
+    /// # Errors
+    /// If it cannot be read again.
+    pub fn decoder(&self) -> Result<Decoder> {
+        Ok(self.model.decoder(DType::F32, &Device::Cpu)?.merge()?)
+    }
+
     /// Openings that the model writes itself; those that it ends are left out.
     fn prompts(&self, decoder: &Decoder, bos: u32, count: usize) -> Result<Vec<Vec<u32>>> {
         let starts = vec![vec![bos]; count + count / 4 + BATCH];
@@ -133,7 +143,7 @@ impl World {
         ensure!(
             prompts.len() == count,
             "{}: it ends most texts within {PROMPT} tokens; the study needs longer ones",
-            self.model.display()
+            self.model.folder.display()
         );
         Ok(prompts)
     }

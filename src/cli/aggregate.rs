@@ -18,10 +18,11 @@ use super::{input, output};
 Example:
   pistar aggregate scores.jsonl
 
-A row is {\"algorithm\": …, \"task\": …, \"seed\": …, \"score\": …}, one a line, one for every seed on every task
-(seeds and tasks may be numbers or names; a file of one algorithm needs no `algorithm`). Aggregates and
-their intervals are rliable's: the percentile bootstrap, stratified by task. docs/evaluate.md says what
-each is. The optimality gap takes 1 for the best score.")]
+A row is {\"algorithm\": …, \"task\": …, \"seed\": …, \"score\": …}, one a line, one
+for every seed on every task (seeds and tasks may be numbers or names; a file
+of one algorithm needs no `algorithm`). Aggregates and their intervals are
+rliable's: the percentile bootstrap, stratified by task. docs/evaluate.md says
+what each is. The optimality gap takes 1 for the best score.")]
 pub struct Args {
     /// Scores, JSON lines (`-` is standard input)
     #[arg(value_name = "FILE")]

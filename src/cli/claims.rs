@@ -14,8 +14,8 @@ Examples:
   pistar claims --paper copg
   pistar claims --json | jq '.[] | select(.verdict == \"misprint\") | .place'
 
-Every verdict is found anew from numbers computed now, and compared with the one on record. Exit
-code 1 if any differs.
+Every verdict is found anew from numbers computed now, and compared with the
+one on record. Exit code 1 if any differs.
 
   holds      true as stated
   holds if   true under a condition that the statement lacks

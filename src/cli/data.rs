@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use pistar::Error;
-use pistar::llm::config::Config;
 use pistar::llm::data::check::{Balance, Check, Checker, Look, Quantiles};
 use pistar::llm::data::{Form, Reading, Settings};
+use pistar::llm::model_folder::ModelFolder;
 use pistar::llm::objective::TextObjective;
-use pistar::llm::tokenizer::Tokenizer;
+use pistar::text::suggestion;
 
 use super::{Found, output};
 
@@ -35,15 +35,16 @@ Examples:
   pistar data check gsm8k.jsonl --model models/llama --column prompt=question \\
       --column \"completion=' ' ~ answer\"
 
-Exits with 1 if training would refuse a row. What is in the loss is shown in green on a terminal, and
-between ⟦ and ⟧ elsewhere. docs/data.md says what rows are read from and what expressions can do.",
-    max_term_width = 100
+Exits with 1 if training would refuse a row. What is in the loss is shown in
+green on a terminal, and between ⟦ and ⟧ elsewhere. docs/data.md says what rows
+are read from and what expressions can do.",
+    max_term_width = 80
 )]
 struct CheckArgs {
     /// The file: JSON lines, a JSON array, parquet or text, gzip or not; or FOLDER/*.jsonl
     #[arg(value_name = "FILE")]
     data: PathBuf,
-    /// Folder of the model: config.json, tokenizer.json
+    /// Folder of a model, of an adapter (LoRA), or of a run: config.json and tokenizer.json are read
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Look closer at what this objective would see [default: what takes most rows]
@@ -78,8 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(name) => {
             let found = TextObjective::table().find(|(known, _)| known == name);
             let (_, objective) = found.ok_or_else(|| {
-                let known: Vec<_> = TextObjective::names().collect();
-                let remedy = format!("name one of {}", known.join(", "));
+                let remedy = suggestion(name, TextObjective::names());
                 Error::invalid("--objective", format!("it is `{name}`"), remedy)
             })?;
             Some(Form::from(objective))
@@ -91,8 +91,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         allow_empty: args.allow_empty,
         strict_boundaries: args.strict_boundaries,
     };
-    let tokenizer = Arc::new(Tokenizer::load(&args.model)?);
-    let architecture = Config::read(args.model.join("config.json"))?.architecture;
+    let found = ModelFolder::find(&args.model)?;
+    let tokenizer = Arc::new(found.tokenizer()?);
+    let architecture = found.config()?.architecture;
     tokenizer.fits(architecture.vocabulary)?;
     let context = architecture.context;
     let checker = Checker::open(&args.data, &args.reading, tokenizer, context, settings)?;

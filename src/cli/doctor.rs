@@ -17,7 +17,8 @@ Examples:
   FAIL   beyond it, not a number, or an error
   -      nothing to hold it against; a time's bound is its floor on this device
 
-Exit code 1 if something failed. docs/doctor.md says what every row is and where bounds come from.")]
+Exit code 1 if something failed. docs/doctor.md says what every row is and
+where bounds come from.")]
 pub struct Args {
     /// `cpu`, `cuda` or `cuda:N`
     #[arg(long, value_name = "NAME", default_value = "cpu")]

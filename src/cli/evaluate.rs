@@ -20,16 +20,19 @@ use super::{output, rewards, whole};
 
 const AFTER: &str = "\
 Examples:
-  pistar evaluate --model runs/dpo --reference models/llama --prompts prompts.jsonl \\
+  pistar evaluate --model runs/dpo --reference models/llama \\
+      --prompts prompts.jsonl \\
       --reward model:runs/rm/model --samples 4
   pistar evaluate --model runs/copg --against runs/dpo --against demos.jsonl \\
       --prompts prompts.jsonl --reward 'lexicon:words.tsv' --json
-  pistar evaluate --completions out.jsonl --prompts test.jsonl --reward 'exact,marker=####:answer'
+  pistar evaluate --completions out.jsonl --prompts test.jsonl \\
+      --reward 'exact,marker=####:answer'
 
-Reports mean reward, KL to the reference, entropy, length, share ended by EOS, and win rates: each with
-a 95 % interval that takes prompts, not completions, as independent. --against takes rows with the same
-prompts (`completion`, `completions` or `chosen`), a model's folder, or a run's; given several times it
-makes a table of everyone against everyone.
+Reports mean reward, KL to the reference, entropy, length, share ended by EOS,
+and win rates: each with a 95 % interval that takes prompts, not completions,
+as independent. --against takes rows with the same prompts (`completion`,
+`completions` or `chosen`), a model's folder, or a run's; given several times
+it makes a table of everyone against everyone.
 ";
 
 #[derive(clap::Args)]

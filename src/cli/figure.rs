@@ -14,7 +14,7 @@ pub struct Args {
     /// Folder with the rows [default: out/NAME]
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
-    /// Write STEM.svg and STEM.png [default: NAME in the rows' folder]
+    /// Write STEM.svg and STEM.png (given either, both) [default: NAME in the rows' folder]
     #[arg(long, value_name = "STEM")]
     out: Option<PathBuf>,
     /// Draw the rows that there are, of a run that was interrupted too
@@ -30,10 +30,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !args.partial {
         Manifest::ended(&from).map_err(|e| anyhow!("{e}, or draw what there is with --partial"))?;
     }
-    let stem = args.out.clone().unwrap_or_else(|| from.join(&args.name));
+    let stem = match &args.out {
+        Some(out) => stem(out),
+        None => from.join(&args.name),
+    };
     match draw(&args.name, &from, &stem)? {
         Some(path) => output::print(&format!("figure: {}\n", path.display())),
         None => anyhow::bail!("figures: this build has none; build with the feature `plot`"),
+    }
+}
+
+/// A file's name without .svg and .png, which are both written.
+pub fn stem(file: &Path) -> PathBuf {
+    match file.extension().and_then(|e| e.to_str()) {
+        Some("svg" | "png") => file.with_extension(""),
+        _ => file.to_path_buf(),
     }
 }
 
@@ -42,10 +53,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 pub fn draw(name: &str, rows: &Path, stem: &Path) -> anyhow::Result<Option<PathBuf>> {
     use crate::figures;
     let Some(figure) = figures::ALL.iter().find(|f| f.name == name) else {
-        let known: Vec<_> = figures::ALL.iter().map(|f| f.name).collect();
         anyhow::bail!(
-            "figure: there is none called `{name}`; use one of {}",
-            known.join(", ")
+            "figure: there is none called `{name}`; {}",
+            pistar::text::suggestion(name, figures::ALL.iter().map(|f| f.name))
         );
     };
     (figure.draw)(rows, stem)?;
@@ -59,4 +69,22 @@ pub fn draw(name: &str, rows: &Path, stem: &Path) -> anyhow::Result<Option<PathB
 #[allow(clippy::unnecessary_wraps)]
 pub fn draw(_: &str, _: &Path, _: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_that_is_added_is_not_there_twice() {
+        for (given, kept) in [
+            ("x.png", "x"),
+            ("out/x.svg", "out/x"),
+            ("out/x", "out/x"),
+            ("out.d/x", "out.d/x"),
+            ("x.v2", "x.v2"),
+        ] {
+            assert_eq!(stem(Path::new(given)), Path::new(kept), "{given}");
+        }
+    }
 }

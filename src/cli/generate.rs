@@ -6,30 +6,35 @@ use std::time::Instant;
 use pistar::Error;
 use pistar::llm::data::Reading;
 use pistar::llm::data::file::progress_bar;
-use pistar::llm::decoder::Decoder;
+use pistar::llm::evaluate::Loaded;
 use pistar::llm::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
-use pistar::llm::tokenizer::Tokenizer;
+use pistar::llm::model_folder::ModelFolder;
 use serde::Serialize;
 
 use super::{compute::Compute, whole};
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "pistar generate [OPTIONS] --model DIR (--prompts FILE | --prompt TEXT)"
+)]
 #[command(group(clap::ArgGroup::new("text").required(true).args(["prompts", "prompt"])))]
 #[command(after_help = "\
 Example:
-  pistar generate --model models/llama --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95
+  pistar generate --model models/llama --prompt 'Once upon a time' \\
+      --temperature 0.8 --top-p 0.95
 
-Answers are JSON lines in the order of the prompts, the samples of a prompt together: {\"prompt\",
-\"completion\", \"tokens\", \"ended\", \"log_prob\", \"entropy\"}. `tokens` counts EOS, with which a
-completion that `ended` ends; one that did not was cut at --max-new-tokens or where the model takes
-no more. `log_prob` is the sum of ln π over its tokens and `entropy` that of the next token's
-entropy, both of the model itself: at temperature 1, without cuts. The same seed gives the same
-completions for any --batch. docs/generate.md says more.")]
+Answers are JSON lines in the order of the prompts, the samples of a prompt
+together: {\"prompt\", \"completion\", \"tokens\", \"ended\", \"log_prob\", \"entropy\"}.
+`tokens` counts EOS, with which a completion that `ended` ends; one that did
+not was cut at --max-new-tokens or where the model takes no more. `log_prob` is
+the sum of ln π over its tokens and `entropy` that of the next token's entropy,
+both of the model itself: at temperature 1, without cuts. The same seed gives
+the same completions for any --batch. docs/generate.md says more.")]
 pub struct Args {
-    /// Folder of the model: config.json, safetensors, tokenizer.json
+    /// Folder of a model, of an adapter (LoRA), or of a run
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Folder of an adapter (LoRA) for it
+    /// Folder of an adapter for it, or of its run: as --model ADAPTER,base=MODEL
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     /// Prompts, texts or conversations: the column `prompt` of JSON lines, JSON or parquet
@@ -106,12 +111,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     sampling.check()?;
     whole::check(&args.out)?;
     let device = args.compute.device()?;
-    let tokenizer = Tokenizer::load(&args.model)?;
-    let mut model = Decoder::load(&args.model, args.compute.dtype(), &device)?;
-    tokenizer.fits(model.architecture().vocabulary)?;
-    if let Some(adapter) = &args.adapter {
-        model.load_adapter(adapter)?;
-    }
+    let found = match &args.adapter {
+        Some(adapter) => ModelFolder::on(&args.model, adapter)?,
+        None => ModelFolder::find(&args.model)?,
+    };
+    let Loaded {
+        model, tokenizer, ..
+    } = Loaded::new(found, args.compute.dtype(), &device)?;
     let context = model.architecture().context;
     let prompts = match &args.prompts {
         Some(path) => Prompt::read(path, &args.reading, &tokenizer, context)?.0,

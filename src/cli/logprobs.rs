@@ -10,9 +10,9 @@ use pistar::Error;
 use pistar::llm::data::file::progress_bar;
 use pistar::llm::data::{Form, Reading, Settings, Source};
 use pistar::llm::decoder::Decoder;
+use pistar::llm::evaluate::{Loaded, load};
 use pistar::llm::logprobs::log_probs;
 use pistar::llm::staged::Staged;
-use pistar::llm::tokenizer::Tokenizer;
 
 use super::compute::Compute;
 
@@ -21,12 +21,13 @@ use super::compute::Compute;
 Example:
   pistar logprobs --model models/llama --data rows.jsonl | jq '.sum / .count'
 
-A row is {\"prompt\": …, \"completion\": …}, one a line, or {\"text\": …}, all of which is predicted.
-Answers come in the order of the rows, one JSON line each: {\"sum\": …, \"count\": …}, the sum of
-ln π over the completion's tokens and their number, EOS included. docs/data.md says how text becomes
-tokens. All rows are read before the first answer, so that a bad one shows at once.")]
+A row is {\"prompt\": …, \"completion\": …}, one a line, or {\"text\": …}, all of
+which is predicted. Answers come in the order of the rows, one JSON line each:
+{\"sum\": …, \"count\": …}, the sum of ln π over the completion's tokens and their
+number, EOS included. docs/data.md says how text becomes tokens. All rows are
+read before the first answer, so that a bad one shows at once.")]
 pub struct Args {
-    /// Folder of the model: config.json, safetensors, tokenizer.json
+    /// Folder of a model, of an adapter (LoRA), or of a run
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Rows: JSON lines, a JSON array, parquet or text, gzip or not; or FOLDER/*.jsonl
@@ -58,9 +59,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.compute.device()?;
-    let tokenizer = Tokenizer::load(&args.model)?;
-    let model = Decoder::load(&args.model, args.compute.dtype(), &device)?;
-    tokenizer.fits(model.architecture().vocabulary)?;
+    let Loaded {
+        model, tokenizer, ..
+    } = load(&args.model, args.compute.dtype(), &device)?;
     let settings = Settings {
         max_length: args.max_length,
         max_prompt_length: args.max_prompt_length,

@@ -17,6 +17,8 @@ mod input;
 #[cfg(feature = "llm")]
 mod logprobs;
 mod loss;
+#[cfg(feature = "llm")]
+mod merge;
 mod objectives;
 pub mod output;
 #[cfg(feature = "llm")]
@@ -49,7 +51,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
     name = "pistar",
     version,
     about = "What an alignment objective converges to, exactly, on a bandit; and the same losses on transformers",
-    max_term_width = 100
+    max_term_width = 80
 )]
 struct Cli {
     #[command(subcommand)]
@@ -84,6 +86,9 @@ enum Command {
     /// Runs of `train` compared: settings, state, metrics, a figure
     #[cfg(feature = "llm")]
     Runs(runs::Args),
+    /// An adapter merged into its base: a whole model's folder
+    #[cfg(feature = "llm")]
+    Merge(merge::Args),
     /// Text from a language model: seeded samples, or the most probable tokens
     #[cfg(feature = "llm")]
     Generate(generate::Args),
@@ -137,6 +142,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Plan(args) => plan::run(&args, matches.subcommand_matches("plan")),
         #[cfg(feature = "llm")]
         Command::Runs(args) => runs::run(&args),
+        #[cfg(feature = "llm")]
+        Command::Merge(args) => merge::run(&args),
         #[cfg(feature = "llm")]
         Command::Logprobs(args) => logprobs::run(&args),
         #[cfg(feature = "llm")]

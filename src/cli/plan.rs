@@ -20,12 +20,14 @@ Examples:
   pistar plan dpo --model Llama-2-7b --gpu h200 --dtype bf16 --sequence 2048
   pistar plan --config runs/dpo/config.toml --json | jq .fits
 
-Takes the settings of `pistar train`, all of them, and says what the run takes before it starts:
-the most bytes at once, what they are for and when it is; if they are too many, which single setting
-would make it fit; if not, the largest micro_batch_tokens that would. Of the model's folder only
-config.json is read. Lengths come from the data if they are given (then the tokenizer is read too),
-else from --sequence, else from max_length or the context. Exit code 0 if it fits, 1 if not, 2 for a
-bad input. docs/plan.md says what is counted, and how it was checked."
+Takes the settings of `pistar train`, all of them, and says what the run takes
+before it starts: the most bytes at once, what they are for and when it is; if
+they are too many, which single setting would make it fit; if not, the largest
+micro_batch_tokens that would. Of the model's folder only config.json is read.
+Lengths come from the data if they are given (then the tokenizer is read too),
+else from --sequence, else from max_length or the context. Exit code 0 if it
+fits, 1 if not, 2 for a bad input. docs/plan.md says what is counted, and how
+it was checked."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -187,7 +189,7 @@ fn text(settings: &Settings, report: &Report) -> String {
     let together: Vec<&Change> = report.together.iter().collect();
     list(&mut text, "together these would make it fit", &together);
     if enough.is_empty() && together.is_empty() {
-        text += "\nno setting makes it fit: take a smaller model, or more memory\n";
+        text += "\nno setting makes it fit, and no shorter examples: take a smaller model, or more memory\n";
     }
     text
 }

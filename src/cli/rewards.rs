@@ -28,13 +28,19 @@ pub struct Flags {
 
 /// The kinds, for help texts.
 pub const KINDS: &str = "\
-Rewards: KIND:TEXT, with fields before the colon where wanted (KIND,FIELD=VALUE:TEXT), or a TOML file:
-  exact,marker=####:COLUMN    1 if what follows the last #### is the answer in that column
-  regex,count=true:PATTERN    matches of a regular expression (without count: 1 or 0)
-  length,target=50:UNIT       characters, words, or tokens (with tokenizer=DIR); penalty, cap
+Rewards: KIND:TEXT, with fields before the colon where wanted
+(KIND,FIELD=VALUE:TEXT), or a TOML file:
+  exact,marker=####:COLUMN    1 if what follows the last #### is the answer
+                              in that column
+  regex,count=true:PATTERN    matches of a regular expression (without
+                              count: 1 or 0)
+  length,target=50:UNIT       characters, words, or tokens (with
+                              tokenizer=DIR); penalty, cap
   words,measure=share:A,B,C   words of a set: any, count, share, all
-  lexicon,measure=mean:FILE   scores of words, lines word<TAB>score: sum, mean, listed
-  model:DIR                   a reward model that `pistar train reward-model` saved
+  lexicon,measure=mean:FILE   scores of words, lines word<TAB>score: sum,
+                              mean, listed
+  model:DIR                   a reward model of `pistar train reward-model`,
+                              or the run of one
   command:LINE                any program: JSON lines in, one score a line out
 Every kind has weight=NUMBER and name=TEXT too. docs/rewards.md says more.";
 

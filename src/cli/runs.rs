@@ -6,7 +6,7 @@ use pistar::Error;
 use pistar::llm::runs::{Condition, Run, Summary, curves, differing, find, order};
 use serde_json::{Map, Value, json};
 
-use super::output;
+use super::{Found, output};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -15,10 +15,12 @@ Examples:
   pistar runs out/grid --metric eval_loss --figure grid.svg
   pistar runs runs/a runs/b --json
 
-A run is a folder with config.toml and manifest.json. The table has the settings in which the runs
-differ, the last value of each metric and the best one with its step. Without --metric, the metric
-is eval_loss where a run has it, and loss otherwise; with it, the run whose last value is best
-comes first. docs/runs.md says more.")]
+A run is a folder with config.toml and manifest.json. The table has the
+settings in which the runs differ, the last value of each metric and the best
+one with its step. Without --metric, the metric is eval_loss where a run has
+it, and loss otherwise; with it, the run whose last value is best comes first.
+A run that cannot be read is
+named at the end, with exit code 1. docs/runs.md says more.")]
 pub struct Args {
     /// Folders with runs in them or below [default: out]
     #[arg(value_name = "DIR")]
@@ -40,10 +42,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         dirs => dirs,
     };
     let found = find(dirs)?;
-    let mut runs: Vec<Run> = found
-        .iter()
-        .map(|dir| Run::read(dir))
-        .collect::<Result<_, _>>()?;
+    let (mut runs, mut broken) = (Vec::new(), Vec::new());
+    for dir in &found {
+        match Run::read(dir) {
+            Ok(run) => runs.push(run),
+            Err(error) => broken.push(error),
+        }
+    }
+    if runs.is_empty()
+        && let Some(error) = broken.pop()
+    {
+        return Err(error.into());
+    }
     let metrics = metrics(args, &runs)?;
     order(&mut runs, args.metric.first().map(String::as_str));
     match args.json {
@@ -52,9 +62,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         ))?,
         false => output::print(&table(&runs, &metrics))?,
     }
-    match &args.figure {
-        Some(file) => figure(file, &runs, &metrics[0], args.json),
-        None => Ok(()),
+    if let Some(file) = &args.figure {
+        figure(file, &runs, &metrics[0], args.json)?;
+    }
+    match broken.len() {
+        0 => Ok(()),
+        count => {
+            let each: String = broken.iter().map(|error| format!("\n{error}")).collect();
+            let what = format!("{count} of {} runs cannot be read:{each}", found.len());
+            Err(Found(what).into())
+        }
     }
 }
 
@@ -170,10 +187,7 @@ fn object(run: &Run, runs: &[Run]) -> Value {
 
 #[cfg(feature = "plot")]
 fn figure(file: &Path, runs: &[Run], metric: &str, quiet: bool) -> anyhow::Result<()> {
-    let stem = match file.extension().and_then(|e| e.to_str()) {
-        Some("svg" | "png") => file.with_extension(""),
-        _ => file.to_path_buf(),
-    };
+    let stem = super::figure::stem(file);
     let curves = curves(runs, metric);
     crate::figures::runs::draw(metric, &curves, &stem)?;
     let stem = stem.display();

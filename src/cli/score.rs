@@ -15,14 +15,19 @@ use super::{output, rewards, whole};
 /// Help text's end.
 const AFTER: &str = "\
 Examples:
-  pistar score --reward 'regex:(?i)\\bhappy\\b' --data rows.jsonl --out scored.jsonl
-  pistar score --reward model:runs/rm/model --data rows.jsonl --group --out groups.jsonl
-  pistar score --reward 'command:python3 tests.py' --reward-timeout 10 --data rows.jsonl
-  pistar score --reward model:runs/am/model --data pairs.jsonl --report --margin 2.5
+  pistar score --reward 'regex:(?i)\\bhappy\\b' --data rows.jsonl \\
+      --out scored.jsonl
+  pistar score --reward model:runs/rm/model --data rows.jsonl --group \\
+      --out groups.jsonl
+  pistar score --reward 'command:python3 tests.py' --reward-timeout 10 \\
+      --data rows.jsonl
+  pistar score --reward model:runs/am/model --data pairs.jsonl --report \\
+      --margin 2.5
 
-Rows have `prompt` and `completion` (which get `score`), `completions` (`scores`), or
-`chosen` and `rejected` (`chosen_score`, `rejected_score`): what copg, rloo, dro-v and others train on.
-With --group, all rows of a prompt become one.
+Rows have `prompt` and `completion` (which get `score`), `completions`
+(`scores`), or `chosen` and `rejected` (`chosen_score`, `rejected_score`): what
+copg, rloo, dro-v and others train on. With --group, all rows of a prompt
+become one.
 ";
 
 #[derive(clap::Args)]

@@ -12,14 +12,16 @@ use crate::sims::{self, MOST_RATES, Policy};
 #[command(after_help = "\
 Examples:
   pistar sim copg-toy --out runs/toy
-  pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 --out runs/mine
+  pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 \\
+      --out runs/mine
   pistar sim copg-toy --policy transformer --seeds 3 --out runs/transformer
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
 
-Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG. The rows depend on the
-configuration alone: same key, same bytes, whatever --threads. Those of copg-toy are written as
-blocks of up to 32 seeds finish, with limits.csv, the exact limits. An option that a sim has no use
-for is refused.")]
+Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG.
+The rows depend on the configuration alone: same key, same bytes, whatever
+--threads. Those of copg-toy are written as blocks of up to 32 seeds finish,
+with limits.csv, the exact limits. An option that a sim has no use for is
+refused.")]
 pub struct Args {
     /// Name of the sim
     #[arg(required_unless_present = "list")]

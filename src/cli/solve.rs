@@ -27,11 +27,12 @@ Examples:
   pistar problem draw toy.json --kind preferences --samples 1000 > data.jsonl
   pistar solve toy.json --data data.jsonl --json
 
-JSON: one object {\"beta\", \"optimum\", \"fixed_points\"}; with several temperatures, a list of them.
-In log_policy, null stands for minus infinity. A fixed point without a policy has none, or one that
-depends on the path: its notes say which. \"value\" is DRO's V, \"table\" the scores of what trains
-scores. \"skipped\" names objectives beyond a solver's cap, and those that need a field the problem
-lacks (`value`, `ranking`, `margin`).")]
+JSON: one object {\"beta\", \"optimum\", \"fixed_points\"}; with several
+temperatures, a list of them. In log_policy, null stands for minus infinity. A
+fixed point without a policy has none, or one that depends on the path: its
+notes say which. \"value\" is DRO's V, \"table\" the scores of what trains scores.
+\"skipped\" names objectives beyond a solver's cap, and those that need a field
+the problem lacks (`value`, `ranking`, `margin`).")]
 pub struct Args {
     /// Problem file, JSON or TOML (`-` reads standard input)
     problem: PathBuf,

@@ -14,10 +14,11 @@ Examples:
   pistar study copg --model models/stories260K --out runs/copg
   pistar study dro --reward 'regex:(?i)dragon' --out runs/dragons
 
-The reference model writes two completions to each of its own prompts, a rule scores them, and every
-objective trains offline on those, over a sweep of β and seeds; then the best β of each again on new
-seeds. Writes rows.csv, report.md, manifest.json and the figure as SVG and PNG. Finished trials are
-kept: the same command goes on where it was stopped. Same key, same bytes, whatever --threads.
+The reference model writes two completions to each of its own prompts, a rule
+scores them, and every objective trains offline on those, over a sweep of β and
+seeds; then the best β of each again on new seeds. Writes rows.csv, report.md,
+manifest.json and the figure as SVG and PNG. Finished trials are kept: the same
+command goes on where it was stopped. Same key, same bytes, whatever --threads.
 Without --model a tiny one is trained into OUT/model first.")]
 pub struct Args {
     /// Name of the study
@@ -26,7 +27,7 @@ pub struct Args {
     /// List the studies
     #[arg(long)]
     list: bool,
-    /// Folder of the model that all trials start from
+    /// Folder of the model, adapter or run that all trials start from
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// What rewards a completion, as `pistar score` takes it; several are added [default: the words
@@ -68,10 +69,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return output::print(&study::ALL.iter().map(line).collect::<String>());
     };
     let Some(study) = study::ALL.iter().find(|s| s.name == name) else {
-        let known: Vec<_> = study::ALL.iter().map(|s| s.name).collect();
         bail!(
-            "study: there is none called `{name}`; use one of {}",
-            known.join(", ")
+            "study: there is none called `{name}`; {}",
+            pistar::text::suggestion(name, study::ALL.iter().map(|s| s.name))
         );
     };
     let title = format!("study-{name}");

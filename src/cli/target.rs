@@ -2,6 +2,7 @@
 
 use pistar::loss::Objective;
 use pistar::solve::bpo::Inner;
+use pistar::text::suggestion;
 use pistar::{Error, Result};
 
 /// An objective, or phases of one.
@@ -33,11 +34,10 @@ impl Target {
     pub fn parse(name: &str) -> Result<Self> {
         let all = Self::all();
         (all.iter().copied().find(|t| t.name() == name)).ok_or_else(|| {
-            let known: Vec<_> = all.iter().map(|t| t.name()).collect();
             Error::invalid(
                 "objective",
                 format!("`{name}` is not registered"),
-                format!("use one of {}", known.join(", ")),
+                suggestion(name, all.iter().map(|t| t.name())),
             )
         })
     }

@@ -19,16 +19,19 @@ use super::{Found, Stopped, output, stop};
     after_help = "\
 Examples:
   pistar train sft --model llama --data demos.jsonl --epochs 3 --out runs/sft
-  pistar train dpo --model runs/sft/model --data pairs.jsonl --lora-rank 16 --lr 1e-4
+  pistar train dpo --model runs/sft/model --data pairs.jsonl --lora-rank 16 \\
+      --lr 1e-4
   pistar train --config runs/dpo/config.toml --seed 1 --out runs/dpo-1
   pistar train --resume --out runs/dpo
-  pistar train dpo --model llama --data pairs.jsonl --sweep beta=0.03,0.1,0.3 --seeds 3
+  pistar train dpo --model llama --data pairs.jsonl \\
+      --sweep beta=0.03,0.1,0.3 --seeds 3
 
-Every flag is also a field of --config, with _ for -; flags win over the file, the file over the
-defaults. The run's folder gets config.toml (runs the same again), manifest.json, metrics.jsonl,
-checkpoint-N/ and, at the end, model/. A run that was killed goes on with --resume as if nothing had
-happened, to the last bit; Ctrl-C saves the step and ends with status 130. docs/train.md says more,
-docs/config.md has every field, docs/runs.md the run's folder and sweeps."
+Every flag is also a field of --config, with _ for -; flags win over the file,
+the file over the defaults. The run's folder gets config.toml (runs the same
+again), manifest.json, metrics.jsonl, checkpoint-N/ and, at the end, model/. A
+run that was killed goes on with --resume as if nothing had happened, to the
+last bit; Ctrl-C saves the step and ends with status 130. docs/train.md says
+more, docs/config.md has every field, docs/runs.md the run's folder and sweeps."
 )]
 pub struct Args {
     #[command(flatten)]

@@ -18,14 +18,18 @@ Examples:
   pistar verify dpo slic pg-zero --json | jq '.[] | {loss, faults, differences}'
 
   ok        it has the property
-  differs   it does not have the property, such as π* as its limit: worth knowing, not wrong
-  fault     a wrong gradient, NaN where policy and reference agree, backends or solvers that disagree
+  differs   it does not have the property, such as π* as its limit:
+            worth knowing, not wrong
+  fault     a wrong gradient, NaN where policy and reference agree, backends
+            or solvers that disagree
   skipped   the check does not apply
 
-A limit is a rest of gradient flow from π_ref: `stable`, `neutral` (one of many), `boundary` (some arm's
-probability goes to 0), `repelling`, or `none`; `unbounded` if the loss falls for ever.
+A limit is a rest of gradient flow from π_ref: `stable`, `neutral` (one of
+many), `boundary` (some arm's probability goes to 0), `repelling`, or `none`;
+`unbounded` if the loss falls for ever.
 
-Exit code 1 if there is a fault. A loss of your own takes ten lines of Rust: examples/own_loss.rs.")]
+Exit code 1 if there is a fault. A loss of your own takes ten lines of Rust:
+examples/own_loss.rs.")]
 pub struct Args {
     /// Registered losses (`pistar objectives` lists them)
     #[arg(value_name = "LOSS", value_parser = input::objective, required_unless_present = "all")]

@@ -2,6 +2,25 @@
 
 use super::ops::Activation;
 
+/// The most of everything that is read: far above any model, and so little that no product or sum of
+/// numbers, or of their bytes, overflows.
+pub mod most {
+    /// Blocks.
+    pub const LAYERS: usize = 10_000;
+    /// Heads of a block, of queries or of keys.
+    pub const HEADS: usize = 10_000;
+    /// Width of the residual stream.
+    pub const WIDTH: usize = 1 << 18;
+    /// Width of all heads together, and of the MLP.
+    pub const INNER: usize = 1 << 20;
+    /// Rows of the embedding.
+    pub const VOCABULARY: usize = 1 << 24;
+    /// Tokens of a sequence, and of a window.
+    pub const CONTEXT: usize = 1 << 30;
+    /// Rank of an adapter.
+    pub const RANK: usize = 1 << 16;
+}
+
 /// The normalisation before and after blocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Norm {

@@ -48,23 +48,23 @@ impl<'a> Fields<'a> {
         Error::invalid(place, format!("it is {value}"), right)
     }
 
-    /// A positive whole number.
-    pub fn count(&self, name: &str) -> Result<usize> {
-        self.count_if_there(name)?.ok_or_else(|| {
+    /// A whole number from 1 to `most`.
+    pub fn count(&self, name: &str, most: usize) -> Result<usize> {
+        self.count_if_there(name, most)?.ok_or_else(|| {
             let place = format!("{}{name}", self.prefix);
             Error::invalid(place, "it is missing", "give a whole number above 0")
         })
     }
 
-    /// A positive whole number, unless it is absent or `null`.
-    pub fn count_if_there(&self, name: &str) -> Result<Option<usize>> {
+    /// A whole number from 1 to `most`, unless it is absent or `null`.
+    pub fn count_if_there(&self, name: &str, most: usize) -> Result<Option<usize>> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        // Far above any model, and far below what products of two could overflow.
-        let count = value.as_u64().filter(|&n| (1..1 << 31).contains(&n));
-        let count = count.ok_or_else(|| self.wrong(name, value, "give a whole number above 0"))?;
-        Ok(Some(count as usize))
+        let count = value.as_u64().and_then(|n| usize::try_from(n).ok());
+        let count = count.filter(|n| (1..=most).contains(n));
+        let right = || format!("give a whole number from 1 to {most}");
+        Ok(Some(count.ok_or_else(|| self.wrong(name, value, right()))?))
     }
 
     /// A number that is not negative.

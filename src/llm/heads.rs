@@ -19,6 +19,9 @@ use crate::random::{Purpose, Stream};
 /// Index of the stream of a head's weights, after those of all tensors of a decoder.
 const STREAM: u64 = 1 << 32;
 
+/// The folder of a value head inside that of an adapter: PEFT has no place for it.
+pub(super) const VALUE_HEAD: &str = "value_head";
+
 /// A linear map of a hidden state to one number. Its weights are kept with the decoder's, as
 /// further parameters, so that one optimiser and one checkpoint have them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,28 @@ impl ScalarHead {
         self.put(decoder, |name, shape| checkpoint.take(name, shape))
     }
 
+    /// Gives the head that a decoder has the weights in a folder.
+    ///
+    /// # Errors
+    /// A folder that does not hold them, or a decoder without this head.
+    pub(super) fn restore(self, decoder: &mut Decoder, dir: impl AsRef<Path>) -> Result<()> {
+        let mut checkpoint = Checkpoint::open(dir.as_ref())?;
+        let width = decoder.architecture().width;
+        for name in self.names() {
+            let tensor = checkpoint.take(name, &Self::shape(name, width))?;
+            decoder.parameters_mut().set(name, &tensor)?;
+        }
+        Ok(())
+    }
+
+    /// The shape of a tensor of a head.
+    fn shape(name: &str, width: usize) -> Vec<usize> {
+        match name.ends_with("bias") {
+            true => vec![1],
+            false => vec![1, width],
+        }
+    }
+
     /// Gives a decoder this head with that weight, or changes the one it has.
     pub(super) fn set(self, decoder: &mut Decoder, weight: &Tensor) -> Result<()> {
         match Self::of(decoder) == Some(self) {
@@ -94,12 +119,7 @@ impl ScalarHead {
         }
         let width = decoder.architecture().width;
         for name in self.names() {
-            let shape: &[usize] = if name.ends_with("bias") {
-                &[1]
-            } else {
-                &[1, width]
-            };
-            let tensor = tensor(name, shape)?;
+            let tensor = tensor(name, &Self::shape(name, width))?;
             decoder.parameters_mut().add(*name, &tensor)?;
         }
         Ok(())

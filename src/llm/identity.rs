@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::hash::{canonical, hex, of_bytes};
+use super::model_folder::ModelFolder;
 use super::saving::COMPANIONS;
 use super::{lora, weights};
 use crate::error::{Error, Result};
@@ -53,20 +54,19 @@ impl Identity {
         Ok(())
     }
 
-    /// Adds what a network's folder says of its numbers, under `name/`: configuration and weights,
-    /// those of an adapter too.
+    /// Adds what a model's numbers are made of, under `name/`: configuration and weights, those of an
+    /// adapter too.
     ///
     /// # Errors
     /// A file that cannot be read, or no weights.
-    pub fn network(&mut self, name: &str, folder: &Path) -> Result<()> {
-        for file in [lora::CONFIG, lora::WEIGHTS] {
-            self.if_there(name, folder, file)?;
+    pub fn network(&mut self, name: &str, model: &ModelFolder) -> Result<()> {
+        if let Some(adapter) = model.adapter() {
+            for file in [lora::CONFIG, lora::WEIGHTS] {
+                self.file(format!("{name}/{file}"), &adapter.join(file))?;
+            }
         }
-        let config = folder.join("config.json");
-        if folder.join(lora::CONFIG).exists() && !config.exists() {
-            return Ok(());
-        }
-        self.file(format!("{name}/config.json"), &config)?;
+        let folder = model.weights();
+        self.file(format!("{name}/config.json"), &folder.join("config.json"))?;
         for path in weights::files(folder)? {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             self.file(format!("{name}/{file}"), &path)?;
@@ -79,14 +79,20 @@ impl Identity {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn texts(&mut self, name: &str, folder: &Path) -> Result<()> {
-        (COMPANIONS.iter()).try_for_each(|file| self.if_there(name, folder, file))
+    pub fn texts(&mut self, name: &str, model: &ModelFolder) -> Result<()> {
+        self.companions(name, model.tokenizer_folder())
     }
 
-    fn if_there(&mut self, name: &str, folder: &Path, file: &str) -> Result<()> {
-        let path = folder.join(file);
-        if path.exists() {
-            self.file(format!("{name}/{file}"), &path)?;
+    /// [`texts`](Self::texts) of a folder that may hold nothing else.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn companions(&mut self, name: &str, folder: &Path) -> Result<()> {
+        for file in COMPANIONS {
+            let path = folder.join(file);
+            if path.exists() {
+                self.file(format!("{name}/{file}"), &path)?;
+            }
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ pub mod language;
 pub mod logprobs;
 pub mod lora;
 pub mod memory;
+pub mod model_folder;
 pub mod network;
 pub mod objective;
 pub mod ops;

@@ -11,6 +11,7 @@ use super::sequence::Sequence;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::loss::{InputKind, Inputs, Objective, Parameters, Value};
+use crate::text::suggestion;
 
 /// Policy gradient with a given number as its baseline; the registry has a name for b = 0 only.
 const PG: &str = "pg";
@@ -293,11 +294,10 @@ fn refused(name: &str) -> Error {
         Err(_) => format!("`{name}` is not known"),
         Ok(objective) => format!("`{name}` cannot be trained on text: {}", why(objective)),
     };
-    let known: Vec<_> = TextObjective::names().collect();
     Error::invalid(
         "objective",
         problem,
-        format!("use one of {}", known.join(", ")),
+        suggestion(name, TextObjective::names()),
     )
 }
 

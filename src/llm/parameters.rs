@@ -94,19 +94,18 @@ impl Parameters {
             .copy()?)
     }
 
-    /// The parameters with memory of their own, or, for frozen ones, sharing it.
-    pub(super) fn copied(&self, share: bool) -> Result<Self> {
+    /// The parameters with memory of their own, or frozen: then those that are `shared` share it.
+    pub(super) fn copied(&self, frozen: bool, shared: impl Fn(&Parameter) -> bool) -> Result<Self> {
         let list = (self.list.iter())
             .map(|p| {
-                let (name, tensor) = (p.name.clone(), &p.tensor);
+                let tensor = match frozen && shared(p) {
+                    true => p.tensor.clone(),
+                    false => p.tensor.copy()?,
+                };
                 Ok(Parameter {
-                    name,
-                    tensor: if share {
-                        tensor.clone()
-                    } else {
-                        tensor.copy()?
-                    },
-                    trainable: p.trainable && !share,
+                    name: p.name.clone(),
+                    tensor,
+                    trainable: p.trainable && !frozen,
                 })
             })
             .collect::<Result<_>>()?;

@@ -15,9 +15,12 @@ use super::staged::Staged;
 use super::weights::{self, Entry, Item, layout};
 use crate::error::{Error, Result};
 
+/// How the model is meant to generate.
+pub(super) const GENERATION: &str = "generation_config.json";
+
 /// What is copied along: generation settings and the tokenizer.
 pub(super) const COMPANIONS: &[&str] = &[
-    "generation_config.json",
+    GENERATION,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -28,6 +31,11 @@ pub(super) const COMPANIONS: &[&str] = &[
     "vocab.json",
     "merges.txt",
 ];
+
+/// Whether a file of that name is one that a saved model has.
+pub(super) fn is_of_model(name: &str) -> bool {
+    name == "config.json" || COMPANIONS.contains(&name) || weights::is_weights(name)
+}
 
 /// How a model is saved.
 #[derive(Debug, Clone)]
@@ -151,6 +159,7 @@ fn fields(config: &Config, scalar: Option<ScalarHead>, dtype: DType) -> Value {
     let name = match dtype {
         DType::F64 => "float64",
         DType::BF16 => "bfloat16",
+        DType::F16 => "float16",
         _ => "float32",
     };
     // transformers 5 writes `dtype`, and reads the older name too.
@@ -163,7 +172,8 @@ fn fields(config: &Config, scalar: Option<ScalarHead>, dtype: DType) -> Value {
     fields.into()
 }
 
-fn companions(staged: &mut Staged, from: &Path, to: &Path) -> Result<()> {
+/// Copies tokenizer and generation settings from a folder.
+pub(super) fn companions(staged: &mut Staged, from: &Path, to: &Path) -> Result<()> {
     let real = |dir: &Path| fs::canonicalize(dir).ok();
     if real(from) == real(to) {
         return Ok(());

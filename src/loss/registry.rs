@@ -7,6 +7,7 @@ use super::{
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::text::suggestion;
 
 /// A registered objective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,11 +123,11 @@ impl Objective {
             .into_iter()
             .find(|o| o.name() == name)
             .ok_or_else(|| {
-                let known: Vec<_> = Self::ALL.iter().map(|o| o.name()).collect();
+                let known = Self::ALL.iter().map(|o| o.name());
                 Error::invalid(
                     "objective",
                     format!("`{name}` is not registered"),
-                    format!("use one of {}", known.join(", ")),
+                    suggestion(name, known),
                 )
             })
     }

@@ -83,7 +83,7 @@ fn what_would_change_the_arithmetic_is_refused_by_name() {
         ("llama", "num_key_value_heads", json!(3), "divide"),
         ("llama", "head_dim", json!(5), "even"),
         ("llama", "hidden_size", json!("16"), "whole number"),
-        ("llama", "num_hidden_layers", json!(0), "above 0"),
+        ("llama", "num_hidden_layers", json!(0), "from 1 to 10000"),
         ("llama", "rms_norm_eps", json!(-1.0), "not below 0"),
         ("llama", "tie_word_embeddings", json!("no"), "true or false"),
         ("llama", "is_encoder_decoder", json!(true), "false"),

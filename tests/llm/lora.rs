@@ -318,7 +318,7 @@ fn what_is_not_supported_is_refused_by_name() {
             "up_proj",
         ),
         ("r", json!(4), "[4, 16]"),
-        ("r", json!(0), "above 0"),
+        ("r", json!(0), "from 1 to"),
     ];
     for (field, value, remedy) in cases {
         let error = spoiled("lora-llama", "llama", field, value.clone()).expect_err(field);

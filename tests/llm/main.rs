@@ -3,6 +3,7 @@
 #[global_allocator]
 static HEAP: pistar::llm::memory::Counting = pistar::llm::memory::Counting;
 
+mod adapters;
 mod bf16;
 mod boundary;
 #[path = "../common/cases.rs"]
@@ -15,6 +16,7 @@ mod data;
 mod device;
 mod doctor;
 mod doors;
+mod ends;
 mod evaluation;
 mod events;
 mod families;
@@ -47,6 +49,7 @@ mod rewards;
 mod runs;
 mod saved;
 mod schedule;
+mod sizes;
 mod smoke;
 mod sweep;
 mod texts;

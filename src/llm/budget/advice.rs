@@ -1,4 +1,4 @@
-//! Which single setting would make a run fit, and how much more would.
+//! Which setting would make a run fit; which would together, where no single one does.
 
 use serde::Serialize;
 
@@ -47,47 +47,142 @@ impl Budget {
         Ok(changes)
     }
 
-    /// The fewest settings together, each the next in the order of cost, that make the run fit.
+    /// The settings together that make the run fit and cost least: of all combinations that do, the
+    /// one whose dearest setting is cheapest; of those, the one whose second dearest is; and so on
+    /// ([`Kind::ALL`] is the order). If none does, all that take less together, and the longest
+    /// examples that then fit.
     ///
     /// # Errors
     /// As [`outcome`](Self::outcome).
     pub fn together(&self, room: u64) -> Result<Option<Change>> {
-        let (mut run, mut settings, mut costs) = (self.run.clone(), Vec::new(), Vec::new());
-        let mut peak_bytes = self.with(&run)?.bytes();
-        for kind in Kind::ALL {
-            let Some((setting, cost, next)) = self.candidate(kind, &run, room)? else {
-                continue;
-            };
-            let bytes = self.with(&next)?.bytes();
-            if bytes >= peak_bytes {
-                continue;
-            }
-            // The pieces are chosen last: of all that fit, the largest.
-            if kind != Kind::Pieces || bytes <= room {
-                (run, peak_bytes) = (next, bytes);
-                settings.push(setting);
-                costs.push(cost);
-            }
-            if peak_bytes <= room {
-                break;
-            }
-            if kind != Kind::Pieces
-                && let Some((setting, cost, next)) = self.candidate(Kind::Pieces, &run, room)?
-                && let bytes = self.with(&next)?.bytes()
-                && bytes <= room
+        // A set of kinds is a number, the dearest the highest digit: cheaper is smaller.
+        for set in 1..1u32 << Kind::ALL.len() {
+            let kinds = Kind::ALL.into_iter().enumerate();
+            let kinds: Vec<Kind> = (kinds.filter(|(i, _)| set >> i & 1 == 1))
+                .map(|(_, kind)| kind)
+                .collect();
+            if kinds.len() > 1
+                && let Some(combined) = self.combined(&kinds, room)?
+                && let Some(change) = self.fitting(combined, room)?
             {
-                peak_bytes = bytes;
-                settings.push(setting);
-                costs.push(cost);
-                break;
+                return Ok(Some(change));
             }
         }
-        Ok((peak_bytes <= room && settings.len() > 1).then(|| Change {
-            setting: settings.join(" "),
-            cost: costs.join("; "),
+        self.shorter(room)
+    }
+
+    /// A change that is told, if the run then fits.
+    fn fitting(&self, combined: Combined, room: u64) -> Result<Option<Change>> {
+        let peak_bytes = self.with(&combined.run)?.bytes();
+        Ok((peak_bytes <= room).then(|| Change {
+            setting: combined.settings.join(" "),
+            cost: combined.costs.join("; "),
             peak_bytes,
             fits: true,
         }))
+    }
+
+    /// The run with all of these changed, if each can be and has a use beside the others. Pieces are
+    /// chosen last: of all that fit, the largest.
+    fn combined(&self, kinds: &[Kind], room: u64) -> Result<Option<Combined>> {
+        let has = |kind: Kind| kinds.contains(&kind);
+        let idle = [
+            // One part is one piece.
+            (Kind::Pieces, Kind::InBackward),
+            (Kind::Single, Kind::Half),
+            // An adapter's reference is its base.
+            (Kind::Reference, Kind::Adapter),
+        ];
+        if idle.iter().any(|&(a, b)| has(a) && has(b)) {
+            return Ok(None);
+        }
+        let mut combined = Combined {
+            run: self.run.clone(),
+            settings: Vec::new(),
+            costs: Vec::new(),
+        };
+        let last = |kind: &&Kind| **kind == Kind::Pieces;
+        let order = (kinds.iter().filter(|kind| !last(kind))).chain(kinds.iter().filter(last));
+        for kind in order {
+            let Some((setting, cost, run)) = self.candidate(*kind, &combined.run, room)? else {
+                return Ok(None);
+            };
+            combined.run = run;
+            combined.settings.push(setting);
+            combined.costs.push(cost);
+        }
+        Ok(Some(combined))
+    }
+
+    /// All that takes less, and the longest examples that then fit.
+    fn shorter(&self, room: u64) -> Result<Option<Change>> {
+        let all = [Kind::Recompute, Kind::Half, Kind::Adapter];
+        let mut kinds = Vec::new();
+        for kind in all {
+            if self.candidate(kind, &self.run, room)?.is_some() {
+                kinds.push(kind);
+            }
+        }
+        let Some(mut combined) = self.combined(&kinds, room)? else {
+            return Ok(None);
+        };
+        // No two prompts are cut, and every completion has a token.
+        let responses = || self.steps.iter().flat_map(|s| s.examples.iter().flatten());
+        let least = match self.of_data {
+            true => responses().map(|r| r.prompt).max().unwrap_or(0) + 1,
+            false => 2,
+        };
+        let longest = responses().map(|r| r.tokens).max().unwrap_or(0);
+        let of = |length: usize| Self {
+            steps: self.steps.iter().map(|step| step.cut(length)).collect(),
+            ..self.clone()
+        };
+        let run = &combined.run;
+        let fits = |length: usize| -> Result<bool> {
+            let shorter = of(length);
+            let [_, example] = shorter.tokens();
+            let micro_batch = match run.in_backward {
+                true => run.micro_batch,
+                false => example.min(run.micro_batch),
+            };
+            let run = Run {
+                micro_batch,
+                ..run.clone()
+            };
+            Ok(shorter.with(&run)?.bytes() <= room)
+        };
+        if least >= longest || !fits(least)? {
+            return Ok(None);
+        }
+        let (mut low, mut high) = (least, longest);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            match fits(middle)? {
+                true => low = middle,
+                false => high = middle,
+            }
+        }
+        let shorter = of(low);
+        if let (false, Some(tokens)) = (
+            run.in_backward,
+            shorter.largest_pieces(&combined.run, room)?,
+        ) && tokens < combined.run.micro_batch
+        {
+            combined.run.micro_batch = tokens;
+            combined
+                .settings
+                .push(format!("--micro-batch-tokens {tokens}"));
+            combined.costs.push(PIECES.into());
+        }
+        let flag = match self.sequence {
+            true => "--sequence",
+            false => "--max-length",
+        };
+        combined.settings.push(format!("{flag} {low}"));
+        combined
+            .costs
+            .push("longer examples are cut, or not there".into());
+        shorter.fitting(combined, room)
     }
 
     /// The largest `micro_batch_tokens` at which a run fits, if there is one: that of the whole step
@@ -114,6 +209,11 @@ impl Budget {
             false => example.max(1),
         };
         let (mut low, mut high) = (0, step.div_ceil(unit));
+        if high > 1 && fits(unit)? {
+            low = 1;
+        } else {
+            high = 1;
+        }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             match fits(middle * unit)? {
@@ -155,13 +255,16 @@ impl Budget {
             }
             Kind::Pieces => {
                 let [_, example] = self.tokens();
+                if run.in_backward {
+                    return Ok(None);
+                }
                 let least = example.min(run.micro_batch);
                 let tokens = self.largest_pieces(run, room)?.unwrap_or(least);
                 if tokens >= run.micro_batch {
                     return Ok(None);
                 }
                 next.micro_batch = tokens;
-                let cost = "no number changes but for rounding; smaller matrix products";
+                let cost = PIECES;
                 (format!("--micro-batch-tokens {tokens}"), cost)
             }
             Kind::Recompute => {
@@ -176,26 +279,34 @@ impl Budget {
                 if run.in_backward {
                     return Ok(None);
                 }
-                let [step, _] = self.tokens();
-                let several = step > run.micro_batch;
                 next.in_backward = true;
-                if several {
+                let [step, _] = self.tokens();
+                let whole = match step > run.micro_batch {
+                    true => format!(" --micro-batch-tokens {step}"),
+                    false => String::new(),
+                };
+                next.micro_batch = step.max(run.micro_batch);
+                let cost = "no clipping, and a step is one part";
+                (format!("--optimizer-in-backward --clip 0{whole}"), cost)
+            }
+            Kind::Single => {
+                if run.precision != Precision::F64 {
                     return Ok(None);
                 }
-                let cost = "no clipping, and a step is one part";
-                ("--optimizer-in-backward --clip 0".into(), cost)
+                next.precision = Precision::F32;
+                let cost = "24 bits of precision instead of 53";
+                (dtype(next.precision), cost)
             }
-            Kind::Precision => {
-                next.precision = match run.precision {
-                    Precision::F64 => Precision::F32,
-                    Precision::F32 => Precision::Bf16,
-                    Precision::Bf16 => return Ok(None),
+            Kind::Half => {
+                if run.precision == Precision::Bf16 {
+                    return Ok(None);
+                }
+                next.precision = Precision::Bf16;
+                let cost = match self.tf32 {
+                    true => "8 bits of precision in the network, and --tf32 goes",
+                    false => "8 bits of precision in the network; the optimiser has f32",
                 };
-                let cost = match next.precision {
-                    Precision::Bf16 => "8 bits of precision in the network; the optimiser has f32",
-                    _ => "24 bits of precision instead of 53",
-                };
-                (format!("--dtype {}", name(next.precision)), cost)
+                (dtype(next.precision), cost)
             }
             Kind::Adapter => {
                 if run.adapter.is_some() {
@@ -211,8 +322,18 @@ impl Budget {
     }
 }
 
-fn name(precision: Precision) -> &'static str {
-    precision.dtype().as_str()
+/// What pieces cost.
+const PIECES: &str = "no number changes but for rounding; smaller matrix products";
+
+fn dtype(precision: Precision) -> String {
+    format!("--dtype {}", precision.dtype().as_str())
+}
+
+/// Several changes at once.
+struct Combined {
+    run: Run,
+    settings: Vec<String>,
+    costs: Vec<String>,
 }
 
 /// What may be changed, in the order of what it costs.
@@ -222,17 +343,22 @@ enum Kind {
     Pieces,
     Recompute,
     InBackward,
-    Precision,
+    Single,
+    Half,
     Adapter,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Reference,
         Self::Pieces,
         Self::Recompute,
         Self::InBackward,
-        Self::Precision,
+        Self::Single,
+        Self::Half,
         Self::Adapter,
     ];
 }
+
+#[cfg(test)]
+mod tests;

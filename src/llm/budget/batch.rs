@@ -57,6 +57,19 @@ impl Step {
         }
     }
 
+    /// The same with no response of more tokens: a prompt that is longer leaves one for a completion.
+    pub fn cut(&self, most: usize) -> Self {
+        let cut = |response: &Response| {
+            let tokens = response.tokens.min(most);
+            let prompt = response.prompt.min(tokens.saturating_sub(1));
+            Response { tokens, prompt }
+        };
+        let each = |example: &Vec<Response>| example.iter().map(cut).collect();
+        Self {
+            examples: self.examples.iter().map(each).collect(),
+        }
+    }
+
     /// The lengths of examples.
     pub fn of(examples: &[Example]) -> Self {
         let lengths = |example: &Example| {

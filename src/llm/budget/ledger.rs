@@ -102,7 +102,8 @@ pub struct Ledger(Rc<RefCell<Books>>);
 
 #[derive(Debug)]
 struct Books {
-    live: Bytes,
+    /// Sums of u64, which a u128 holds however absurd the sizes.
+    live: BTreeMap<Kind, u128>,
     now: Moment,
     /// The most so far, in each phase.
     peaks: BTreeMap<Phase, Peak>,
@@ -130,16 +131,21 @@ impl Held {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(live) = self.ledger.0.borrow_mut().live.get_mut(&self.kind) {
-            *live -= self.bytes;
+            *live -= u128::from(self.bytes);
         }
     }
+}
+
+/// Bytes, or the most that can be told.
+fn clamped(sum: u128) -> u64 {
+    u64::try_from(sum).unwrap_or(u64::MAX)
 }
 
 impl Ledger {
     /// Nothing held.
     pub fn new() -> Self {
         Self(Rc::new(RefCell::new(Books {
-            live: Bytes::new(),
+            live: BTreeMap::new(),
             now: Moment {
                 phase: Phase::Loading,
                 operation: "weights",
@@ -153,15 +159,16 @@ impl Ledger {
     /// Takes bytes.
     pub fn take(&self, kind: Kind, bytes: u64) -> Held {
         let mut books = self.0.borrow_mut();
-        *books.live.entry(kind).or_default() += bytes;
-        let total = books.live.values().sum();
+        *books.live.entry(kind).or_default() += u128::from(bytes);
+        let total = clamped(books.live.values().sum());
         let phase = books.now.phase;
         if books
             .peaks
             .get(&phase)
             .is_none_or(|peak| total > peak.bytes)
         {
-            let (of, at) = (books.live.clone(), books.now.clone());
+            let of = books.live.iter().map(|(kind, sum)| (*kind, clamped(*sum)));
+            let (of, at) = (of.collect(), books.now.clone());
             let peak = Peak {
                 bytes: total,
                 of,
@@ -200,7 +207,7 @@ impl Ledger {
 
     /// Bytes of that kind now.
     pub fn live(&self, kind: Kind) -> u64 {
-        self.0.borrow().live.get(&kind).copied().unwrap_or(0)
+        self.0.borrow().live.get(&kind).copied().map_or(0, clamped)
     }
 
     /// The most of each phase.

@@ -115,7 +115,7 @@ impl Report {
             memory,
             peak_tensor_bytes: bytes,
             process_bytes,
-            total_bytes: bytes + process_bytes,
+            total_bytes: bytes.saturating_add(process_bytes),
             at,
             at_peak,
             phases: (outcome.phases.iter())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::batch::Piece;
 use super::learner::Learner;
-use super::ledger::{Kind, Largest, Ledger, Peak, Phase};
+use super::ledger::{Held, Kind, Largest, Ledger, Peak, Phase};
 use super::machine::Machine;
 use super::network::{Network, Role};
 use super::ops::Form;
@@ -23,7 +23,7 @@ pub enum Reference {
     /// Numbers that the model as given computes before the first step.
     Numbers,
     /// Numbers that another model computes before the first step.
-    NumbersOf(Box<Config>),
+    NumbersOf(Box<Config>, Option<AdapterConfig>),
     /// The model as given, in memory.
     Live,
 }
@@ -43,6 +43,8 @@ pub struct Run {
     pub precision: Precision,
     /// The adapter that is trained instead of all weights.
     pub adapter: Option<AdapterConfig>,
+    /// Whether it is the model's own, so that its reference has a copy of it.
+    pub goes_on: bool,
     /// Whether blocks are run again in the backward.
     pub recompute: bool,
     /// Whether the optimiser uses each gradient as soon as it is final.
@@ -118,7 +120,7 @@ impl Run {
         if self.machine.cpu {
             drop(ledger.take(Kind::Transients, 2 * largest));
         }
-        let live = self.reference(&ledger, &policy, parts)?;
+        let (live, as_given) = self.reference(&ledger, &policy, parts)?;
         ledger.enter(Phase::Forward);
         let mut of_policy = Learner::new(&ledger, self, &policy, Kind::Gradients);
         let mut of_value =
@@ -150,7 +152,7 @@ impl Run {
         if self.machine.cpu && self.adapter.is_none() {
             drop(ledger.take(Kind::Transients, 2 * largest));
         }
-        drop((live, workspaces));
+        drop((live, as_given, workspaces));
         let tokens = |piece: &Piece| piece.cut(self.micro_batch).iter().map(Piece::tokens).max();
         let responses = parts.iter().flat_map(|part| &part.responses);
         Ok(Outcome {
@@ -183,16 +185,17 @@ impl Run {
         Network::new(ledger, kind, form, config, role, adapter, recompute)
     }
 
-    /// The reference's numbers before the first step; its network, if that stays.
+    /// The reference's numbers before the first step; its network, if that stays, or the copy of an
+    /// adapter that was given.
     fn reference(
         &self,
         ledger: &Ledger,
         policy: &Network,
         parts: &[Piece],
-    ) -> Result<Option<Network>> {
-        let made = |config: &Config| {
+    ) -> Result<(Option<Network>, Option<Held>)> {
+        let made = |config: &Config, adapter: Option<&AdapterConfig>| {
             let (role, kind) = (Role::Policy, Kind::Reference);
-            Network::new(ledger, kind, self.form(), config, role, None, false)
+            Network::new(ledger, kind, self.form(), config, role, adapter, false)
         };
         let numbers = |network: &Network| {
             let each = |part| self.numbers(ledger, network, part);
@@ -201,12 +204,22 @@ impl Run {
         ledger.enter(Phase::Reference);
         match &self.reference {
             Reference::None => {}
-            Reference::Live if self.adapter.is_none() => return Ok(Some(made(&self.config)?)),
-            // An adapter's reference is the base that it is on.
-            Reference::Numbers | Reference::Live => numbers(policy),
-            Reference::NumbersOf(config) => numbers(&made(config)?),
+            Reference::Live if self.adapter.is_none() => {
+                return Ok((Some(made(&self.config, None)?), None));
+            }
+            // An adapter's reference is the base that it is on, with a copy of the one that was given.
+            Reference::Numbers | Reference::Live => {
+                let moves = match self.goes_on {
+                    true => policy.count(true) * self.form().size,
+                    false => 0,
+                };
+                let copy = ledger.take(Kind::Reference, moves);
+                numbers(policy);
+                return Ok((None, (self.reference == Reference::Live).then_some(copy)));
+            }
+            Reference::NumbersOf(config, adapter) => numbers(&made(config, adapter.as_ref())?),
         }
-        Ok(None)
+        Ok((None, None))
     }
 
     /// Pushes cotangents back; says what activations a backward found, and those of a block.

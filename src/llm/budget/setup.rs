@@ -5,8 +5,8 @@ use super::machine::Machine;
 use super::network::Role;
 use super::run::{Outcome, Reference, Run};
 use crate::error::{Error, Result};
-use crate::llm::config::Config;
 use crate::llm::example::Example;
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::TextObjective;
 use crate::llm::step::in_parts;
 use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, survey};
@@ -33,6 +33,10 @@ pub struct Budget {
     pub steps: Vec<Step>,
     /// Whether their lengths are those of data.
     pub of_data: bool,
+    /// Whether they were given by `sequence`.
+    pub sequence: bool,
+    /// Whether products of f32 matrices are to be rounded to TF32, which nothing else can be.
+    pub tf32: bool,
 }
 
 impl Budget {
@@ -49,8 +53,8 @@ impl Budget {
         tell: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         let objective = settings.objective()?;
-        let dir = settings.model_folder()?;
-        let config = Config::read(dir.join("config.json"))?;
+        let found = ModelFolder::find(settings.model_folder()?)?;
+        let config = found.config()?;
         let context = config.architecture.context;
         let role = match (objective.scores(), objective.value(), settings.value) {
             (true, _, _) => Role::Score,
@@ -62,7 +66,8 @@ impl Budget {
             (ReferenceSource::Precomputed, true) => Reference::Numbers,
             (ReferenceSource::Live, true) => Reference::Live,
             (ReferenceSource::Model(dir), true) => {
-                Reference::NumbersOf(Box::new(Config::read(dir.join("config.json"))?))
+                let other = ModelFolder::find(dir)?;
+                Reference::NumbersOf(Box::new(other.config()?), other.adapter_config()?)
             }
         };
         let mut run = Run {
@@ -70,7 +75,8 @@ impl Budget {
             value: objective.value() && settings.value == ValueNetwork::Separate,
             reference,
             precision: settings.dtype,
-            adapter: adapter(settings),
+            adapter: adapter(settings, &found)?,
+            goes_on: found.adapter().is_some(),
             recompute: settings.recompute,
             in_backward: settings.optimizer_in_backward,
             micro_batch: settings.micro_batch_tokens,
@@ -92,6 +98,8 @@ impl Budget {
             run,
             steps,
             of_data,
+            sequence: lengths.sequence.is_some(),
+            tf32: settings.tf32,
         };
         let (parts, _) = budget.parts(budget.run.micro_batch);
         match budget.run.in_backward && parts > 1 {
@@ -202,6 +210,11 @@ fn uniform(
         let remedy = format!("a step of at most {MOST} responses can be planned");
         return fail("batch", format!("a step has {examples} examples"), remedy);
     }
+    let all = examples.saturating_mul(responses).saturating_mul(tokens);
+    if all > MOST_TOKENS {
+        let remedy = format!("a step of at most {MOST_TOKENS} tokens can be planned");
+        return fail("batch", format!("a step has {all} tokens"), remedy);
+    }
     Ok(Step::uniform(
         examples,
         responses,
@@ -211,3 +224,7 @@ fn uniform(
 
 /// Most responses of a step without data.
 const MOST: usize = 1 << 22;
+
+/// Most tokens of it: times the widths of an [`Architecture`](crate::llm::architecture::most) they
+/// are numbers of 64 bits.
+const MOST_TOKENS: usize = 1 << 34;

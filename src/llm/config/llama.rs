@@ -5,17 +5,17 @@ use serde_json::Value;
 use super::families::{Family, activation};
 use super::rope;
 use crate::error::{Error, Result};
-use crate::llm::architecture::{Architecture, Norm};
+use crate::llm::architecture::{Architecture, Norm, most};
 use crate::llm::fields::Fields;
 use crate::llm::ops::Activation;
 
 /// What Llama, Mistral, Qwen 2 and Gemma read.
 pub(super) fn architecture(family: Family, fields: &Fields) -> Result<Architecture> {
-    let width = fields.count("hidden_size")?;
-    let heads = fields.count("num_attention_heads")?;
-    let layers = fields.count("num_hidden_layers")?;
-    let context = fields.count("max_position_embeddings")?;
-    let head_dim = match (fields.count_if_there("head_dim")?, family) {
+    let width = fields.count("hidden_size", most::WIDTH)?;
+    let heads = fields.count("num_attention_heads", most::HEADS)?;
+    let layers = fields.count("num_hidden_layers", most::LAYERS)?;
+    let context = fields.count("max_position_embeddings", most::CONTEXT)?;
+    let head_dim = match (fields.count_if_there("head_dim", most::INNER)?, family) {
         (Some(given), _) => given,
         (None, Family::Gemma) if !fields.has("head_dim") => 256,
         (None, _) if width.is_multiple_of(heads) => width / heads,
@@ -25,7 +25,10 @@ pub(super) fn architecture(family: Family, fields: &Fields) -> Result<Architectu
         }
     };
     // Absent and `null` differ: transformers fills in the class's own number for the former.
-    let kv_heads = match (fields.count_if_there("num_key_value_heads")?, family) {
+    let kv_heads = match (
+        fields.count_if_there("num_key_value_heads", most::HEADS)?,
+        family,
+    ) {
         (Some(given), _) => given,
         (None, Family::Llama) => heads,
         (None, _) if fields.has("num_key_value_heads") => heads,
@@ -36,6 +39,11 @@ pub(super) fn architecture(family: Family, fields: &Fields) -> Result<Architectu
     if !heads.is_multiple_of(kv_heads) {
         let right = format!("it must divide num_attention_heads, which is {heads}");
         return Err(fields.wrong("num_key_value_heads", &Value::from(kv_heads), right));
+    }
+    if heads * head_dim > most::INNER {
+        let problem = format!("{heads} heads of {head_dim} are {} wide", heads * head_dim);
+        let remedy = format!("at most {} are supported", most::INNER);
+        return Err(Error::invalid("head_dim", problem, remedy));
     }
     let attention_bias = match family {
         Family::Llama | Family::Gemma => fields.flag_or("attention_bias", false)?,
@@ -60,13 +68,13 @@ pub(super) fn architecture(family: Family, fields: &Fields) -> Result<Architectu
     fields.only("use_mrope", false)?;
     fields.only("use_bidirectional_attention", false)?;
     Ok(Architecture {
-        vocabulary: fields.count("vocab_size")?,
+        vocabulary: fields.count("vocab_size", most::VOCABULARY)?,
         width,
         layers,
         heads,
         kv_heads,
         head_dim,
-        intermediate: fields.count("intermediate_size")?,
+        intermediate: fields.count("intermediate_size", most::INNER)?,
         context,
         norm: Norm::Rms {
             offset: if family == Family::Gemma { 1.0 } else { 0.0 },
@@ -102,7 +110,7 @@ fn nonlinearity(family: Family, fields: &Fields) -> Result<Activation> {
 
 /// The sliding window, which all layers share or none has.
 fn window(family: Family, fields: &Fields, layers: usize) -> Result<Option<usize>> {
-    let size = fields.count_if_there("sliding_window")?;
+    let size = fields.count_if_there("sliding_window", most::CONTEXT)?;
     let same = "layers that differ are not supported";
     match family {
         Family::Mistral => {

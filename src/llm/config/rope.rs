@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Family;
 use super::harmless::HARMLESS;
 use crate::error::{Error, Result};
-use crate::llm::architecture::Positions;
+use crate::llm::architecture::{Positions, most};
 use crate::llm::fields::Fields;
 
 /// `θ^(−2i/D)` for the pairs `i` of a head of width D (Su et al. 2021), scaled as `rope_scaling`
@@ -84,7 +84,8 @@ pub fn positions(
                 let right = format!("it must be above low_freq_factor, which is {low}");
                 return Err(scaling.wrong("high_freq_factor", &Value::from(high), right));
             }
-            let original = scaling.count_if_there("original_max_position_embeddings")?;
+            let original =
+                scaling.count_if_there("original_max_position_embeddings", most::CONTEXT)?;
             let original = original.unwrap_or(context) as f32;
             rotary(theta, head_dim, |f| {
                 let wavelength = TAU / f;

@@ -6,6 +6,7 @@ use super::dialogue::Dialogue;
 pub(super) use super::values::listed;
 use super::values::{Columns, Fault, Parsed, Spoken, fault, quoted};
 use crate::bandit::population::linear_advantage;
+use crate::llm::objective::TextObjective;
 use crate::loss::{InputKind, Objective};
 
 /// What a row is read as.
@@ -133,12 +134,10 @@ impl Form {
         }
     }
 
-    /// Names of the objectives that take it.
+    /// Names of the objectives that are trained on it.
     pub fn objectives(self) -> Vec<&'static str> {
-        (Objective::ALL.into_iter())
-            .filter(|&o| Self::from(o) == self)
-            .map(Objective::name)
-            .collect()
+        let all = TextObjective::table().filter(|(_, objective)| Self::from(*objective) == self);
+        all.map(|(name, _)| name).collect()
     }
 
     /// The forms that a row's columns can be read as.

@@ -57,7 +57,11 @@ impl Rows {
             length if length > SHOWN => progress_bar("indexing", length),
             _ => ProgressBar::hidden(),
         };
-        let packing = Packing::of(&head(&file).map_err(Error::io(path, "read"))?);
+        let head = head(&file).map_err(Error::io(path, "read"))?;
+        if let Some([problem, remedy]) = Format::foreign(path, head, format.is_some()) {
+            return fail(&problem, &remedy);
+        }
+        let packing = Packing::of(&head);
         let opened = Some((metadata.len(), metadata.modified().ok()));
         let (file, opened, unpacked) = match packing {
             Packing::None => (file, opened, None),

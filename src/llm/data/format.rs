@@ -1,5 +1,7 @@
 //! What a file's rows are.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -53,6 +55,62 @@ impl Format {
                     _ => text,
                 };
                 Ok(Map::from_iter([("text".into(), text.into())]))
+            }
+        }
+    }
+
+    /// What a file is that is none of these, by its first bytes or its name, and how it becomes one.
+    pub(super) fn foreign(path: &Path, head: [u8; 4], said: bool) -> Option<[String; 2]> {
+        let file = path.display();
+        let made = |what: &str, how: String| Some([format!("it is {what}"), how]);
+        let python = |code: &str| format!("convert it: python3 -c \"{code}\"");
+        let unpack = |with: &str| format!("unpack it: {with} {file}");
+        match &head {
+            b"ARRO" | b"FEA1" => made(
+                "an Arrow (feather) file",
+                python(&format!(
+                    "from pyarrow import feather as f, parquet as p; \
+                     p.write_table(f.read_table('{file}'), '{file}.parquet')"
+                )),
+            ),
+            [0xff, 0xff, 0xff, 0xff] => made(
+                "an Arrow stream, as `datasets` keeps them",
+                python(&format!(
+                    "from datasets import Dataset; \
+                     Dataset.from_file('{file}').to_parquet('{file}.parquet')"
+                )),
+            ),
+            [b'O', b'R', b'C', _] => made(
+                "an ORC file",
+                python(&format!(
+                    "from pyarrow import orc, parquet as p; \
+                     p.write_table(orc.read_table('{file}'), '{file}.parquet')"
+                )),
+            ),
+            b"Obj\x01" => made("an Avro file", "convert it to JSON lines or parquet".into()),
+            b"SQLi" => made("an SQLite database", "export a table as JSON lines".into()),
+            b"PK\x03\x04" => made("a zip archive (or a spreadsheet)", unpack("unzip")),
+            [0x28, 0xb5, 0x2f, 0xfd] => made("packed with zstd", unpack("zstd -d")),
+            [b'B', b'Z', b'h', _] => made("packed with bzip2", unpack("bunzip2")),
+            [0xfd, b'7', b'z', b'X'] => made("packed with xz", unpack("unxz")),
+            _ => {
+                let extension = path.extension()?.to_str()?.to_lowercase();
+                let table = ["csv", "tsv"].contains(&extension.as_str());
+                let object = [b'{', b'['].contains(head.trim_ascii_start().first()?);
+                if said || !table || object {
+                    return None;
+                }
+                let tab = match extension.as_str() {
+                    "tsv" => ", delimiter='\\t'",
+                    _ => "",
+                };
+                made(
+                    &format!("a {} file", extension.to_uppercase()),
+                    python(&format!(
+                        "import csv, json; [print(json.dumps(r)) for r in \
+                         csv.DictReader(open('{file}', newline=''){tab})]"
+                    )) + &format!(" > {}", path.with_extension("jsonl").display()),
+                )
             }
         }
     }

@@ -6,7 +6,8 @@ use candle_core::Tensor;
 
 use super::{Decoder, Linear};
 use crate::error::{Error, Result};
-use crate::llm::lora::Lora;
+use crate::llm::lora::{Lora, moves_beside_a_base};
+use crate::llm::parameters::Parameter;
 
 impl Decoder {
     /// The same model with memory of its own: what happens to one is not seen by the other.
@@ -15,26 +16,36 @@ impl Decoder {
     /// A failing device.
     pub fn copy(&self) -> Result<Self> {
         Ok(Self {
-            parameters: self.parameters.copied(false)?,
+            parameters: self.parameters.copied(false, |_| false)?,
             adapter: self.adapter.clone(),
             recompute: self.recompute,
-            ..self.shared()?
+            ..self.shared(|_| true)?
         })
     }
 
     /// The same model without its adapter, frozen, sharing its memory.
     pub(in crate::llm) fn without_adapter(&self) -> Result<Self> {
-        let mut base = self.shared()?;
+        let mut base = self.shared(|_| true)?;
         for linear in base.linears() {
             linear.lora = None;
         }
         Ok(base)
     }
 
-    fn shared(&self) -> Result<Self> {
+    /// The same model as it is now, frozen: its adapter and scalar head have memory of their own, and
+    /// the base is shared.
+    pub(in crate::llm) fn frozen(&self) -> Result<Self> {
+        Ok(Self {
+            adapter: self.adapter.clone(),
+            ..self.shared(|p| !moves_beside_a_base(&p.name))?
+        })
+    }
+
+    /// Frozen, without saying which adapter it has; those parameters share memory.
+    fn shared(&self, shared: impl Fn(&Parameter) -> bool) -> Result<Self> {
         Ok(Self {
             architecture: self.architecture.clone(),
-            parameters: self.parameters.copied(true)?,
+            parameters: self.parameters.copied(true, shared)?,
             blocks: self.blocks.clone(),
             rope: self.rope.clone(),
             config: self.config.clone(),

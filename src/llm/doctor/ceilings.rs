@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::call::Place;
 use super::precision::Precision;
 use super::report::{Quantity, Row, Unit};
-use super::timing::{Effort, Pool, seconds};
+use super::timing::{BUSY, Effort, Pool, disagree, median, seconds};
 use crate::error::Result;
 use crate::llm::budget::Machine;
 use crate::llm::ops;
@@ -57,11 +57,15 @@ impl Ceilings {
                 let found = precision
                     .within(|| product([n, i, o], precision.dtype(), device, effort, &mut pool));
                 rows.push(match found {
-                    Ok(seconds) => {
+                    Ok(series) => {
+                        let busy = disagree(&series);
+                        let seconds = median(series);
                         let flops = 2.0 * (n * i * o) as f64 / seconds;
                         best = Some(best.unwrap_or(0.0).max(flops));
                         Row::note(name, Quantity::new(flops, Unit::Flops))
+                            .remark(if busy { BUSY } else { "" })
                             .detail("seconds", seconds)
+                            .detail("busy", busy)
                             .detail("precision", precision.name())
                             .detail("shape", [n, i, o].to_vec())
                     }
@@ -120,14 +124,14 @@ fn shapes(device: &Device, quick: bool) -> Vec<[usize; 3]> {
     }
 }
 
-/// Median seconds of a product.
+/// Seconds of a product, again and again.
 fn product(
     [n, i, o]: [usize; 3],
     dtype: DType,
     device: &Device,
     effort: Effort,
     pool: &mut Pool,
-) -> Result<f64> {
+) -> Result<Vec<f64>> {
     let place = Place {
         dtype,
         device: device.clone(),
@@ -135,11 +139,11 @@ fn product(
     let x = Node::constant(pool.tensor(&[n, i], 1.0, &place)?);
     let w = Node::constant(pool.tensor(&[o, i], 1.0, &place)?);
     let tape = Tape::idle();
-    let [median] = effort.medians(|_| {
+    let [series] = effort.series(|_| {
         let (seconds, _) = seconds(device, || ops::linear(&tape, &x, &w, None))?;
         Ok([seconds])
     })?;
-    Ok(median)
+    Ok(series)
 }
 
 /// Several times the last cache.

@@ -13,7 +13,7 @@ use super::cost::Cost;
 use super::precision::Precision;
 use super::report::{Part, Quantity, Row, Unit, Verdict, three};
 use super::shapes::{self, Stage};
-use super::timing::{Effort, Pool, Timed};
+use super::timing::{BUSY, Effort, Pool, Timed};
 use crate::error::{Error, Result};
 use crate::llm::budget::Machine;
 use crate::llm::sequence::{Predictions, Sequence};
@@ -180,7 +180,10 @@ fn measure(
     let share = 100.0 * achieved / flops;
     rows.push(
         speed
-            .remark(format!("{share:.1} % of the ceiling"))
+            .remark(match share > BEYOND {
+                true => format!("more than the ceiling, which was found while {BUSY}"),
+                false => format!("{share:.1} % of the ceiling"),
+            })
             .detail("flops_per_step", products)
             .detail("share", achieved / flops),
     );
@@ -201,6 +204,9 @@ fn measure(
     }
     Ok(rows)
 }
+
+/// Per cent of a ceiling that are no error of measuring.
+const BEYOND: f64 = 105.0;
 
 /// A stage's row.
 fn row(measured: &Measured, whole: f64) -> Row {

@@ -28,8 +28,19 @@ impl Effort {
     /// Those of `f`.
     pub fn medians<const N: usize>(
         self,
-        mut f: impl FnMut(usize) -> Result<[f64; N]>,
+        f: impl FnMut(usize) -> Result<[f64; N]>,
     ) -> Result<[f64; N]> {
+        Ok(self.series(f)?.map(median))
+    }
+
+    /// All of the seconds that `f` gives, the first round not counted.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn series<const N: usize>(
+        self,
+        mut f: impl FnMut(usize) -> Result<[f64; N]>,
+    ) -> Result<[Vec<f64>; N]> {
         f(0)?;
         let begin = Instant::now();
         let mut all: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
@@ -41,8 +52,23 @@ impl Effort {
                 break;
             }
         }
-        Ok(all.map(median))
+        Ok(all)
     }
+}
+
+/// What is said of a time that another program had a part in.
+pub const BUSY: &str = "the machine is busy with something else: run it again when it is idle";
+
+/// How far measurements of one thing may be apart: three quarters of them within so many times a
+/// quarter. On machines with nothing else to do it was below 1.2.
+const APART: f64 = 1.5;
+
+/// Whether measurements of one thing are so far apart that something else ran beside them.
+pub fn disagree(list: &[f64]) -> bool {
+    let mut list = list.to_vec();
+    list.sort_by(f64::total_cmp);
+    let at = |share: f64| list[(share * (list.len() - 1) as f64).round() as usize];
+    list.len() > 1 && at(0.75) > APART * at(0.25)
 }
 
 /// The middle one, or the mean of the two.
@@ -184,6 +210,13 @@ mod tests {
         let medians = effort.medians(|round| Ok(times[round])).unwrap();
         assert_eq!(medians, [2.5, 3.0]);
         assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn times_of_a_busy_machine_disagree() {
+        let steady = [1.0, 1.02, 0.99, 1.1, 1.0, 5.0];
+        assert!(!disagree(&steady) && !disagree(&[1.0]) && !disagree(&[]));
+        assert!(disagree(&[1.0, 2.3, 1.1, 2.0, 0.9, 2.4]) && disagree(&[1.0, 2.0]));
     }
 
     #[test]

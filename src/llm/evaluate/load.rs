@@ -1,14 +1,13 @@
-//! Models to be evaluated: a model's folder, an adapter's, or that of a run.
+//! Models to be evaluated.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::llm::decoder::Decoder;
-use crate::llm::lora::AdapterConfig;
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::tokenizer::Tokenizer;
-use crate::llm::train::MODEL;
 
 /// A language model with its tokenizer.
 pub struct Loaded {
@@ -20,56 +19,28 @@ pub struct Loaded {
     pub folder: PathBuf,
 }
 
-/// The language model in a folder: `config.json` and weights, an adapter on the base that it names, or
-/// a run's folder, whose `model/` is taken.
+/// The language model that a person [names](ModelFolder::find), with its tokenizer.
 ///
 /// # Errors
-/// A folder that holds none of these, or one that is broken.
+/// A folder that holds none, or one that is broken.
 pub fn load(dir: &Path, dtype: DType, device: &Device) -> Result<Loaded> {
-    let has = |dir: &Path, name: &str| dir.join(name).is_file();
-    let is_one = |dir: &Path| has(dir, "config.json") || has(dir, "adapter_config.json");
-    let inner = dir.join(MODEL);
-    let folder = match (is_one(dir), is_one(&inner)) {
-        (true, _) => dir.to_owned(),
-        (false, true) => inner,
-        (false, false) => {
-            let problem = match dir.is_dir() {
-                true => "it holds neither a model nor a finished run",
-                false => "there is no such folder",
-            };
-            let remedy = "name a folder with config.json or adapter_config.json, or that of a run \
-                          that came to its end";
-            return Err(Error::invalid(dir.display().to_string(), problem, remedy));
-        }
-    };
-    let (model, base) = match has(&folder, "adapter_config.json") {
-        false => (Decoder::load(&folder, dtype, device)?, None),
-        true => {
-            let config = AdapterConfig::read(&folder.join("adapter_config.json"))?;
-            let base = config.base.map(PathBuf::from).filter(|base| base.is_dir());
-            let Some(base) = base else {
-                let problem = "the base of its adapter is no folder here";
-                let remedy = "write where it is into adapter_config.json, as \
-                              base_model_name_or_path";
-                return Err(Error::invalid(
-                    folder.display().to_string(),
-                    problem,
-                    remedy,
-                ));
-            };
-            let mut model = Decoder::load(&base, dtype, device)?;
-            model.load_adapter(&folder)?;
-            (model, Some(base))
-        }
-    };
-    let tokenizer = match (has(&folder, "tokenizer.json"), base) {
-        (false, Some(base)) => Tokenizer::load(base)?,
-        _ => Tokenizer::load(&folder)?,
-    };
-    tokenizer.fits(model.architecture().vocabulary)?;
-    Ok(Loaded {
-        model,
-        tokenizer,
-        folder,
-    })
+    Loaded::new(ModelFolder::find(dir)?, dtype, device)
+}
+
+impl Loaded {
+    /// The language model that was found, with its tokenizer.
+    ///
+    /// # Errors
+    /// Files that are broken, or do not belong together.
+    pub fn new(found: ModelFolder, dtype: DType, device: &Device) -> Result<Self> {
+        let tokenizer = found.tokenizer()?;
+        let model = found.decoder(dtype, device)?;
+        tokenizer.fits(model.architecture().vocabulary)?;
+        let folder = found.folder;
+        Ok(Self {
+            model,
+            tokenizer,
+            folder,
+        })
+    }
 }

@@ -6,6 +6,7 @@ use fancy_regex::Regex;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::llm::architecture::most;
 use crate::llm::fields::Fields;
 use crate::llm::json::{self, Object};
 
@@ -178,7 +179,7 @@ impl AdapterConfig {
             }
         };
         let config = Self {
-            rank: fields.count("r")?,
+            rank: fields.count("r", most::RANK)?,
             alpha,
             rank_stabilised: fields.flag_or("use_rslora", false)?,
             target,

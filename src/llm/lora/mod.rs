@@ -3,6 +3,7 @@
 
 mod config;
 mod files;
+mod merged;
 mod modules;
 
 use std::collections::HashMap;
@@ -10,7 +11,9 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 
 pub use config::{AdapterConfig, Target};
-pub(super) use files::{CONFIG, WEIGHTS};
+pub use files::CONFIG;
+pub(super) use files::WEIGHTS;
+pub use merged::merge;
 
 use super::config::Family;
 use super::decoder::Decoder;
@@ -91,7 +94,7 @@ impl Decoder {
         };
         no_dropout(&adapter.config)?;
         for parameter in self.parameters_mut().iter_mut() {
-            parameter.trainable = is_lora(&parameter.name) || is_head(&parameter.name);
+            parameter.trainable = moves_beside_a_base(&parameter.name);
         }
         Ok(())
     }
@@ -106,7 +109,7 @@ impl Decoder {
         if self.adapter.is_none() {
             return fail("the model has none".into(), "load the base apart");
         }
-        let moving = |p: &&Parameter| p.trainable && !is_lora(&p.name) && !is_head(&p.name);
+        let moving = |p: &&Parameter| p.trainable && !moves_beside_a_base(&p.name);
         if let Some(p) = self.parameters().iter().find(moving) {
             let problem = format!("{} of the base is trained too", p.name);
             return fail(problem, "load the reference apart");
@@ -200,6 +203,11 @@ impl Decoder {
     fn stores_transposed(&self) -> bool {
         self.config().is_some_and(|c| c.family == Family::Gpt2)
     }
+}
+
+/// Whether a parameter of that name is trained where a base is frozen: the adapter's and a head's.
+pub(in crate::llm) fn moves_beside_a_base(name: &str) -> bool {
+    is_lora(name) || is_head(name)
 }
 
 fn is_lora(name: &str) -> bool {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{CommandSettings, Line, Rule, Specification};
 use crate::error::Result;
 use crate::llm::identity::Identity;
+use crate::llm::model_folder::ModelFolder;
 
 impl Specification {
     /// Adds to an identity, under `name`, what the rewards are and every file that they read: lexicons,
@@ -39,11 +40,9 @@ impl Specification {
                     }
                 }
                 Rule::Model(settings) => {
-                    for folder in std::iter::once(&settings.folder).chain(&settings.base) {
-                        let place = format!("{place}/{}", folder.display());
-                        into.network(&place, folder)?;
-                        into.texts(&place, folder)?;
-                    }
+                    let model = settings.find()?;
+                    into.network(&place, &model)?;
+                    into.texts(&place, &model)?;
                 }
                 Rule::Command(settings) => {
                     for file in files(settings) {
@@ -65,7 +64,14 @@ impl Specification {
 }
 
 fn texts(into: &mut Identity, place: &str, folder: Option<&Path>) -> Result<()> {
-    folder.map_or(Ok(()), |folder| into.texts(place, folder))
+    let Some(folder) = folder else {
+        return Ok(());
+    };
+    if ModelFolder::is_tokenizer(folder) {
+        into.companions(place, folder)
+    } else {
+        into.texts(place, &ModelFolder::find(folder)?)
+    }
 }
 
 /// The program of a command, as the system finds it, and its words that are files.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::units::words;
 use super::{Reward, Row};
 use crate::error::{Error, Result};
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::tokenizer::Tokenizer;
 
 /// What a length is counted in.
@@ -70,7 +71,7 @@ impl Length {
             }
         }
         let tokenizer = match (unit, tokenizer) {
-            (Unit::Tokens, Some(dir)) => Some(Tokenizer::load(dir)?),
+            (Unit::Tokens, Some(dir)) => Some(ModelFolder::tokenizer_of(dir)?),
             (Unit::Tokens, None) => {
                 let remedy = "name the folder of a model: length,tokenizer=DIR:tokens";
                 return Err(Error::invalid("tokenizer", "tokens need one", remedy));

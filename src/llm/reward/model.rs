@@ -1,6 +1,6 @@
 //! Reward models.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +11,11 @@ use crate::llm::data::columns::{self, Completion};
 use crate::llm::data::file::progress_bar;
 use crate::llm::data::tokenise::{Settings as Lengths, Tokeniser};
 use crate::llm::data::values::Fault;
-use crate::llm::decoder::Decoder;
 use crate::llm::heads::{ScalarHead, Scorer};
-use crate::llm::lora::AdapterConfig;
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::network::Reduction;
 use crate::llm::sequence::Sequence;
 use crate::llm::step;
-use crate::llm::tokenizer::Tokenizer;
 use crate::llm::weights::Checkpoint;
 
 /// Rows that are scored before the progress bar moves.
@@ -27,7 +25,7 @@ const BLOCK: usize = 64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Folder of a body and a reward head, or of an adapter with one.
+    /// Folder of a body and a reward head, of an adapter with one, or of the run of either.
     pub folder: PathBuf,
     /// The base of an adapter, if it is not where the adapter says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,40 +47,40 @@ pub struct Scores {
     micro_batch: usize,
 }
 
+impl Settings {
+    /// Where the model is.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::find`].
+    pub(super) fn find(&self) -> Result<ModelFolder> {
+        match &self.base {
+            Some(base) => ModelFolder::on(base, &self.folder),
+            None => ModelFolder::find(&self.folder),
+        }
+    }
+}
+
 impl Scores {
     /// The model in a folder.
     ///
     /// # Errors
     /// A folder that holds no model with a reward head, or no tokenizer.
     pub fn load(settings: &Settings, resources: &Resources) -> Result<Self> {
-        let dir = &settings.folder;
-        let (decoder, companions) = match dir.join("adapter_config.json").exists() {
-            true => adapted(settings, resources)?,
-            false => {
-                let place = dir.display().to_string();
-                if !dir.is_dir() {
-                    let problem = "there is no such folder";
-                    return Err(Error::invalid(
-                        place,
-                        problem,
-                        "name that of a reward model",
-                    ));
-                }
-                if !Checkpoint::open(dir)?.has(ScalarHead::Reward.names()[0]) {
-                    let problem = "it has no reward head (score.weight)";
-                    let remedy = "name the model/ that `pistar train reward-model` saved, or a \
-                                  …ForSequenceClassification of one label";
-                    return Err(Error::invalid(place, problem, remedy));
-                }
-                let mut decoder = Decoder::load_body(dir, resources.dtype, &resources.device)?;
-                ScalarHead::Reward.load(&mut decoder, dir)?;
-                (decoder, dir.clone())
+        let found = settings.find()?;
+        let mut decoder = found.body(resources.dtype, &resources.device)?;
+        let head = ScalarHead::Reward;
+        // An adapter brings its own along.
+        if ScalarHead::of(&decoder) != Some(head) {
+            if !Checkpoint::open(found.weights())?.has(head.names()[0]) {
+                let place = found.folder.display().to_string();
+                let problem = "it has no reward head (score.weight)";
+                let remedy = "name a run of `pistar train reward-model`, its model/, or a \
+                              …ForSequenceClassification of one label";
+                return Err(Error::invalid(place, problem, remedy));
             }
-        };
-        let tokenizer = match dir.join("tokenizer.json").exists() {
-            true => Tokenizer::load(dir)?,
-            false => Tokenizer::load(companions)?,
-        };
+            head.load(&mut decoder, found.weights())?;
+        }
+        let tokenizer = found.tokenizer()?;
         tokenizer.fits(decoder.architecture().vocabulary)?;
         let lengths = Lengths {
             max_length: settings.max_length,
@@ -117,38 +115,6 @@ impl Scores {
         })?;
         Ok(example.responses.swap_remove(0).sequence)
     }
-}
-
-/// An adapter on its base, which is frozen.
-fn adapted(settings: &Settings, resources: &Resources) -> Result<(Decoder, PathBuf)> {
-    let dir = &settings.folder;
-    let config = AdapterConfig::read(&dir.join("adapter_config.json"))?;
-    let place = dir.display().to_string();
-    let base = (settings.base.clone()).or_else(|| config.base.as_ref().map(PathBuf::from));
-    let Some(base) = base else {
-        let problem = "the adapter does not say what its base is";
-        return Err(Error::invalid(
-            place,
-            problem,
-            "name it: model,base=DIR:ADAPTER",
-        ));
-    };
-    if !Path::new(&base).is_dir() {
-        let problem = format!("its base `{}` is no folder here", base.display());
-        return Err(Error::invalid(
-            place,
-            problem,
-            "name it: model,base=DIR:ADAPTER",
-        ));
-    }
-    let mut decoder = Decoder::load_body(&base, resources.dtype, &resources.device)?;
-    decoder.load_adapter(dir)?;
-    if ScalarHead::of(&decoder) != Some(ScalarHead::Reward) {
-        let problem = "the adapter has no reward head (score.weight)";
-        let remedy = "name the model/ that `pistar train reward-model` saved";
-        return Err(Error::invalid(place, problem, remedy));
-    }
-    Ok((decoder, base))
 }
 
 impl Reward for Scores {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::units::{counts, folded, is_word};
 use super::{Reward, Row};
 use crate::error::{Error, Result};
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::tokenizer::Tokenizer;
 
 /// What is made of the words of the set that a completion has.
@@ -74,7 +75,7 @@ impl Words {
                 Set::Words(set, settings.case_sensitive)
             }
             Some(dir) => {
-                let tokenizer = Tokenizer::load(dir)?;
+                let tokenizer = ModelFolder::tokenizer_of(dir)?;
                 let mut set = HashSet::new();
                 for word in &settings.words {
                     let Some(token) = tokenizer.token(word) else {

@@ -1,23 +1,22 @@
 //! What a run reads besides numbers of weights: enough to tell whether it is the same run.
 
-use std::path::Path;
-
 use super::choices::ReferenceSource;
 use super::settings::Settings;
 use super::sources::Sources;
 use crate::error::Result;
-use crate::llm::config::Config;
 use crate::llm::generate::Prompt;
 use crate::llm::identity::Identity;
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::TextObjective;
 use crate::llm::reward::Specification;
-use crate::llm::tokenizer::Tokenizer;
 
 /// What is right where an input is not the one that the run began with.
 const REMEDY: &str = "put the old one back, or start a new run in another --out";
 
 /// The inputs of a run.
 pub(super) struct Inputs {
+    /// Where the model is.
+    pub given: ModelFolder,
     pub objective: TextObjective,
     pub sources: Sources,
     /// What the policy completes at evaluations.
@@ -37,13 +36,13 @@ impl Inputs {
     /// A file that cannot be read or used.
     pub fn read(settings: &Settings, tell: &mut dyn FnMut(&str)) -> Result<Self> {
         let objective = settings.objective()?;
-        let folder = settings.model_folder()?;
-        let tokenizer = Tokenizer::load(folder)?;
-        let architecture = Config::read(folder.join("config.json"))?.architecture;
+        let given = ModelFolder::find(settings.model_folder()?)?;
+        let tokenizer = given.tokenizer()?;
+        let architecture = given.config()?.architecture;
         tokenizer.fits(architecture.vocabulary)?;
         let mut identity = Identity::default();
-        identity.network("model", folder)?;
-        identity.texts("model", folder)?;
+        identity.network("model", &given)?;
+        identity.texts("model", &given)?;
         let mut prompts = Vec::new();
         if let Some(file) = &settings.eval_prompts {
             let (read, hash) =
@@ -70,12 +69,14 @@ impl Inputs {
         let reference = match &settings.reference {
             _ if !objective.reference() => None,
             ReferenceSource::Model(dir) => {
-                identity.network("reference", dir)?;
-                Some(numbers(settings, dir)?)
+                let reference = ModelFolder::find(dir)?;
+                identity.network("reference", &reference)?;
+                Some(numbers(settings, &reference)?)
             }
-            _ => Some(numbers(settings, folder)?),
+            _ => Some(numbers(settings, &given)?),
         };
         Ok(Self {
+            given,
             objective,
             sources,
             prompts,
@@ -94,10 +95,10 @@ impl Inputs {
     }
 }
 
-/// Names the numbers of a network: those of its folder, in the run's precision.
-fn numbers(settings: &Settings, folder: &Path) -> Result<String> {
+/// Names the numbers of a network: those of its files, in the run's precision.
+fn numbers(settings: &Settings, model: &ModelFolder) -> Result<String> {
     let mut of = Identity::default();
-    of.network("", folder)?;
+    of.network("", model)?;
     of.value("dtype", &settings.dtype)?;
     Ok(of.digest())
 }

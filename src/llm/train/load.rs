@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
 use crate::llm::identity::Identity;
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::TextObjective;
 use crate::llm::reference::{self, Cache, Reference};
 
@@ -61,6 +62,8 @@ pub(super) struct Run<'a> {
     objective: TextObjective,
     role: Role,
     policy: Decoder,
+    /// Whether the adapter that is trained is the one of the model as given.
+    goes_on: bool,
     /// The model as given, where the policy is not that any more.
     start: Option<Decoder>,
     value: Option<Decoder>,
@@ -88,6 +91,7 @@ impl<'a> Run<'a> {
             inputs.same(&saved.inputs)?;
         }
         let Inputs {
+            given,
             objective,
             mut sources,
             prompts,
@@ -95,15 +99,16 @@ impl<'a> Run<'a> {
             identity,
             reference,
         } = inputs;
-        let folder = settings.model_folder()?;
+        let given = &given;
         let role = Role::of(&objective, settings);
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
-        let start = role.decoder(folder, dtype, &device)?;
+        let start = role.decoder(given, dtype, &device)?;
         sources.survey(tell)?;
-        let generation = Generation::new(settings, &objective, folder, prompts, reward.as_ref())?;
+        let tokens = given.tokenizer_folder();
+        let generation = Generation::new(settings, &objective, tokens, prompts, reward.as_ref())?;
         let other = match &settings.reference {
             ReferenceSource::Model(dir) if objective.reference() => {
-                let other = Decoder::load(dir, dtype, &device)?;
+                let other = ModelFolder::find(dir)?.decoder(dtype, &device)?;
                 like(&other, &start, dir)?;
                 Some(other)
             }
@@ -117,14 +122,18 @@ impl<'a> Run<'a> {
         let lora = settings.lora_rank > 0;
         let made = |role: Role, decoder: Decoder, at: Option<&Path>| -> Result<_> {
             match at {
-                None => Ok((role.start(decoder, folder, settings)?, None)),
-                Some(at) if lora => Ok((role.adapted(decoder, at, settings)?, None)),
+                None => Ok((role.start(decoder, given, settings)?, None)),
+                Some(at) if lora => {
+                    // The base is there to the end; an adapter that was given is not.
+                    let as_given = given.adapter().map(|_| decoder.frozen()).transpose()?;
+                    Ok((role.adapted(decoder, at, given, settings)?, as_given))
+                }
                 Some(at) => Ok((role.restored(at, settings)?, Some(decoder))),
             }
         };
         let value = match objective.value() && settings.value == ValueNetwork::Separate {
             true => {
-                let decoder = Role::Value.decoder(folder, dtype, &device)?;
+                let decoder = Role::Value.decoder(given, dtype, &device)?;
                 let at = at.map(|at| at.join(VALUE));
                 Some(made(Role::Value, decoder, at.as_deref())?.0)
             }
@@ -139,6 +148,7 @@ impl<'a> Run<'a> {
             objective,
             role,
             policy,
+            goes_on: given.adapter().is_some(),
             start: start.filter(|_| wanted),
             value,
             other,
@@ -244,21 +254,24 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    /// What the policy is held against. An adapter's reference is the base that it is on. None if
-    /// the run was stopped before it was there.
+    /// What the policy is held against. A new adapter's reference is the base that it is on; that of
+    /// one which is trained further is the two as they were given. None if the run was stopped before
+    /// it was there.
     fn reference(&mut self, plans: &[&Plan], stop: &AtomicBool) -> Result<Option<Reference>> {
         if !self.referred {
             return Ok(Some(Reference::None));
         }
-        let base = match self.settings.lora_rank {
-            0 => None,
-            _ => Some(self.policy.base()?),
+        let base = match (self.settings.lora_rank, self.goes_on) {
+            (0, _) => None,
+            (_, false) => Some(self.policy.base()?),
+            (_, true) if self.checkpoint.is_none() => Some(self.policy.frozen()?),
+            (_, true) => self.start.take(),
         };
         if let Some(generation) = self.generation.as_mut().filter(|g| g.wants_reference()) {
             // A model of its own: the one that is trained moves away from it.
             let as_given = match (&self.other, &base, &self.start) {
                 (Some(other), _, _) => other.copy()?,
-                (None, Some(_), _) => self.policy.base()?,
+                (None, Some(base), _) => base.frozen()?,
                 (None, None, Some(start)) => start.copy()?,
                 (None, None, None) => self.policy.copy()?,
             };

@@ -12,15 +12,14 @@ use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
 use crate::llm::decoder::Decoder;
-use crate::llm::heads::{PolicyWithValue, ScalarHead, Scorer};
-use crate::llm::lora::{AdapterConfig, Target};
+use crate::llm::heads::{PolicyWithValue, ScalarHead, Scorer, VALUE_HEAD};
+use crate::llm::lora::{AdapterConfig, Module, Target};
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::TextObjective;
 use crate::llm::parameters::Parameters;
-use crate::llm::saving::Saving;
+use crate::llm::saving::{self, Saving};
+use crate::llm::staged::Staged;
 use crate::llm::weights::Checkpoint;
-
-/// Where a checkpoint has a value head whose decoder is kept as an adapter.
-const VALUE_HEAD: &str = "value_head";
 
 impl Model for Decoder {
     fn decoder(&self) -> &Decoder {
@@ -103,41 +102,71 @@ impl Role {
         }
     }
 
-    /// The decoder in a folder, with its output head if the role needs it.
-    pub fn decoder(self, dir: &Path, dtype: DType, device: &Device) -> Result<Decoder> {
+    /// The decoder of a model, with its output head if the role needs it.
+    pub fn decoder(self, of: &ModelFolder, dtype: DType, device: &Device) -> Result<Decoder> {
         match self {
-            Self::Policy | Self::PolicyWithValue => Decoder::load(dir, dtype, device),
-            Self::Score | Self::Value => Decoder::load_body(dir, dtype, device),
+            Self::Policy | Self::PolicyWithValue => of.decoder(dtype, device),
+            Self::Score | Self::Value => of.body(dtype, device),
         }
     }
 
-    /// What is trained, before its first step: a folder's decoder with the head that is kept there,
-    /// or else a new one, and with a new adapter if the settings want one.
-    pub fn start(self, mut decoder: Decoder, dir: &Path, settings: &Settings) -> Result<Decoder> {
-        if let Some(head) = self.head() {
-            match Checkpoint::open(dir)?.has(head.names()[0]) {
-                true => head.load(&mut decoder, dir)?,
-                false => head.add(&mut decoder, settings.seed)?,
+    /// What is trained, before its first step: a model's decoder with the head that is kept there,
+    /// or else a new one, and with its adapter, or a new one if the settings want one.
+    pub fn start(
+        self,
+        mut decoder: Decoder,
+        of: &ModelFolder,
+        settings: &Settings,
+    ) -> Result<Decoder> {
+        // An adapter brings its reward head along.
+        if let Some(head) = self
+            .head()
+            .filter(|head| ScalarHead::of(&decoder) != Some(*head))
+        {
+            let beside = of.folder.join(VALUE_HEAD);
+            let kept = Checkpoint::open(of.weights())?.has(head.names()[0]);
+            match (head, kept) {
+                (ScalarHead::Value, _) if beside.is_dir() => head.load(&mut decoder, beside)?,
+                (_, true) => head.load(&mut decoder, of.weights())?,
+                (_, false) => head.add(&mut decoder, settings.seed)?,
             }
         }
-        if let Some(config) = adapter(settings) {
-            decoder.add_adapter(config, settings.seed)?;
+        match adapter(settings, of)? {
+            Some(_) if decoder.adapter().is_some() => decoder.train_adapter()?,
+            Some(config) => decoder.add_adapter(config, settings.seed)?,
+            None => {}
         }
         Ok(decoder)
     }
 
     /// What is trained, from a checkpoint of all weights.
     pub fn restored(self, dir: &Path, settings: &Settings) -> Result<Decoder> {
-        let mut decoder = self.decoder(dir, settings.dtype.dtype(), &settings.device()?)?;
+        let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
+        let mut decoder = self.decoder(&ModelFolder::find(dir)?, dtype, &device)?;
         if let Some(head) = self.head() {
             head.load(&mut decoder, dir)?;
         }
         Ok(decoder)
     }
 
-    /// What is trained, from a checkpoint of an adapter, which is put on a folder's decoder. The
-    /// head comes before it, as at the start: a norm is summed in the order of parameters.
-    pub fn adapted(self, mut base: Decoder, dir: &Path, settings: &Settings) -> Result<Decoder> {
+    /// What is trained, from a checkpoint of an adapter, which is put on a model's decoder in place
+    /// of the adapter that was given, if one was.
+    pub fn adapted(
+        self,
+        mut base: Decoder,
+        dir: &Path,
+        of: &ModelFolder,
+        settings: &Settings,
+    ) -> Result<Decoder> {
+        if base.adapter().is_some() {
+            let mut decoder = self.start(base, of, settings)?;
+            decoder.set_adapter(dir)?;
+            if self.head() == Some(ScalarHead::Value) {
+                ScalarHead::Value.restore(&mut decoder, dir.join(VALUE_HEAD))?;
+            }
+            return Ok(decoder);
+        }
+        // The head before the adapter, as at the start: a norm is summed in the order of parameters.
         match self.head() {
             None => {}
             Some(ScalarHead::Value) => ScalarHead::Value.load(&mut base, dir.join(VALUE_HEAD))?,
@@ -166,8 +195,47 @@ impl Role {
     }
 }
 
-/// The adapter that is trained, if one is.
-pub(in crate::llm) fn adapter(settings: &Settings) -> Option<AdapterConfig> {
+/// The adapter that is trained, if one is: that of the model, or a new one.
+///
+/// # Errors
+/// Settings that ask for another adapter than the model has.
+pub(in crate::llm) fn adapter(
+    settings: &Settings,
+    of: &ModelFolder,
+) -> Result<Option<AdapterConfig>> {
+    let Some(config) = of.adapter_config()? else {
+        return Ok(new_adapter(settings));
+    };
+    if !settings.lora_targets.is_empty() {
+        let base = of.config()?;
+        let layers = |config: &AdapterConfig| -> Result<Vec<String>> {
+            let modules = Module::picked(&base, true, config, true)?;
+            Ok(modules.into_iter().map(|m| m.path).collect())
+        };
+        let names = Target::Names(settings.lora_targets.clone());
+        let asked = AdapterConfig::new(config.rank, config.alpha, names);
+        if layers(&asked)? != layers(&config)? {
+            let given = settings.lora_targets.join(",");
+            return Err(another(of, "lora_targets", &given, "other layers"));
+        }
+    }
+    Ok(Some(config))
+}
+
+/// Refuses an adapter that is not as the settings say.
+pub(super) fn another(of: &ModelFolder, field: &str, given: &str, has: &str) -> Error {
+    let folder = of.folder.display();
+    Error::invalid(
+        field,
+        format!("it is {given}, and the adapter {folder} has {has}"),
+        format!(
+            "leave it out to go on training that adapter; for a new one, first \
+             `pistar merge {folder} --out DIR`"
+        ),
+    )
+}
+
+fn new_adapter(settings: &Settings) -> Option<AdapterConfig> {
     let rank = settings.lora_rank;
     let target = match settings.lora_targets.as_slice() {
         [] => Target::AllLinear,
@@ -187,10 +255,18 @@ fn save(decoder: &Decoder, dir: &Path, companions: Option<&Path>) -> Result<()> 
         return decoder.save(dir, &saving);
     }
     decoder.save_adapter(dir)?;
+    let given = companions.map(ModelFolder::find).transpose()?;
+    if let Some(adapter) = given.as_ref().and_then(ModelFolder::adapter)
+        && adapter.join("tokenizer.json").is_file()
+    {
+        // It has a tokenizer of its own.
+        let mut staged = Staged::new(dir)?;
+        saving::companions(&mut staged, adapter, dir)?;
+        staged.finish()?;
+    }
     if ScalarHead::of(decoder) != Some(ScalarHead::Value) {
         return Ok(());
     }
-    // PEFT has no place for it.
     let dir = dir.join(VALUE_HEAD);
     fs::create_dir(&dir).map_err(Error::io(&dir, "create"))?;
     let names = ScalarHead::Value.names();

@@ -5,8 +5,11 @@ use std::path::Path;
 use super::choices::{Precision, ReferenceSource, ValueNetwork};
 use super::evaluation::{self, EVAL};
 use super::generation;
+use super::networks::another;
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::llm::architecture::most;
+use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::{Numbers, TextObjective};
 use crate::llm::schedule::Schedule;
 use crate::loss::Parameters;
@@ -51,6 +54,7 @@ impl Settings {
     /// Those of [`objective`](Self::objective), or a number that is out of range or has no use.
     pub fn resolve(mut self) -> Result<Self> {
         let objective = self.objective()?;
+        self.find_models()?;
         let lr = match objective.reference() {
             true => 1e-6,
             false => 2e-5,
@@ -72,6 +76,41 @@ impl Settings {
         self.check(&objective)?;
         self.check_evaluation(&objective)?;
         Ok(self)
+    }
+
+    /// Names models by the folders that hold them, so that `config.toml` says which they were, and
+    /// takes rank and α of an adapter that is to be trained further. What is not found is left to
+    /// who reads it.
+    fn find_models(&mut self) -> Result<()> {
+        if let ReferenceSource::Model(dir) = &mut self.reference
+            && let Ok(found) = ModelFolder::find(&dir)
+        {
+            *dir = found.name();
+        }
+        let Some(Ok(found)) = self.model.as_ref().map(ModelFolder::find) else {
+            return Ok(());
+        };
+        self.model = Some(found.name());
+        let Some(config) = found.adapter_config()? else {
+            return Ok(());
+        };
+        let rank = config.rank;
+        if self.lora_rank != 0 && self.lora_rank != rank {
+            let given = self.lora_rank.to_string();
+            return Err(another(
+                &found,
+                "lora_rank",
+                &given,
+                &format!("rank {rank}"),
+            ));
+        }
+        if let Some(alpha) = self.lora_alpha.filter(|alpha| *alpha != config.alpha) {
+            let has = format!("{}", config.alpha);
+            return Err(another(&found, "lora_alpha", &alpha.to_string(), &has));
+        }
+        self.lora_rank = rank;
+        self.lora_alpha = Some(config.alpha);
+        Ok(())
     }
 
     /// Whether something is to be evaluated.
@@ -105,6 +144,11 @@ impl Settings {
         positive("micro_batch_tokens", self.micro_batch_tokens as u64)?;
         positive("length_buckets", self.length_buckets.unwrap_or(1) as u64)?;
         positive("log_every", self.log_every)?;
+        if self.lora_rank > most::RANK {
+            let problem = format!("it is {}", self.lora_rank);
+            let remedy = format!("give at most {}", most::RANK);
+            return Err(Error::invalid("lora_rank", problem, remedy));
+        }
         Schedule::new(self.schedule, self.warmup, 1)?;
         let (alone, another) = (
             self.value == ValueNetwork::Shared,

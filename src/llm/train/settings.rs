@@ -22,7 +22,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objective: Option<String>,
 
-    /// Folder of the model to start from
+    /// Folder of a model, of an adapter (LoRA), which is trained further, or of a run
     #[arg(long, value_name = "DIR", help_heading = "Input and output")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
@@ -81,7 +81,7 @@ pub struct Settings {
     #[arg(long, value_name = "HOW", value_enum, help_heading = "Objective")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_reduction: Option<TokenReduction>,
-    /// `precomputed` or `live` by the model as given, or the folder of another model
+    /// `precomputed` or `live` by the model as given, or the folder of another model, adapter or run
     #[arg(long, value_name = "WHICH", default_value_t = ReferenceSource::Precomputed, help_heading = "Objective")]
     pub reference: ReferenceSource,
     /// Which network gives V(x) in dro-v

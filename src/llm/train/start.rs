@@ -12,6 +12,7 @@ use super::load::{Checkpoint, Run};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::checkpoint;
+use crate::llm::model_folder::ModelFolder;
 
 /// Trains by those settings, from the first step or from a checkpoint, to the end. Says what a
 /// person may want to know through `tell`. Returns the run's folder.
@@ -69,7 +70,7 @@ pub(super) fn train_in(
     let settings = settings.resolve()?;
     claimed.free()?;
     for (place, path) in read(&settings) {
-        claimed.apart(place, path)?;
+        claimed.apart(place, &path)?;
     }
     let inputs = Inputs::read(&settings, tell)?;
     if let (true, Some(begun)) = (resume, &begun) {
@@ -92,13 +93,21 @@ pub(super) fn train_in(
 }
 
 /// The folders that the run reads models from.
-fn read(settings: &Settings) -> impl Iterator<Item = (&'static str, &Path)> {
+fn read(settings: &Settings) -> impl Iterator<Item = (&'static str, PathBuf)> {
     let model = settings.model.as_deref().map(|dir| ("model", dir));
     let reference = match &settings.reference {
         ReferenceSource::Model(dir) => Some(("reference", dir.as_path())),
         _ => None,
     };
-    model.into_iter().chain(reference)
+    let found = |(place, dir): (&'static str, &Path)| {
+        let found = ModelFolder::find(dir).ok();
+        let folders = match found {
+            Some(found) => [found.folder].into_iter().chain(found.base).collect(),
+            None => vec![dir.to_path_buf()],
+        };
+        folders.into_iter().map(move |dir| (place, dir))
+    };
+    model.into_iter().chain(reference).flat_map(found)
 }
 
 /// Where the run is, and the checkpoint that was asked for by name.

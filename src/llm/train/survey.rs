@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::llm::architecture::Architecture;
 use crate::llm::data::file::progress_bar;
 use crate::llm::example::Example;
-use crate::llm::tokenizer::Tokenizer;
+use crate::llm::model_folder::ModelFolder;
 
 /// Reads the data of a run on a model of that architecture and gives `each` the examples of every
 /// step of an epoch (or of all steps, if they are fewer), in their order. Returns the steps of the
@@ -22,7 +22,7 @@ pub fn survey(
     mut each: impl FnMut(&[Example]),
 ) -> Result<u64> {
     let objective = settings.objective()?;
-    let tokenizer = Tokenizer::load(settings.model_folder()?)?;
+    let tokenizer = ModelFolder::find(settings.model_folder()?)?.tokenizer()?;
     tokenizer.fits(architecture.vocabulary)?;
     let context = architecture.context;
     let mut sources = Sources::open(settings, &objective, tokenizer, context)?;

@@ -8,7 +8,7 @@ mod writer;
 pub use layout::{Entry, layout};
 pub use loader::Loader;
 pub use reader::Checkpoint;
-pub use writer::{Item, after, before, file, stage};
+pub use writer::{Item, after, before, file, is_weights, stage};
 
 use std::path::{Path, PathBuf};
 

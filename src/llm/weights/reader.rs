@@ -168,7 +168,7 @@ impl Checkpoint {
         let header = std::str::from_utf8(&header).map_err(|e| broken(e.to_string()))?;
         // Of two tensors of one name nobody knows which is meant.
         let header: Metadata = file::json::from_str(header).map_err(|e| broken(e.to_string()))?;
-        let wanted = 8 + length + header.data_len() as u64;
+        let wanted = (8 + length).saturating_add(header.data_len() as u64);
         if there != wanted {
             return Err(truncated(wanted));
         }
@@ -188,6 +188,15 @@ impl Checkpoint {
     /// The file that names the others, or the only one.
     pub fn origin(&self) -> &Path {
         &self.origin
+    }
+
+    /// The precision of the widest tensor that is not yet taken; f32 if none is of floats.
+    pub fn precision(&self) -> DType {
+        let of = |place: &Place| float(place.dtype);
+        let widest = (self.tensors.values())
+            .filter_map(of)
+            .max_by_key(DType::size_in_bytes);
+        widest.unwrap_or(DType::F32)
     }
 
     /// Whether there is a tensor of that name, not yet taken.
@@ -214,16 +223,10 @@ impl Checkpoint {
             let remedy = format!("the configuration asks for {shape:?}");
             return Err(Error::invalid(at(), problem, remedy));
         }
-        let dtype = match place.dtype {
-            Dtype::F64 => DType::F64,
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => {
-                let problem = format!("its numbers are {other:?}");
-                let remedy = "supported are F64, F32, F16 and BF16";
-                return Err(Error::invalid(at(), problem, remedy));
-            }
+        let Some(dtype) = float(place.dtype) else {
+            let problem = format!("its numbers are {:?}", place.dtype);
+            let remedy = "supported are F64, F32, F16 and BF16";
+            return Err(Error::invalid(at(), problem, remedy));
         };
         let mut bytes = vec![0; place.bytes];
         (file.seek(SeekFrom::Start(place.begin)))
@@ -255,5 +258,16 @@ impl Checkpoint {
             format!("the configuration has no use for it{more}"),
             "check that config.json belongs to these weights",
         ))
+    }
+}
+
+/// candle's name of a precision of floats.
+fn float(dtype: Dtype) -> Option<DType> {
+    match dtype {
+        Dtype::F64 => Some(DType::F64),
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        _ => None,
     }
 }

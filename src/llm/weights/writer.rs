@@ -70,9 +70,14 @@ pub fn file(staged: &mut Staged, name: &str, items: &[&Item], dtype: DType) -> R
         DType::F64 => "F64",
         DType::F32 => "F32",
         DType::BF16 => "BF16",
+        DType::F16 => "F16",
         other => {
             let problem = format!("weights cannot be saved in {other:?}");
-            return Err(Error::invalid(name, problem, "choose F64, F32 or BF16"));
+            return Err(Error::invalid(
+                name,
+                problem,
+                "choose F64, F32, F16 or BF16",
+            ));
         }
     };
     let mut header = serde_json::Map::new();
@@ -130,11 +135,20 @@ fn numbers(file: &mut Sink, tensor: &Tensor) -> Result<()> {
     match flat.dtype() {
         DType::F64 => all(file, &flat.to_vec1()?, f64::to_le_bytes),
         DType::F32 => all(file, &flat.to_vec1()?, f32::to_le_bytes),
+        DType::F16 => all(file, &f16(&flat)?, u16::to_le_bytes),
         // A bf16 is the upper half of the f32 of the same value.
         _ => all(file, &flat.to_dtype(DType::F32)?.to_vec1()?, |x: f32| {
             ((x.to_bits() >> 16) as u16).to_le_bytes()
         }),
     }
+}
+
+/// The bits of 16-bit floats.
+fn f16(flat: &Tensor) -> Result<Vec<u16>> {
+    let mut bytes = Vec::with_capacity(2 * flat.elem_count());
+    flat.write_bytes(&mut bytes)?;
+    let (pairs, _) = bytes.as_chunks::<2>();
+    Ok(pairs.iter().map(|bits| u16::from_le_bytes(*bits)).collect())
 }
 
 /// Before new weights are moved to their places: an index is removed if shards that it lists are
@@ -180,7 +194,8 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn is_weights(name: &str) -> bool {
+/// Whether a file of that name is one of weights.
+pub fn is_weights(name: &str) -> bool {
     let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
     let shard = (name.strip_prefix("model-"))
         .and_then(|n| n.strip_suffix(".safetensors"))

@@ -114,6 +114,7 @@ fn reset(device: &Device) -> Result<()> {
 /// Those of the prediction.
 pub fn predicted(size: &Size, place: &Place) -> Result<u64> {
     let run = budget::Run {
+        goes_on: false,
         config: size.config.clone(),
         role: budget::Role::Policy,
         value: false,
