@@ -73,7 +73,7 @@ impl Folder {
             sim: sim.into(),
             version,
             status: "running".into(),
-            config,
+            config: json::sorted(config),
             threads,
             train_s: None,
             wall_s: 0.0,

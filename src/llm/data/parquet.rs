@@ -15,8 +15,7 @@ use sha2::{Digest, Sha256};
 use super::index::hex;
 use super::spool::Spool;
 use crate::error::{Error, Result};
-
-mod quiet;
+use crate::llm::quiet;
 
 /// The rows as JSON lines in a temporary file, and the hash of the file as it is.
 pub(super) fn unpack(mut file: File, origin: &str, bar: &ProgressBar) -> Result<(File, String)> {
