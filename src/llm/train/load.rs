@@ -88,6 +88,7 @@ impl<'a> Run<'a> {
         let start = role.decoder(folder, dtype, &device)?;
         let architecture = start.architecture();
         tokenizer.fits(architecture.vocabulary)?;
+        let specials = [tokenizer.eos(), tokenizer.pad()];
         let sources = Sources::open(settings, &objective, tokenizer, architecture.context, tell)?;
         let model = fingerprint(start.parameters())?;
         let generation = Generation::new(settings, &objective, folder, architecture.context)?;
@@ -120,7 +121,7 @@ impl<'a> Run<'a> {
         let lora = settings.lora_rank > 0;
         let made = |role: Role, decoder: Decoder, at: Option<&Path>| -> Result<_> {
             match at {
-                None => Ok((role.start(decoder, folder, settings)?, None)),
+                None => Ok((role.start(decoder, folder, settings, specials)?, None)),
                 Some(at) if lora => Ok((role.adapted(decoder, at, settings)?, None)),
                 Some(at) => Ok((role.restored(at, settings)?, Some(decoder))),
             }

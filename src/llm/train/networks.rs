@@ -112,15 +112,28 @@ impl Role {
     }
 
     /// What is trained, before its first step: a folder's decoder with the head that is kept there,
-    /// or else a new one, and with a new adapter if the settings want one.
-    pub fn start(self, mut decoder: Decoder, dir: &Path, settings: &Settings) -> Result<Decoder> {
+    /// or else a new one, and with a new adapter if the settings want one. `end` and `padding` are
+    /// the tokenizer's.
+    pub fn start(
+        self,
+        mut decoder: Decoder,
+        dir: &Path,
+        settings: &Settings,
+        [end, padding]: [Option<u32>; 2],
+    ) -> Result<Decoder> {
+        let adapter = adapter(settings);
         if let Some(head) = self.head() {
-            match Checkpoint::open(dir)?.has(head.names()[0]) {
-                true => head.load(&mut decoder, dir)?,
-                false => head.add(&mut decoder, settings.seed)?,
+            if Checkpoint::open(dir)?.has(head.names()[0]) {
+                head.load(&mut decoder, dir)?;
+            } else {
+                head.add(&mut decoder, settings.seed)?;
+                // An adapter's configuration is its base's, for everyone who loads it.
+                if head == ScalarHead::Reward && adapter.is_none() {
+                    decoder.read_end(end, padding);
+                }
             }
         }
-        if let Some(config) = adapter(settings) {
+        if let Some(config) = adapter {
             decoder.add_adapter(config, settings.seed)?;
         }
         Ok(decoder)
