@@ -68,7 +68,13 @@ impl Message {
         let what = match find(&WHAT) {
             Some((what, Value::String(_) | Value::Array(_) | Value::Object(_))) => Some(what),
             Some((what, _)) => return Err(format!("a message's {what} is no text")),
-            None if INSTEAD.iter().chain(&REASONING).any(|&name| find(&[name]).is_some()) => None,
+            None if INSTEAD
+                .iter()
+                .chain(&REASONING)
+                .any(|&name| find(&[name]).is_some()) =>
+            {
+                None
+            }
             None => return Err(format!("a message has no content, but {}", listed())),
         };
         let mut message = Map::new();

@@ -49,7 +49,8 @@ fn integers(text: &str) -> impl Iterator<Item = &str> {
                 b'"' => quoted = !quoted,
                 b'-' | b'0'..=b'9' if !quoted => {
                     let rest = &bytes[at..];
-                    let other = |b: &u8| !matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                    let other =
+                        |b: &u8| !matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
                     at += rest.iter().position(other).unwrap_or(rest.len());
                     let number = &text[begin..at];
                     if number.len() >= 19 && !number.contains(['.', 'e', 'E']) {
@@ -81,9 +82,15 @@ mod tests {
             assert!(kept(right).is_ok(), "{right}");
         }
         for (wrong, digits) in [
-            (r#"{"a": {"b": [18446744073709551616]}}"#, "18446744073709551616"),
+            (
+                r#"{"a": {"b": [18446744073709551616]}}"#,
+                "18446744073709551616",
+            ),
             (r#"{"a": [100000000000000000000]}"#, "100000000000000000000"),
-            (r#"{"a": "\\", "b": [{"c": -9223372036854775809}]}"#, "-9223372036854775809"),
+            (
+                r#"{"a": "\\", "b": [{"c": -9223372036854775809}]}"#,
+                "-9223372036854775809",
+            ),
         ] {
             let problem = kept(wrong).unwrap_err().problem;
             assert!(problem.contains(digits), "{problem}");

@@ -31,7 +31,12 @@ pub(super) fn add(
 ) -> Result<Option<(u32, String)>> {
     let mut latest = None;
     for found in all(special)? {
-        let Found { token, number, place, listed } = found;
+        let Found {
+            token,
+            number,
+            place,
+            listed,
+        } = found;
         let text = token.content.clone();
         let known = inner.token_to_id(&text);
         let there = (inner.get_added_vocabulary().get_vocab()).contains_key(&text);
@@ -122,7 +127,12 @@ fn named(special: &Special) -> Result<Vec<Found>> {
             let place = format!("{}: {name}", path.display());
             let put = |to: &mut Vec<Found>, value: &Value| -> Result<()> {
                 let token = parse(&place, value, true)?;
-                to.push(Found { token, number: None, place: place.clone(), listed: false });
+                to.push(Found {
+                    token,
+                    number: None,
+                    place: place.clone(),
+                    listed: false,
+                });
                 Ok(())
             };
             match (name.as_str(), value) {
@@ -130,7 +140,9 @@ fn named(special: &Special) -> Result<Vec<Found>> {
                     list.iter().try_for_each(|token| put(&mut further, token))?;
                 }
                 ("extra_special_tokens", Value::Object(named)) => {
-                    named.values().try_for_each(|token| put(&mut roles, token))?;
+                    named
+                        .values()
+                        .try_for_each(|token| put(&mut roles, token))?;
                 }
                 (name, Value::String(_) | Value::Object(_)) if name.ends_with("_token") => {
                     put(&mut roles, value)?;
@@ -142,7 +154,9 @@ fn named(special: &Special) -> Result<Vec<Found>> {
     roles.extend(further);
     // The first file that names a token says how it is.
     let mut seen = std::collections::HashSet::new();
-    roles.retain(|found| !found.token.content.is_empty() && seen.insert(found.token.content.clone()));
+    roles.retain(|found| {
+        !found.token.content.is_empty() && seen.insert(found.token.content.clone())
+    });
     Ok(roles)
 }
 
@@ -173,5 +187,9 @@ fn parse(place: &str, value: &Value, special: bool) -> Result<AddedToken> {
 }
 
 fn wrong(place: &str, problem: &str) -> Error {
-    Error::invalid(place, problem, "it must list tokens as transformers writes them")
+    Error::invalid(
+        place,
+        problem,
+        "it must list tokens as transformers writes them",
+    )
 }
