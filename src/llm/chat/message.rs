@@ -55,7 +55,8 @@ impl Message {
             names.iter().find_map(field)
         };
         let listed = || {
-            let names: Vec<&str> = there().map(|(name, _)| name.as_str()).collect();
+            let mut names: Vec<&str> = there().map(|(name, _)| name.as_str()).collect();
+            names.sort_unstable();
             names.join(", ")
         };
         let Some((who, Value::String(role))) = find(&WHO) else {

@@ -6,6 +6,17 @@ use tokenizers::AddedToken;
 use super::special::Special;
 use super::{Error, Result, guarded};
 
+/// The roles that `transformers` adds first, in its order.
+const ROLES: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
+
 /// The roles of which a token has to be in the vocabulary: it is generated, or stands in every text.
 const NEEDED: [&str; 3] = ["bos_token", "eos_token", "pad_token"];
 
@@ -20,6 +31,13 @@ struct Found {
     listed: bool,
 }
 
+impl Found {
+    /// The field that names it.
+    fn role(&self) -> &str {
+        self.place.rsplit(' ').next().unwrap_or_default()
+    }
+}
+
 /// Adds them as `transformers` does: first what is listed, in the order of numbers, then the named
 /// special tokens, then further special ones. Returns the last that got a new number, and its place.
 ///
@@ -31,6 +49,7 @@ pub(super) fn add(
 ) -> Result<Option<(u32, String)>> {
     let mut latest = None;
     for found in all(special)? {
+        let needed = NEEDED.contains(&found.role());
         let Found {
             token,
             number,
@@ -42,8 +61,7 @@ pub(super) fn add(
         let there = (inner.get_added_vocabulary().get_vocab()).contains_key(&text);
         // A named token that the vocabulary has as such is added; one that it has not at all is told
         // where the role is looked for.
-        let role = place.rsplit(' ').next().unwrap_or_default();
-        if !listed && (there || (known.is_none() && NEEDED.contains(&role))) {
+        if !listed && (there || (known.is_none() && needed)) {
             continue;
         }
         let before = highest(inner);
@@ -151,6 +169,8 @@ fn named(special: &Special) -> Result<Vec<Found>> {
             }
         }
     }
+    let order = |found: &Found| ROLES.iter().position(|&role| role == found.role());
+    roles.sort_by_key(|found| order(found).unwrap_or(ROLES.len()));
     roles.extend(further);
     // The first file that names a token says how it is.
     let mut seen = std::collections::HashSet::new();

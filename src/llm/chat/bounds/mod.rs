@@ -123,7 +123,7 @@ fn of(value: &Value, levels: usize) -> Result<Weight, Error> {
     };
     let is_map = value.kind() == ValueKind::Map;
     for entry in value.try_iter()? {
-        charge(ENTRY)?;
+        charge(4 * ENTRY)?;
         all = all.and(of(&entry, levels)?);
         if is_map {
             all = all.and(of(&value.get_item(&entry)?, levels)?);

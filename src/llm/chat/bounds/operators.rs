@@ -49,7 +49,7 @@ pub(in crate::llm::chat) fn add(environment: &mut Environment) {
     });
     environment.add_filter(DICT, |value: Value| -> Made { dict(&value) });
     environment.add_filter(MACRO, |value: Value| -> Made {
-        charge(1 << 14)?;
+        charge(1 << 12)?;
         Ok(value)
     });
     environment.add_filter(ADD, add_values);

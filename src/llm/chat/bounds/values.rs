@@ -83,7 +83,7 @@ impl Dict {
             ..Weight::default()
         };
         for (key, value) in pairs {
-            charge(4 * ENTRY)?;
+            charge(16 * ENTRY)?;
             weight = weight.and(weigh(&key)?).and(weigh(&value)?);
             match places.get(&key) {
                 Some(&place) => {
