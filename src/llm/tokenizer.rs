@@ -1,6 +1,7 @@
 //! Text to tokens and back: `tokenizer.json` through the `tokenizers` crate.
 
 mod added;
+mod growth;
 mod special;
 
 use std::ops::Range;
@@ -46,6 +47,7 @@ impl Tokenizer {
             remedy: "save it again with transformers' `save_pretrained`".into(),
         };
         file::json::keys(&text).map_err(|e| failed(e.into()))?;
+        growth::bounded(&text).map_err(failed)?;
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(text)).map_err(failed)?;
         inner.with_truncation(None).map_err(failed)?;
         inner.with_padding(None);

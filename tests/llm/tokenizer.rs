@@ -232,3 +232,43 @@ fn a_broken_tokenizer_is_an_error_and_no_panic() {
         "pair": [], "special_tokens": {}});
     refused(&value.to_string());
 }
+
+/// A file of few bytes does not make gigabytes of a text.
+#[test]
+fn replacements_that_lengthen_without_end_are_refused() {
+    let from = folder("tokenizer").join("tokenizer.json");
+    let whole: Value = serde_json::from_slice(&std::fs::read(from).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let load = |part: &str, content: Value| {
+        let mut value = whole.clone();
+        value[part] = content;
+        std::fs::write(dir.path().join("tokenizer.json"), value.to_string()).unwrap();
+        Tokenizer::load(dir.path())
+    };
+    let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let string = |text: &str| json!({"String": text});
+    let all = |part: Value, count: usize, within: &str| json!({"type": "Sequence", within: vec![part; count]});
+    let doubled = || replace(string("a"), "aa");
+    for (part, content) in [
+        ("normalizer", all(doubled(), 40, "normalizers")),
+        (
+            "normalizer",
+            all(all(doubled(), 20, "normalizers"), 2, "normalizers"),
+        ),
+        ("normalizer", replace(string("a"), &"b".repeat(20_000))),
+        (
+            "normalizer",
+            replace(json!({"Regex": "."}), &"b".repeat(20_000)),
+        ),
+        ("decoder", all(doubled(), 40, "decoders")),
+    ] {
+        let error = load(part, content).unwrap_err().to_string();
+        for said in ["tokenizer.json: ", part, "times as long"] {
+            assert!(error.contains(said), "{error}");
+        }
+    }
+    // Those in use.
+    let marks = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"},
+        replace(string(" "), "\u{2581}"), replace(json!({"Regex": " {2,}"}), "\u{2581}")]});
+    load("normalizer", marks).unwrap();
+}
