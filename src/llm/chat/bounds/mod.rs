@@ -20,7 +20,7 @@ use values::{Dict, List};
 pub(super) const FUEL: u64 = 20_000_000;
 
 /// Bytes of all that a rendering looks at and makes.
-const WORK: u64 = 512 << 20;
+const WORK: u64 = 256 << 20;
 
 /// Bytes of a value.
 pub(super) const LARGEST: u64 = 64 << 20;

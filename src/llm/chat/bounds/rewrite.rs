@@ -345,9 +345,10 @@ fn plain<'a>(expr: &Expr<'a>) -> Expr<'a> {
             filter(SLICE, through(TOP, &s.expr), parts)
         }
         Expr::UnaryOp(s) => {
-            let op = match s.op {
-                ast::UnaryOpKind::Not => ast::UnaryOpKind::Not,
-                ast::UnaryOpKind::Neg => ast::UnaryOpKind::Neg,
+            let op = if matches!(s.op, ast::UnaryOpKind::Not) {
+                ast::UnaryOpKind::Not
+            } else {
+                ast::UnaryOpKind::Neg
             };
             Expr::UnaryOp(Spanned::new(
                 ast::UnaryOp {
