@@ -145,7 +145,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         let mut text = String::new();
         for row in entrant.rows(&prompts) {
-            text += &serde_json::to_string(&row)?;
+            text += &pistar::file::json::row(row)?;
             text.push('\n');
         }
         whole::write(out, &text)?;

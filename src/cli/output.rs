@@ -14,9 +14,9 @@ pub fn print(text: &str) -> anyhow::Result<()> {
         .context("standard output: cannot write")
 }
 
-/// Prints a JSON value on one line.
+/// Prints a JSON value on one line, keys in order.
 pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
-    print(&format!("{value}\n"))
+    print(&format!("{}\n", pistar::file::json::sorted(value.clone())))
 }
 
 /// Whether the reader went away, as `head` does: nothing to complain about.

@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut text = String::new();
     for line in lines {
-        text += &serde_json::to_string(&line)?;
+        text += &pistar::file::json::row(line)?;
         text.push('\n');
     }
     whole::write(out, &text)

@@ -67,6 +67,23 @@ pub fn parse<T: DeserializeOwned>(text: &str, origin: &str, remedy: &str) -> Res
     Ok(value)
 }
 
+/// A value whose objects have their keys in order, at every depth: what is read keeps the order of
+/// the file, and what is written or compared as text is not to depend on it.
+pub fn sorted(mut value: Value) -> Value {
+    value.sort_all_objects();
+    value
+}
+
+/// A row as a line without its end: columns in the order of their names, and what they hold, such
+/// as conversations, in the order in which it came.
+///
+/// # Errors
+/// None that is known of.
+pub fn row(mut columns: Map<String, Value>) -> serde_json::Result<String> {
+    columns.sort_keys();
+    serde_json::to_string(&columns)
+}
+
 /// [`parse`] of a line of a file: `place` names it, and positions in it are columns.
 ///
 /// # Errors
@@ -293,6 +310,18 @@ mod tests {
             error.starts_with("f.json: the key `a` is there twice at line 2 column"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn keys_keep_their_order_until_they_are_sorted() {
+        let text = r#"{"z":1,"a":{"y":[{"d":1,"c":2}],"b":3}}"#;
+        let read = value(text).unwrap();
+        assert_eq!(read.to_string(), text);
+        let columns = read.as_object().unwrap().clone();
+        let by_name = r#"{"a":{"y":[{"d":1,"c":2}],"b":3},"z":1}"#;
+        assert_eq!(row(columns).unwrap(), by_name);
+        let all = r#"{"a":{"b":3,"y":[{"c":2,"d":1}]},"z":1}"#;
+        assert_eq!(sorted(read).to_string(), all);
     }
 
     #[test]

@@ -105,6 +105,10 @@ impl Decoder {
     }
 
     /// Where it comes from.
+    pub(super) fn config_mut(&mut self) -> Option<&mut Config> {
+        self.config.as_mut()
+    }
+
     pub(super) fn set_folder(&mut self, config: Config, origin: Option<PathBuf>) {
         self.config = Some(config);
         self.origin = origin;

@@ -1,6 +1,5 @@
 //! SHA-256 of files, and of JSON whatever the order of its keys.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -9,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::file::json;
 
 /// In hexadecimal.
 pub fn hex(hash: Sha256) -> String {
@@ -33,17 +33,7 @@ pub fn of_bytes(path: &Path) -> Result<String> {
 
 /// The text of a value in JSON with sorted keys and without blanks.
 pub fn canonical(value: Value) -> String {
-    fn sorted(value: Value) -> Value {
-        match value {
-            Value::Object(object) => {
-                let entries: BTreeMap<String, Value> = object.into_iter().collect();
-                (entries.into_iter().map(|(key, value)| (key, sorted(value)))).collect()
-            }
-            Value::Array(array) => array.into_iter().map(sorted).collect(),
-            other => other,
-        }
-    }
-    sorted(value).to_string()
+    json::sorted(value).to_string()
 }
 
 #[cfg(test)]

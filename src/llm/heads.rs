@@ -168,8 +168,9 @@ fn wide(tape: &Tape, x: &Node) -> Result<Node> {
     }))
 }
 
-/// A network of its own that scores sequences: one piece each. A reward head reads the last token,
-/// a value head the last token of the prompt, and of the completion nothing.
+/// A network of its own that scores sequences: one piece each. A reward head reads the last token
+/// that is not the padding of the model's configuration, as `transformers` does; a value head reads
+/// the last token of the prompt, and of the completion nothing.
 #[derive(Debug)]
 pub struct Scorer {
     /// The decoder, whose output head, if it has one, is not used.
@@ -178,16 +179,49 @@ pub struct Scorer {
     pub head: ScalarHead,
 }
 
+impl Scorer {
+    /// What of a sequence is read, up to the token where the head is.
+    pub fn read<'a>(&self, sequence: &'a Sequence) -> &'a [u32] {
+        match self.head {
+            ScalarHead::Reward => self.decoder.unpadded(sequence.tokens()),
+            ScalarHead::Value => sequence.prompt(),
+        }
+    }
+}
+
+impl Decoder {
+    /// Tokens without the padding after them, as the model's configuration has it; at least one.
+    pub(super) fn unpadded<'a>(&self, tokens: &'a [u32]) -> &'a [u32] {
+        let padding = self.config().and_then(|config| config.padding);
+        let read = |&token: &u32| Some(token as usize) != padding;
+        let last = tokens.iter().rposition(read).unwrap_or(0);
+        tokens.get(..=last).unwrap_or(tokens)
+    }
+
+    /// Makes sure that a reward head which is to be trained reads `end`, the token after completions:
+    /// where the configuration pads with it, `transformers` would read the token before. The padding
+    /// is `other` then, or none, which `transformers` refuses to make batches of.
+    pub(super) fn read_end(&mut self, end: Option<u32>, other: Option<u32>) {
+        let rows = self.architecture().vocabulary;
+        let Some(config) = self.config_mut() else {
+            return;
+        };
+        let same = |padding: usize| end.is_some_and(|end| end as usize == padding);
+        if config.padding.is_some_and(same) {
+            let other = other.filter(|&id| (id as usize) < rows && !same(id as usize));
+            config.padding = other.map(|id| id as usize);
+            config.fields.insert("pad_token_id".into(), other.into());
+        }
+    }
+}
+
 impl Network for Scorer {
     fn leaves(&self) -> usize {
         self.decoder.parameters().len()
     }
 
     fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
-        let packed = Packed::new(sequences.iter().map(|s| match self.head {
-            ScalarHead::Reward => s.tokens(),
-            ScalarHead::Value => s.prompt(),
-        }));
+        let packed = Packed::new(sequences.iter().map(|s| self.read(s)));
         let last = packed.starts[1..]
             .iter()
             .map(|&end| end as u32 - 1)

@@ -33,6 +33,7 @@ pub mod objective;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
+mod quiet;
 pub mod reference;
 pub mod reward;
 pub mod runs;

@@ -14,6 +14,7 @@ use super::json::Object;
 use super::staged::Staged;
 use super::weights::{self, Entry, Item, layout};
 use crate::error::{Error, Result};
+use crate::file::json::sorted;
 
 /// How the model is meant to generate.
 pub(super) const GENERATION: &str = "generation_config.json";
@@ -92,7 +93,7 @@ impl Decoder {
         }
         let dtype = saving.dtype.unwrap_or(self.parameters().dtype());
         let mut staged = Staged::new(dir)?;
-        let fields = fields(config, scalar, dtype);
+        let fields = sorted(fields(config, scalar, dtype));
         staged.bytes("config.json", format!("{fields:#}\n").as_bytes())?;
         if let Some(from) = saving.companions.or(self.origin()) {
             companions(&mut staged, from, dir)?;

@@ -1,11 +1,14 @@
 //! Text to tokens and back: `tokenizer.json` through the `tokenizers` crate.
 
+mod added;
+mod growth;
+mod special;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::json::{self, Object};
+use self::special::Special;
+use super::quiet;
 use crate::error::{Error, Result};
 use crate::file;
 
@@ -18,17 +21,22 @@ pub struct Tokenizer {
     ends: Vec<u32>,
     pad: Option<u32>,
     begins: bool,
+    /// The last token that a file beside `tokenizer.json` adds, and that file.
+    latest: Option<(u32, String)>,
 }
 
 impl Tokenizer {
     /// The tokenizer of a model's folder.
     ///
-    /// Special tokens are those of `tokenizer_config.json`, else of `special_tokens_map.json`,
-    /// `config.json`, `generation_config.json`, in that order. Truncation and padding that
+    /// Special tokens are those of `tokenizer_config.json`, else of `special_tokens_map.json` (which
+    /// comes first where the former has no `added_tokens_decoder`), `config.json`,
+    /// `generation_config.json`, in that order. Tokens that only the first two or
+    /// `added_tokens.json` know are added as `transformers` adds them. Truncation and padding that
     /// `tokenizer.json` may ask for are switched off: nothing shortens a text without a word.
     ///
     /// # Errors
-    /// A file that is missing or broken, or a special token that the vocabulary does not have.
+    /// A file that is missing or broken, a special token that the vocabulary does not have, or an
+    /// added one that would get another number than its file says.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let path = dir.join("tokenizer.json");
@@ -39,14 +47,16 @@ impl Tokenizer {
             remedy: "save it again with transformers' `save_pretrained`".into(),
         };
         file::json::keys(&text).map_err(|e| failed(e.into()))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(failed)?;
+        growth::bounded(&text).map_err(failed)?;
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(text)).map_err(failed)?;
         inner.with_truncation(None).map_err(failed)?;
         inner.with_padding(None);
         let special = Special::read(dir)?;
+        let latest = added::add(&mut inner, &special)?;
         let bos = special.tokens("bos", &inner)?.first().copied();
         let pad = special.tokens("pad", &inner)?.first().copied();
         let ends = special.tokens("eos", &inner)?;
-        let empty = inner.encode("", true).map_err(failed)?;
+        let empty = guarded(|| inner.encode("", true)).map_err(failed)?;
         let begins = bos.is_some() && empty.get_ids().first().copied() == bos;
         Ok(Self {
             inner,
@@ -55,6 +65,7 @@ impl Tokenizer {
             ends,
             pad,
             begins,
+            latest,
         })
     }
 
@@ -64,7 +75,7 @@ impl Tokenizer {
     /// # Errors
     /// A text that the tokenizer cannot take.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false);
+        let encoding = guarded(|| self.inner.encode_fast(text, false));
         Ok(encoding.map_err(|e| self.failed(&e))?.get_ids().to_vec())
     }
 
@@ -73,7 +84,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
-        let encoding = (self.inner.encode(text, false)).map_err(|e| self.failed(&e))?;
+        let encoding = guarded(|| self.inner.encode(text, false)).map_err(|e| self.failed(&e))?;
         let offsets = encoding.get_offsets().iter().map(|&(a, b)| a..b).collect();
         Ok((encoding.get_ids().to_vec(), offsets))
     }
@@ -98,7 +109,7 @@ impl Tokenizer {
     /// # Errors
     /// Tokens that the tokenizer cannot join.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, false).map_err(|e| self.failed(&e))
+        guarded(|| self.inner.decode(ids, false)).map_err(|e| self.failed(&e))
     }
 
     /// The text of tokens without the special ones.
@@ -106,7 +117,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn decode_text(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|e| self.failed(&e))
+        guarded(|| self.inner.decode(ids, true)).map_err(|e| self.failed(&e))
     }
 
     /// The token that begins a text.
@@ -164,6 +175,16 @@ impl Tokenizer {
         if self.vocabulary() <= rows {
             return Ok(());
         }
+        if let Some((token, place)) = &self.latest
+            && *token as usize >= rows
+        {
+            let text = self.piece(*token).unwrap_or_default();
+            return Err(Error::invalid(
+                place,
+                format!("it adds `{text}` as token {token}"),
+                format!("the model's embedding has {rows} rows: add rows for it, or remove it"),
+            ));
+        }
         Err(Error::invalid(
             self.path.display().to_string(),
             format!("its tokens go up to {}", self.vocabulary() - 1),
@@ -180,68 +201,7 @@ impl Tokenizer {
     }
 }
 
-/// What the folder's files say of special tokens: first those that write them as text, then those
-/// that number them.
-struct Special([(PathBuf, Object); 4]);
-
-impl Special {
-    fn read(dir: &Path) -> Result<Self> {
-        let file = |name: &str| -> Result<_> {
-            let path = dir.join(name);
-            let object = json::read_if_there(&path)?;
-            Ok((path, object))
-        };
-        Ok(Self([
-            file("tokenizer_config.json")?,
-            file("special_tokens_map.json")?,
-            file("config.json")?,
-            file("generation_config.json")?,
-        ]))
-    }
-
-    /// The tokens of one role. The first file that has a word on it decides which comes first
-    /// (`null` is a word: there is none); only EOS has several.
-    fn tokens(&self, role: &str, inner: &tokenizers::Tokenizer) -> Result<Vec<u32>> {
-        let mut found = Vec::new();
-        for (path, object) in &self.0 {
-            let (as_text, as_number) = (format!("{role}_token"), format!("{role}_token_id"));
-            let (field, value) = match (object.get(&as_text), object.get(&as_number)) {
-                (Some(value), _) => (as_text, value),
-                (_, Some(value)) => (as_number, value),
-                _ => continue,
-            };
-            let fail = |problem: String| {
-                let place = format!("{}: {field}", path.display());
-                let remedy = "it must name a token of tokenizer.json";
-                Err(Error::invalid(place, problem, remedy))
-            };
-            let values = match value {
-                Value::Array(values) => values.as_slice(),
-                value => std::slice::from_ref(value),
-            };
-            for value in values {
-                let text = match value {
-                    Value::Object(token) => token.get("content").unwrap_or(&Value::Null),
-                    value => value,
-                };
-                let id = match text {
-                    Value::Null => continue,
-                    // The first Llama says −1 for "none".
-                    Value::Number(id) if id.as_i64().is_some_and(|id| id < 0) => continue,
-                    Value::String(text) => inner.token_to_id(text),
-                    value => (value.as_u64().and_then(|id| u32::try_from(id).ok()))
-                        .filter(|&id| inner.id_to_token(id).is_some()),
-                };
-                match id {
-                    Some(id) if !found.contains(&id) => found.push(id),
-                    Some(_) => {}
-                    None => return fail(format!("{text} is not in the vocabulary")),
-                }
-            }
-            if role != "eos" {
-                break;
-            }
-        }
-        Ok(found)
-    }
+/// What the library gives; it panics on some files that are broken inside.
+fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    quiet::catch(run).unwrap_or_else(|| Err("it is broken inside".into()))
 }

@@ -114,7 +114,7 @@ impl Folder {
             sim: sim.into(),
             version: VERSION.into(),
             status: "running".into(),
-            config,
+            config: json::sorted(config),
             threads,
             train_s: None,
             wall_s: 0.0,

@@ -139,6 +139,167 @@ fn text_and_tokens_are_those_of_transformers() {
     );
 }
 
+/// Keys in their order, null fields, odd numbers, other names of fields, parts, calls and results: what
+/// conversations hold, under templates that print it in all ways.
+#[test]
+fn conversations_are_given_to_templates_as_transformers_gives_them() {
+    #[derive(Deserialize)]
+    struct Row {
+        messages: Vec<Value>,
+        said: std::collections::BTreeMap<String, Option<String>>,
+    }
+    let folder = folder(None, "<|im_end|>");
+    let tokenizer = tokenizer(&folder);
+    let (mut rendered, mut refused) = (0, 0);
+    for Row {
+        messages: turns,
+        said,
+    } in fixtures::json::<Vec<Row>>("chat/conversations.json")
+    {
+        for (name, text) in said {
+            let chat = ChatTemplate::load(&tokenizer, Some(&template(&name)), None).unwrap();
+            let found = chat.render(&messages(&turns), false);
+            match text {
+                Some(text) => {
+                    assert_eq!(found.unwrap(), text, "{name}: {turns:?}");
+                    rendered += 1;
+                }
+                None => {
+                    assert!(found.is_err(), "{name}: {turns:?}: {found:?}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(rendered >= 60 && refused >= 4, "{rendered} {refused}");
+}
+
+#[test]
+fn a_message_is_the_same_under_other_names_and_with_null_fields() {
+    let parse = |value: Value| Message::parse(&value).unwrap();
+    let order = |message: &Message| message.fields().keys().cloned().collect::<Vec<_>>();
+    let message =
+        parse(json!({"z": 1, "value": "v", "tool_calls": null, "from": "gpt", "a": {"b": null}}));
+    assert_eq!(order(&message), ["z", "content", "role", "a"]);
+    assert_eq!(message.fields()["a"], json!({"b": null}));
+    assert_eq!(message.role(), "assistant");
+    // A name that is null is not the one that is meant.
+    let message = parse(json!({"content": null, "text": "t", "role": null, "from": "human"}));
+    assert_eq!(
+        (order(&message), message.role()),
+        (vec!["content".into(), "role".into()], "user")
+    );
+    for nothing in [
+        json!({"role": "assistant", "content": null}),
+        json!({"role": "assistant", "content": null, "tool_calls": null, "thinking": null}),
+    ] {
+        let error = Message::parse(&nothing).unwrap_err();
+        assert!(error.contains("no content, but role"), "{error}");
+    }
+    let role = Message::parse(&json!({"role": null, "content": "c"})).unwrap_err();
+    assert!(role.contains("no role, but content"), "{role}");
+}
+
+#[test]
+fn an_integer_that_would_lose_digits_is_refused() {
+    let folder = folder(None, "<|im_end|>");
+    let row = |id: &str| {
+        let data = folder.path().join("rows.jsonl");
+        let row = format!(
+            r#"{{"id": {id}, "messages": [{{"role": "user", "content": "u"}}, {{"role": "assistant", "content": "c", "n": [{id}]}}]}}"#
+        );
+        fs::write(&data, row).unwrap();
+        let reading = with(Path::new("chatml"));
+        let settings = Settings::default();
+        let source = Source::read(
+            &data,
+            &reading,
+            Form::Demonstration,
+            tokenizer(&folder),
+            4096,
+            settings,
+        )?;
+        source.example(0)
+    };
+    says(
+        row("123456789012345678901234"),
+        &[
+            "rows.jsonl:1",
+            "123456789012345678901234",
+            "64 bits",
+            "write it as text",
+        ],
+    );
+    for right in [
+        "18446744073709551615",
+        "1.5e300",
+        "\"123456789012345678901234\"",
+    ] {
+        row(right).unwrap();
+    }
+}
+
+/// Whatever a template does, it ends soon, and the error names it and the row.
+#[test]
+fn templates_are_bounded() {
+    let folder = folder(None, "<|im_end|>");
+    let file = folder.path().join("chat_template.jinja");
+    let row = json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});
+    let grow = |start: &str, step: &str| {
+        format!(
+            "{{% set n = namespace(x={start}) %}}{{% for i in range(99) %}}{{% set n.x = {step} %}}{{% endfor %}}{{{{ n.x }}}}"
+        )
+    };
+    let long = |one: &str| format!("{{{{ 1{} }}}}", one.repeat(50_000));
+    let templates = [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}x".into(),
+        "{% for a in range(99999) %}{% for b in range(99999) %}some text{% endfor %}{% endfor %}".into(),
+        "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(1) }}".into(),
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}".into(),
+        grow("'x'", "n.x ~ n.x"),
+        grow("'x'", "n.x + n.x"),
+        grow("'x'", "n.x * 9"),
+        grow("'x'", "[n.x, n.x] | join"),
+        grow("'x'", "'%s%s' | format(n.x, n.x)"),
+        grow("'x'", "n.x.replace('x', 'xx')"),
+        grow("[1]", "n.x + n.x"),
+        grow("[1]", "[n.x, n.x]"),
+        grow("(1,)", "(n.x, n.x)"),
+        grow("{}", "{'a': n.x, 'b': n.x}"),
+        grow("{}", "namespace(a=n.x, b=n)"),
+        "{% set n = namespace(x=[]) %}{% for i in range(99999) %}{% set n.x = [n.x] %}{% endfor %}".into(),
+        "{% set n = namespace() %}{% set n.x = n %}{{ n }}".into(),
+        "{{ 'a\nb' | indent(10000000000) }}".into(),
+        "{{ range(99999) | join('a' * 100000) }}".into(),
+        "{{ '%1000000000d' | format(1) }}".into(),
+        "{{ '{:>1000000000}'.format(1) }}".into(),
+        "{{ 'a' * 9999999999 }}".into(),
+        "{{ ([0] * 99999999) | list | length }}".into(),
+        "{{ [1] | batch(1000000000, 'x') | list }}".into(),
+        "{{ [1] | tojson(indent=1000000000) }}".into(),
+        long(" + 1"),
+        long(" ~ 'a'"),
+        long(" | string"),
+        long(".a"),
+        long(" ** 1"),
+        format!("{{{{ {}1 }}}}", "not ".repeat(50_000)),
+        format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(50_000)),
+        "{% include 'chat' %}".into(),
+    ];
+    for template in templates {
+        fs::write(&file, &template).unwrap();
+        let made = examples(
+            &folder,
+            &Reading::default(),
+            Form::Demonstration,
+            std::slice::from_ref(&row),
+        );
+        let shown: String = template.chars().take(60).collect();
+        assert!(made.is_err(), "{shown}");
+        says(made, &["rows.jsonl:1", "chat_template.jinja"]);
+    }
+}
+
 #[test]
 fn a_template_is_found_where_tokenizers_keep_it() {
     let tell = |folder: &TempDir| {

@@ -140,6 +140,135 @@ fn reward_and_value_models() {
     assert_eq!(scores(again, head).0, found);
 }
 
+/// Writes a field of a folder's configuration.
+fn configure(dir: &std::path::Path, field: &str, value: Value) {
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config[field] = value;
+    fs::write(path, config.to_string()).unwrap();
+}
+
+/// Where the head is read depends on the configuration's padding, as in transformers: at the last
+/// token that is none, wherever it stands.
+#[test]
+fn reward_models_whose_padding_ends_a_sequence() {
+    let head = ScalarHead::Reward;
+    // Of a sequence of which two tokens are left without it.
+    let all = tokens();
+    let longest = (all
+        .iter()
+        .enumerate()
+        .max_by_key(|(_, tokens)| tokens.len()))
+    .unwrap();
+    let (at, last) = (longest.0, *longest.1.last().unwrap());
+    for (name, padding) in [
+        ("end", json!(last)),
+        ("null", Value::Null),
+        ("negative", json!(-1)),
+        ("beyond", json!(4000)),
+    ] {
+        let mut model = body("llama");
+        head.add(&mut model, 1).unwrap();
+        shake(&mut model, "score");
+        let dir = place(&format!("reward-padding-{name}"));
+        model.save(&dir, &Saving::default()).unwrap();
+        configure(&dir, "pad_token_id", padding.clone());
+        let mut again = Decoder::load_body(&dir, DType::F32, &Device::Cpu).unwrap();
+        head.load(&mut again, &dir).unwrap();
+        let (found, _) = scores(again, head);
+        note(&dir, "reward", None, json!(found));
+        let unpadded = tokens().into_iter().map(|mut tokens| {
+            while tokens.len() > 1 && tokens.last().is_some_and(|&t| padding == json!(t)) {
+                tokens.pop();
+            }
+            Sequence::new(tokens, 1).unwrap()
+        });
+        let unpadded: Vec<_> = unpadded.collect();
+        let (all, scorer) = (
+            unpadded.iter().collect::<Vec<_>>(),
+            Scorer {
+                decoder: model,
+                head,
+            },
+        );
+        let expected = scorer.forward(&Tape::idle(), &all).unwrap();
+        let expected = numbers(expected.pieces.value());
+        assert!(crate::fixtures::largest(&found, &expected) < 1e-6, "{name}");
+        let shortened = all[at].tokens().len() < tokens()[at].len();
+        assert_eq!(shortened, name == "end");
+    }
+}
+
+/// A reward model that is trained anew reads the end of completions, and is saved with a padding that
+/// says so; with an adapter, whose configuration is its base's, it reads what that says.
+#[test]
+fn a_new_reward_model_does_not_pad_with_its_end() {
+    let work = tempfile::tempdir().unwrap();
+    let model = work.path().join("base");
+    let config = folder("llama").join("config.json");
+    let decoder = Decoder::from_config(config, 3, DType::F32, &Device::Cpu).unwrap();
+    decoder.save(&model, &Saving::default()).unwrap();
+    let vocabulary: serde_json::Map<String, Value> = ('a'..='z')
+        .chain(['\u{120}'])
+        .map(String::from)
+        .chain(["<s>", "</s>", "<pad>"].map(String::from))
+        .zip(0..)
+        .map(|(token, id)| (token, id.into()))
+        .collect();
+    let [bos, end, padding] = ["<s>", "</s>", "<pad>"].map(|token| vocabulary[token].clone());
+    let tokenizer = json!({"version": "1.0", "added_tokens": [], "pre_tokenizer": null,
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []}});
+    fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    configure(&model, "bos_token_id", bos);
+    configure(&model, "eos_token_id", end.clone());
+    configure(&model, "pad_token_id", end.clone());
+    let data = work.path().join("data.jsonl");
+    let row = r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#;
+    fs::write(&data, [row; 4].join("\n")).unwrap();
+    for (i, (named, rank, saved)) in [
+        ("</s>", "0", Value::Null),
+        ("<pad>", "0", padding),
+        ("</s>", "2", end),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let names = json!({"eos_token": "</s>", "pad_token": named});
+        fs::write(model.join("tokenizer_config.json"), names.to_string()).unwrap();
+        let out = work.path().join(format!("out{i}"));
+        let run = std::process::Command::new(env!("CARGO_BIN_EXE_pistar"))
+            .args([
+                "train",
+                "reward-model",
+                "--batch",
+                "2",
+                "--epochs",
+                "1",
+                "--lr",
+                "1e-3",
+            ])
+            .args(["--lora-rank", rank, "--checkpoint-every", "0", "--model"])
+            .arg(&model)
+            .args([std::ffi::OsStr::new("--data"), data.as_os_str()])
+            .args([std::ffi::OsStr::new("--out"), out.as_os_str()])
+            .output()
+            .unwrap();
+        assert!(
+            run.status.success(),
+            "{}",
+            String::from_utf8_lossy(&run.stderr)
+        );
+        let from = if rank == "0" {
+            out.join("model")
+        } else {
+            model.clone()
+        };
+        let config: Value =
+            serde_json::from_slice(&fs::read(from.join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["pad_token_id"], saved, "{named} {rank}");
+    }
+}
+
 #[test]
 fn adapters() {
     let list = |names: &[&str]| Target::Names(names.iter().map(|&n| n.into()).collect());

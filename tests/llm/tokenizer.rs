@@ -2,6 +2,7 @@
 
 use pistar::llm::tokenizer::Tokenizer;
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 use crate::fixtures::{self, folder};
 
@@ -88,4 +89,186 @@ fn a_special_token_that_is_not_there_is_named() {
     std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
     let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json"), "{error}");
+}
+
+/// A folder with a tokenizer of chat templates, of which some tokens are not registered as added.
+fn beside(files: &Map<String, Value>, unregistered: &[Value]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole: Value = fixtures::json("chat/tokenizer.json");
+    let added = whole["added_tokens"].as_array_mut().unwrap();
+    added.retain(|token| !unregistered.contains(&token["content"]));
+    let write = |name: &str, content: &Value| {
+        std::fs::write(dir.path().join(name), content.to_string()).unwrap();
+    };
+    write("tokenizer.json", &whole);
+    files
+        .iter()
+        .for_each(|(name, content)| write(name, content));
+    dir
+}
+
+#[test]
+fn tokens_that_other_files_know_are_added_as_transformers_adds_them() {
+    #[derive(Deserialize)]
+    struct Folder {
+        files: Map<String, Value>,
+        unregistered: Vec<Value>,
+        eos: Option<u32>,
+        ids: Vec<u32>,
+    }
+    #[derive(Deserialize)]
+    struct Added {
+        text: String,
+        folders: Vec<Folder>,
+    }
+    let added: Added = fixtures::json("chat/added.json");
+    let bare = beside(&Map::new(), &[]);
+    let bare = Tokenizer::load(bare.path()).unwrap();
+    for folder in &added.folders {
+        let dir = beside(&folder.files, &folder.unregistered);
+        let tokenizer = Tokenizer::load(dir.path()).unwrap();
+        let ids = tokenizer.encode(&added.text).unwrap();
+        assert_eq!(ids, folder.ids, "{:?}", folder.files);
+        assert_eq!(tokenizer.eos(), folder.eos, "{:?}", folder.files);
+        // A model without rows for them is told which they are.
+        if tokenizer.vocabulary() > bare.vocabulary() {
+            let error = tokenizer.fits(bare.vocabulary()).unwrap_err().to_string();
+            assert!(
+                error.contains(".json: ") || error.contains("added_tokens.json"),
+                "{error}"
+            );
+            assert!(error.contains("it adds `"), "{error}");
+        }
+    }
+    assert_eq!(added.folders.len(), 10);
+}
+
+#[test]
+fn a_token_that_would_get_another_number_is_refused() {
+    let files = |name: &str, content: Value| Map::from_iter([(name.to_string(), content)]);
+    let token = |text: Value| json!({"content": text, "special": true});
+    let list = |id: &str, text: &str| json!({"added_tokens_decoder": {id: token(text.into())}});
+    for (name, content, parts) in [
+        // Beyond the end, on another token, and another number than the vocabulary has.
+        (
+            "tokenizer_config.json",
+            list("305", "<|turn|>"),
+            ["`<|turn|>` is token 305", "300"],
+        ),
+        (
+            "tokenizer_config.json",
+            list("5", "<|turn|>"),
+            ["`<|turn|>` is token 5", "300"],
+        ),
+        (
+            "tokenizer_config.json",
+            list("5", "<|im_end|>"),
+            ["`<|im_end|>` is token 5", "7"],
+        ),
+        (
+            "added_tokens.json",
+            json!({"<|turn|>": 302}),
+            ["`<|turn|>` is token 302", "300"],
+        ),
+        (
+            "added_tokens.json",
+            json!({"<|turn|>": "x"}),
+            ["<|turn|>", "no token's number"],
+        ),
+        (
+            "tokenizer_config.json",
+            list("x", "<|turn|>"),
+            ["added_tokens_decoder", "`x`"],
+        ),
+        (
+            "tokenizer_config.json",
+            json!({"added_tokens_decoder": {"300": token(3.into())}}),
+            ["added_tokens_decoder", "no `content`"],
+        ),
+        (
+            "tokenizer_config.json",
+            json!({"additional_special_tokens": [3]}),
+            ["additional_special_tokens", "3 is no token"],
+        ),
+    ] {
+        let dir = beside(&files(name, content), &[]);
+        let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
+        for part in [name].iter().chain(&parts) {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+}
+
+/// What the library panics on is an error that names the file, wherever the file is spoilt.
+#[test]
+fn a_broken_tokenizer_is_an_error_and_no_panic() {
+    let whole = std::fs::read_to_string(folder("tokenizer").join("tokenizer.json")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let load = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Tokenizer::load(dir.path())
+    };
+    let refused = |text: &str| {
+        let error = load(text).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json: "), "{error}");
+    };
+    for end in (0..whole.trim_end().len()).step_by(97) {
+        if whole.is_char_boundary(end) {
+            refused(&whole[..end]);
+        }
+    }
+    refused(r#"{"decoder":{"type":x}}"#);
+    let value: Value = serde_json::from_str(&whole).unwrap();
+    for decoder in [json!({"type": "x"}), json!({}), json!([1]), json!(3)] {
+        let mut value = value.clone();
+        value["decoder"] = decoder;
+        refused(&value.to_string());
+    }
+    // A template of a token that it does not list, at loading or where a text is encoded.
+    let mut value = value.clone();
+    value["post_processor"] = json!({"type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [], "special_tokens": {}});
+    refused(&value.to_string());
+}
+
+/// A file of few bytes does not make gigabytes of a text.
+#[test]
+fn replacements_that_lengthen_without_end_are_refused() {
+    let from = folder("tokenizer").join("tokenizer.json");
+    let whole: Value = serde_json::from_slice(&std::fs::read(from).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let load = |part: &str, content: Value| {
+        let mut value = whole.clone();
+        value[part] = content;
+        std::fs::write(dir.path().join("tokenizer.json"), value.to_string()).unwrap();
+        Tokenizer::load(dir.path())
+    };
+    let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let string = |text: &str| json!({"String": text});
+    let all = |part: Value, count: usize, within: &str| json!({"type": "Sequence", within: vec![part; count]});
+    let doubled = || replace(string("a"), "aa");
+    for (part, content) in [
+        ("normalizer", all(doubled(), 40, "normalizers")),
+        (
+            "normalizer",
+            all(all(doubled(), 20, "normalizers"), 2, "normalizers"),
+        ),
+        ("normalizer", replace(string("a"), &"b".repeat(20_000))),
+        (
+            "normalizer",
+            replace(json!({"Regex": "."}), &"b".repeat(20_000)),
+        ),
+        ("decoder", all(doubled(), 40, "decoders")),
+    ] {
+        let error = load(part, content).unwrap_err().to_string();
+        for said in ["tokenizer.json: ", part, "times as long"] {
+            assert!(error.contains(said), "{error}");
+        }
+    }
+    // Those in use.
+    let marks = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"},
+        replace(string(" "), "\u{2581}"), replace(json!({"Regex": " {2,}"}), "\u{2581}")]});
+    load("normalizer", marks).unwrap();
 }

@@ -4,27 +4,63 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
+use super::bounds::{FUEL, charge, operators, wrong};
 use super::day::Day;
-use super::json;
+use super::{json, python};
 
-/// Blocks take their line's end with them, `tojson` writes as Python does, `raise_exception` is an
-/// error, `strftime_now` tells `day`.
-pub(super) fn environment(day: Option<Day>) -> Result<Environment<'static>, Error> {
-    let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder()
+/// How templates are written: blocks take their line's end with them.
+///
+/// # Errors
+/// None that is known of.
+pub(super) fn syntax() -> Result<SyntaxConfig, Error> {
+    SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
-        .build()?;
-    environment.set_syntax(syntax);
-    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        .build()
+}
+
+/// Values print and `tojson` writes as in Python, `raise_exception` is an error, `strftime_now` tells
+/// `day`; and everything is bounded.
+pub(super) fn environment(day: Option<Day>) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(200);
+    environment.set_formatter(|out, _, value| {
+        let made;
+        let text = match value.as_str() {
+            Some(text) => text,
+            None => {
+                made = python::text(value)?;
+                &made
+            }
+        };
+        charge(text.len() as u64)?;
+        out.write_str(text).map_err(Error::from)
+    });
+    operators::add(&mut environment);
     environment.add_filter("tojson", |value: Value, options: Kwargs| {
-        let indent: Option<usize> = options.get("indent")?;
+        let indent: Option<Value> = options.get("indent")?;
+        let separators: Option<Vec<String>> = options.get("separators")?;
         let ascii: Option<bool> = options.get("ensure_ascii")?;
         let sorted: Option<bool> = options.get("sort_keys")?;
         options.assert_all_used()?;
+        let indent = match indent.filter(|indent| !indent.is_none()) {
+            None => None,
+            Some(indent) => Some(match (indent.as_str(), i64::try_from(indent.clone())) {
+                (Some(text), _) => text.to_string(),
+                (_, Ok(spaces)) if spaces <= 100 => " ".repeat(spaces.max(0) as usize),
+                _ => return Err(wrong("`tojson` indents by 0 to 100 spaces, or by a text")),
+            }),
+        };
+        let between = if indent.is_some() { "," } else { ", " };
+        let separators = match separators.map(<[String; 2]>::try_from) {
+            None => [between.into(), ": ".into()],
+            Some(Ok(separators)) => separators,
+            Some(Err(_)) => return Err(wrong("`tojson` takes two separators")),
+        };
         let style = json::Style {
             indent,
+            separators,
             ascii: ascii.unwrap_or(false),
             sorted: sorted.unwrap_or(false),
         };
@@ -50,7 +86,7 @@ pub(super) fn environment(day: Option<Day>) -> Result<Environment<'static>, Erro
             day.format(&format).map_err(wrong)
         },
     );
-    Ok(environment)
+    environment
 }
 
 /// A template's text without the tags that `transformers` adds to the language to mark what the

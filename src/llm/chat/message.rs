@@ -18,7 +18,14 @@ const ROLES: [(&str, &str); 8] = [
     ("model", "assistant"),
 ];
 
-/// A turn, as templates read it: an object with `role` and `content`, and whatever else it had.
+/// Names under which a turn's reasoning comes; the first is what templates read.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// What a turn can be instead of content: calls of tools, or reasoning that was cut off.
+const INSTEAD: [&str; 2] = ["tool_calls", "function_call"];
+
+/// A turn, as templates read it: an object with `role` and `content`, and whatever else it had that
+/// is not null, in the order in which it came.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message(Map<String, Value>);
 
@@ -32,7 +39,8 @@ impl Message {
     }
 
     /// The message in a JSON value: `role` and `content`, or under the names that other data have
-    /// for them (`from`; `value`, `text`; `human` for `user`, `gpt` for `assistant`).
+    /// for them (`from`; `value`, `text`; `human` for `user`, `gpt` for `assistant`). Fields that are
+    /// null are none; null deeper inside is kept.
     ///
     /// # Errors
     /// What it is instead.
@@ -40,15 +48,16 @@ impl Message {
         let Value::Object(fields) = value else {
             return Err(format!("{value} is no message"));
         };
-        let find = |names: &[&'static str]| {
-            (names.iter()).find_map(|&name| Some((name, fields.get(name)?)))
+        // Formats of tables fill columns that only some messages have with null.
+        let there = || fields.iter().filter(|(_, value)| !value.is_null());
+        let find = |names: &[&str]| {
+            let field = |name: &&str| there().find(|(field, _)| field == name);
+            names.iter().find_map(field)
         };
         let listed = || {
-            fields
-                .keys()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", ")
+            let mut names: Vec<&str> = there().map(|(name, _)| name.as_str()).collect();
+            names.sort_unstable();
+            names.join(", ")
         };
         let Some((who, Value::String(role))) = find(&WHO) else {
             return Err(format!("a message has no role, but {}", listed()));
@@ -57,18 +66,28 @@ impl Message {
             .iter()
             .find(|(other, _)| other == role)
             .map_or(role.as_str(), |r| r.1);
-        let mut message = fields.clone();
-        message.remove(who);
-        message.insert("role".into(), role.into());
-        match find(&WHAT) {
-            Some((what, content @ (Value::String(_) | Value::Array(_)))) => {
-                message.remove(what);
-                message.insert("content".into(), content.clone());
-            }
-            // What an assistant says where it only calls tools.
-            Some((_, Value::Null)) | None if fields.contains_key("tool_calls") => {}
+        let what = match find(&WHAT) {
+            Some((what, Value::String(_) | Value::Array(_) | Value::Object(_))) => Some(what),
             Some((what, _)) => return Err(format!("a message's {what} is no text")),
+            None if INSTEAD
+                .iter()
+                .chain(&REASONING)
+                .any(|&name| find(&[name]).is_some()) =>
+            {
+                None
+            }
             None => return Err(format!("a message has no content, but {}", listed())),
+        };
+        let mut message = Map::new();
+        for (name, value) in there() {
+            let (name, value) = if name == who {
+                (WHO[0], role.into())
+            } else if Some(name) == what {
+                (WHAT[0], value.clone())
+            } else {
+                (name.as_str(), value.clone())
+            };
+            message.insert(name.into(), value);
         }
         Ok(Self(message))
     }
@@ -89,5 +108,17 @@ impl Message {
     /// All its fields.
     pub fn fields(&self) -> &Map<String, Value> {
         &self.0
+    }
+
+    /// What templates are given: all fields, and the turn's reasoning under the two names that
+    /// templates have for it, whichever it came under.
+    pub fn shown(&self) -> Map<String, Value> {
+        let Some(reasoning) = REASONING.iter().find_map(|name| self.0.get(*name)) else {
+            return self.0.clone();
+        };
+        let mut shown = Map::from_iter([("thinking".to_string(), reasoning.clone())]);
+        shown.extend(self.0.clone());
+        shown.insert("reasoning_content".into(), reasoning.clone());
+        shown
     }
 }

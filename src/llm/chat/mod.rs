@@ -1,9 +1,11 @@
 //! Conversations as text: the chat templates of tokenizers.
 
+mod bounds;
 mod day;
 mod environment;
 mod json;
 mod message;
+mod python;
 mod template;
 
 pub use message::Message;

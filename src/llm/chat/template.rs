@@ -1,15 +1,21 @@
 //! A chat template: which one, and what it renders.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use minijinja::{Environment, Value};
+use minijinja::machinery::{CodeGenerator, Instructions, eval, make_string_output, parse};
+use minijinja::{AutoEscape, Environment, Value};
 use serde_json::Value as Json;
 
+use super::bounds::values::{List, from_fields};
+use super::bounds::{TEXT, operators, rewrite, wrong};
 use super::day::Day;
-use super::environment::{environment, plain};
+use super::environment::{environment, plain, syntax};
 use super::message::Message;
 use crate::error::{Error, Result};
-use crate::llm::data::expression::{object, said};
+use crate::llm::data::expression::said;
 use crate::llm::json;
 use crate::llm::tokenizer::Tokenizer;
 
@@ -33,10 +39,14 @@ const BUILT_IN: [(&str, &str); 2] = [
 /// The name that templates have in the engine.
 const NAME: &str = "chat";
 
+/// Bytes of the stack on which a template is compiled.
+const STACK: usize = 256 << 20;
+
 /// A chat template that was parsed, with the tokenizer's special tokens.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    program: Program,
     source: String,
     /// The file, and what in it.
     origin: String,
@@ -64,11 +74,11 @@ impl ChatTemplate {
             })?,
         };
         let failed = |error: minijinja::Error| fault(&origin, &error, "correct the template");
-        let mut environment = environment(day).map_err(failed)?;
-        (environment.add_template_owned(NAME, plain(&source))).map_err(failed)?;
+        let program = Program::new(&plain(&source)).map_err(failed)?;
         let specials = specials(tokenizer)?;
         Ok(Self {
-            environment,
+            environment: environment(day),
+            program,
             source,
             origin,
             specials,
@@ -94,18 +104,90 @@ impl ChatTemplate {
             let remedy = "give conversations that the template takes, or another template";
             fault(&self.origin, &error, remedy)
         };
-        let messages: Vec<Value> = messages.iter().map(|m| object(m.fields())).collect();
+        operators::begin();
+        let messages = messages.iter().map(|m| from_fields(&m.shown()));
+        let messages = messages
+            .collect::<std::result::Result<_, _>>()
+            .and_then(List::of);
         let specials = self.specials.iter();
         let specials = specials.map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
         let context = specials.chain([
-            ("messages", Value::from(messages)),
+            ("messages", messages.map_err(failed)?),
             ("tools", Value::from(())),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(prompted)),
         ]);
-        let template = self.environment.get_template(NAME).map_err(failed)?;
-        template.render(Value::from_pairs(context)).map_err(failed)
+        let context = Value::from_pairs(context);
+        let text = self
+            .program
+            .run(&self.environment, context)
+            .map_err(failed)?;
+        if text.len() > TEXT {
+            let problem = format!("it makes more than {} MB of text", TEXT >> 20);
+            return Err(failed(wrong(problem)));
+        }
+        Ok(text)
     }
+}
+
+/// A template that was compiled, with what bounds it.
+#[derive(Debug)]
+struct Program {
+    instructions: Instructions<'static>,
+    blocks: BTreeMap<&'static str, Instructions<'static>>,
+}
+
+impl Program {
+    fn new(source: &str) -> std::result::Result<Self, minijinja::Error> {
+        rewrite::short(source, syntax()?)?;
+        let source = kept(source);
+        let compile = move || {
+            let tree = parse(source, NAME, syntax()?)?;
+            let mut code = CodeGenerator::new(NAME, source);
+            code.compile_stmt(&rewrite::statement(&tree)?);
+            let (instructions, blocks) = code.finish();
+            Ok(Self {
+                instructions,
+                blocks,
+            })
+        };
+        // Expressions are as deep as they are long.
+        let thread = thread::Builder::new().stack_size(STACK).spawn(compile);
+        let thread = thread.map_err(|e| wrong(format!("no thread to read it in: {e}")))?;
+        thread.join().unwrap_or_else(|_| Err(wrong("it is broken")))
+    }
+
+    fn run(
+        &self,
+        environment: &Environment<'static>,
+        context: Value,
+    ) -> std::result::Result<String, minijinja::Error> {
+        let mut text = String::new();
+        let mut out = make_string_output(&mut text);
+        let (program, blocks) = (&self.instructions, &self.blocks);
+        eval(
+            environment,
+            program,
+            context,
+            blocks,
+            &mut out,
+            AutoEscape::None,
+        )?;
+        Ok(text)
+    }
+}
+
+/// A template's text for as long as the process runs: the engine's programs borrow it, as long as
+/// its environment. One text is kept once.
+fn kept(source: &str) -> &'static str {
+    static ALL: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(kept) = all.get(source) {
+        return kept;
+    }
+    let kept: &'static str = Box::leak(source.into());
+    all.insert(kept);
+    kept
 }
 
 /// A day, `YYYY-MM-DD`.

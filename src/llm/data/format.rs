@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::digits;
 use super::values::{Fault, Parsed, fault};
 use crate::file::json;
 
@@ -121,7 +122,7 @@ impl Format {
             _ => "give one object a line",
         };
         let error = match json::value(text) {
-            Ok(Value::Object(columns)) => return Ok(columns),
+            Ok(Value::Object(columns)) => return digits::kept(text, &columns).map(|()| columns),
             Ok(Value::Array(_)) => {
                 let remedy = match self {
                     Self::Json => right,

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod columns;
 pub mod dialogue;
+mod digits;
 pub(crate) mod expression;
 pub mod file;
 mod filters;

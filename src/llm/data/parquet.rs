@@ -15,8 +15,7 @@ use sha2::{Digest, Sha256};
 use super::spool::Spool;
 use crate::error::{Error, Result};
 use crate::llm::hash::hex;
-
-mod quiet;
+use crate::llm::quiet;
 
 /// The rows as JSON lines in a temporary file, and the hash of the file as it is.
 pub(super) fn unpack(mut file: File, origin: &str, bar: &ProgressBar) -> Result<(File, String)> {

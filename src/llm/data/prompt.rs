@@ -39,7 +39,8 @@ impl<'a> PromptColumn<'a> {
         let text = match (fields.get("prompt"), self.tokenizer) {
             (Some(Value::String(text)), _) => text.clone(),
             (None | Some(Value::Null), _) => {
-                let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+                let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+                names.sort_unstable();
                 let has = names.join(", ");
                 let problem = format!("column `prompt` is missing; the row has {has}");
                 return fault(problem, "make it of another: --column prompt=NAME");

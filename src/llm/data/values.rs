@@ -197,9 +197,10 @@ fn said(name: &str, value: &Value) -> Parsed<Said> {
     })
 }
 
-/// Names of a row's columns, the first of many.
+/// Names of a row's columns in their order, the first of many.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
     match names.len() {
         0 => "no columns".into(),
         count if count > 20 => format!("{}, … ({count} in all)", quoted(&names[..20], ", ")),

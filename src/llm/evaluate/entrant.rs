@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Compared, Prompts, Settings};
 use crate::error::{Error, Result};
@@ -89,10 +89,9 @@ impl Entrant {
                     .parts
                     .iter()
                     .map(|(name, of)| (name.clone(), of[i].into()));
-                row.insert(
-                    "score_parts".into(),
-                    json!(parts.collect::<Map<String, Value>>()),
-                );
+                let mut parts: Map<String, Value> = parts.collect();
+                parts.sort_keys();
+                row.insert("score_parts".into(), parts.into());
             }
         }
         rows

@@ -68,7 +68,8 @@ pub fn scores(scorer: &Scorer, language: &Language) -> Result<Vec<Vec<f64>>> {
     let weight: Vec<f64> = (weight.tensor.to_dtype(DType::F64)?.flatten_all()?).to_vec1()?;
     let score = |prompt: &[u32], arm: usize| -> Result<f64> {
         let tokens = [prompt, &language.completion(arm)].concat();
-        let hidden = (scorer.decoder).hidden(&Tape::idle(), &Packed::new([&tokens[..]]))?;
+        let tokens = scorer.decoder.unpadded(&tokens);
+        let hidden = (scorer.decoder).hidden(&Tape::idle(), &Packed::new([tokens]))?;
         let last = hidden.value().get(tokens.len() - 1)?;
         let last: Vec<f64> = last.to_dtype(DType::F64)?.to_vec1()?;
         Ok(last.iter().zip(&weight).map(|(h, w)| h * w).sum())

@@ -7,6 +7,7 @@ use candle_core::{DType, Tensor};
 use super::modules::{Module, b_name};
 use super::{Adapter, AdapterConfig, HEAD};
 use crate::error::{Error, Result};
+use crate::file::json::sorted;
 use crate::llm::decoder::Decoder;
 use crate::llm::heads::ScalarHead;
 use crate::llm::staged::Staged;
@@ -202,7 +203,7 @@ impl Decoder {
         }
         let mut staged = Staged::new(dir)?;
         let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();
-        let json = config.to_json(&paths, self.stores_transposed(), reward);
+        let json = sorted(config.to_json(&paths, self.stores_transposed(), reward));
         staged.bytes(CONFIG, format!("{json:#}\n").as_bytes())?;
         let items: Vec<&Item> = items.iter().collect();
         let dtype: DType = self.parameters().dtype();

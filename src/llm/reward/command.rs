@@ -172,6 +172,7 @@ fn input(rows: &[Row]) -> Vec<u8> {
         let mut object = row.fields.clone();
         object.insert("prompt".into(), row.prompt.into());
         object.insert("completion".into(), row.completion.into());
+        object.sort_keys();
         lines.extend_from_slice(json!(object).to_string().as_bytes());
         lines.push(b'\n');
     }

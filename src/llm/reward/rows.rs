@@ -147,6 +147,7 @@ impl Rows {
                         if let Some(part) = part.as_object_mut() {
                             put(part, slot, scores[i]);
                         }
+                        parts.sort_keys();
                     }
                 }
             }

@@ -24,6 +24,8 @@ pub(super) struct Inputs {
     pub reward: Option<Specification>,
     /// Hashes of all of them, and of the weights.
     pub identity: Identity,
+    /// EOS and padding of the tokenizer.
+    pub specials: [Option<u32>; 2],
     /// What says whose numbers the reference's are.
     pub reference: Option<String>,
 }
@@ -40,6 +42,7 @@ impl Inputs {
         let tokenizer = given.tokenizer()?;
         let architecture = given.config()?.architecture;
         tokenizer.fits(architecture.vocabulary)?;
+        let specials = [tokenizer.eos(), tokenizer.pad()];
         let mut identity = Identity::default();
         identity.network("model", &given)?;
         identity.texts("model", &given)?;
@@ -82,6 +85,7 @@ impl Inputs {
             prompts,
             reward,
             identity,
+            specials,
             reference,
         })
     }

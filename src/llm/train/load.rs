@@ -98,6 +98,7 @@ impl<'a> Run<'a> {
             reward,
             identity,
             reference,
+            specials,
         } = inputs;
         let given = &given;
         let role = Role::of(&objective, settings);
@@ -122,7 +123,7 @@ impl<'a> Run<'a> {
         let lora = settings.lora_rank > 0;
         let made = |role: Role, decoder: Decoder, at: Option<&Path>| -> Result<_> {
             match at {
-                None => Ok((role.start(decoder, given, settings)?, None)),
+                None => Ok((role.start(decoder, given, settings, specials)?, None)),
                 Some(at) if lora => {
                     // The base is there to the end; an adapter that was given is not.
                     let as_given = given.adapter().map(|_| decoder.frozen()).transpose()?;

@@ -111,13 +111,16 @@ impl Role {
     }
 
     /// What is trained, before its first step: a model's decoder with the head that is kept there,
-    /// or else a new one, and with its adapter, or a new one if the settings want one.
+    /// or else a new one, and with its adapter, or a new one if the settings want one. `end` and
+    /// `padding` are the tokenizer's.
     pub fn start(
         self,
         mut decoder: Decoder,
         of: &ModelFolder,
         settings: &Settings,
+        [end, padding]: [Option<u32>; 2],
     ) -> Result<Decoder> {
+        let adapter = adapter(settings, of)?;
         // An adapter brings its reward head along.
         if let Some(head) = self
             .head()
@@ -128,10 +131,16 @@ impl Role {
             match (head, kept) {
                 (ScalarHead::Value, _) if beside.is_dir() => head.load(&mut decoder, beside)?,
                 (_, true) => head.load(&mut decoder, of.weights())?,
-                (_, false) => head.add(&mut decoder, settings.seed)?,
+                (_, false) => {
+                    head.add(&mut decoder, settings.seed)?;
+                    // An adapter's configuration is its base's, for everyone who loads it.
+                    if head == ScalarHead::Reward && adapter.is_none() {
+                        decoder.read_end(end, padding);
+                    }
+                }
             }
         }
-        match adapter(settings, of)? {
+        match adapter {
             Some(_) if decoder.adapter().is_some() => decoder.train_adapter()?,
             Some(config) => decoder.add_adapter(config, settings.seed)?,
             None => {}
@@ -159,7 +168,7 @@ impl Role {
         settings: &Settings,
     ) -> Result<Decoder> {
         if base.adapter().is_some() {
-            let mut decoder = self.start(base, of, settings)?;
+            let mut decoder = self.start(base, of, settings, [None; 2])?;
             decoder.set_adapter(dir)?;
             if self.head() == Some(ScalarHead::Value) {
                 ScalarHead::Value.restore(&mut decoder, dir.join(VALUE_HEAD))?;

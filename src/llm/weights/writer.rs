@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use crate::error::{Error, Result};
+use crate::file::json::sorted;
 use crate::llm::staged::{Sink, Staged};
 
 /// A tensor to be written, made only when its turn comes.
@@ -55,7 +56,7 @@ pub fn stage(staged: &mut Staged, items: &[Item], dtype: DType, limit: u64) -> R
         names.push(name);
     }
     let total: u64 = shards.iter().map(|(bytes, _)| bytes).sum();
-    let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+    let index = sorted(json!({"metadata": {"total_size": total}, "weight_map": map}));
     staged.bytes(INDEX, format!("{index:#}\n").as_bytes())?;
     names.push(INDEX.into());
     Ok(names)
@@ -90,7 +91,7 @@ pub fn file(staged: &mut Staged, name: &str, items: &[&Item], dtype: DType) -> R
         let info = json!({"dtype": kind, "shape": item.shape, "data_offsets": [begin, end]});
         header.insert(item.name.clone(), info);
     }
-    let mut header = serde_json::Value::from(header).to_string().into_bytes();
+    let mut header = sorted(header.into()).to_string().into_bytes();
     // Numbers begin at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     staged.write(name, |file| {

@@ -1,4 +1,4 @@
-//! Panics of others' code as values.
+//! Panics of others' code as values: around every parser that is not ours and reads what a user gave.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -9,7 +9,7 @@ thread_local! {
 }
 
 /// What `run` gives, or nothing where it panics; without a word, unlike panics everywhere else.
-pub(super) fn catch<T>(run: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = take_hook();
@@ -19,9 +19,9 @@ pub(super) fn catch<T>(run: impl FnOnce() -> T) -> Option<T> {
             }
         }));
     });
-    QUIET.set(true);
+    let before = QUIET.replace(true);
     let caught = catch_unwind(AssertUnwindSafe(run));
-    QUIET.set(false);
+    QUIET.set(before);
     caught.ok()
 }
 
