@@ -126,7 +126,10 @@ fn what_is_wrong_is_named_and_nothing_is_written() {
             &["kto-per-prompt"],
             vec!["kto-per-prompt", "cannot be trained on text"],
         ),
-        (&["dpo", "--model", "none"], vec!["none", "tokenizer.json"]),
+        (
+            &["dpo", "--model", "none"],
+            vec!["none", "there is no such folder"],
+        ),
         (&["dpo", "--model", "other"], vec!["other/tokenizer.json"]),
         (
             &["dpo", "--data", "none.jsonl"],
@@ -136,7 +139,10 @@ fn what_is_wrong_is_named_and_nothing_is_written() {
             &["dpo", "--data", "bad.jsonl"],
             vec!["bad.jsonl:1", "`chosen`"],
         ),
-        (&["dpo", "--reference", "none"], vec!["none/config.json"]),
+        (
+            &["dpo", "--reference", "none"],
+            vec!["none", "there is no such folder"],
+        ),
         (&["dpo", "--device", "tpu"], vec!["device", "`tpu`"]),
         (
             &["dpo", "--margin", "1"],
