@@ -272,13 +272,16 @@ fn columns_of_another_kind_are_recognised() {
         &[
             "data.jsonl:1",
             "`chosen` and `rejected` are missing",
-            "rated responses (kto, kto-per-prompt, kto-no-kl)",
+            "rated responses (kto, kto-no-kl)",
         ],
     );
     let pair = r#"{"prompt": "p", "chosen": "b", "rejected": "c"}"#;
     says(
         read(Objective::Kto, pair),
-        &["labelled pairs (dpo, ", "rated responses are read from"],
+        &[
+            "labelled pairs (reward-model, ",
+            "rated responses are read from",
+        ],
     );
     says(
         read(Objective::Copg, pair),

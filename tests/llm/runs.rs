@@ -126,7 +126,10 @@ fn what_is_wrong_is_named_and_nothing_is_written() {
             &["kto-per-prompt"],
             vec!["kto-per-prompt", "cannot be trained on text"],
         ),
-        (&["dpo", "--model", "none"], vec!["none", "no such folder"]),
+        (
+            &["dpo", "--model", "none"],
+            vec!["none", "there is no such folder"],
+        ),
         (&["dpo", "--model", "other"], vec!["other/tokenizer.json"]),
         (
             &["dpo", "--data", "none.jsonl"],
@@ -138,7 +141,7 @@ fn what_is_wrong_is_named_and_nothing_is_written() {
         ),
         (
             &["dpo", "--reference", "none"],
-            vec!["none", "no such folder"],
+            vec!["none", "there is no such folder"],
         ),
         (&["dpo", "--device", "tpu"], vec!["device", "`tpu`"]),
         (

@@ -49,7 +49,7 @@ impl Budget {
 
     /// The settings together that make the run fit and cost least: of all combinations that do, the
     /// one whose dearest setting is cheapest; of those, the one whose second dearest is; and so on
-    /// ([`Kind::ALL`] is the order). If none does, all that take less together, and the longest
+    /// (docs/plan.md has the order). If none does, all that take less together, and the longest
     /// examples that then fit.
     ///
     /// # Errors

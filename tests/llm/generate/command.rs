@@ -233,7 +233,7 @@ fn bad_requests_are_told_before_anything_is_done() {
     refuses(
         &place,
         &with(&["--adapter", "none"]),
-        &["none", "cannot read"],
+        &["none", "there is no such folder"],
     );
     let rows = |rows: &[String]| {
         fs::write(place.path().join("prompts.jsonl"), rows.join("\n")).unwrap();
