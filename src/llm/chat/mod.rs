@@ -2,9 +2,11 @@
 
 mod day;
 mod environment;
+mod given;
 mod json;
 mod message;
 mod template;
 
+pub use given::Given;
 pub use message::Message;
 pub use template::{ChatTemplate, check_day};

@@ -7,9 +7,10 @@ use serde_json::Value as Json;
 
 use super::day::Day;
 use super::environment::{environment, plain};
+use super::given::Given;
 use super::message::Message;
 use crate::error::{Error, Result};
-use crate::llm::data::expression::{object, said};
+use crate::llm::data::expression::{object, said, value};
 use crate::llm::json;
 use crate::llm::tokenizer::Tokenizer;
 
@@ -90,6 +91,19 @@ impl ChatTemplate {
     /// # Errors
     /// What the template says is wrong with the conversation, or a fault of its own.
     pub fn render(&self, messages: &[Message], prompted: bool) -> Result<String> {
+        self.render_given(messages, &Given::default(), prompted)
+    }
+
+    /// [`render`](Self::render), with what the template is given besides.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn render_given(
+        &self,
+        messages: &[Message],
+        given: &Given,
+        prompted: bool,
+    ) -> Result<String> {
         let failed = |error| {
             let remedy = "give conversations that the template takes, or another template";
             fault(&self.origin, &error, remedy)
@@ -97,12 +111,19 @@ impl ChatTemplate {
         let messages: Vec<Value> = messages.iter().map(|m| object(m.fields())).collect();
         let specials = self.specials.iter();
         let specials = specials.map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
-        let context = specials.chain([
-            ("messages", Value::from(messages)),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-            ("add_generation_prompt", Value::from(prompted)),
-        ]);
+        let tools = given
+            .tools()
+            .map(|tools| tools.iter().map(value).collect::<Vec<_>>());
+        let kwargs = given.kwargs().iter();
+        // As in transformers, they come before the special tokens of the same names.
+        let context = specials
+            .chain([("documents", Value::from(()))])
+            .chain(kwargs.map(|(name, json)| (name.as_str(), value(json))))
+            .chain([
+                ("messages", Value::from(messages)),
+                ("tools", tools.map_or(Value::from(()), Value::from)),
+                ("add_generation_prompt", Value::from(prompted)),
+            ]);
         let template = self.environment.get_template(NAME).map_err(failed)?;
         template.render(Value::from_pairs(context)).map_err(failed)
     }
