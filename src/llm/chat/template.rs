@@ -86,6 +86,23 @@ impl ChatTemplate {
         &self.origin
     }
 
+    /// Whether it names that anywhere: a field or a value that it does not name changes nothing. What a
+    /// model thought goes by three names.
+    pub fn names(&self, name: &str) -> bool {
+        const THOUGHT: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let names = |name: &str| {
+            self.source.match_indices(name).any(|(at, _)| {
+                let (before, after) = (&self.source[..at], &self.source[at + name.len()..]);
+                !before.ends_with(is_word) && !after.starts_with(is_word)
+            })
+        };
+        match THOUGHT.contains(&name) {
+            true => THOUGHT.into_iter().any(names),
+            false => names(name),
+        }
+    }
+
     /// A conversation as text; with `prompted`, up to where the model is to answer.
     ///
     /// # Errors
