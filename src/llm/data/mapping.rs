@@ -70,6 +70,21 @@ impl Mapping {
         })
     }
 
+    /// Refuses a row of which an expression reads a column with numbers that are not finite.
+    pub fn is_finite(&self, odd: &[String]) -> Parsed<()> {
+        for expression in self.makers().chain(&self.keep) {
+            if let Some(name) = odd.iter().find(|name| expression.reads(name)) {
+                return fault(
+                    format!(
+                        "`{name}`, which {expression} reads, holds a number that is not finite"
+                    ),
+                    "correct the row, or leave it out by another column",
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The columns of a row of the file that no expression reads and that do not stay as they are.
     pub fn unread(&self, columns: &Map<String, Json>) -> BTreeSet<String> {
         let expressions = || self.makers().chain(&self.keep);

@@ -149,12 +149,13 @@ impl Table {
         record: usize,
     ) -> Result<(Vec<Map<String, Value>>, u64, BTreeSet<String>)> {
         let (file, row) = self.at(record);
-        let columns = file.row(row)?;
+        let columns = file.row_and_odd(row)?;
         let place = Place {
             file: Path::new(file.origin()),
             number: row as u64 + 1,
         };
-        let made = columns.and_then(|columns| {
+        let made = columns.and_then(|(columns, odd)| {
+            mapping.is_finite(&odd)?;
             let unread = mapping.unread(&columns);
             let (rows, left_out) = mapping.apply(columns, place)?;
             Ok((rows, left_out, unread))
