@@ -231,9 +231,14 @@ impl Checker {
     fn made(&self, form: Form, row: usize) -> Parsed<Made> {
         let columns = self.columns(row)?;
         let text = form.read(&columns, &self.dialogue)?;
-        let (full, _) = self.unlimited.example(row as u64, &text)?;
         let cut = self.tokeniser.example(row as u64, &text);
         let notes = cut.as_ref().map(|(_, notes)| *notes).unwrap_or_default();
+        let full = match (self.unlimited.example(row as u64, &text), &cut) {
+            (Ok((full, _)), _) => full,
+            // Of what is too long to be tokenised whole, what is left.
+            (Err(_), Ok((cut, _))) => cut.clone(),
+            (Err(fault), Err(_)) => return Err(fault),
+        };
         Ok(Made {
             unread: form.unread(&columns, &text, &self.dialogue),
             text,

@@ -12,6 +12,11 @@ use crate::llm::example::{Example, Response};
 use crate::llm::sequence::Sequence;
 use crate::llm::tokenizer::Tokenizer;
 
+mod ends;
+
+pub use ends::MOST;
+use ends::{End, Sizes};
+
 /// What is done with rows that are not as they should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -51,6 +56,7 @@ pub struct Tokeniser {
     eos: u32,
     /// Tokens of [`ANCHOR`], if the tokenizer puts a space before every text.
     anchor: Option<Vec<u32>>,
+    sizes: Sizes,
 }
 
 /// What stands before a completion where it is tokenised.
@@ -117,6 +123,7 @@ impl Tokeniser {
             longest,
             eos,
             anchor: adds.then_some(anchor),
+            sizes: Sizes::default(),
         })
     }
 
@@ -126,6 +133,8 @@ impl Tokeniser {
     /// Text without tokens, a prompt or a whole that is too long, in strict mode a boundary that
     /// moves.
     pub fn example(&self, row: u64, text: &Row) -> Parsed<(Example, Notes)> {
+        let shortened = self.shortened(text)?;
+        let text = shortened.as_ref().unwrap_or(text);
         let mut notes = Notes::default();
         let prompt = match &text.prompt {
             Some(prompt) => self.encode(prompt)?,
@@ -156,6 +165,97 @@ impl Tokeniser {
             margin,
         };
         Ok((example, notes))
+    }
+
+    /// A row with long texts, as much of them as tells its tokens.
+    fn shortened(&self, text: &Row) -> Parsed<Option<Row>> {
+        let long = |text: &str| text.len() > self.sizes.large;
+        let texts = text.completions.iter().map(|c| &c.text).chain(&text.prompt);
+        if !texts.into_iter().any(|text| long(text)) {
+            return Ok(None);
+        }
+        let mut row = text.clone();
+        if let Some(prompt) = row.prompt.as_mut().filter(|prompt| long(prompt)) {
+            let limit = self.settings.max_prompt_length;
+            let (end, needed) = match limit {
+                Some(limit) => (End::Last, limit),
+                None => (End::First, self.longest),
+            };
+            match (self.piece("prompt", prompt, end, needed)?, limit) {
+                (None, _) => {}
+                (Some(piece), Some(_)) => {
+                    // BOS stays where a prompt is cut.
+                    let bos = self
+                        .tokenizer
+                        .bos()
+                        .and_then(|bos| self.tokenizer.piece(bos));
+                    let bos = bos.filter(|bos| prompt.starts_with(bos.as_str()));
+                    *prompt = bos.unwrap_or_default() + piece;
+                }
+                (Some(_), None) => {
+                    return fault(
+                        format!(
+                            "the prompt, of {} bytes, has more than {} tokens, which leaves no room \
+                             for a completion",
+                            prompt.len(),
+                            self.longest
+                        ),
+                        "leave the row out, or set max_prompt_length to cut the beginnings of \
+                         prompts",
+                    );
+                }
+            }
+        }
+        for completion in row.completions.iter_mut().filter(|c| long(&c.text)) {
+            let (column, text) = (&completion.column, &completion.text);
+            let Some(piece) = self.piece(column, text, End::First, self.longest)? else {
+                continue;
+            };
+            if self.settings.max_length.is_none() {
+                return fault(
+                    format!(
+                        "`{column}`, of {} bytes, has more than {} tokens, the most there is room for",
+                        text.len(),
+                        self.longest
+                    ),
+                    "leave the row out, or set max_length to cut the ends of completions",
+                );
+            }
+            let length = piece.len();
+            for (part, _) in completion.weights.iter_mut().flatten() {
+                *part = part.start.min(length)..part.end.min(length);
+            }
+            completion.text.truncate(length);
+        }
+        Ok(Some(row))
+    }
+
+    /// [`Sizes::piece`]; none where the text is short enough to be tokenised whole.
+    fn piece<'t>(
+        &self,
+        column: &str,
+        text: &'t str,
+        end: End,
+        needed: usize,
+    ) -> Parsed<Option<&'t str>> {
+        let failed = |e: Error| fault(e.to_string(), "check tokenizer.json");
+        let piece = self
+            .sizes
+            .piece(&self.tokenizer, text, end, needed)
+            .or_else(failed)?;
+        if piece.is_none() && text.len() > self.sizes.most {
+            return fault(
+                format!(
+                    "`{column}` has {} bytes, too many to be tokenised",
+                    text.len()
+                ),
+                format!(
+                    "leave the row out, or give at most {} bytes",
+                    self.sizes.most
+                ),
+            );
+        }
+        Ok(piece)
     }
 
     /// Tokens of a completion, EOS at the end, and what they weigh.
@@ -353,3 +453,6 @@ impl Tokeniser {
         self.tokenizer.encode(text).or_else(failed)
     }
 }
+
+#[cfg(test)]
+mod tests;
