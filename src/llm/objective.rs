@@ -302,6 +302,17 @@ pub fn mismatched(text: &TextBatch, longest: usize) -> Result<Vec<Sequence>> {
 }
 
 fn refused(name: &str) -> Error {
+    if name.starts_with("bpo") {
+        let problem =
+            format!("`{name}` is a sequence of phases, each with the reference of the last");
+        return Error::invalid(
+            "objective",
+            problem,
+            "train one phase after the other: dpo, ipo or slic, each time with --model and --reference of \
+             the phase before; on bandits there are `solve --objective bpo-dpo --phases N` and \
+             `sim bpo-phases`",
+        );
+    }
     let problem = match Objective::from_name(name) {
         Err(_) => format!("`{name}` is not known"),
         Ok(objective) => format!("`{name}` cannot be trained on text: {}", why(objective)),

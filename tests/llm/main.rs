@@ -3,6 +3,7 @@
 #[global_allocator]
 static HEAP: pistar::llm::memory::Counting = pistar::llm::memory::Counting;
 
+mod beside;
 mod bf16;
 mod boundary;
 #[path = "../common/cases.rs"]

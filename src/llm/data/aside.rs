@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::values::{Columns, Parsed, Said, fault, kind};
+use super::values::{Columns, Parsed, fault, kind};
 use crate::file::json;
 use crate::llm::chat::{Given, Message};
 
@@ -120,10 +120,7 @@ impl<'a> Aside<'a> {
 }
 
 /// Refuses messages with parts that are no text.
-pub(super) fn are_text(name: &str, said: &Said) -> Parsed<()> {
-    let Said::Messages(messages) = said else {
-        return Ok(());
-    };
+pub(super) fn are_text(name: &str, messages: &[Message]) -> Parsed<()> {
     let contents = messages
         .iter()
         .filter_map(|m| m.fields().get("content")?.as_array());

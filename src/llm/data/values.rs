@@ -235,18 +235,21 @@ pub(super) struct Spoken {
 pub(super) fn said(name: &str, value: &Value) -> Parsed<Said> {
     let messages = match value {
         Value::String(text) => return Ok(Said::Text(text.clone())),
-        Value::Array(list) => list.iter().map(Message::parse).collect(),
+        Value::Array(list) => list
+            .iter()
+            .map(Message::parse)
+            .collect::<Result<Vec<_>, _>>(),
         Value::Object(_) => Message::parse(value).map(|message| vec![message]),
         _ => return fault(format!("`{name}` is {}", kind(value)), "give a string"),
     };
-    let said = messages.map(Said::Messages).or_else(|problem| {
+    let messages = messages.or_else(|problem: String| {
         fault(
             format!("`{name}` is {}: {problem}", kind(value)),
             "give a string, or a conversation: [{\"role\": \"user\", \"content\": …}, …]",
         )
     })?;
-    are_text(name, &said)?;
-    Ok(said)
+    are_text(name, &messages)?;
+    Ok(Said::Messages(messages))
 }
 
 /// Names of a row's columns, the first of many.
