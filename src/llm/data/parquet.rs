@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
@@ -18,7 +18,10 @@ use super::index::{hex, longest, too_long};
 use super::spool::Spool;
 use crate::error::{Error, Result};
 
+mod pages;
 mod quiet;
+
+use pages::Pages;
 
 /// The rows as JSON lines in a temporary file, and the hash of the file as it is.
 pub(super) fn unpack(mut file: File, origin: &str, bar: &ProgressBar) -> Result<(File, String)> {
@@ -33,7 +36,7 @@ pub(super) fn unpack(mut file: File, origin: &str, bar: &ProgressBar) -> Result<
 }
 
 fn rows(file: File, origin: &str) -> Result<File> {
-    let reader = SerializedFileReader::new(file).map_err(|e| broken(&e, origin))?;
+    let reader = Pages::new(file).map_err(|e| broken(&e, origin))?;
     readable(reader.metadata(), origin)?;
     let mut spool = Spool::new()?;
     let rows = reader.get_row_iter(None).map_err(|e| broken(&e, origin))?;
@@ -77,12 +80,12 @@ fn readable(metadata: &ParquetMetaData, origin: &str) -> Result<()> {
                     | Compression::GZIP(_)
                     | Compression::LZ4
                     | Compression::LZ4_RAW
-            );
+            ) || pages::reads(codec);
             if !known {
                 return Err(Error::invalid(
                     format!("{origin}: column `{}`", column.column_path().string()),
                     format!("it is compressed with {codec}"),
-                    "rewrite it with snappy, gzip, lz4 or none, in Python: \
+                    "rewrite it with zstd, snappy, gzip, lz4, brotli or none, in Python: \
                      t = pyarrow.parquet.read_table(FILE); \
                      pyarrow.parquet.write_table(t, OTHER, compression='snappy')",
                 ));
