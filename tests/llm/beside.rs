@@ -397,8 +397,11 @@ fn model() -> Decoder {
     Decoder::random(tiny(), 0.5, 1, DType::F64, &Device::Cpu).unwrap()
 }
 
+/// A number and its gradient.
+type Slope = (f64, Vec<f64>);
+
 /// The gradient of a sequence's number.
-fn gradient(model: &Decoder, reduction: Reduction, sequence: &Sequence) -> (f64, Vec<f64>) {
+fn gradient(model: &Decoder, reduction: Reduction, sequence: &Sequence) -> Slope {
     let sequences = [sequence.clone()];
     let mut runs = Runs::new(model, reduction, &sequences, usize::MAX).unwrap();
     let number = runs.numbers().sequences[0];
@@ -422,7 +425,7 @@ fn a_sequence_s_number_and_its_gradient_are_weighted_sums_over_tokens() {
     let plain = Sequence::new(tokens, 2).unwrap();
     let weights = [0.5, 0.0, 2.0, 1.0];
     let weighted = plain.clone().weighted(weights.to_vec()).unwrap();
-    let each: Vec<(f64, Vec<f64>)> = (0..4)
+    let each: Vec<Slope> = (0..4)
         .map(|at| {
             let one = (0..4).map(|i| f64::from(u8::from(i == at))).collect();
             gradient(
@@ -434,7 +437,7 @@ fn a_sequence_s_number_and_its_gradient_are_weighted_sums_over_tokens() {
         .collect();
     for (reduction, scale) in [(Reduction::Sum, 1.0), (Reduction::Mean, 1.0 / 3.5)] {
         let (number, found) = gradient(&model, reduction, &weighted);
-        let sum = |of: &dyn Fn(&(f64, Vec<f64>)) -> f64| -> f64 {
+        let sum = |of: &dyn Fn(&Slope) -> f64| -> f64 {
             each.iter()
                 .zip(weights)
                 .map(|(one, w)| scale * w * of(one))

@@ -33,6 +33,13 @@ pub struct Table {
     mapped: Option<Mapped>,
 }
 
+/// What a row of the files becomes, how many of that are left out, and the columns that nothing reads.
+struct Made {
+    rows: Vec<Map<String, Value>>,
+    left_out: u64,
+    unread: BTreeSet<String>,
+}
+
 /// Rows that a mapping made, in a temporary file.
 #[derive(Debug)]
 struct Mapped {
@@ -113,7 +120,11 @@ impl Table {
                 .map(|record| self.mapped_record(mapping, record))
                 .collect();
             for (record, made) in (start..).zip(each) {
-                let (rows, out, idle) = made?;
+                let Made {
+                    rows,
+                    left_out: out,
+                    unread: idle,
+                } = made?;
                 left_out += out;
                 unread::add(&mut unread, idle);
                 for row in rows {
@@ -142,12 +153,8 @@ impl Table {
         })
     }
 
-    /// What a row of the files becomes, how many of that are left out, and the columns that nothing reads.
-    fn mapped_record(
-        &self,
-        mapping: &Mapping,
-        record: usize,
-    ) -> Result<(Vec<Map<String, Value>>, u64, BTreeSet<String>)> {
+    /// What a row of the files becomes.
+    fn mapped_record(&self, mapping: &Mapping, record: usize) -> Result<Made> {
         let (file, row) = self.at(record);
         let columns = file.row_and_odd(row)?;
         let place = Place {
@@ -158,7 +165,11 @@ impl Table {
             mapping.is_finite(&odd)?;
             let unread = mapping.unread(&columns);
             let (rows, left_out) = mapping.apply(columns, place)?;
-            Ok((rows, left_out, unread))
+            Ok(Made {
+                rows,
+                left_out,
+                unread,
+            })
         });
         made.map_err(|Fault { problem, remedy }| self.fault_at(record, problem, remedy))
     }
