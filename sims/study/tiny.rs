@@ -147,7 +147,11 @@ fn train(dir: &Path, key: u64) -> pistar::Result<Decoder> {
             sequence,
             reward: 0.0,
         }];
-        examples.push(Example { row, responses });
+        examples.push(Example {
+            row,
+            responses,
+            margin: 0.0,
+        });
     }
     let model = Decoder::from_config(&path, key, DType::F32, &Device::Cpu)?;
     let settings = Settings {

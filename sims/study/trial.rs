@@ -171,6 +171,7 @@ fn examples(objective: Objective, world: &World) -> Vec<Example> {
     let example = |(row, responses): (usize, Vec<Response>)| Example {
         row: row as u64,
         responses,
+        margin: 0.0,
     };
     let pairs = world.pairs.iter().filter(|[a, b]| a.reward != b.reward);
     match objective.spec().inputs {

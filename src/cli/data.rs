@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Subcommand;
 use pistar::Error;
 use pistar::llm::data::check::{Balance, Check, Checker, Look, Quantiles};
-use pistar::llm::data::{Form, Reading, Settings};
+use pistar::llm::data::{Form, Reading, Settings, unread};
 use pistar::llm::model_folder::ModelFolder;
 use pistar::llm::objective::TextObjective;
 use pistar::text::suggestion;
@@ -137,7 +137,7 @@ fn page(check: &Check) -> String {
     text += &output::columns(&rows);
     let _ = writeln!(text, "\nas {}:", check.kind);
     text += &output::columns(&lengths(check));
-    for line in notes(check) {
+    for line in unread::line(&check.unread).into_iter().chain(notes(check)) {
         text += &output::wrap(&line, 0, 4);
     }
     for refusal in &check.refusals {
@@ -290,11 +290,16 @@ fn shown(look: &Look) -> String {
             0 => middle(&seen.prompt),
             _ => "…".into(),
         };
-        let _ = writeln!(
-            text,
-            "{faint}{prompt}{end}{bright}{}{plain}",
-            middle(&seen.completion)
-        );
+        let _ = write!(text, "{faint}{prompt}{end}");
+        for part in &seen.parts {
+            let said = middle(&part.text);
+            let _ = match part.weight {
+                0.0 => write!(text, "{faint}{said}{end}"),
+                1.0 => write!(text, "{bright}{said}{plain}"),
+                weight => write!(text, "{bright}{said}{plain}×{weight}"),
+            };
+        }
+        text.push('\n');
         let quoted = |pieces: &[String]| -> String {
             pieces.iter().map(|piece| format!(" {piece:?}")).collect()
         };

@@ -127,12 +127,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         None => None,
     };
     let tokenizer = ours.as_ref().map(|ours| &ours.tokenizer);
-    let prompts = Prompts::read(&args.prompts, &args.reading, tokenizer, args.limit)?;
+    let specification = args.rewards.specification()?;
+    let answers = specification.answers();
+    let prompts = Prompts::read(
+        &args.prompts,
+        &args.reading,
+        tokenizer,
+        args.limit,
+        &answers,
+    )?;
     if prompts.repeated > 0 {
         let (count, of) = (prompts.repeated, &prompts.origin);
         eprintln!("{of}: {count} rows repeat the prompt of another and are left out");
     }
-    let mut rewards = args.rewards.specification()?.build(&resources)?;
+    let mut rewards = specification.build(&resources)?;
     // Files first: what is wrong with them shows before anything is generated.
     let mut files = Vec::new();
     for against in &args.against {

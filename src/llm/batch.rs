@@ -27,6 +27,10 @@ pub struct TextBatch {
     pub desirable: Vec<f64>,
     /// Sizes of groups and lists.
     pub sizes: Vec<usize>,
+    /// Of pairs for a reward model, by how much the preferred response is to score above the other. A
+    /// score has no reference: the loss finds it in the place of the preferred response's. Empty where
+    /// there is none.
+    pub margin: Vec<f64>,
     /// Weight of each example; they need not sum to 1.
     pub weight: Vec<f64>,
 }
@@ -50,6 +54,11 @@ impl TextBatch {
             batch.log_policy[place] = pick(policy);
             batch.log_reference[place] = pick(&self.log_reference);
             batch.reward[place] = self.reward[place].clone();
+        }
+        for (held, &margin) in batch.log_reference[0].iter_mut().zip(&self.margin) {
+            if margin != 0.0 {
+                *held += margin;
+            }
         }
         batch
     }
@@ -121,6 +130,7 @@ impl TextBatch {
             held: cut(&self.held, examples),
             desirable: cut(&self.desirable, examples),
             sizes: cut(&self.sizes, examples),
+            margin: cut(&self.margin, examples),
             weight: cut(&self.weight, examples),
         }
     }

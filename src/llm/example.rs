@@ -25,6 +25,9 @@ pub struct Example {
     pub row: u64,
     /// Its responses.
     pub responses: Vec<Response>,
+    /// By how much a reward model is to score the preferred response of a pair above the other; 0 where nothing is
+    /// said.
+    pub margin: f64,
 }
 
 impl Example {
@@ -64,6 +67,7 @@ pub fn collate(
                 place(&mut text, 0, i);
                 place(&mut text, 1, j);
                 text.weight.push(weight / pairs as f64);
+                text.margin.push(example.margin);
             }
             continue;
         }

@@ -220,6 +220,10 @@ impl Network for Scorer {
         self.decoder.parameters().len()
     }
 
+    fn has_token_pieces(&self) -> bool {
+        false
+    }
+
     fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
         let packed = Packed::new(sequences.iter().map(|s| self.read(s)));
         let last = packed.starts[1..]

@@ -13,10 +13,20 @@ const BLOCK: usize = 64;
 /// `ln π(y|x)` of a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LogProb {
-    /// `Σ ln π` over its tokens, EOS included, summed in f64.
+    /// `Σ w ln π` over its tokens, EOS included, summed in f64; w is 1 unless the row has weights.
     pub sum: f64,
-    /// How many tokens it has, EOS included.
-    pub count: usize,
+    /// `Σ w`: how many tokens it has, EOS included.
+    #[serde(serialize_with = "whole")]
+    pub count: f64,
+}
+
+/// Without a fraction where there is none.
+fn whole<S: serde::Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
+    if number.fract() == 0.0 {
+        to.serialize_u64(*number as u64)
+    } else {
+        to.serialize_f64(*number)
+    }
 }
 
 /// Gives `each` the log-probability of every row's response, in order; of several, one after the
@@ -39,7 +49,7 @@ pub fn log_probs<E: From<Error>>(
                 let remedy = "check the model's weights, or try --dtype f64";
                 return Err(source.file().fault(row as usize, problem, remedy).into());
             }
-            let count = sequence.completion().len();
+            let count = sequence.weight();
             each(LogProb { sum, count })?;
         }
         Ok(())

@@ -10,18 +10,19 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
-    /// The sum over completion tokens: `ln π(y|x)`.
+    /// The sum over completion tokens: `ln π(y|x)`, or `Σ w ln π` where they have weights.
     Sum,
-    /// The mean over completion tokens: `ln π(y|x) / |y|`.
+    /// The mean over completion tokens: `ln π(y|x) / |y|`, or `Σ w ln π / Σ w`.
     Mean,
 }
 
 impl Reduction {
-    /// What a sum of that many pieces is multiplied by.
-    pub fn scale(self, pieces: usize) -> f64 {
+    /// What a sum of pieces of that weight is multiplied by; the mean of what weighs nothing is 0.
+    pub fn scale(self, weight: f64) -> f64 {
         match self {
             Self::Sum => 1.0,
-            Self::Mean => 1.0 / pieces as f64,
+            Self::Mean if weight == 0.0 => 0.0,
+            Self::Mean => 1.0 / weight,
         }
     }
 }
@@ -41,6 +42,11 @@ pub struct Output {
 pub trait Network {
     /// Number of leaves of its tapes.
     fn leaves(&self) -> usize;
+
+    /// Whether a sequence's pieces are the tokens of its completion, which have weights.
+    fn has_token_pieces(&self) -> bool {
+        true
+    }
 
     /// The numbers of packed sequences.
     ///

@@ -10,6 +10,7 @@ use super::network::Reduction;
 use super::sequence::Sequence;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::loss::reward_model::reward_model_with_margin;
 use crate::loss::{InputKind, Inputs, Objective, Parameters, Value};
 use crate::text::suggestion;
 
@@ -238,7 +239,7 @@ impl TextObjective {
     }
 
     /// A step's examples as a batch without the reference's numbers. Weights are `1/B`, times
-    /// KTO's; with [`TokenReduction::Batch`], one over the number of predicted tokens.
+    /// KTO's; with [`TokenReduction::Batch`], one over the weight of all predicted tokens.
     pub fn batch(&self, examples: &[Example]) -> TextBatch {
         let mut text = collate(self.kind(), examples, |_, _| 0.0);
         let [good, bad] = self.numbers.weights;
@@ -246,8 +247,8 @@ impl TextObjective {
             *weight *= desirable * good + (1.0 - desirable) * bad;
         }
         if self.token_reduction == TokenReduction::Batch {
-            let tokens: usize = text.sequences.iter().map(|s| s.completion().len()).sum();
-            text.weight.fill(1.0 / tokens as f64);
+            let tokens: f64 = text.sequences.iter().map(Sequence::weight).sum();
+            text.weight.fill(1.0 / tokens);
         }
         if let Some(baseline) = self.numbers.baseline {
             text.held.fill(baseline);
@@ -255,12 +256,19 @@ impl TextObjective {
         text
     }
 
-    /// The per-example loss, `[B]`.
+    /// The per-example loss, `[B]`. A reward model, which has no reference, holds the preferred response against its
+    /// pair's [margin](TextBatch::margin).
     ///
     /// # Errors
     /// Those of the loss.
     pub fn loss<X: Backend>(&self, inputs: &Inputs<X>) -> Result<X> {
-        self.objective.loss(inputs, self.numbers.parameters)
+        match (self.objective, inputs) {
+            (Objective::RewardModel, Inputs::Pair { first, second }) => {
+                let (preferred, rejected) = (&first.log_policy, &second.log_policy);
+                reward_model_with_margin(preferred, rejected, &first.log_reference)
+            }
+            _ => self.objective.loss(inputs, self.numbers.parameters),
+        }
     }
 }
 
@@ -283,13 +291,29 @@ pub fn mismatched(text: &TextBatch, longest: usize) -> Result<Vec<Sequence>> {
             let (own, next) = (&text.sequences[i], &text.sequences[(i + 1) % count]);
             let room = longest.saturating_sub(own.prompt().len()).max(1);
             let completion = next.completion();
-            let completion = &completion[..completion.len().min(room)];
-            Sequence::new([own.prompt(), completion].concat(), own.prompt().len())
+            let kept = completion.len().min(room);
+            let tokens = [own.prompt(), &completion[..kept]].concat();
+            let sequence = Sequence::new(tokens, own.prompt().len())?;
+            match next.weights() {
+                Some(weights) => sequence.weighted(weights[..kept].to_vec()),
+                None => Ok(sequence),
+            }
         })
         .collect()
 }
 
 fn refused(name: &str) -> Error {
+    if name.starts_with("bpo") {
+        let problem =
+            format!("`{name}` is a sequence of phases, each with the reference of the last");
+        return Error::invalid(
+            "objective",
+            problem,
+            "train one phase after the other: dpo, ipo or slic, each time with --model and --reference of \
+             the phase before; on bandits there are `solve --objective bpo-dpo --phases N` and \
+             `sim bpo-phases`",
+        );
+    }
     let problem = match Objective::from_name(name) {
         Err(_) => format!("`{name}` is not known"),
         Ok(objective) => format!("`{name}` cannot be trained on text: {}", why(objective)),

@@ -42,7 +42,7 @@ impl Reference {
                 Ok(step::numbers(&**network, reduction, sequences, micro_batch)?.sequences)
             }
             Self::Cached(cache) => (sequences.iter())
-                .map(|s| Ok(cache.sum(s)? * reduction.scale(s.completion().len())))
+                .map(|s| Ok(cache.sum(s)? * reduction.scale(s.weight())))
                 .collect(),
         }
     }
@@ -51,7 +51,8 @@ impl Reference {
 /// Name of the numbers in a run's folder.
 pub const FILE: &str = "reference.safetensors";
 
-/// Names a sequence: the first half of SHA-256 of its tokens and where its completion begins.
+/// Names a sequence: the first half of SHA-256 of its tokens, where its completion begins and its weights, if it has
+/// any.
 type Key = [u8; 16];
 
 /// Sums of a reference's token log-probabilities, one for each sequence that was ever asked for.
@@ -204,6 +205,9 @@ fn key(sequence: &Sequence) -> Key {
     hash.update((sequence.prompt().len() as u64).to_le_bytes());
     for token in sequence.tokens() {
         hash.update(token.to_le_bytes());
+    }
+    for weight in sequence.weights().into_iter().flatten() {
+        hash.update(weight.to_le_bytes());
     }
     let mut key = Key::default();
     key.copy_from_slice(&hash.finalize()[..16]);

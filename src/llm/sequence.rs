@@ -1,15 +1,47 @@
 //! Token sequences, and how they lie end to end.
 
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::ops::Starts;
 use crate::error::{Error, Result};
 
-/// A prompt and a completion in tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A prompt and a completion in tokens, and what each token of the completion weighs: the sequence's
+/// number is `Σ w ln π`, its mean that over `Σ w`. Without weights every token weighs 1; one that
+/// weighs 0 is read and not trained on.
+#[derive(Debug, Clone)]
 pub struct Sequence {
     tokens: Vec<u32>,
     prompt: usize,
+    /// None where all are 1.
+    weights: Option<Arc<[f64]>>,
+}
+
+impl Sequence {
+    fn weight_bits(&self) -> impl Iterator<Item = u64> {
+        self.weights
+            .iter()
+            .flat_map(|w| w.iter().map(|w| w.to_bits()))
+    }
+}
+
+impl PartialEq for Sequence {
+    fn eq(&self, other: &Self) -> bool {
+        self.prompt == other.prompt
+            && self.tokens == other.tokens
+            && self.weights.is_some() == other.weights.is_some()
+            && self.weight_bits().eq(other.weight_bits())
+    }
+}
+
+impl Eq for Sequence {}
+
+impl Hash for Sequence {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.tokens, self.prompt).hash(state);
+        self.weight_bits().for_each(|bits| bits.hash(state));
+    }
 }
 
 impl Sequence {
@@ -26,7 +58,34 @@ impl Sequence {
         if prompt >= tokens.len() {
             return fail("its completion is empty", "give at least one token (EOS)");
         }
-        Ok(Self { tokens, prompt })
+        Ok(Self {
+            tokens,
+            prompt,
+            weights: None,
+        })
+    }
+
+    /// The same tokens with a weight for each of the completion's, finite and not negative.
+    ///
+    /// # Errors
+    /// Weights of another number, or a number that is no weight.
+    pub fn weighted(self, weights: Vec<f64>) -> Result<Self> {
+        let count = self.completion().len();
+        if weights.len() != count {
+            let problem = format!("there are {} for {count} tokens", weights.len());
+            let remedy = "give one weight for each token of the completion";
+            return Err(Error::invalid("weights", problem, remedy));
+        }
+        if let Some(wrong) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+            let problem = format!("one is {wrong}");
+            return Err(Error::invalid(
+                "weights",
+                problem,
+                "give numbers, not below 0",
+            ));
+        }
+        let weights = weights.iter().any(|&w| w != 1.0).then(|| weights.into());
+        Ok(Self { weights, ..self })
     }
 
     /// All tokens.
@@ -42,6 +101,27 @@ impl Sequence {
     /// The predicted tokens.
     pub fn completion(&self) -> &[u32] {
         &self.tokens[self.prompt..]
+    }
+
+    /// The weights of the predicted tokens, unless all are 1.
+    pub fn weights(&self) -> Option<&[f64]> {
+        self.weights.as_deref()
+    }
+
+    /// The sum of the weights: the number of predicted tokens, if all weigh 1.
+    pub fn weight(&self) -> f64 {
+        match self.weights() {
+            Some(weights) => weights.iter().sum(),
+            None => self.completion().len() as f64,
+        }
+    }
+
+    /// `Σ w ln π` of numbers of the predicted tokens.
+    pub fn sum(&self, tokens: &[f64]) -> f64 {
+        match self.weights() {
+            Some(weights) => weights.iter().zip(tokens).map(|(w, x)| w * x).sum(),
+            None => tokens.iter().sum(),
+        }
     }
 }
 

@@ -199,7 +199,7 @@ pub fn numbers(
     let mut numbers = Numbers::default();
     for part in parts(sequences, micro_batch) {
         let output = network.forward(&Tape::idle(), &part)?;
-        read(&output, reduction, &mut numbers)?;
+        read(network, &part, &output, reduction, &mut numbers)?;
     }
     Ok(numbers)
 }
@@ -236,7 +236,7 @@ impl<'a> Runs<'a> {
         match runs.parts.as_slice() {
             [all] => {
                 let (tape, output) = record(network, all)?;
-                read(&output, reduction, &mut runs.numbers)?;
+                read(network, all, &output, reduction, &mut runs.numbers)?;
                 runs.recorded = Some((tape, output));
             }
             _ => runs.numbers = numbers(network, reduction, sequences, micro_batch)?,
@@ -289,9 +289,18 @@ impl<'a> Runs<'a> {
             };
             let mut pieces = Vec::new();
             let ends = output.starts.windows(2);
-            for (w, g) in ends.zip(&of_sequences[here.clone()]) {
+            for ((w, sequence), g) in ends.zip(part).zip(&of_sequences[here.clone()]) {
                 let count = w[1] - w[0];
-                pieces.extend(std::iter::repeat_n(g * self.reduction.scale(count), count));
+                match weights(self.network, sequence) {
+                    Some(weights) => {
+                        let g = g * self.reduction.scale(sequence.weight());
+                        pieces.extend(weights.iter().map(|w| g * w));
+                    }
+                    None => {
+                        let g = g * self.reduction.scale(count as f64);
+                        pieces.extend(std::iter::repeat_n(g, count));
+                    }
+                }
             }
             let mut seeds = vec![(output.pieces.clone(), like(&output.pieces, &pieces)?)];
             if let Some(values) = &output.values {
@@ -339,14 +348,27 @@ fn parts(sequences: &[Sequence], budget: usize) -> Vec<Vec<&Sequence>> {
     parts.into_iter().map(|(_, part)| part).collect()
 }
 
-fn read(output: &Output, reduction: Reduction, numbers: &mut Numbers) -> Result<()> {
+/// What the pieces that a network gives of a sequence weigh, unless each weighs 1.
+fn weights<'a>(network: &dyn Network, sequence: &'a Sequence) -> Option<&'a [f64]> {
+    sequence.weights().filter(|_| network.has_token_pieces())
+}
+
+fn read(
+    network: &dyn Network,
+    part: &[&Sequence],
+    output: &Output,
+    reduction: Reduction,
+    numbers: &mut Numbers,
+) -> Result<()> {
     let pieces = host(&output.pieces)?;
-    numbers.sequences.extend(
-        output
-            .starts
-            .windows(2)
-            .map(|w| pieces[w[0]..w[1]].iter().sum::<f64>() * reduction.scale(w[1] - w[0])),
-    );
+    let starts = output.starts.windows(2);
+    (numbers.sequences).extend(starts.zip(part).map(|(w, sequence)| {
+        let pieces = &pieces[w[0]..w[1]];
+        match weights(network, sequence) {
+            Some(_) => sequence.sum(pieces) * reduction.scale(sequence.weight()),
+            None => pieces.iter().sum::<f64>() * reduction.scale(pieces.len() as f64),
+        }
+    }));
     if let Some(values) = &output.values {
         numbers.values.extend(host(values)?);
     }

@@ -30,7 +30,7 @@ struct Expected {
 }
 
 /// A tokenizer's folder without a template.
-fn folder(bos: Option<&str>, eos: &str) -> TempDir {
+pub fn folder(bos: Option<&str>, eos: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let from = fixtures::folder("chat/tokenizer.json");
     fs::copy(from, folder.path().join("tokenizer.json")).unwrap();
@@ -43,7 +43,7 @@ fn write(folder: &TempDir, config: &Value) {
     fs::write(path, config.to_string()).unwrap();
 }
 
-fn tokenizer(folder: &TempDir) -> Arc<Tokenizer> {
+pub fn tokenizer(folder: &TempDir) -> Arc<Tokenizer> {
     Arc::new(Tokenizer::load(folder.path()).unwrap())
 }
 
@@ -56,7 +56,7 @@ fn messages(values: &[Value]) -> Vec<Message> {
 }
 
 /// The only example of rows of columns.
-fn examples(
+pub fn examples(
     folder: &TempDir,
     reading: &Reading,
     form: impl Into<Form>,

@@ -355,6 +355,28 @@ fn numbers_that_are_none() {
         list(Lists, three, "ranks", "[1, 2, 1]"),
         &["`ranks` has a tie at 1", "break the tie"],
     );
+    // Of a demonstration only the best counts.
+    for (column, numbers) in [("ranks", "[2, 1, 2]"), ("scores", "[0, 1, 0]")] {
+        let text = format!(r#"{{"prompt": "p", "completions": {three}, "{column}": {numbers}}}"#);
+        let best = read(Form::Demonstration, text).unwrap().remove(0);
+        assert_eq!(best.responses[0].sequence.completion().len(), 2);
+    }
+    let demonstration = |column: &str, numbers: &str| {
+        let text = format!(r#"{{"prompt": "p", "completions": {three}, "{column}": {numbers}}}"#);
+        read(Form::Demonstration, text)
+    };
+    says(
+        demonstration("ranks", "[1, 1, 2]"),
+        &["`ranks` has a tie of the best at 1"],
+    );
+    says(
+        demonstration("scores", "[3, 3, 2]"),
+        &["`scores` has a tie of the best at 3"],
+    );
+    says(
+        demonstration("ranks", "[1, 2.5, 2]"),
+        &["`ranks` are 1, 2.5, 2"],
+    );
     says(
         list(Lists, three, "scores", "[0.5, 0.5, 1]"),
         &["`scores` has a tie at 0.5"],

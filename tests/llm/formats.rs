@@ -90,6 +90,101 @@ fn gzip_that_is_cut_short_or_broken() {
 }
 
 #[test]
+fn what_follows_the_last_gzip_member() {
+    let all = some(30);
+    let whole = gzip(lines(&all).as_bytes());
+    // Zeros fill up a block: Python's gzip skips them, between members too.
+    for zeros in [1, 512, 3 << 20] {
+        let padded = [&whole[..], &vec![0; zeros]].concat();
+        assert_eq!(read(&padded, None).unwrap(), all);
+        let both = [&padded[..], &whole].concat();
+        assert_eq!(read(&both, None).unwrap().len(), 2 * all.len());
+    }
+    for rest in ["x", "\0\0x", "\n", "{\"row\": 30}\n"] {
+        let trailing = [&whole[..], rest.as_bytes()].concat();
+        says(
+            read(&trailing, None),
+            &["data.jsonl", "follow the last member", "gunzip -c"],
+        );
+    }
+    says(
+        read(&[&whole[..], &whole[..7]].concat(), None),
+        &["cut short"],
+    );
+}
+
+#[test]
+fn a_row_of_any_size_in_a_small_file_is_refused_before_it_is_unpacked() {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(b"{\"text\": \"a\"}\n[\"").unwrap();
+    let piece = vec![b'a'; 1 << 20];
+    (0..70).for_each(|_| encoder.write_all(&piece).unwrap());
+    let bomb = encoder.finish().unwrap();
+    assert!(bomb.len() < 1 << 20);
+    says(read(&bomb, None), &["data.jsonl: row 2", "64 MiB"]);
+    for before in ["[{\"text\": \"b\"}, {\"text\": \"", "[[[[\""] {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(before.as_bytes()).unwrap();
+        (0..70).for_each(|_| encoder.write_all(&piece).unwrap());
+        says(read(&encoder.finish().unwrap(), None), &["row ", "64 MiB"]);
+    }
+    let deep = format!("{{\"text\": {}", "[".repeat(100_000));
+    says(read(deep.as_bytes(), None), &["data.jsonl:1", "recursion"]);
+}
+
+#[test]
+#[cfg(feature = "parquet")]
+fn numbers_that_are_not_finite_matter_where_they_are_read() {
+    use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+    use parquet::file::writer::SerializedFileWriter;
+    let schema = "message row { required binary text (UTF8); required double aux; }";
+    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.parquet");
+    let out = fs::File::create(&path).unwrap();
+    let mut writer = SerializedFileWriter::new(out, schema.into(), Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let texts = ["a", "b", "c"].map(ByteArray::from);
+    let mut column = group.next_column().unwrap().unwrap();
+    (column
+        .typed::<ByteArrayType>()
+        .write_batch(&texts, None, None))
+    .unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let numbers = [0.5, f64::NAN, f64::INFINITY];
+    (column
+        .typed::<DoubleType>()
+        .write_batch(&numbers, None, None))
+    .unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    let found = rows(&JsonLines::open(&path).unwrap());
+    let row = |text: &str, aux: Value| serde_json::json!({"text": text, "aux": aux});
+    let null = Value::Null;
+    assert_eq!(
+        found,
+        [row("a", 0.5.into()), row("b", null.clone()), row("c", null)]
+    );
+    let keeping = |keep: &str| {
+        let reading = Reading {
+            r#where: Some(keep.into()),
+            ..Reading::default()
+        };
+        JsonLines::read(&path, &reading).map(|table| table.len())
+    };
+    assert_eq!(keeping("text != 'b'").unwrap(), 2);
+    // A comparison with null would keep or drop the row without a word.
+    for keep in ["aux < 1", "row.aux < 1", "row['aux'] < 1"] {
+        says(
+            keeping(keep),
+            &["odd.parquet: row 2", "`aux`", "not finite"],
+        );
+    }
+}
+
+#[test]
 fn arrays_are_read_by_element() {
     for count in [1, 2, 500] {
         let all = some(count);
@@ -183,19 +278,32 @@ fn text_is_cut_as_the_format_says() {
 fn parquet_is_what_pyarrow_wrote() {
     let folder = crate::fixtures::folder("parquet");
     let expected = rows(&JsonLines::open(&folder.join("rows.jsonl")).unwrap());
-    for codec in ["none", "snappy", "gzip", "lz4"] {
+    for codec in [
+        "none", "snappy", "gzip", "lz4", "zstd", "brotli", "zstd-2", "brotli-2",
+    ] {
         let table = JsonLines::open(&folder.join(format!("{codec}.parquet"))).unwrap();
         assert_eq!(rows(&table), expected, "{codec}");
         assert!(table.place(4).unwrap().ends_with(".parquet: row 5"));
     }
-    says(
-        JsonLines::open(&folder.join("zstd.parquet")),
-        &[
-            "zstd.parquet: column `prompt",
-            "compressed with ZSTD",
-            "compression='snappy'",
-        ],
-    );
+}
+
+#[test]
+#[cfg(feature = "parquet")]
+fn packed_pages_that_are_broken() {
+    for name in ["zstd", "brotli", "zstd-2"] {
+        let name = format!("{name}.parquet");
+        let whole = fs::read(crate::fixtures::folder("parquet").join(name)).unwrap();
+        let rows = read(&whole, None).unwrap();
+        // Whatever byte is wrong, there is an answer: other rows, or an error that names the file.
+        for at in (4..whole.len()).step_by(7) {
+            let mut broken = whole.clone();
+            broken[at] ^= 0x55;
+            match read(&broken, None) {
+                Ok(found) => assert!(found.len() <= 2 * rows.len()),
+                Err(error) => assert!(error.to_string().contains("data.jsonl"), "{error}"),
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 static HEAP: pistar::llm::memory::Counting = pistar::llm::memory::Counting;
 
 mod adapters;
+mod beside;
 mod bf16;
 mod boundary;
 #[path = "../common/cases.rs"]

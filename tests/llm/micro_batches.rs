@@ -13,7 +13,7 @@ use pistar::random::{Purpose, Stream};
 
 use crate::smoke::tiny;
 
-/// Eight examples of ragged lengths.
+/// Eight examples of ragged lengths, some with weights.
 fn examples(kind: InputKind) -> Vec<Example> {
     let mut stream = Stream::new(5, Purpose::Problem, kind as u64);
     (0..8)
@@ -31,13 +31,20 @@ fn examples(kind: InputKind) -> Vec<Example> {
                     InputKind::Rated => f64::from(stream.below(2)),
                     _ => stream.uniform(),
                 };
-                Response {
-                    sequence: Sequence::new(tokens, prompt.len()).unwrap(),
-                    reward,
+                let mut sequence = Sequence::new(tokens, prompt.len()).unwrap();
+                if stream.below(2) == 1 {
+                    let count = sequence.completion().len();
+                    let weights = (0..count).map(|_| f64::from(stream.below(3)) / 2.0);
+                    sequence = sequence.weighted(weights.collect()).unwrap();
                 }
+                Response { sequence, reward }
             };
             let responses = (0..count).map(|_| response(&mut stream)).collect();
-            Example { row, responses }
+            Example {
+                row,
+                responses,
+                margin: 0.0,
+            }
         })
         .collect()
 }

@@ -49,6 +49,7 @@ fn examples(rows: &[Row], kind: InputKind) -> Vec<Example> {
         Example {
             row: index as u64,
             responses: row.answers[..count].iter().map(response).collect(),
+            margin: 0.0,
         }
     };
     rows.iter().enumerate().map(example).collect()

@@ -55,7 +55,11 @@ pub fn examples(kind: InputKind) -> Vec<Example> {
                 }
             };
             let responses = (0..count).map(|_| response(&mut stream)).collect();
-            Example { row, responses }
+            Example {
+                row,
+                responses,
+                margin: 0.0,
+            }
         })
         .collect()
 }

@@ -9,10 +9,11 @@ use minijinja::machinery::{CodeGenerator, Instructions, eval, make_string_output
 use minijinja::{AutoEscape, Environment, Value};
 use serde_json::Value as Json;
 
-use super::bounds::values::{List, from_fields};
+use super::bounds::values::{List, from_fields, from_json};
 use super::bounds::{TEXT, operators, rewrite, wrong};
 use super::day::Day;
 use super::environment::{environment, plain, syntax};
+use super::given::Given;
 use super::message::Message;
 use crate::error::{Error, Result};
 use crate::llm::data::expression::said;
@@ -95,11 +96,41 @@ impl ChatTemplate {
         &self.origin
     }
 
+    /// Whether it names that anywhere: a field or a value that it does not name changes nothing. What a
+    /// model thought goes by three names.
+    pub fn names(&self, name: &str) -> bool {
+        const THOUGHT: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let names = |name: &str| {
+            self.source.match_indices(name).any(|(at, _)| {
+                let (before, after) = (&self.source[..at], &self.source[at + name.len()..]);
+                !before.ends_with(is_word) && !after.starts_with(is_word)
+            })
+        };
+        match THOUGHT.contains(&name) {
+            true => THOUGHT.into_iter().any(names),
+            false => names(name),
+        }
+    }
+
     /// A conversation as text; with `prompted`, up to where the model is to answer.
     ///
     /// # Errors
     /// What the template says is wrong with the conversation, or a fault of its own.
     pub fn render(&self, messages: &[Message], prompted: bool) -> Result<String> {
+        self.render_given(messages, &Given::default(), prompted)
+    }
+
+    /// [`render`](Self::render), with what the template is given besides.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn render_given(
+        &self,
+        messages: &[Message],
+        given: &Given,
+        prompted: bool,
+    ) -> Result<String> {
         let failed = |error| {
             let remedy = "give conversations that the template takes, or another template";
             fault(&self.origin, &error, remedy)
@@ -111,12 +142,28 @@ impl ChatTemplate {
             .and_then(List::of);
         let specials = self.specials.iter();
         let specials = specials.map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
-        let context = specials.chain([
-            ("messages", messages.map_err(failed)?),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-            ("add_generation_prompt", Value::from(prompted)),
-        ]);
+        let tools = match given.tools() {
+            None => Value::from(()),
+            Some(tools) => tools
+                .iter()
+                .map(from_json)
+                .collect::<std::result::Result<_, _>>()
+                .and_then(List::of)
+                .map_err(failed)?,
+        };
+        let kwargs: Vec<(&str, Value)> = (given.kwargs().iter())
+            .map(|(name, json)| Ok((name.as_str(), from_json(json)?)))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(failed)?;
+        // As in transformers, further values come before the special tokens of the same names.
+        let context = specials
+            .chain([("documents", Value::from(()))])
+            .chain(kwargs)
+            .chain([
+                ("messages", messages.map_err(failed)?),
+                ("tools", tools),
+                ("add_generation_prompt", Value::from(prompted)),
+            ]);
         let context = Value::from_pairs(context);
         let text = self
             .program

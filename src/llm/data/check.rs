@@ -3,7 +3,7 @@
 mod counts;
 mod look;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::file::progress_bar;
 use super::reading::Reading;
 use super::table::Table;
 use super::tokenise::{Notes, Settings, Tokeniser};
+use super::unread::{self, Unread};
 use super::values::{Fault, Parsed};
 use crate::error::Result;
 use crate::llm::example::Example;
@@ -84,6 +85,8 @@ pub struct Check {
     pub duplicates: Duplicates,
     /// Labels or rewards.
     pub balance: Option<Balance>,
+    /// Columns, and fields of messages, that training would not read, and in how many rows each is.
+    pub unread: Unread,
     /// Whether a chat template made rows of conversations.
     pub rendered: u64,
     /// One row as the model gets it.
@@ -103,6 +106,7 @@ struct Made {
     full: Example,
     notes: Notes,
     cut: Parsed<Example>,
+    unread: BTreeSet<String>,
 }
 
 /// What is to be looked at.
@@ -110,6 +114,7 @@ pub struct Checker {
     table: Table,
     dialogue: Dialogue,
     tokenizer: Arc<Tokenizer>,
+    reading: Reading,
     /// As training has it, and without limits.
     tokeniser: Tokeniser,
     unlimited: Tokeniser,
@@ -139,6 +144,7 @@ impl Checker {
             tokeniser,
             dialogue: Dialogue::new(tokenizer.clone(), reading)?,
             table: Table::read(path, reading)?,
+            reading: reading.clone(),
             tokenizer,
             longest,
         })
@@ -151,6 +157,7 @@ impl Checker {
     /// A file that can no longer be read. What is wrong with rows is no error but found.
     pub fn check(&self, form: Option<Form>, show: usize) -> Result<Check> {
         let kinds = self.kinds()?;
+        let named = form.is_some();
         let form = form.unwrap_or_else(|| {
             let most = kinds.iter().map(|seen| seen.rows).max().unwrap_or_default();
             let first = (Form::ALL.iter().zip(&kinds)).find(|(_, seen)| seen.rows == most);
@@ -158,6 +165,15 @@ impl Checker {
         });
         let mut found = self.closer(form)?;
         found.kinds = kinds;
+        let taken = found.rows as u64 - found.refused;
+        if let (true, true, Err(error)) = (
+            named,
+            taken > 0,
+            unread::refuse(&found.unread, &self.reading, form.name(), taken),
+        ) {
+            found.refused = found.rows as u64;
+            found.refusals.insert(0, error.to_string());
+        }
         if show < self.table.len() {
             found.look = self.look(form, show)?;
         }
@@ -215,10 +231,16 @@ impl Checker {
     fn made(&self, form: Form, row: usize) -> Parsed<Made> {
         let columns = self.columns(row)?;
         let text = form.read(&columns, &self.dialogue)?;
-        let (full, _) = self.unlimited.example(row as u64, &text)?;
         let cut = self.tokeniser.example(row as u64, &text);
         let notes = cut.as_ref().map(|(_, notes)| *notes).unwrap_or_default();
+        let full = match (self.unlimited.example(row as u64, &text), &cut) {
+            (Ok((full, _)), _) => full,
+            // Of what is too long to be tokenised whole, what is left.
+            (Err(_), Ok((cut, _))) => cut.clone(),
+            (Err(fault), Err(_)) => return Err(fault),
+        };
         Ok(Made {
+            unread: form.unread(&columns, &text, &self.dialogue),
             text,
             full,
             notes,
@@ -252,6 +274,7 @@ impl Checker {
             same_response_rows: Vec::new(),
             duplicates: Duplicates::default(),
             balance: None,
+            unread: self.table.unread(),
             rendered: 0,
             look: None,
         };
@@ -279,6 +302,7 @@ impl Checker {
                 }
                 let Ok(made) = made else { continue };
                 self.measure(&made, &mut found, &mut lengths, &mut rewards);
+                unread::add(&mut found.unread, made.unread);
                 let name = |count: &mut u64, rows: &mut Vec<String>| -> Result<()> {
                     *count += 1;
                     if rows.len() < NAMED {

@@ -1,7 +1,11 @@
 //! What the columns of a row mean.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
+use super::aside::{ASIDE, Aside, SEEN};
 use super::dialogue::Dialogue;
 pub(super) use super::values::listed;
 use super::values::{Columns, Fault, Parsed, Spoken, fault, quoted};
@@ -16,6 +20,11 @@ pub enum Form {
     Kind(InputKind),
     /// One completion to imitate: lists of one, for SFT and for log-probabilities.
     Demonstration,
+    /// Labelled pairs whose texts are scored whole, so that no message of theirs can have a weight.
+    Scored {
+        /// Whether the column `margin` says by how much the preferred one is to score higher.
+        margin: bool,
+    },
 }
 
 impl From<InputKind> for Form {
@@ -28,6 +37,8 @@ impl From<Objective> for Form {
     fn from(objective: Objective) -> Self {
         match objective {
             Objective::Sft => Self::Demonstration,
+            Objective::RewardModel => Self::Scored { margin: true },
+            _ if objective.trains_scores() => Self::Scored { margin: false },
             _ => Self::Kind(objective.spec().inputs),
         }
     }
@@ -43,6 +54,9 @@ pub struct Completion {
     pub text: String,
     /// Its number.
     pub reward: f64,
+    /// Parts of the text, in bytes, and what a token of each weighs; what is in no part weighs 0. None:
+    /// all weigh 1.
+    pub weights: Option<Vec<(Range<usize>, f64)>>,
 }
 
 /// A row in text.
@@ -54,6 +68,8 @@ pub struct Row {
     pub completions: Vec<Completion>,
     /// Whether a chat template wrote them: all special tokens are in the text then.
     pub rendered: bool,
+    /// By how much a reward model is to score the preferred one above the other; 0 where nothing is said.
+    pub margin: f64,
 }
 
 /// Columns that together make a row; `|` stands between names of the same.
@@ -99,8 +115,19 @@ pub(super) fn known() -> impl Iterator<Item = &'static str> {
     ];
     let names = ALL.iter().flat_map(|set| set.iter());
     let names = names.flat_map(|names| names.split('|'));
-    names.collect::<std::collections::BTreeSet<_>>().into_iter()
+    let aside = ASIDE.iter().chain(&SEEN).copied();
+    (names.chain(aside).chain([MARGIN]))
+        .collect::<BTreeSet<_>>()
+        .into_iter()
 }
+
+/// Whether a column is read beside those that hold the texts.
+pub(super) fn is_aside(name: &str) -> bool {
+    name == MARGIN || ASIDE.contains(&name) || SEEN.contains(&name)
+}
+
+/// By how much a reward model is to score the preferred response above the other.
+const MARGIN: &str = "margin";
 
 impl Form {
     pub(super) const ALL: [Self; 7] = [
@@ -115,14 +142,22 @@ impl Form {
 
     /// What it can be read from; the first that a row has is taken.
     fn sets(self) -> &'static [Set] {
-        match self {
+        match self.general() {
             Self::Kind(InputKind::LabelledPairs) => &[PAIR, SCORED, IMPLIED],
             Self::Kind(InputKind::ScoredPairs) => &[SCORED, SCORED_PAIR, SCORED_IMPLIED],
             Self::Kind(InputKind::Singles) => &[SINGLE, SINGLE_TURNS],
             Self::Kind(InputKind::Rated) => &[RATED, RATED_TURNS],
             Self::Kind(InputKind::Groups) => &[SCORED],
             Self::Kind(InputKind::Lists) => &[RANKED, SCORED, PAIR, IMPLIED],
-            Self::Demonstration => &[COMPLETION, CHOSEN, RANKED, SCORED, TURNS, IMPLIED, TEXT],
+            _ => &[COMPLETION, CHOSEN, RANKED, SCORED, TURNS, IMPLIED, TEXT],
+        }
+    }
+
+    /// The form that has the same columns, whatever else is read of them.
+    pub(super) fn general(self) -> Self {
+        match self {
+            Self::Scored { .. } => Self::Kind(InputKind::LabelledPairs),
+            form => form,
         }
     }
 
@@ -131,13 +166,16 @@ impl Form {
         match self {
             Self::Kind(kind) => kind.name(),
             Self::Demonstration => "demonstrations",
+            Self::Scored { .. } => InputKind::LabelledPairs.name(),
         }
     }
 
     /// Names of the objectives that are trained on it.
     pub fn objectives(self) -> Vec<&'static str> {
-        let all = TextObjective::table().filter(|(_, objective)| Self::from(*objective) == self);
-        all.map(|(name, _)| name).collect()
+        (TextObjective::table())
+            .filter(|(_, objective)| Self::from(*objective).general() == self.general())
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// The forms that a row's columns can be read as.
@@ -149,38 +187,82 @@ impl Form {
             .collect()
     }
 
-    /// A row of it. Columns with no meaning here are ignored; `null` is a column that is missing.
+    /// A row of it. Columns with no meaning here are [unread](Self::unread); `null` is a column that is
+    /// missing.
     ///
     /// # Errors
     /// Missing columns (the message says what takes those that are there), values of another type,
     /// lists of unlike or too few entries, ties where an order is needed, conversations that the
-    /// template does not take.
+    /// template does not take, pictures, weights that cannot be used.
     pub fn read(self, columns: &Map<String, Value>, dialogue: &Dialogue) -> Parsed<Row> {
         let columns = Columns(columns);
+        let aside = Aside::new(&columns);
+        aside.is_text()?;
+        let mut row = self.text(&columns, dialogue, &aside)?;
+        if self == (Self::Scored { margin: true }) && columns.has(MARGIN) {
+            row.margin = columns.number(MARGIN)?;
+        }
+        let weighted = row.completions.iter().find(|c| c.weights.is_some());
+        match (self, weighted) {
+            (Self::Scored { .. }, Some(completion)) => fault(
+                format!("messages of `{}` have weights", completion.column),
+                "a text is scored whole: take the weights out, or the row",
+            ),
+            _ => Ok(row),
+        }
+    }
+
+    /// The columns of a row that was read, and the fields of its messages, that nothing looked at.
+    pub fn unread(
+        self,
+        columns: &Map<String, Value>,
+        row: &Row,
+        dialogue: &Dialogue,
+    ) -> BTreeSet<String> {
+        let columns = Columns(columns);
+        let set = (self.sets().iter()).find(|set| columns.missing(set).is_empty());
+        let read: Vec<&str> = set.into_iter().copied().flatten().copied().collect();
+        let read = |name: &str| {
+            (read.iter().any(|names| names.split('|').any(|n| n == name)))
+                || (row.rendered && ASIDE.contains(&name))
+                || (self == (Self::Scored { margin: true }) && name == MARGIN)
+        };
+        let mut unread: BTreeSet<String> = (columns.names_there())
+            .filter(|name| !read(name))
+            .map(|name| format!("`{name}`"))
+            .collect();
+        if row.rendered {
+            let there = columns.names_there().filter(|name| read(name));
+            unread.extend(dialogue.unnamed(&columns, there));
+        }
+        unread
+    }
+
+    fn text(self, columns: &Columns, dialogue: &Dialogue, aside: &Aside) -> Parsed<Row> {
         let Some(set) = self
             .sets()
             .iter()
             .find(|set| columns.missing(set).is_empty())
         else {
-            return Err(self.misses(&columns));
+            return Err(self.misses(columns));
         };
-        let completions = self.completions(set, &columns)?;
+        let completions = self.completions(set, columns)?;
         match *set {
-            TEXT => dialogue.alone(completions),
+            TEXT => dialogue.alone(completions, aside),
             IMPLIED | SCORED_IMPLIED => {
                 // Of a list or a demonstration the other one tells what is the prompt.
                 let (_, chosen) = columns.said("chosen")?;
                 let (_, rejected) = columns.said("rejected")?;
-                let made = dialogue.implied([&chosen, &rejected], completions);
+                let made = dialogue.implied([&chosen, &rejected], completions, aside);
                 made.map_err(|Fault { problem, remedy }| Fault {
                     problem,
                     remedy: format!("{remedy}; the row has {}", columns.listed()),
                 })
             }
-            TURNS | SINGLE_TURNS | RATED_TURNS => dialogue.last_turn(completions),
+            TURNS | SINGLE_TURNS | RATED_TURNS => dialogue.last_turn(completions, aside),
             _ => {
                 let (_, prompt) = columns.said("prompt")?;
-                dialogue.prompted(prompt, completions)
+                dialogue.prompted(prompt, completions, aside)
             }
         }
     }
@@ -203,7 +285,7 @@ impl Form {
             SINGLE_TURNS | RATED_TURNS | TURNS => "messages|conversations",
             _ => "completion",
         };
-        match (self, set) {
+        match (self.general(), set) {
             (Self::Kind(InputKind::LabelledPairs), PAIR | IMPLIED) => {
                 Ok(vec![one("chosen", 0.0)?, one("rejected", 0.0)?])
             }
@@ -242,9 +324,15 @@ impl Form {
             (Self::Demonstration, COMPLETION | TURNS) => Ok(vec![one(turns(), 0.0)?]),
             (Self::Demonstration, CHOSEN | IMPLIED) => Ok(vec![one("chosen", 0.0)?]),
             (Self::Demonstration, TEXT) => Ok(vec![one("text", 0.0)?]),
-            (Self::Demonstration, set) => {
-                let best = ranking(set)?.pop().into_iter();
-                Ok(best.map(|c| Spoken { reward: 0.0, ..c }).collect())
+            (_, set) => {
+                let best = match set {
+                    RANKED => columns.first_ranked()?,
+                    _ => columns.best("scores|rewards", 1.0)?,
+                };
+                Ok(vec![Spoken {
+                    reward: 0.0,
+                    ..best
+                }])
             }
         }
     }

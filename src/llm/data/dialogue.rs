@@ -1,16 +1,23 @@
 //! Which text is the prompt and which the completion, of conversations and of texts that hold both.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
+use super::aside::Aside;
 use super::columns::{Completion, Row};
 use super::reading::Reading;
 use super::values::{Columns, Fault, Parsed, Said, Spoken, fault};
+use super::weights;
 use crate::error::{Error, Result};
 use crate::llm::chat::{ChatTemplate, Message, check_day};
 use crate::llm::tokenizer::Tokenizer;
+
+mod rendering;
+
+use rendering::{Rendering, Split};
 
 /// Columns that hold a whole conversation.
 const TURNS: &str = "messages|conversations";
@@ -71,10 +78,12 @@ impl Dialogue {
     /// A row without a prompt, or one that cannot be rendered or found.
     pub fn prompt(&self, columns: &Map<String, Value>) -> Parsed<Row> {
         let columns = Columns(columns);
+        let aside = &Aside::new(&columns);
+        aside.is_text()?;
         let has = |set: &[&'static str]| columns.missing(set).is_empty();
         if has(&["prompt"]) {
             let (_, prompt) = columns.said("prompt")?;
-            return self.prompted(prompt, Vec::new());
+            return self.prompted(prompt, Vec::new(), aside);
         }
         if has(&[TURNS]) {
             let (name, said) = columns.said(TURNS)?;
@@ -84,12 +93,12 @@ impl Dialogue {
             while messages.last().is_some_and(Message::is_answer) {
                 messages.pop();
             }
-            return self.render(&messages, Vec::new());
+            return self.render(&messages, Vec::new(), aside);
         }
         if has(&["chosen", "rejected"]) {
             let (_, chosen) = columns.said("chosen")?;
             let (_, rejected) = columns.said("rejected")?;
-            return self.implied([&chosen, &rejected], Vec::new());
+            return self.implied([&chosen, &rejected], Vec::new(), aside);
         }
         fault(
             format!(
@@ -101,23 +110,29 @@ impl Dialogue {
     }
 
     /// A text without a prompt; of a conversation, its last turn.
-    pub(super) fn alone(&self, completions: Vec<Spoken>) -> Parsed<Row> {
+    pub(super) fn alone(&self, completions: Vec<Spoken>, aside: &Aside) -> Parsed<Row> {
         match completions.iter().all(|c| matches!(c.said, Said::Text(_))) {
             true => texts(None, completions),
-            false => self.last_turn(completions),
+            false => self.last_turn(completions, aside),
         }
     }
 
     /// Completions after their prompt.
-    pub(super) fn prompted(&self, prompt: Said, completions: Vec<Spoken>) -> Parsed<Row> {
+    pub(super) fn prompted(
+        &self,
+        prompt: Said,
+        completions: Vec<Spoken>,
+        aside: &Aside,
+    ) -> Parsed<Row> {
         match prompt {
             Said::Text(prompt) => texts(Some(prompt), completions),
-            Said::Messages(prompt) => self.render(&prompt, completions),
+            Said::Messages(prompt) => self.render(&prompt, completions, aside),
         }
     }
 
-    /// A conversation that ends with the completion: the prompt is all before its last turn.
-    pub(super) fn last_turn(&self, completions: Vec<Spoken>) -> Parsed<Row> {
+    /// A conversation that ends with the completion: the prompt is all before its last turn; where turns
+    /// have weights, all before the first one that is trained on.
+    pub(super) fn last_turn(&self, completions: Vec<Spoken>, aside: &Aside) -> Parsed<Row> {
         let [
             Spoken {
                 column,
@@ -132,7 +147,7 @@ impl Dialogue {
             let remedy = "give messages: [{\"role\": \"user\", \"content\": …}, …]";
             return fault(format!("`{column}` is text"), remedy);
         };
-        let Some((last, prompt)) = messages.split_last() else {
+        let Some(last) = messages.last() else {
             return fault(format!("`{column}` has no messages"), "leave the row out");
         };
         if !last.is_answer() {
@@ -142,17 +157,31 @@ impl Dialogue {
                  prompt, say so: --column prompt=COLUMN",
             );
         }
+        let weights = weights::of_turns(column, messages)?;
+        let first = match &weights {
+            None => Some(messages.len() - 1),
+            Some(weights) => weights.iter().position(|&weight| weight > 0.0),
+        };
+        let Some(first) = first else {
+            return unweighted(column);
+        };
+        let (prompt, answer) = messages.split_at(first);
         let completion = Spoken {
             column: column.clone(),
-            said: Said::Messages(vec![last.clone()]),
+            said: Said::Messages(answer.to_vec()),
             reward: *reward,
         };
-        self.render(prompt, vec![completion])
+        self.render(prompt, vec![completion], aside)
     }
 
     /// Completions that begin with their prompt, which is what `both` have in common: of messages all
     /// that are the same, of texts as far as the last separator.
-    pub(super) fn implied(&self, both: [&Said; 2], completions: Vec<Spoken>) -> Parsed<Row> {
+    pub(super) fn implied(
+        &self,
+        both: [&Said; 2],
+        completions: Vec<Spoken>,
+        aside: &Aside,
+    ) -> Parsed<Row> {
         match both {
             [Said::Messages(one), Said::Messages(other)] => {
                 let common = shared(one, other);
@@ -164,7 +193,7 @@ impl Dialogue {
                     },
                     ..spoken
                 };
-                self.render(&prompt, completions.into_iter().map(rest).collect())
+                self.render(&prompt, completions.into_iter().map(rest).collect(), aside)
             }
             [Said::Text(one), Said::Text(other)] => {
                 let end = self.end(one, other)?;
@@ -211,12 +240,21 @@ impl Dialogue {
 
     /// A row by the template: the prompt with its request for an answer, and what the template
     /// writes after that where the answer follows.
-    fn render(&self, prompt: &[Message], completions: Vec<Spoken>) -> Parsed<Row> {
+    fn render(&self, prompt: &[Message], completions: Vec<Spoken>, aside: &Aside) -> Parsed<Row> {
         let template = self.template()?;
         if prompt.is_empty() {
             return fault("there is no turn before the answer", "give a prompt");
         }
-        let asked = template.render(prompt, true).map_err(as_fault)?;
+        if !completions.is_empty() {
+            weights::are_given(prompt)?;
+        }
+        let rendering = Rendering {
+            template,
+            given: aside.given()?,
+            ends: &self.tokenizer,
+        };
+        let prompt = &aside.after_system(prompt)?[..];
+        let asked = rendering.of(prompt, true)?;
         let mut made = Vec::with_capacity(completions.len());
         for Spoken {
             column,
@@ -228,7 +266,10 @@ impl Dialogue {
                 Said::Text(text) => vec![Message::new("assistant", &text)],
                 Said::Messages(answer) => answer,
             };
-            if let Some(turn) = answer.iter().find(|turn| !turn.is_answer()) {
+            let weights = weights::of_turns(&column, &answer)?;
+            let others = answer.iter().find(|turn| !turn.is_answer());
+            // A conversation with weights goes on through the turns of others, which weigh nothing.
+            if let Some(turn) = others.filter(|_| weights.is_none() || !is_whole(&column)) {
                 return fault(
                     format!(
                         "`{column}` holds a turn of `{}` after the prompt",
@@ -239,25 +280,109 @@ impl Dialogue {
                 );
             }
             let all = [prompt, &answer].concat();
-            let whole = template.render(&all, false).map_err(as_fault)?;
+            let whole = rendering.of(&all, false)?;
             let Some(text) = whole.strip_prefix(&asked) else {
                 return fault(
                     unlike(&asked, &whole, &column),
                     "give another chat template",
                 );
             };
+            let weights = match weights {
+                Some(weights) if weights.iter().all(|&weight| weight == 0.0) => {
+                    return unweighted(&column);
+                }
+                Some(weights) if weights.iter().any(|&weight| weight != 1.0) => {
+                    let split = Split {
+                        column: &column,
+                        prompt: prompt.len(),
+                        all: &all,
+                        weights: &weights,
+                        whole: &whole,
+                        asked: asked.len(),
+                    };
+                    Some(rendering.parts(&split)?)
+                }
+                _ => None,
+            };
             made.push(Completion {
                 column,
                 text: text.into(),
                 reward,
+                weights,
             });
         }
         Ok(Row {
             prompt: Some(asked),
             completions: made,
             rendered: true,
+            margin: 0.0,
         })
     }
+
+    /// What the chat template is given of a row that it rendered, and does not name: fields of messages
+    /// in the columns `read`, tools, further values.
+    pub(super) fn unnamed<'a>(
+        &self,
+        columns: &'a Columns<'a>,
+        read: impl Iterator<Item = &'a str>,
+    ) -> BTreeSet<String> {
+        let Some(Ok(template)) = self.loaded.get() else {
+            return BTreeSet::new();
+        };
+        let mut given: BTreeSet<(&str, &str)> = BTreeSet::new();
+        for name in read {
+            match (name, columns.value(name)) {
+                ("tools", _) => drop(given.insert(("tools", "tools"))),
+                (name @ "chat_template_kwargs", Some(Value::Object(kwargs))) => {
+                    let there = kwargs.iter().filter(|(_, value)| !value.is_null());
+                    given.extend(there.map(|(key, _)| (name, key.as_str())));
+                }
+                (_, Some(value)) => {
+                    let messages = fields(value).filter(|field| !weights::is_weight(field));
+                    given.extend(messages.map(|field| ("messages", field)));
+                }
+                _ => {}
+            }
+        }
+        let unnamed = given.into_iter().filter(|(_, name)| !template.names(name));
+        unnamed
+            .map(|(of, name)| match of == name {
+                true => format!("`{name}` (the chat template does not name it)"),
+                false => format!("`{name}` of {of} (the chat template does not name it)"),
+            })
+            .collect()
+    }
+}
+
+/// Columns that hold whole conversations, not completions alone.
+fn is_whole(column: &str) -> bool {
+    column == "text" || TURNS.split('|').any(|name| name == column)
+}
+
+fn unweighted<T>(column: &str) -> Parsed<T> {
+    fault(
+        format!("every message of `{column}` that could be trained on has weight 0"),
+        "leave the row out, or give one of them a weight above 0",
+    )
+}
+
+/// Fields of the messages in a value, but who speaks and what.
+fn fields(value: &Value) -> impl Iterator<Item = &str> {
+    const OWN: [&str; 5] = ["role", "from", "content", "value", "text"];
+    let messages: Vec<&Value> = match value {
+        // Conversations in a list of completions, or one.
+        Value::Array(list) => (list.iter())
+            .flat_map(|entry| match entry {
+                Value::Array(messages) => messages.iter().collect(),
+                message => vec![message],
+            })
+            .collect(),
+        message => vec![message],
+    };
+    let fields = messages.into_iter().filter_map(Value::as_object).flatten();
+    (fields.filter(|(_, value)| !value.is_null()))
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !OWN.contains(name))
 }
 
 /// How many messages two conversations begin with before each goes on with an answer.
@@ -279,6 +404,7 @@ fn texts(prompt: Option<String>, completions: Vec<Spoken>) -> Parsed<Row> {
             column,
             text,
             reward,
+            weights: None,
         }),
         Said::Messages(_) => fault(
             format!("`{column}` is a conversation, and `prompt` is text"),
@@ -290,6 +416,7 @@ fn texts(prompt: Option<String>, completions: Vec<Spoken>) -> Parsed<Row> {
         prompt,
         completions: completions.into_iter().map(text).collect::<Parsed<_>>()?,
         rendered: false,
+        margin: 0.0,
     })
 }
 

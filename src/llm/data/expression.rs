@@ -1,5 +1,6 @@
 //! Expressions over a row's columns, in the language of Jinja.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use minijinja::value::ValueKind;
@@ -26,6 +27,8 @@ pub(super) struct Expression {
     pub field: String,
     source: String,
     names: Vec<String>,
+    /// The same with the fields that are read of them: `row.lang`.
+    fields: HashSet<String>,
     compiled: Compiled<'static, 'static>,
 }
 
@@ -50,8 +53,21 @@ impl Expression {
             field,
             source: source.into(),
             names,
+            fields: compiled.undeclared_variables(true),
             compiled,
         })
+    }
+
+    /// Whether it reads that column, by its name or as a field of `row` or `item`.
+    pub fn reads(&self, name: &str) -> bool {
+        let within = |whole: &str| {
+            self.fields.contains(&format!("{whole}.{name}"))
+                || (self.names.iter().any(|n| n == whole)
+                    && ['\'', '"']
+                        .iter()
+                        .any(|q| self.source.contains(&format!("{q}{name}{q}"))))
+        };
+        self.names.iter().any(|n| n == name) || within("row") || within("item")
     }
 
     /// Its value, where `value` gives that of a name and `known` names all it could have been.

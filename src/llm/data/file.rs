@@ -20,6 +20,12 @@ pub use super::table::Table as JsonLines;
 /// Files beyond this many bytes are opened under a progress bar.
 const SHOWN: u64 = 1 << 26;
 
+/// Where a parquet file's unpacked row names its columns with numbers that are not finite.
+pub(super) const ODD: &str = "\0not finite";
+
+/// Names of such columns.
+pub(super) type Odd = Vec<String>;
+
 /// A file's rows. In memory are 8 bytes a row for where it begins; the rows stay in the file, or,
 /// of one that is packed (gzip, parquet), in a temporary one that holds it unpacked.
 #[derive(Debug)]
@@ -66,7 +72,7 @@ impl Rows {
         let (file, opened, unpacked) = match packing {
             Packing::None => (file, opened, None),
             Packing::Gzip => {
-                let (spool, hash) = spool::gunzip(file, &origin, &bar)?;
+                let (spool, hash) = spool::gunzip(file, format, &origin, &bar)?;
                 (spool, None, Some(hash))
             }
             Packing::Parquet => {
@@ -168,6 +174,12 @@ impl Rows {
     /// What is wrong with the row (broken UTF-8, no JSON, no object); or a file that can no longer
     /// be read, or was changed since it was opened.
     pub fn row(&self, row: usize) -> Result<Parsed<Map<String, Value>>> {
+        Ok(self.row_and_odd(row)?.map(|(columns, _)| columns))
+    }
+
+    /// The row's columns, and the names of those that are null, or hold a null, for a number that is not
+    /// finite.
+    pub(super) fn row_and_odd(&self, row: usize) -> Result<Parsed<(Map<String, Value>, Odd)>> {
         self.unchanged()?;
         let range = self.index.range(row);
         let mut bytes = vec![0; (range.end - range.start) as usize];
@@ -176,7 +188,15 @@ impl Rows {
             Some(rest) if range.start == 0 => rest,
             _ => &bytes[..],
         };
-        Ok(self.format.columns(bytes))
+        Ok(self.format.columns(bytes).map(|mut columns| {
+            let odd = match self.packing {
+                Packing::Parquet => columns.remove(ODD),
+                _ => None,
+            };
+            let names = odd.iter().filter_map(Value::as_array).flatten();
+            let names = names.filter_map(Value::as_str).map(Into::into).collect();
+            (columns, names)
+        }))
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {

@@ -16,8 +16,29 @@ use crate::llm::hash::hex;
 mod array;
 mod text;
 
-/// Longest row, in bytes.
-const LONGEST: u64 = 1 << 30;
+/// Most bytes of a row. A document is one row, and is mostly cut into others; any other is held in memory
+/// several times while it is read.
+pub(super) fn longest(format: Format) -> u64 {
+    match format {
+        Format::Document => 1 << 30,
+        _ => 1 << 26,
+    }
+}
+
+/// What is wrong with a longer one, and what would be right.
+pub(super) fn too_long(format: Format) -> [&'static str; 2] {
+    match format {
+        Format::Document => ["it is longer than 1 GiB", "split it"],
+        Format::Jsonl | Format::Json => [
+            "it is longer than 64 MiB, the most that a row may have",
+            "leave it out, or split it; give one JSON object a line",
+        ],
+        Format::Lines | Format::Paragraphs => [
+            "it is longer than 64 MiB, the most that a row may have",
+            "leave it out, or split it; of one long text, say format: document",
+        ],
+    }
+}
 
 /// Where rows begin, found in one pass.
 #[derive(Debug, Default)]
@@ -32,7 +53,10 @@ pub(super) struct Index {
 }
 
 /// Finds rows, fed with the file piece by piece.
-trait Scan {
+pub(super) trait Scan {
+    /// How many rows have begun.
+    fn rows(&self) -> usize;
+
     /// A piece, at that offset.
     fn piece(&mut self, bytes: &[u8], offset: u64) -> Scanned;
 
@@ -46,7 +70,7 @@ trait Scan {
 type Scanned = std::result::Result<(), Wrong>;
 
 /// What is wrong with a file, and at which byte.
-struct Wrong {
+pub(super) struct Wrong {
     offset: u64,
     problem: String,
     remedy: &'static str,
@@ -55,12 +79,7 @@ struct Wrong {
 impl Index {
     /// Finds the rows of a file in that format, and the hash of all bytes.
     pub fn build(file: &File, format: Format, origin: &str, bar: &ProgressBar) -> Result<Self> {
-        let mut scan: Box<dyn Scan> = match format {
-            Format::Json => Box::new(array::Array::default()),
-            Format::Jsonl | Format::Lines => Box::new(text::Lines::new()),
-            Format::Paragraphs => Box::new(text::Paragraphs::default()),
-            Format::Document => Box::new(text::Document::default()),
-        };
+        let mut scan = scan(format);
         let failed = || Error::io(origin, "read");
         let wrong = |Wrong {
                          offset,
@@ -94,11 +113,12 @@ impl Index {
             offset += read as u64;
             reader.consume(read);
             bar.inc(read as u64);
-            if offset.saturating_sub(scan.last()) > LONGEST + (1 << 20) {
+            if offset.saturating_sub(scan.last()) > longest(format) {
+                let [problem, remedy] = too_long(format);
                 return Err(wrong(Wrong {
                     offset: scan.last(),
-                    problem: "a row is longer than 1 GiB".into(),
-                    remedy: "give one JSON object a line, or another format",
+                    problem: problem.into(),
+                    remedy,
                 }));
             }
         }
@@ -110,6 +130,16 @@ impl Index {
     /// The bytes of a row, and what lies between it and the next.
     pub fn range(&self, row: usize) -> Range<u64> {
         self.starts[row]..self.starts.get(row + 1).copied().unwrap_or(self.end)
+    }
+}
+
+/// What finds the rows of a file in that format.
+pub(super) fn scan(format: Format) -> Box<dyn Scan> {
+    match format {
+        Format::Json => Box::new(array::Array::default()),
+        Format::Jsonl | Format::Lines => Box::new(text::Lines::new()),
+        Format::Paragraphs => Box::new(text::Paragraphs::default()),
+        Format::Document => Box::new(text::Document::default()),
     }
 }
 
@@ -127,6 +157,14 @@ pub(super) fn line(file: &File, offset: u64) -> std::io::Result<u64> {
     Ok(line)
 }
 
+/// What the first byte of a text says that is no space, if there is one.
+pub(super) fn of_text(text: &[u8]) -> Option<Format> {
+    match text.trim_ascii_start().first()? {
+        b'[' => Some(Format::Json),
+        _ => Some(Format::Jsonl),
+    }
+}
+
 /// A JSON array if its first byte that is no space says so, else JSON lines.
 pub(super) fn looks_like(mut file: &File) -> std::io::Result<Format> {
     file.rewind()?;
@@ -139,9 +177,8 @@ pub(super) fn looks_like(mut file: &File) -> std::io::Result<Format> {
             _ => bytes,
         };
         first = false;
-        match text.trim_ascii_start().first() {
-            Some(b'[') => return Ok(Format::Json),
-            Some(_) => return Ok(Format::Jsonl),
+        match of_text(text) {
+            Some(format) => return Ok(format),
             None if bytes.is_empty() => return Ok(Format::Jsonl),
             None => {}
         }

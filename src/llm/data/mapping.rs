@@ -1,5 +1,6 @@
 //! Rows of a file to rows with the columns that objectives read.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use minijinja::Value;
@@ -69,6 +70,38 @@ impl Mapping {
         })
     }
 
+    /// Refuses a row of which an expression reads a column with numbers that are not finite.
+    pub fn is_finite(&self, odd: &[String]) -> Parsed<()> {
+        for expression in self.makers().chain(&self.keep) {
+            if let Some(name) = odd.iter().find(|name| expression.reads(name)) {
+                return fault(
+                    format!(
+                        "`{name}`, which {expression} reads, holds a number that is not finite"
+                    ),
+                    "correct the row, or leave it out by another column",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of a row of the file that no expression reads and that do not stay as they are.
+    pub fn unread(&self, columns: &Map<String, Json>) -> BTreeSet<String> {
+        let expressions = || self.makers().chain(&self.keep);
+        let idle = columns.iter().filter(|(name, value)| {
+            !value.is_null()
+                && columns::known().all(|known| known != *name)
+                && !expressions().any(|expression| expression.reads(name))
+        });
+        idle.map(|(name, _)| format!("`{name}`")).collect()
+    }
+
+    /// The expressions that rows are made by.
+    fn makers(&self) -> impl Iterator<Item = &Expression> {
+        let columns = self.columns.iter().map(|(_, expression)| expression);
+        self.rows.iter().chain(columns)
+    }
+
     /// The rows that a row of the file becomes, and how many of them are left out.
     pub fn apply(
         &self,
@@ -114,6 +147,10 @@ impl Mapping {
         }
         let mut row = Map::new();
         for name in columns::known() {
+            // What an expression has put where it belongs is not read again.
+            if columns::is_aside(name) && self.makers().any(|maker| maker.reads(name)) {
+                continue;
+            }
             if let Some(value) = names.own(name) {
                 row.insert(name.into(), value?);
             }

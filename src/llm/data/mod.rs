@@ -4,6 +4,7 @@
 //! files → rows → mapping → columns → dialogue → tokenise → Example      order: which make which batch
 //! ```
 
+mod aside;
 pub mod check;
 pub mod columns;
 pub mod dialogue;
@@ -25,7 +26,9 @@ pub mod source;
 mod spool;
 pub mod table;
 pub mod tokenise;
+pub mod unread;
 pub mod values;
+mod weights;
 
 pub use columns::Form;
 pub use format::Format;

@@ -2,14 +2,17 @@
 
 use serde_json::{Map, Value};
 
+use super::aside::{Aside, are_text};
 use super::reading::Reading;
 use super::table::Table;
+use super::values::{Columns, Fault};
 use crate::error::Result;
-use crate::llm::chat::{ChatTemplate, Message};
+use crate::llm::chat::{ChatTemplate, Given, Message};
 use crate::llm::tokenizer::Tokenizer;
 
 /// The column `prompt` of a file. A conversation is rendered by the chat template, the tokenizer's
-/// own unless `reading` names one, up to where the model is to answer.
+/// own unless `reading` names one, up to where the model is to answer, with what the columns `system`,
+/// `tools` and `chat_template_kwargs` say.
 pub struct PromptColumn<'a> {
     file: &'a Table,
     reading: &'a Reading,
@@ -36,6 +39,11 @@ impl<'a> PromptColumn<'a> {
     pub fn at(&mut self, row: usize) -> Result<(String, Map<String, Value>)> {
         let fields = self.file.whole(row)?;
         let fault = |problem: String, remedy: &str| Err(self.file.fault(row, problem, remedy));
+        let columns = Columns(&fields);
+        let aside = Aside::new(&columns);
+        let file = self.file;
+        let beside = |Fault { problem, remedy }| file.fault(row, problem, remedy);
+        aside.is_text().map_err(beside)?;
         let text = match (fields.get("prompt"), self.tokenizer) {
             (Some(Value::String(text)), _) => text.clone(),
             (None | Some(Value::Null), _) => {
@@ -52,7 +60,12 @@ impl<'a> PromptColumn<'a> {
                     Ok(messages) if messages.is_empty() => {
                         return fault("`prompt` has no turns".into(), "give one");
                     }
-                    Ok(messages) => self.render(row, &messages, tokenizer)?,
+                    Ok(messages) => {
+                        are_text("prompt", &messages).map_err(beside)?;
+                        let messages = aside.after_system(&messages).map_err(beside)?;
+                        let given = aside.given().map_err(beside)?;
+                        self.render(row, &messages, &given, tokenizer)?
+                    }
                     Err(problem) => {
                         return fault(format!("`prompt`: {problem}"), "give text or messages");
                     }
@@ -63,7 +76,13 @@ impl<'a> PromptColumn<'a> {
         Ok((text, fields))
     }
 
-    fn render(&mut self, row: usize, turns: &[Message], tokenizer: &Tokenizer) -> Result<String> {
+    fn render(
+        &mut self,
+        row: usize,
+        turns: &[Message],
+        given: &Given,
+        tokenizer: &Tokenizer,
+    ) -> Result<String> {
         let template = match self.template.take() {
             Some(template) => template,
             None => {
@@ -71,7 +90,7 @@ impl<'a> PromptColumn<'a> {
                 ChatTemplate::load(tokenizer, named.as_deref(), day.as_deref())?
             }
         };
-        let text = template.render(turns, true);
+        let text = template.render_given(turns, given, true);
         self.template = Some(template);
         let place = || format!("{}: row {}", self.file.origin(), row + 1);
         text.map_err(|e| e.in_file(&place()))

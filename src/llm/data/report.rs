@@ -1,9 +1,11 @@
 //! What a survey of the data found.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::table::Table;
 use super::tokenise::Notes;
+use super::unread::{self, Unread};
 use crate::error::Result;
 use crate::llm::example::Example;
 
@@ -33,10 +35,14 @@ pub struct Report {
     pub apart_lines: Vec<u64>,
     /// Rows that `where` left out.
     pub left_out: u64,
+    /// What rows have and nothing reads.
+    #[serde(skip_serializing_if = "Unread::is_empty")]
+    pub unread: Unread,
 }
 
 impl Report {
-    pub(super) fn add(&mut self, example: &Example, notes: Notes) {
+    pub(super) fn add(&mut self, example: &Example, notes: Notes, unread: BTreeSet<String>) {
+        unread::add(&mut self.unread, unread);
         self.rows += 1;
         self.responses += example.responses.len() as u64;
         for response in &example.responses {
@@ -73,7 +79,7 @@ impl Report {
 
     /// A line for each thing that was done to rows.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = unread::line(&self.unread).into_iter().collect();
         if self.left_out > 0 {
             notes.push(format!("{} rows were left out by `where`", self.left_out));
         }

@@ -1,5 +1,6 @@
 //! A file of examples, as training asks for them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::reading::Reading;
 use super::report::Report;
 use super::table::Table;
 use super::tokenise::{Notes, Settings, Tokeniser};
+use super::unread;
 use super::values::Fault;
 use crate::error::Result;
 use crate::llm::example::Example;
@@ -25,6 +27,7 @@ const CHUNK: usize = 1024;
 pub struct Source {
     file: Table,
     form: Form,
+    reading: Reading,
     dialogue: Dialogue,
     tokeniser: Tokeniser,
     surveyed: Option<(Report, Vec<u32>)>,
@@ -72,6 +75,7 @@ impl Source {
             tokeniser,
             file,
             form: form.into(),
+            reading: reading.clone(),
             dialogue,
             surveyed: None,
         })
@@ -112,18 +116,23 @@ impl Source {
         each.into_iter().collect()
     }
 
-    fn noted(&self, row: usize) -> Result<(Example, Notes)> {
+    fn noted(&self, row: usize) -> Result<(Example, Notes, BTreeSet<String>)> {
         let columns = self.file.row(row)?;
-        let text = self.form.read(&columns, &self.dialogue);
-        (text.and_then(|text| self.tokeniser.example(row as u64, &text)))
-            .map_err(|Fault { problem, remedy }| self.file.fault(row, problem, remedy))
+        let read = || {
+            let text = self.form.read(&columns, &self.dialogue)?;
+            let (example, notes) = self.tokeniser.example(row as u64, &text)?;
+            let unread = self.form.unread(&columns, &text, &self.dialogue);
+            Ok((example, notes, unread))
+        };
+        read().map_err(|Fault { problem, remedy }| self.file.fault(row, problem, remedy))
     }
 
     /// Reads every row once, in parallel: what is wrong shows before training begins. Keeps the
     /// lengths, 4 bytes a row.
     ///
     /// # Errors
-    /// The first row, in the file's order, that cannot be used.
+    /// The first row, in the file's order, that cannot be used; a column that the mapping makes and
+    /// nothing reads.
     pub fn survey(&mut self) -> Result<&Report> {
         let bar = progress_bar("reading", self.len() as u64);
         let (mut report, mut lengths) = (Report::default(), Vec::with_capacity(self.len()));
@@ -131,8 +140,8 @@ impl Source {
             let rows = start..self.len().min(start + CHUNK);
             let each: Vec<_> = rows.into_par_iter().map(|row| self.noted(row)).collect();
             for noted in each {
-                let (example, notes) = noted?;
-                report.add(&example, notes);
+                let (example, notes, unread) = noted?;
+                report.add(&example, notes, unread);
                 lengths.push(example.tokens() as u32);
                 bar.inc(1);
             }
@@ -140,6 +149,8 @@ impl Source {
         bar.finish_and_clear();
         report.locate(&self.file)?;
         report.left_out = self.file.left_out();
+        unread::refuse(&report.unread, &self.reading, self.form.name(), report.rows)?;
+        report.unread.extend(self.file.unread());
         Ok(&self.surveyed.insert((report, lengths)).0)
     }
 

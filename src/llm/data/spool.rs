@@ -1,13 +1,16 @@
 //! Packed files, unpacked once into a temporary one that rows can be read from by number.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
+use super::format::Format;
+use super::index::{self, Scan};
 use crate::error::{Error, Result};
+use crate::file::MARK;
 use crate::llm::hash::hex;
 
 /// How a file is packed.
@@ -65,27 +68,109 @@ fn failed(action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
 }
 
 /// What a compressed file holds, and the hash of the file as it is.
-pub(super) fn gunzip(file: File, origin: &str, bar: &ProgressBar) -> Result<(File, String)> {
+pub(super) fn gunzip(
+    file: File,
+    format: Option<Format>,
+    origin: &str,
+    bar: &ProgressBar,
+) -> Result<(File, String)> {
     let mut spool = Spool::new()?;
     let hashing = Hashing {
         file,
         hash: Sha256::new(),
         bar,
     };
-    let mut reader = MultiGzDecoder::new(BufReader::with_capacity(1 << 20, hashing));
+    let mut rest = BufReader::with_capacity(1 << 20, hashing);
     let mut buffer = vec![0; 1 << 20];
+    let mut bound = Bound {
+        format,
+        scan: None,
+        offset: 0,
+    };
     loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => spool.put(&buffer[..read])?,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken(error, origin)),
+        let mut member = GzDecoder::new(rest);
+        loop {
+            match member.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    bound.add(&buffer[..read], origin)?;
+                    spool.put(&buffer[..read])?;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(error, origin)),
+            }
+        }
+        rest = member.into_inner();
+        if !another(&mut rest, origin)? {
+            return Ok((spool.finish()?, hex(rest.into_inner().hash)));
         }
     }
-    let mut rest = reader.into_inner().into_inner();
-    // Whatever the decoder left unread belongs to the hash too.
-    (std::io::copy(&mut rest, &mut std::io::sink())).map_err(Error::io(origin, "read"))?;
-    Ok((spool.finish()?, hex(rest.hash)))
+}
+
+/// Whether another member follows. Zeros after a member fill up a block, as on tapes.
+fn another(rest: &mut BufReader<Hashing>, origin: &str) -> Result<bool> {
+    loop {
+        let bytes = match rest.fill_buf() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            bytes => bytes.map_err(Error::io(origin, "read"))?,
+        };
+        let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+        match bytes.get(zeros) {
+            None if bytes.is_empty() => return Ok(false),
+            None => rest.consume(zeros),
+            Some(0x1f) => {
+                rest.consume(zeros);
+                return Ok(true);
+            }
+            Some(_) => {
+                return Err(Error::invalid(
+                    origin,
+                    "bytes that are no gzip follow the last member of the compressed file",
+                    "take them off: gunzip -c FILE | gzip > OTHER",
+                ));
+            }
+        }
+    }
+}
+
+/// Sees that no row is longer than rows may be, while it is unpacked: a small file can hold a row of any
+/// size.
+struct Bound {
+    format: Option<Format>,
+    scan: Option<Box<dyn Scan>>,
+    offset: u64,
+}
+
+impl Bound {
+    fn add(&mut self, bytes: &[u8], origin: &str) -> Result<()> {
+        let offset = self.offset;
+        self.offset += bytes.len() as u64;
+        let bytes = match offset {
+            0 => bytes.strip_prefix(MARK).unwrap_or(bytes),
+            _ => bytes,
+        };
+        if self.scan.is_none() {
+            self.format = self.format.or_else(|| index::of_text(bytes));
+            self.scan = self.format.map(index::scan);
+        }
+        let (Some(scan), Some(format)) = (&mut self.scan, self.format) else {
+            return Ok(());
+        };
+        // What is wrong with rows is told when they are looked for, by line.
+        let _ = scan.piece(bytes, self.offset - bytes.len() as u64);
+        match self.offset.saturating_sub(scan.last()) > index::longest(format) {
+            false => Ok(()),
+            true => {
+                let place = format!("{origin}: row {}", scan.rows().max(1));
+                let [problem, remedy] = index::too_long(format);
+                Err(Error::invalid(
+                    place,
+                    format!("unpacked, {problem}"),
+                    remedy,
+                ))
+            }
+        }
+    }
 }
 
 fn broken(error: std::io::Error, origin: &str) -> Error {

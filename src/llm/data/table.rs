@@ -1,44 +1,25 @@
 //! Rows of all files, as they are or as a mapping makes them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::columns;
 use super::file::{Rows, progress_bar};
 use super::mapping::{Mapping, Place};
 use super::paths;
 use super::reading::Reading;
 use super::spool::Spool;
+use super::unread::{self, Unread};
 use super::values::Fault;
 use crate::error::{Error, Result};
 use crate::llm::hash::hex;
 
 /// Rows that are mapped at once.
 const CHUNK: usize = 1024;
-
-/// Columns that trainers read: a mapping alone says which of them a row has.
-const TRAINED: [&str; 18] = [
-    "chosen",
-    "chosen_score",
-    "completion",
-    "completions",
-    "conversations",
-    "label",
-    "messages",
-    "prompt",
-    "ranks",
-    "rejected",
-    "rejected_score",
-    "reward",
-    "rewards",
-    "score",
-    "score_chosen",
-    "score_rejected",
-    "scores",
-    "text",
-];
 
 /// Rows by number, of one file or several.
 #[derive(Debug)]
@@ -52,6 +33,13 @@ pub struct Table {
     mapped: Option<Mapped>,
 }
 
+/// What a row of the files becomes, how many of that are left out, and the columns that nothing reads.
+struct Made {
+    rows: Vec<Map<String, Value>>,
+    left_out: u64,
+    unread: BTreeSet<String>,
+}
+
 /// Rows that a mapping made, in a temporary file.
 #[derive(Debug)]
 struct Mapped {
@@ -59,6 +47,8 @@ struct Mapped {
     /// The files' row that each was made of.
     from: Vec<u32>,
     left_out: u64,
+    /// What no expression reads.
+    unread: Unread,
 }
 
 impl Table {
@@ -122,7 +112,7 @@ impl Table {
     fn map(&self, mapping: &Mapping) -> Result<Mapped> {
         let bar = progress_bar("mapping", self.count as u64);
         let mut spool = Spool::new()?;
-        let (mut from, mut left_out) = (Vec::new(), 0);
+        let (mut from, mut left_out, mut unread) = (Vec::new(), 0, Unread::new());
         for start in (0..self.count).step_by(CHUNK) {
             let records = start..self.count.min(start + CHUNK);
             let each: Vec<_> = records
@@ -130,8 +120,13 @@ impl Table {
                 .map(|record| self.mapped_record(mapping, record))
                 .collect();
             for (record, made) in (start..).zip(each) {
-                let (rows, out) = made?;
+                let Made {
+                    rows,
+                    left_out: out,
+                    unread: idle,
+                } = made?;
                 left_out += out;
+                unread::add(&mut unread, idle);
                 for row in rows {
                     let failed = |e: serde_json::Error| Error::io("row", "write")(e.into());
                     let mut line = serde_json::to_vec(&row).map_err(failed)?;
@@ -154,23 +149,29 @@ impl Table {
             rows: Rows::spooled(spool.finish()?, self.origin.clone())?,
             from,
             left_out,
+            unread,
         })
     }
 
-    /// What a row of the files becomes, and how many of that are left out.
-    fn mapped_record(
-        &self,
-        mapping: &Mapping,
-        record: usize,
-    ) -> Result<(Vec<Map<String, Value>>, u64)> {
+    /// What a row of the files becomes.
+    fn mapped_record(&self, mapping: &Mapping, record: usize) -> Result<Made> {
         let (file, row) = self.at(record);
-        let columns = file.row(row)?;
+        let columns = file.row_and_odd(row)?;
         let place = Place {
             file: Path::new(file.origin()),
             number: row as u64 + 1,
         };
-        (columns.and_then(|columns| mapping.apply(columns, place)))
-            .map_err(|Fault { problem, remedy }| self.fault_at(record, problem, remedy))
+        let made = columns.and_then(|(columns, odd)| {
+            mapping.is_finite(&odd)?;
+            let unread = mapping.unread(&columns);
+            let (rows, left_out) = mapping.apply(columns, place)?;
+            Ok(Made {
+                rows,
+                left_out,
+                unread,
+            })
+        });
+        made.map_err(|Fault { problem, remedy }| self.fault_at(record, problem, remedy))
     }
 
     /// The file that has a row of all files, and its number there.
@@ -198,7 +199,8 @@ impl Table {
             let (file, at) = self.at(self.record(row));
             let fault = |Fault { problem, remedy }| self.fault(row, problem, remedy);
             for (name, value) in file.row(at)?.map_err(fault)? {
-                if !TRAINED.contains(&name.as_str()) {
+                // A mapping alone says which of those a row has.
+                if columns::known().all(|known| known != name) {
                     columns.entry(name).or_insert(value);
                 }
             }
@@ -223,6 +225,11 @@ impl Table {
     /// How many rows `where` left out.
     pub fn left_out(&self) -> u64 {
         self.mapped.as_ref().map_or(0, |mapped| mapped.left_out)
+    }
+
+    /// The columns that no expression of a mapping reads; without one, none.
+    pub fn unread(&self) -> Unread {
+        (self.mapped.as_ref()).map_or_else(Unread::new, |mapped| mapped.unread.clone())
     }
 
     /// SHA-256 of the file's bytes, in hexadecimal; with a mapping, or of several files, of all that

@@ -1,5 +1,6 @@
 //! Rows of text to sequences of tokens.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,11 @@ use crate::error::{Error, Result};
 use crate::llm::example::{Example, Response};
 use crate::llm::sequence::Sequence;
 use crate::llm::tokenizer::Tokenizer;
+
+mod ends;
+
+pub use ends::MOST;
+use ends::{End, Sizes};
 
 /// What is done with rows that are not as they should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +56,28 @@ pub struct Tokeniser {
     eos: u32,
     /// Tokens of [`ANCHOR`], if the tokenizer puts a space before every text.
     anchor: Option<Vec<u32>>,
+    sizes: Sizes,
+}
+
+/// What stands before a completion where it is tokenised.
+#[derive(Default)]
+struct Start<'a> {
+    text: &'a str,
+    tokens: usize,
+}
+
+/// A sequence whose tokens have those weights, as far as they were not cut.
+fn weighted(sequence: Sequence, mut weights: Vec<f64>, column: &str) -> Parsed<Sequence> {
+    weights.truncate(sequence.completion().len());
+    if weights.iter().all(|&weight| weight == 0.0) {
+        return fault(
+            format!("no token of `{column}` that has a weight above 0 is left within max_length"),
+            "leave the row out, or set a greater max_length",
+        );
+    }
+    sequence
+        .weighted(weights)
+        .or_else(|e| fault(e.to_string(), "check the weights"))
 }
 
 /// A text that merges with nothing after it: what follows has no space put before it.
@@ -95,6 +123,7 @@ impl Tokeniser {
             longest,
             eos,
             anchor: adds.then_some(anchor),
+            sizes: Sizes::default(),
         })
     }
 
@@ -104,6 +133,8 @@ impl Tokeniser {
     /// Text without tokens, a prompt or a whole that is too long, in strict mode a boundary that
     /// moves.
     pub fn example(&self, row: u64, text: &Row) -> Parsed<(Example, Notes)> {
+        let shortened = self.shortened(text)?;
+        let text = shortened.as_ref().unwrap_or(text);
         let mut notes = Notes::default();
         let prompt = match &text.prompt {
             Some(prompt) => self.encode(prompt)?,
@@ -111,7 +142,7 @@ impl Tokeniser {
         };
         let mut responses = Vec::with_capacity(text.completions.len());
         for completion in &text.completions {
-            let tokens = self.completion(text, &prompt, completion, &mut notes)?;
+            let (tokens, weights) = self.completion(text, &prompt, completion, &mut notes)?;
             let sequence = match text.prompt {
                 // A template wrote all that the model is to see.
                 Some(_) if text.rendered && !prompt.is_empty() => {
@@ -120,26 +151,132 @@ impl Tokeniser {
                 Some(_) => self.join(self.begin(&prompt)?, tokens, &mut notes)?,
                 None => self.alone(tokens, &mut notes)?,
             };
+            let sequence = match weights {
+                Some(weights) => weighted(sequence, weights, &completion.column)?,
+                None => sequence,
+            };
             let reward = completion.reward;
             responses.push(Response { sequence, reward });
         }
-        Ok((Example { row, responses }, notes))
+        let margin = text.margin;
+        let example = Example {
+            row,
+            responses,
+            margin,
+        };
+        Ok((example, notes))
     }
 
-    /// Tokens of a completion, EOS at the end.
+    /// A row with long texts, as much of them as tells its tokens.
+    fn shortened(&self, text: &Row) -> Parsed<Option<Row>> {
+        let long = |text: &str| text.len() > self.sizes.large;
+        let texts = text.completions.iter().map(|c| &c.text).chain(&text.prompt);
+        if !texts.into_iter().any(|text| long(text)) {
+            return Ok(None);
+        }
+        let mut row = text.clone();
+        if let Some(prompt) = row.prompt.as_mut().filter(|prompt| long(prompt)) {
+            let limit = self.settings.max_prompt_length;
+            let (end, needed) = match limit {
+                Some(limit) => (End::Last, limit),
+                None => (End::First, self.longest),
+            };
+            match (self.piece("prompt", prompt, end, needed)?, limit) {
+                (None, _) => {}
+                (Some(piece), Some(_)) => {
+                    // BOS stays where a prompt is cut.
+                    let bos = self
+                        .tokenizer
+                        .bos()
+                        .and_then(|bos| self.tokenizer.piece(bos));
+                    let bos = bos.filter(|bos| prompt.starts_with(bos.as_str()));
+                    *prompt = bos.unwrap_or_default() + piece;
+                }
+                (Some(_), None) => {
+                    return fault(
+                        format!(
+                            "the prompt, of {} bytes, has more than {} tokens, which leaves no room \
+                             for a completion",
+                            prompt.len(),
+                            self.longest
+                        ),
+                        "leave the row out, or set max_prompt_length to cut the beginnings of \
+                         prompts",
+                    );
+                }
+            }
+        }
+        for completion in row.completions.iter_mut().filter(|c| long(&c.text)) {
+            let (column, text) = (&completion.column, &completion.text);
+            let Some(piece) = self.piece(column, text, End::First, self.longest)? else {
+                continue;
+            };
+            if self.settings.max_length.is_none() {
+                return fault(
+                    format!(
+                        "`{column}`, of {} bytes, has more than {} tokens, the most there is room for",
+                        text.len(),
+                        self.longest
+                    ),
+                    "leave the row out, or set max_length to cut the ends of completions",
+                );
+            }
+            let length = piece.len();
+            for (part, _) in completion.weights.iter_mut().flatten() {
+                *part = part.start.min(length)..part.end.min(length);
+            }
+            completion.text.truncate(length);
+        }
+        Ok(Some(row))
+    }
+
+    /// [`Sizes::piece`]; none where the text is short enough to be tokenised whole.
+    fn piece<'t>(
+        &self,
+        column: &str,
+        text: &'t str,
+        end: End,
+        needed: usize,
+    ) -> Parsed<Option<&'t str>> {
+        let failed = |e: Error| fault(e.to_string(), "check tokenizer.json");
+        let piece = self
+            .sizes
+            .piece(&self.tokenizer, text, end, needed)
+            .or_else(failed)?;
+        if piece.is_none() && text.len() > self.sizes.most {
+            return fault(
+                format!(
+                    "`{column}` has {} bytes, too many to be tokenised",
+                    text.len()
+                ),
+                format!(
+                    "leave the row out, or give at most {} bytes",
+                    self.sizes.most
+                ),
+            );
+        }
+        Ok(piece)
+    }
+
+    /// Tokens of a completion, EOS at the end, and what they weigh.
     fn completion(
         &self,
         text: &Row,
         prompt: &[u32],
         completion: &Completion,
         notes: &mut Notes,
-    ) -> Parsed<Vec<u32>> {
+    ) -> Parsed<(Vec<u32>, Option<Vec<f64>>)> {
         let whole = match &text.prompt {
             Some(prompt) => self.encode(&format!("{prompt}{}", completion.text))?,
             None => self.encode(&completion.text)?,
         };
+        let mut at = Start::default();
         let mut tokens = match whole.strip_prefix(prompt) {
-            Some(rest) => rest.to_vec(),
+            Some(rest) => {
+                at.text = text.prompt.as_deref().unwrap_or_default();
+                at.tokens = prompt.len();
+                rest.to_vec()
+            }
             None if self.settings.strict_boundaries => {
                 return fault(
                     format!(
@@ -152,8 +289,14 @@ impl Tokeniser {
             }
             None => {
                 notes.apart += 1;
-                self.apart(&completion.text)?
+                let (before, tokens) = self.apart(&completion.text)?;
+                at = before;
+                tokens
             }
+        };
+        let mut weights = match &completion.weights {
+            Some(parts) => Some(self.weights(&at, &completion.text, parts)?),
+            None => None,
         };
         let ended = match text.rendered {
             true => self.end(&mut tokens)?,
@@ -171,7 +314,40 @@ impl Tokeniser {
         if !ended {
             tokens.push(self.eos);
         }
-        Ok(tokens)
+        if let (Some(weights), Some(parts)) = (&mut weights, &completion.weights) {
+            // The end belongs to what was said last.
+            let last = parts
+                .last()
+                .filter(|(part, _)| part.end == completion.text.len());
+            weights.truncate(tokens.len() - usize::from(!ended));
+            weights.resize(tokens.len(), last.map_or(0.0, |(_, weight)| *weight));
+        }
+        Ok((tokens, weights))
+    }
+
+    /// What the tokens of a completion weigh: the most of all parts of its text that they stand for.
+    fn weights(
+        &self,
+        start: &Start,
+        text: &str,
+        parts: &[(Range<usize>, f64)],
+    ) -> Parsed<Vec<f64>> {
+        let failed = |e: Error| fault(e.to_string(), "check tokenizer.json");
+        let whole = format!("{}{text}", start.text);
+        let (_, offsets) = self.tokenizer.encode_with_offsets(&whole).or_else(failed)?;
+        let weight = |bytes: &Range<usize>| {
+            let touching = parts.iter().filter(|(part, _)| {
+                let part = start.text.len() + part.start..start.text.len() + part.end;
+                bytes.start < part.end && part.start < bytes.end.max(bytes.start + 1)
+            });
+            touching.map(|(_, weight)| *weight).fold(0.0, f64::max)
+        };
+        Ok(offsets
+            .get(start.tokens..)
+            .unwrap_or_default()
+            .iter()
+            .map(weight)
+            .collect())
     }
 
     /// Whether a rendered completion ends with an end token. A line's end that the template puts
@@ -190,15 +366,19 @@ impl Tokeniser {
         Ok(ended)
     }
 
-    /// A completion's tokens without its prompt.
-    fn apart(&self, text: &str) -> Parsed<Vec<u32>> {
+    /// A completion's tokens without its prompt, and what stood before them.
+    fn apart(&self, text: &str) -> Parsed<(Start<'static>, Vec<u32>)> {
         if let Some(anchor) = &self.anchor {
             let tokens = self.encode(&format!("{ANCHOR}{text}"))?;
             if let Some(rest) = tokens.strip_prefix(&anchor[..]) {
-                return Ok(rest.to_vec());
+                let start = Start {
+                    text: ANCHOR,
+                    tokens: anchor.len(),
+                };
+                return Ok((start, rest.to_vec()));
             }
         }
-        self.encode(text)
+        Ok((Start::default(), self.encode(text)?))
     }
 
     /// A prompt's tokens with BOS before them, unless it is there or the model has none.
@@ -273,3 +453,6 @@ impl Tokeniser {
         self.tokenizer.encode(text).or_else(failed)
     }
 }
+
+#[cfg(test)]
+mod tests;

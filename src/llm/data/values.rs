@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::aside::are_text;
 use crate::llm::chat::Message;
 use crate::magnitude::{RANGE, is_in_range};
 use crate::text::exact;
@@ -51,6 +52,22 @@ impl Columns<'_> {
         set.iter().copied().filter(absent).collect()
     }
 
+    /// Whether the column is there.
+    pub fn has(&self, name: &str) -> bool {
+        !self.names(name).is_empty()
+    }
+
+    /// Names of the columns that are there.
+    pub fn names_there(&self) -> impl Iterator<Item = &str> {
+        let there = self.0.iter().filter(|(_, value)| !value.is_null());
+        there.map(|(name, _)| name.as_str())
+    }
+
+    /// A column's value, if it is there.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
     /// The one column of these names.
     fn get<'n>(&self, names: &'n str) -> Parsed<(&'n str, &Value)> {
         match self.names(names)[..] {
@@ -74,8 +91,7 @@ impl Columns<'_> {
 
     /// Names of all columns that are there.
     pub fn listed(&self) -> String {
-        let there = self.0.iter().filter(|(_, value)| !value.is_null());
-        listed(there.map(|(name, _)| name.as_str()))
+        listed(self.names_there())
     }
 
     /// A finite number; `true` is 1 and `false` 0.
@@ -141,22 +157,56 @@ impl Columns<'_> {
         Ok(list)
     }
 
+    /// The one of `completions` whose number times `sign` is the greatest. Ties of others do not matter.
+    pub fn best(&self, names: &str, sign: f64) -> Parsed<Spoken> {
+        let mut list = self.list(names)?;
+        list.sort_by(|a, b| (sign * a.reward).total_cmp(&(sign * b.reward)));
+        let (best, second) = (list.pop(), list.pop());
+        match (best, second) {
+            (Some(best), Some(second)) if best.reward == second.reward => {
+                let (name, _) = self.get(names)?;
+                fault(
+                    format!("`{name}` has a tie of the best at {}", best.reward),
+                    "one of them is to be imitated: break the tie or leave one of the completions out",
+                )
+            }
+            (Some(best), _) => Ok(best),
+            (None, _) => fault("`completions` has no entries", "give two or more"),
+        }
+    }
+
     /// `completions` from worst to best by their `ranks`, 0 or 1 for the best.
     pub fn ranked(&self) -> Parsed<Vec<Spoken>> {
         let list = self.ascending("ranks", -1.0)?;
-        let best = list.last().map_or(0.0, |c| c.reward);
-        if list.iter().any(|c| c.reward.fract() != 0.0) || !(best == 0.0 || best == 1.0) {
-            let ranks: Vec<String> = list.iter().rev().map(|c| c.reward.to_string()).collect();
-            return fault(
-                format!("`ranks` are {}", ranks.join(", ")),
-                "give whole numbers, 0 or 1 for the best",
-            );
-        }
+        are_ranks(list.iter().rev())?;
         Ok(list)
+    }
+
+    /// The first of `completions` by their `ranks`, 0 or 1. Ties of others do not matter.
+    pub fn first_ranked(&self) -> Parsed<Spoken> {
+        let best = self.best("ranks", -1.0)?;
+        let others = self.list("ranks")?;
+        let others = others.iter().filter(|c| c.column != best.column);
+        are_ranks(std::iter::once(&best).chain(others))?;
+        Ok(best)
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+/// Refuses numbers that are no ranks, the best one first.
+fn are_ranks<'a>(ranks: impl Iterator<Item = &'a Spoken>) -> Parsed<()> {
+    let ranks: Vec<f64> = ranks.map(|c| c.reward).collect();
+    let first = ranks.first().is_none_or(|&r| r == 0.0 || r == 1.0);
+    if first && ranks.iter().all(|r| r.fract() == 0.0) {
+        return Ok(());
+    }
+    let ranks: Vec<String> = ranks.iter().map(f64::to_string).collect();
+    fault(
+        format!("`ranks` are {}", ranks.join(", ")),
+        "give whole numbers, 0 or 1 for the best",
+    )
+}
+
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -182,19 +232,24 @@ pub(super) struct Spoken {
     pub reward: f64,
 }
 
-fn said(name: &str, value: &Value) -> Parsed<Said> {
+pub(super) fn said(name: &str, value: &Value) -> Parsed<Said> {
     let messages = match value {
         Value::String(text) => return Ok(Said::Text(text.clone())),
-        Value::Array(list) => list.iter().map(Message::parse).collect(),
+        Value::Array(list) => list
+            .iter()
+            .map(Message::parse)
+            .collect::<Result<Vec<_>, _>>(),
         Value::Object(_) => Message::parse(value).map(|message| vec![message]),
         _ => return fault(format!("`{name}` is {}", kind(value)), "give a string"),
     };
-    messages.map(Said::Messages).or_else(|problem| {
+    let messages = messages.or_else(|problem: String| {
         fault(
             format!("`{name}` is {}: {problem}", kind(value)),
             "give a string, or a conversation: [{\"role\": \"user\", \"content\": …}, …]",
         )
-    })
+    })?;
+    are_text(name, &messages)?;
+    Ok(Said::Messages(messages))
 }
 
 /// Names of a row's columns in their order, the first of many.

@@ -72,7 +72,7 @@ impl Decoder {
         ops::token_log_probs(tape, &hidden, &self.head(tape)?, &predictions.targets)
     }
 
-    /// `Σ ln π` over each completion's tokens, summed in f64.
+    /// `Σ w ln π` over each completion's tokens, summed in f64.
     ///
     /// # Errors
     /// As [`hidden`](Self::hidden).
@@ -80,8 +80,8 @@ impl Decoder {
         let predictions = Predictions::new(sequences);
         let each = self.log_probs(&Tape::idle(), &predictions)?;
         let each: Vec<f64> = each.value().to_dtype(DType::F64)?.to_vec1()?;
-        Ok((predictions.starts.windows(2))
-            .map(|w| each[w[0]..w[1]].iter().sum())
+        Ok((predictions.starts.windows(2).zip(sequences))
+            .map(|(w, sequence)| sequence.sum(&each[w[0]..w[1]]))
             .collect())
     }
 

@@ -36,15 +36,17 @@ pub struct Prompts {
 
 impl Prompts {
     /// The [column `prompt`](PromptColumn) of a file, read as `reading` says; `limit` takes the
-    /// first so many.
+    /// first so many. `answers` are columns that a prompt that comes again must have as it had them.
     ///
     /// # Errors
-    /// A file that cannot be read, a row without a prompt, a conversation without a template.
+    /// A file that cannot be read, a row without a prompt, a conversation without a template, a prompt
+    /// with two answers.
     pub fn read(
         path: &Path,
         reading: &Reading,
         tokenizer: Option<&Tokenizer>,
         limit: Option<usize>,
+        answers: &[&str],
     ) -> Result<Self> {
         let file = Table::read(path, reading)?;
         let mut column = PromptColumn::new(&file, reading, tokenizer);
@@ -60,7 +62,17 @@ impl Prompts {
             }
             let (text, fields) = column.at(row)?;
             let next = prompts.all.len();
-            if *prompts.places.entry(text.clone()).or_insert(next) != next {
+            let place = *prompts.places.entry(text.clone()).or_insert(next);
+            if place != next {
+                let first: &Prompt = &prompts.all[place];
+                let other = |name: &&&str| first.fields.get(**name) != fields.get(**name);
+                if let Some(name) = answers.iter().find(other) {
+                    let problem = format!(
+                        "its prompt is that of {}, and `{name}` another",
+                        file.place(first.row)?
+                    );
+                    return Err(file.fault(row, problem, "give every prompt one answer"));
+                }
                 prompts.repeated += 1;
                 continue;
             }

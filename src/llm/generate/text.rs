@@ -1,6 +1,7 @@
 //! Prompts and completions as text.
 
 use crate::error::{Error, Result};
+use crate::llm::data::tokenise::MOST;
 use crate::llm::tokenizer::Tokenizer;
 
 /// The tokens of a prompt, begun with BOS where the model expects it or where there is no other.
@@ -8,6 +9,14 @@ use crate::llm::tokenizer::Tokenizer;
 /// # Errors
 /// A text that the tokenizer cannot take, or no token at all.
 pub fn prompt_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    if text.len() > MOST {
+        let problem = format!("it has {} bytes, too many to be tokenised", text.len());
+        return Err(Error::invalid(
+            "prompt",
+            problem,
+            format!("give at most {MOST} bytes"),
+        ));
+    }
     let tokens = tokenizer.encode_prompt(text)?;
     match (tokens.is_empty(), tokenizer.bos()) {
         (false, _) => Ok(tokens),

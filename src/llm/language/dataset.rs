@@ -62,6 +62,7 @@ pub fn examples(bandit: &Bandit, dataset: &Dataset, kind: InputKind) -> Result<V
                 all.extend(responses.into_iter().map(|response| Example {
                     row,
                     responses: vec![response],
+                    margin: 0.0,
                 }));
                 continue;
             }
@@ -74,7 +75,11 @@ pub fn examples(bandit: &Bandit, dataset: &Dataset, kind: InputKind) -> Result<V
                 ));
             }
         }
-        all.push(Example { row, responses });
+        all.push(Example {
+            row,
+            responses,
+            margin: 0.0,
+        });
     }
     Ok(all)
 }

@@ -98,6 +98,10 @@ impl Network for Table {
         self.parameters.len()
     }
 
+    fn has_token_pieces(&self) -> bool {
+        false
+    }
+
     fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
         let table = self.parameters.node(tape, self.numbers);
         let mut numbers: Vec<f64> = table.value().to_vec1()?;

@@ -106,8 +106,10 @@ impl Scores {
                 column: "completion".into(),
                 text: row.completion.to_owned(),
                 reward: 0.0,
+                weights: None,
             }],
             rendered: false,
+            margin: 0.0,
         };
         let made = self.tokeniser.example(row.index as u64, &text);
         let (mut example, _) = made.map_err(|Fault { problem, remedy }| {

@@ -117,6 +117,17 @@ impl Specification {
         Ok(Self(named(parts)))
     }
 
+    /// The columns that say what is right.
+    pub fn answers(&self) -> Vec<&str> {
+        fn column(part: &Part) -> Option<&str> {
+            match &part.rule {
+                Rule::Exact(exact) => Some(exact.column.as_str()),
+                _ => None,
+            }
+        }
+        self.0.iter().filter_map(column).collect()
+    }
+
     /// Makes ready what it names: reads files and models, and looks whether they fit.
     ///
     /// # Errors

@@ -66,9 +66,7 @@ impl Trainer<'_> {
 fn count(objective: &TextObjective, examples: &[Example]) -> f64 {
     let responses = examples.iter().flat_map(|e| &e.responses);
     match objective.token_reduction() {
-        TokenReduction::Batch => responses
-            .map(|r| r.sequence.completion().len())
-            .sum::<usize>() as f64,
+        TokenReduction::Batch => responses.map(|r| r.sequence.weight()).sum(),
         _ => examples.len() as f64,
     }
 }
@@ -88,7 +86,11 @@ pub(super) fn names(objective: &TextObjective) -> Vec<String> {
             Some(Response { sequence, reward })
         };
         let responses = (0..responses).filter_map(response).collect();
-        Example { row, responses }
+        Example {
+            row,
+            responses,
+            margin: 0.0,
+        }
     };
     let examples = objective.select(vec![example(0), example(1)]);
     let text = objective.batch(&examples);

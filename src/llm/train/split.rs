@@ -73,7 +73,11 @@ mod tests {
                 let sequence = Sequence::new(tokens, 1).unwrap();
                 let reward = 0.0;
                 let responses = vec![Response { sequence, reward }];
-                Example { row, responses }
+                Example {
+                    row,
+                    responses,
+                    margin: 0.0,
+                }
             })
             .collect();
         let rows = |seed| {

@@ -187,6 +187,22 @@ fn what_cannot_be_evaluated_is_refused() {
         &[json!({"prompt": "a", "completion": "b"})],
     );
     write(&place, "none.jsonl", &[json!({"question": "a"})]);
+    let answered = |answer: &str, id: u64| json!({"prompt": "a", "answer": answer, "id": id});
+    let two = [answered("1", 0), answered("1", 1), answered("2", 2)];
+    write(&place, "two.jsonl", &two);
+    refuses(
+        &place,
+        &[
+            "evaluate",
+            "--reward",
+            "exact:answer",
+            "--prompts",
+            "two.jsonl",
+            "--model",
+            "model",
+        ],
+        &["two.jsonl:3", "prompt is that of two.jsonl:1", "`answer`"],
+    );
     std::fs::create_dir(place.path().join("empty")).unwrap();
     let common = ["evaluate", "--reward", "length", "--prompts"];
     for (more, says) in [

@@ -21,7 +21,7 @@ pub struct Seen {
 
 impl Seen {
     pub(super) fn new(form: Form) -> Self {
-        let all = TextObjective::table().filter(|(_, o)| Form::from(*o) == form);
+        let all = TextObjective::table().filter(|(_, o)| Form::from(*o).general() == form);
         Self {
             kind: form.name(),
             objectives: all.map(|(name, _)| name).collect(),

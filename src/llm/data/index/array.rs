@@ -109,6 +109,10 @@ impl Array {
 }
 
 impl Scan for Array {
+    fn rows(&self) -> usize {
+        self.starts.len()
+    }
+
     fn piece(&mut self, bytes: &[u8], offset: u64) -> Scanned {
         for (&byte, at) in bytes.iter().zip(offset..) {
             self.byte(byte, at)?;

@@ -24,6 +24,10 @@ impl Lines {
 }
 
 impl Scan for Lines {
+    fn rows(&self) -> usize {
+        self.starts.len()
+    }
+
     fn piece(&mut self, bytes: &[u8], mut offset: u64) -> Scanned {
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
             if self.blank && !piece.trim_ascii().is_empty() {
@@ -65,6 +69,10 @@ pub(super) struct Paragraphs {
 }
 
 impl Scan for Paragraphs {
+    fn rows(&self) -> usize {
+        self.starts.len()
+    }
+
     fn piece(&mut self, bytes: &[u8], mut offset: u64) -> Scanned {
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
             if !self.filled && !piece.trim_ascii().is_empty() {
@@ -109,6 +117,10 @@ pub(super) struct Document {
 }
 
 impl Scan for Document {
+    fn rows(&self) -> usize {
+        usize::from(self.filled)
+    }
+
     fn piece(&mut self, bytes: &[u8], _: u64) -> Scanned {
         self.filled |= !bytes.trim_ascii().is_empty();
         Ok(())
