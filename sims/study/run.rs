@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use pistar::file::write_whole;
+use pistar::file::{PART, only, write_whole};
 use pistar::sim::folder::{Folder, Manifest};
 use serde_json::Value;
 
@@ -40,11 +40,21 @@ impl Run {
         });
         if !same && kept.exists() {
             ensure!(
+                Manifest::read(dir).is_ok(),
+                "{}: a study would write there, and no study's manifest.json is in the folder; move it \
+                 away, or choose another --out",
+                kept.display()
+            );
+            ensure!(
                 request.overwrite,
                 "{}: it holds the trials of another study or of other settings; choose another \
                  --out, or pass --overwrite to replace them",
                 kept.display()
             );
+            // Only what a study writes there.
+            only(&kept, |name, kind| {
+                kind.is_file() && name.trim_end_matches(PART).ends_with(".csv")
+            })?;
             fs::remove_dir_all(&kept)
                 .with_context(|| format!("{}: cannot remove", kept.display()))?;
         }

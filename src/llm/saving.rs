@@ -14,6 +14,7 @@ use super::json::Object;
 use super::staged::Staged;
 use super::weights::{self, Entry, Item, layout};
 use crate::error::{Error, Result};
+use crate::file;
 
 /// What is copied along: generation settings and the tokenizer.
 const COMPANIONS: &[&str] = &[
@@ -171,8 +172,7 @@ fn companions(staged: &mut Staged, from: &Path, to: &Path) -> Result<()> {
     for name in COMPANIONS {
         let path = from.join(name);
         if path.exists() {
-            let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
-            staged.bytes(name, &bytes)?;
+            staged.bytes(name, &file::bytes(&path)?)?;
         }
     }
     Ok(())

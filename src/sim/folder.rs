@@ -1,6 +1,6 @@
 //! The folder of a run: `rows.csv`, other tables, and `manifest.json`.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::file::{json, write_whole};
+use crate::file::{Made, json, own, write_whole};
+
+/// What ran, and how it ended.
+const MANIFEST: &str = "manifest.json";
 
 /// The status of a run that came to its end.
 const COMPLETE: &str = "complete";
@@ -43,11 +46,13 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Starts a run in `dir` whose tables will be written whole. Rows of an earlier run of the very same configuration are replaced;
-    /// rows of any other are kept safe unless `overwrite`.
+    /// Starts a run in `dir` whose tables will be written whole. Rows of an earlier run of the very same
+    /// configuration are replaced; rows of any other are kept safe unless `overwrite`, and what is no
+    /// run's always.
     ///
     /// # Errors
-    /// A folder that cannot be written, or that holds another run.
+    /// A folder that cannot be written, that holds another run, or that holds files of a run's names
+    /// without a run's manifest.
     pub fn open(
         dir: &Path,
         sim: &str,
@@ -55,14 +60,22 @@ impl Folder {
         threads: usize,
         overwrite: bool,
     ) -> Result<Self> {
-        fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+        let mut made = Made::new(dir)?;
         let version = env!("CARGO_PKG_VERSION").to_string();
         let rows_path = dir.join("rows.csv");
-        let same = || {
-            Manifest::read(dir)
-                .is_ok_and(|m| m.sim == sim && m.version == version && m.config == config)
-        };
-        if rows_path.exists() && !overwrite && !same() {
+        let earlier = Manifest::read(dir).ok();
+        let there = |path: &Path| path.symlink_metadata().is_ok();
+        for path in [dir.join(MANIFEST), rows_path.clone()] {
+            if earlier.is_none() && there(&path) {
+                return Err(Error::invalid(
+                    path.display().to_string(),
+                    "the run would write there, and no run's manifest.json is in the folder",
+                    "move it away, or choose another --out",
+                ));
+            }
+        }
+        let same = |m: &Manifest| m.sim == sim && m.version == version && m.config == config;
+        if there(&rows_path) && !overwrite && !earlier.as_ref().is_some_and(same) {
             return Err(Error::invalid(
                 rows_path.display().to_string(),
                 "it holds the rows of another run",
@@ -79,6 +92,7 @@ impl Folder {
             wall_s: 0.0,
         };
         manifest.write(dir)?;
+        made.stay();
         Ok(Self {
             dir: dir.into(),
             manifest,
@@ -113,7 +127,8 @@ impl Folder {
         let rows = match &mut self.rows {
             Some(rows) => rows,
             none => {
-                let file = File::create(&path).map_err(Error::io(&path, "create"))?;
+                let mut options = OpenOptions::new();
+                let file = own(&path, options.write(true).create(true).truncate(true))?;
                 none.insert(BufWriter::new(file))
             }
         };
@@ -151,7 +166,7 @@ impl Manifest {
     /// # Errors
     /// If it is missing or broken.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("manifest.json");
+        let path = dir.join(MANIFEST);
         json::read(&path, "run the sim again")
     }
 
@@ -161,7 +176,7 @@ impl Manifest {
     /// # Errors
     /// A manifest that is broken, or that does not say `complete`: how many rows there are, and whose.
     pub fn ended(dir: &Path) -> Result<()> {
-        let path = dir.join("manifest.json");
+        let path = dir.join(MANIFEST);
         if !path.exists() {
             return Ok(());
         }
@@ -190,6 +205,6 @@ impl Manifest {
             message: e.to_string(),
             remedy: "use finite numbers".into(),
         })?;
-        write_whole(&dir.join("manifest.json"), (text + "\n").as_bytes())
+        write_whole(&dir.join(MANIFEST), (text + "\n").as_bytes())
     }
 }

@@ -21,6 +21,7 @@ mod families;
 mod faults;
 mod fixtures;
 mod folders;
+mod foreign;
 mod formats;
 mod generate;
 mod half;

@@ -66,13 +66,13 @@ pub(super) fn train_in(
         ));
     }
     let settings = settings.resolve()?;
-    claimed.free()?;
     for (place, path) in read(&settings) {
         claimed.apart(place, path)?;
     }
     if let (true, Some(begun)) = (resume, &begun) {
         settings.same(begun)?;
         if claimed.manifest().is_ok_and(|m| m.status == COMPLETE) && from.is_none() {
+            claimed.clean()?;
             tell("the run is complete already");
             return Ok(Ended::Complete(dir));
         }

@@ -132,7 +132,7 @@ impl Checkpoint {
 
     /// Opens a file and reads its header.
     fn add(&mut self, path: &Path) -> Result<BTreeMap<String, Place>> {
-        let mut file = File::open(path).map_err(Error::io(path, "read"))?;
+        let mut file = file::open(path)?;
         let there = file.metadata().map_err(Error::io(path, "read"))?.len();
         let truncated = |wanted: u64| {
             let problem = format!("it has {there} bytes, and its header promises {wanted}");
