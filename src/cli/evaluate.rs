@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let prompts = Prompts::read(&args.prompts, &args.reading, tokenizer, args.limit)?;
     if prompts.repeated > 0 {
         let (count, of) = (prompts.repeated, &prompts.origin);
-        eprintln!("{of}: {count} rows repeat the prompt of another and are left out");
+        tell!("{of}: {count} rows repeat the prompt of another and are left out");
     }
     let mut rewards = args.rewards.specification()?.build(&resources)?;
     // Files first: what is wrong with them shows before anything is generated.

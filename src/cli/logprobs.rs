@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         settings,
     )?;
     for note in source.survey()?.notes() {
-        eprintln!("{note}");
+        tell!("{note}");
     }
     let batch = args.batch_tokens;
     if args.out == Path::new("-") {

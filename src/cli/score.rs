@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         };
         let alone = lines.iter().filter(|row| size(row) < 2).count();
         if alone > 0 {
-            eprintln!(
+            tell!(
                 "{alone} of {} prompts have one completion only, which cannot be compared: --least 2 \
                  leaves them out",
                 lines.len()
@@ -141,7 +141,7 @@ fn summary(rows: &Rows, scored: &Scored) {
             Some([low, high]) => format!(", 95 % [{}, {}]", number(low), number(high)),
             None => String::new(),
         };
-        eprintln!(
+        tell!(
             "{name}: mean {}{interval}, sd {}, {} completions of {} prompts",
             number(mean.value),
             number(mean.sd),

@@ -35,6 +35,7 @@ mod micro_batches;
 mod ops;
 mod optimizer;
 mod order;
+mod orphans;
 mod parity;
 mod place;
 mod plan;
