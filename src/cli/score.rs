@@ -52,8 +52,14 @@ pub struct Args {
     #[arg(long)]
     report: bool,
     /// Bins of the calibration error
-    #[arg(long, value_name = "N", default_value_t = 10, requires = "report")]
-    bins: usize,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        requires = "report",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    bins: u32,
     /// m of an Advantage Model: tells the share of scores beyond it
     #[arg(long, value_name = "M", requires = "report")]
     margin: Option<f64>,
@@ -184,7 +190,12 @@ fn report(args: &Args, rows: &Rows, scored: &Scored) -> anyhow::Result<()> {
             rejected: scored.total[i + 1],
         })
         .collect();
-    let found = Calibration::new(&pairs, args.bins, args.margin, &Bootstrap::default())?;
+    let found = Calibration::new(
+        &pairs,
+        args.bins as usize,
+        args.margin,
+        &Bootstrap::default(),
+    )?;
     if args.json {
         return output::json(&serde_json::to_value(&found)?);
     }

@@ -1,6 +1,6 @@
 //! Files and folders that are there whole or not at all, whenever the power goes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,8 @@ use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 use crate::file::{PART, part, part_for, sync_folder};
+
+use super::weights::{broken, refusal};
 
 pub use crate::file::write_whole as write_file;
 
@@ -32,7 +34,7 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
     remove(&part)?;
     // Only the last folder: one that has gone does not come back.
     let filled = (fs::create_dir(&part).map_err(io("create")))
-        .and_then(|()| write(&part))
+        .and_then(|()| write(&part).map_err(|e| e.in_file(&path.display().to_string())))
         .and_then(|()| sync_all(&part).map_err(io("write to")));
     if let Err(error) = filled {
         let _ = fs::remove_dir_all(&part);
@@ -53,8 +55,20 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
 /// Writes tensors to a file of a folder that nobody sees yet, one after the other.
 ///
 /// # Errors
-/// If it cannot be written.
+/// A number that is not finite, or a file that cannot be written.
 pub fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<()> {
+    // In the order of names, so that the same one is named each time.
+    for (name, tensor) in tensors.iter().collect::<BTreeMap<_, _>>() {
+        let broken = broken(tensor)?;
+        if broken > 0 {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            return Err(refusal(
+                &format!("{file}: {name}"),
+                broken,
+                tensor.elem_count(),
+            ));
+        }
+    }
     // candle's own file can be read by its owner only.
     let usual = File::create(path).and_then(|f| f.metadata());
     let usual = usual.map_err(Error::io(path, "create"))?.permissions();

@@ -19,6 +19,7 @@ mod evaluation;
 mod events;
 mod families;
 mod faults;
+mod finite;
 mod fixtures;
 mod folders;
 mod foreign;

@@ -16,6 +16,7 @@ mod folder;
 mod generation;
 mod keeping;
 mod learner;
+pub mod limits;
 mod load;
 mod machine;
 mod metrics;
