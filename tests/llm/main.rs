@@ -21,6 +21,7 @@ mod families;
 mod faults;
 mod finite;
 mod fixtures;
+mod flags;
 mod folders;
 mod foreign;
 mod formats;

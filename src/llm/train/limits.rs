@@ -11,6 +11,9 @@ pub const COUNT: u64 = 1_000_000_000;
 /// Largest rank of an adapter: beyond it no matrix of a transformer is wider.
 pub const RANK: u64 = 1 << 16;
 
+/// Most resamples of a bootstrap interval.
+pub const RESAMPLES: u64 = 10_000_000;
+
 /// Most runs of a sweep.
 pub const RUNS: u64 = 10_000;
 
@@ -25,7 +28,11 @@ pub fn count(place: &str, found: u64, most: u64) -> Result<()> {
     if (1..=most).contains(&found) {
         return Ok(());
     }
-    let remedy = format!("give 1 or more, at most {most}");
+    let remedy = if most == u64::MAX {
+        "give 1 or more".into()
+    } else {
+        format!("give 1 or more, at most {most}")
+    };
     Err(Error::invalid(place, format!("it is {found}"), remedy))
 }
 
