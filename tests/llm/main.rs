@@ -49,6 +49,7 @@ mod runs;
 mod saved;
 mod schedule;
 mod smoke;
+mod special;
 mod sweep;
 mod texts;
 mod tokenizer;
