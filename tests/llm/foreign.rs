@@ -313,3 +313,54 @@ fn what_a_file_is_written_over_is_that_name_alone() {
     }
     assert!(fs::symlink_metadata("/dev/stdout").unwrap().is_symlink());
 }
+
+#[test]
+fn sims_write_over_their_own_alone() {
+    let place = Place::new(4);
+    fs::write(place.at("target"), "precious").unwrap();
+    let refuses = |args: &[&str], what: &[&str]| {
+        what.iter().for_each(|what| put(&place, what));
+        let before = all(&place.at("u"));
+        for overwrite in [&[][..], &["--overwrite"]] {
+            let output = place.run(&[args, overwrite, &["--out=u"]].concat());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{what:?}: {said}");
+            assert!(said.contains("u/"), "{said}");
+            assert!(all(&place.at("u")) == before, "{what:?}: {said}");
+        }
+        assert_eq!(place.read("target"), "precious");
+        fs::remove_dir_all(place.at("u")).unwrap();
+    };
+    let sim = [
+        "sim",
+        "copg-toy",
+        "--seeds=1",
+        "--epochs=1",
+        "--samples=600",
+        "--lr=0.01",
+    ];
+    for what in [
+        &["manifest.json = {\"name\": \"a site\"}"][..],
+        &["rows.csv = mine"],
+        &["rows.csv -> ../target"],
+        &["manifest.json -> ../target"],
+    ] {
+        refuses(&sim, what);
+    }
+    // A link in a folder of its own.
+    let done = |args: &[&str]| {
+        let output = place.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    let all_of = [&sim[..], &["--no-figure", "--out=u"]].concat();
+    assert!(done(&all_of).0);
+    fs::remove_file(place.at("u/rows.csv")).unwrap();
+    put(&place, "rows.csv -> ../target");
+    let (good, said) = done(&all_of);
+    assert!(
+        !good && said.contains("u/rows.csv: it is a symbolic link"),
+        "{said}"
+    );
+    assert_eq!(place.read("target"), "precious");
+}
