@@ -5,9 +5,11 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use pistar::file::{create_part, part};
 use plotters::prelude::*;
 
 use super::paper::Paper;
@@ -123,9 +125,9 @@ impl Pending {
         if let Some(folder) = to.parent() {
             fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         }
-        let from = with_suffix(&to, &format!(".{}.tmp", std::process::id()))?;
+        let from = part(&to);
         let pending = Self { from, to };
-        fs::write(&pending.from, bytes)
+        (create_part(&pending.from).and_then(|mut file| file.write_all(bytes)))
             .with_context(|| format!("writing {}", pending.from.display()))?;
         Ok(pending)
     }

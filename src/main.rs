@@ -1,5 +1,13 @@
 //! The `pistar` command.
 
+/// Says a line on standard error, which may have gone with its terminal: nobody is left to be told then.
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod cli;
 #[cfg(feature = "plot")]
 #[path = "../figures/mod.rs"]
@@ -19,11 +27,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if cli::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<cli::Stopped>() => {
-            eprintln!("{error:#}");
+            tell!("{error:#}");
             ExitCode::from(130)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell!("error: {error:#}");
             ExitCode::from(if error.is::<cli::Found>() { 1 } else { 2 })
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use pistar::file::write_whole;
-use pistar::sim::folder::{Folder, another};
+use pistar::file::{PART, only, write_whole};
+use pistar::sim::folder::{Folder, Manifest, another};
 use serde_json::Value;
 
 use super::Request;
@@ -37,11 +37,21 @@ impl Run {
         let kept = dir.join(TRIALS);
         if let (true, Some(other)) = (kept.exists(), another(dir, name, &config)) {
             ensure!(
+                Manifest::read(dir).is_ok(),
+                "{}: a study would write there, and no study's manifest.json is in the folder; move it \
+                 away, or choose another --out",
+                kept.display()
+            );
+            ensure!(
                 request.overwrite,
                 "{}: it holds the trials of another study ({other}); choose another --out, or pass \
                  --overwrite to replace them",
                 kept.display()
             );
+            // Only what a study writes there.
+            only(&kept, |name, kind| {
+                kind.is_file() && name.trim_end_matches(PART).ends_with(".csv")
+            })?;
             fs::remove_dir_all(&kept)
                 .with_context(|| format!("{}: cannot remove", kept.display()))?;
         }
@@ -120,5 +130,54 @@ impl Run {
     pub fn finish(self, rows: &[Row]) -> Result<()> {
         self.folder.write("rows.csv", &write(rows))?;
         Ok(self.folder.finish(None)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn start(dir: &Path, setting: u64, overwrite: bool) -> Result<()> {
+        let request = Request {
+            threads: 1,
+            overwrite,
+            model: None,
+            reward: Vec::new(),
+            lr: None,
+            seeds: None,
+            prompts: None,
+            key: 0,
+        };
+        Run::start("dro", &request, dir, json!({ "setting": setting })).map(drop)
+    }
+
+    #[test]
+    fn only_trials_of_a_study_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        // Of others: there is no study.
+        fs::create_dir(at(TRIALS)).unwrap();
+        fs::write(at("trials/mine.csv"), "mine").unwrap();
+        for overwrite in [false, true] {
+            assert!(start(dir.path(), 1, overwrite).is_err());
+            assert_eq!(fs::read(at("trials/mine.csv")).unwrap(), b"mine");
+        }
+        fs::remove_dir_all(at(TRIALS)).unwrap();
+        start(dir.path(), 1, false).unwrap();
+        for name in ["trials/a.csv", "trials/.b.csv.part"] {
+            fs::write(at(name), "of a trial").unwrap();
+        }
+        start(dir.path(), 1, false).unwrap();
+        assert!(at("trials/a.csv").exists());
+        assert!(start(dir.path(), 2, false).is_err());
+        fs::write(at("trials/thesis.txt"), "mine").unwrap();
+        let error = start(dir.path(), 2, true).unwrap_err().to_string();
+        assert!(error.contains("thesis.txt"), "{error}");
+        assert!(at("trials/a.csv").exists() && at("trials/thesis.txt").exists());
+        fs::remove_file(at("trials/thesis.txt")).unwrap();
+        start(dir.path(), 2, true).unwrap();
+        assert_eq!(fs::read_dir(at(TRIALS)).unwrap().count(), 0);
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
+use pistar::file::only;
 use pistar::llm::checkpoint::write_folder;
 use pistar::llm::decoder::Decoder;
 use pistar::llm::example::{Example, Response};
@@ -55,6 +56,7 @@ pub fn model(request: &Request, dir: &Path) -> Result<PathBuf> {
     }
     let place = dir.join(MODEL);
     if !place.exists() || request.overwrite {
+        only(&place, |name, kind| kind.is_file() && FILES.contains(&name))?;
         fs::create_dir_all(dir).with_context(|| format!("{}: cannot create", dir.display()))?;
         write_folder(&place, |dir| {
             write_tokenizer(dir)?;
@@ -63,6 +65,14 @@ pub fn model(request: &Request, dir: &Path) -> Result<PathBuf> {
     }
     Ok(place)
 }
+
+/// What is in the model's folder.
+const FILES: [&str; 4] = [
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
 
 /// One story: tokens of words, a full stop after each sentence.
 fn story(stream: &mut Stream) -> String {

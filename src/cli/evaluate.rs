@@ -12,6 +12,7 @@ use pistar::llm::evaluate::{
 };
 use pistar::llm::generate::{Progress, Sampling};
 use pistar::llm::reward::{Resources, Weighted};
+use pistar::llm::train::limits::{RESAMPLES, count};
 use pistar::stats::{Bootstrap, Estimate, Mean};
 use pistar::text::number;
 use serde_json::json;
@@ -138,7 +139,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     )?;
     if prompts.repeated > 0 {
         let (count, of) = (prompts.repeated, &prompts.origin);
-        eprintln!("{of}: {count} rows repeat the prompt of another and are left out");
+        tell!("{of}: {count} rows repeat the prompt of another and are left out");
     }
     let mut rewards = specification.build(&resources)?;
     // Files first: what is wrong with them shows before anything is generated.
@@ -224,12 +225,8 @@ fn settings(args: &Args) -> Result<Settings, Error> {
         samples: args.samples,
     };
     sampling.check()?;
-    let fail = |place: &str| Err(Error::invalid(place, "it is 0", "give 1 or more"));
-    match (args.resamples, args.limit) {
-        (0, _) => return fail("--resamples"),
-        (_, Some(0)) => return fail("--limit"),
-        _ => {}
-    }
+    count("--resamples", args.resamples as u64, RESAMPLES)?;
+    count("--limit", args.limit.unwrap_or(1) as u64, u64::MAX)?;
     Ok(Settings {
         sampling,
         seed: args.seed,

@@ -166,7 +166,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn note(all: &[Generated], context: usize) {
     let full = all.iter().filter(|g| g.context_full).count();
     if full > 0 {
-        eprintln!(
+        tell!(
             "{full} of {} completions were cut where the model takes no more ({context} tokens)",
             all.len()
         );

@@ -1,7 +1,6 @@
 //! Reading what the user names: files, or `-` for standard input.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, stdin};
+use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
 
 use pistar::bandit::{Dataset, Problem};
@@ -35,23 +34,17 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     if path == Path::new("-") {
         return Ok(Box::new(BufReader::new(stdin())));
     }
-    if path.is_dir() {
-        return Err(Error::invalid(
-            origin(path),
-            "it is a directory",
-            "name a file in it",
-        ));
-    }
-    let file = File::open(path).map_err(Error::io(origin(path), "read"))?;
+    let file = file::open(path)?;
     Ok(Box::new(BufReader::new(file)))
 }
 
 /// All of it, in UTF-8, without a byte order mark.
 pub fn text(path: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    open(path)?
-        .read_to_end(&mut bytes)
-        .map_err(Error::io(origin(path), "read"))?;
+    let bytes = if path == Path::new("-") {
+        file::bounded(stdin(), &origin(path))?
+    } else {
+        file::bytes(path)?
+    };
     file::string(bytes, &origin(path))
 }
 

@@ -1,7 +1,6 @@
 //! `pistar logprobs`
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,9 +11,8 @@ use pistar::llm::data::{Form, Reading, Settings, Source};
 use pistar::llm::decoder::Decoder;
 use pistar::llm::evaluate::{Loaded, load};
 use pistar::llm::logprobs::log_probs;
-use pistar::llm::staged::Staged;
 
-use super::compute::Compute;
+use super::{compute::Compute, whole};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -58,6 +56,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    whole::check(&args.out)?;
     let device = args.compute.device()?;
     let Loaded {
         model, tokenizer, ..
@@ -79,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         settings,
     )?;
     for note in source.survey()?.notes() {
-        eprintln!("{note}");
+        tell!("{note}");
     }
     let batch = args.batch_tokens;
     if args.out == Path::new("-") {
@@ -89,31 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             out.write_all(line).context("standard output: cannot write")
         });
     }
-    if args.out.exists() && !args.out.is_file() {
-        // A device or a named pipe has no place to be moved to.
-        let failed = || Error::io(&args.out, "write to");
-        let mut out = BufWriter::new(File::create(&args.out).map_err(failed())?);
-        answers(&model, &source, batch, |line| {
-            out.write_all(line).map_err(failed())
-        })?;
-        return Ok(out.flush().map_err(failed())?);
-    }
-    let name = args.out.file_name().and_then(|name| name.to_str());
-    let (Some(name), Some(folder)) = (name, args.out.parent()) else {
-        let problem = format!("it is `{}`", args.out.display());
-        return Err(Error::invalid("--out", problem, "name a file").into());
-    };
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
-    // Only folders that are there: a typing mistake makes none.
-    std::fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
-    let mut staged = Staged::new(folder)?;
-    staged.write(name, |out| {
-        answers(&model, &source, batch, |line| out.put(line))
-    })?;
-    Ok(staged.finish()?)
+    whole::lines(&args.out, |put| answers(&model, &source, batch, put))
 }
 
 /// One line a row.

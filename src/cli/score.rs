@@ -57,8 +57,14 @@ pub struct Args {
     #[arg(long)]
     report: bool,
     /// Bins of the calibration error
-    #[arg(long, value_name = "N", default_value_t = 10, requires = "report")]
-    bins: usize,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        requires = "report",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    bins: u32,
     /// m of an Advantage Model: tells the share of scores beyond it
     #[arg(long, value_name = "M", requires = "report")]
     margin: Option<f64>,
@@ -105,7 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         };
         let alone = lines.iter().filter(|row| size(row) < 2).count();
         if alone > 0 {
-            eprintln!(
+            tell!(
                 "{alone} of {} prompts have one completion only, which cannot be compared: --least 2 \
                  leaves them out",
                 lines.len()
@@ -146,7 +152,7 @@ fn summary(rows: &Rows, scored: &Scored) {
             Some([low, high]) => format!(", 95 % [{}, {}]", number(low), number(high)),
             None => String::new(),
         };
-        eprintln!(
+        tell!(
             "{name}: mean {}{interval}, sd {}, {} completions of {} prompts",
             number(mean.value),
             number(mean.sd),
@@ -189,7 +195,12 @@ fn report(args: &Args, rows: &Rows, scored: &Scored) -> anyhow::Result<()> {
             rejected: scored.total[i + 1],
         })
         .collect();
-    let found = Calibration::new(&pairs, args.bins, args.margin, &Bootstrap::default())?;
+    let found = Calibration::new(
+        &pairs,
+        args.bins as usize,
+        args.margin,
+        &Bootstrap::default(),
+    )?;
     if args.json {
         return output::json(&serde_json::to_value(&found)?);
     }

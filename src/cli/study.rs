@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use pistar::file::write_whole;
+use pistar::llm::train::limits::{RATE, number};
 
 use super::{figure, output, sim};
 use crate::sims::study::{self, Study};
@@ -74,6 +75,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             pistar::text::suggestion(name, study::ALL.iter().map(|s| s.name))
         );
     };
+    let lr = args.lr.unwrap_or(RATE);
+    number("--lr", lr, [f64::MIN_POSITIVE, RATE])?;
     let title = format!("study-{name}");
     let dir = (args.out.clone()).unwrap_or_else(|| Path::new("out").join(&title));
     let request = study::Request {

@@ -81,7 +81,7 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
         return sweep(&Sweep::new(&settings, axes, args.seeds)?);
     }
     let stop = stop::asked("after this step, which is saved")?;
-    let dir = match train_until(settings, &stop, &mut |line| eprintln!("{line}"))? {
+    let dir = match train_until(settings, &stop, &mut |line| tell!("{line}"))? {
         Ended::Complete(dir) | Ended::Before(dir) => dir,
         Ended::Interrupted { dir, steps } => return Err(interrupted(&dir, steps).into()),
     };
@@ -114,7 +114,7 @@ pub fn merged(
 /// Trains all runs of a sweep that are left.
 fn sweep(sweep: &Sweep) -> anyhow::Result<()> {
     let stop = stop::asked("after this step, which is saved")?;
-    let outcome = sweep.run(&stop, &mut |line| eprintln!("{line}"))?;
+    let outcome = sweep.run(&stop, &mut |line| tell!("{line}"))?;
     let (dir, count) = (sweep.dir.display(), sweep.members().len());
     let complete = outcome.before + outcome.complete;
     let mut said = format!("{complete} of {count} runs are complete");

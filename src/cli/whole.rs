@@ -1,21 +1,30 @@
 //! Results that appear whole or not at all.
 
-use std::io::Write;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use pistar::Error;
+use pistar::file::is_device;
 use pistar::llm::staged::Staged;
 
 use super::output::print;
 
 /// An error unless a file can be put there (`-` is standard output): asked before the work is done.
 pub fn check(out: &Path) -> anyhow::Result<()> {
-    if out == Path::new("-") || (out.exists() && !out.is_dir()) {
+    if out == Path::new("-") || in_place(out) {
         return Ok(());
     }
     let (folder, _) = place(out)?;
     // Only folders that are there: a typing mistake makes none.
-    std::fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
+    fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        let may = access(folder, Access::WRITE_OK | Access::EXEC_OK);
+        may.map_err(|e| Error::io(folder, "write to")(e.into()))?;
+    }
     Ok(())
 }
 
@@ -25,27 +34,56 @@ pub fn write(out: &Path, text: &str) -> anyhow::Result<()> {
     if out == Path::new("-") {
         return print(text);
     }
-    if out.exists() && !out.is_file() {
-        // A device or a named pipe has no place to be moved to.
+    lines(out, |put| put(text.as_bytes()))
+}
+
+/// Has `write` put bytes to a file that is there whole or not at all, or as they come to a device or a
+/// pipe. A link to a file is replaced itself: what it leads to stays as it was.
+pub fn lines(
+    out: &Path,
+    write: impl FnOnce(&mut dyn FnMut(&[u8]) -> pistar::Result<()>) -> pistar::Result<()>,
+) -> anyhow::Result<()> {
+    if in_place(out) {
+        // It has no place to be moved to.
         let failed = || Error::io(out, "write to");
-        let mut file = std::fs::File::create(out).map_err(failed())?;
-        return Ok(file.write_all(text.as_bytes()).map_err(failed())?);
+        let file = OpenOptions::new().write(true).open(out).map_err(failed())?;
+        empty(&file).map_err(failed())?;
+        let mut file = BufWriter::new(file);
+        write(&mut |bytes| file.write_all(bytes).map_err(failed()))?;
+        return Ok(file.flush().map_err(failed())?);
     }
     let (folder, name) = place(out)?;
     let mut staged = Staged::new(folder)?;
-    staged.bytes(name, text.as_bytes())?;
+    staged.write(name, |file| write(&mut |bytes| file.put(bytes)))?;
     Ok(staged.finish()?)
 }
 
+/// Whether something is a device, a pipe, or standard output by another name.
+fn in_place(out: &Path) -> bool {
+    fs::metadata(out).is_ok_and(|found| !found.is_dir() && (!found.is_file() || is_device(out)))
+}
+
+/// As a shell's `>` does it.
+fn empty(file: &File) -> std::io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)
+    } else {
+        Ok(())
+    }
+}
+
 /// The folder and the name of a file.
-fn place(out: &Path) -> anyhow::Result<(&Path, &str)> {
-    let name = out.file_name().and_then(|name| name.to_str());
-    let (Some(name), Some(folder), false) = (name, out.parent(), out.is_dir()) else {
+fn place(out: &Path) -> anyhow::Result<(&Path, &OsStr)> {
+    let (Some(name), Some(folder), false) = (out.file_name(), out.parent(), out.is_dir()) else {
         let problem = format!("it is `{}`", out.display());
         return Err(Error::invalid("--out", problem, "name a file").into());
     };
-    Ok(match folder.as_os_str().is_empty() {
-        true => (Path::new("."), name),
-        false => (folder, name),
-    })
+    Ok((
+        if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        },
+        name,
+    ))
 }

@@ -1,6 +1,5 @@
 //! Text in UTF-8, the byte order mark skipped.
 
-use std::fs;
 use std::io::BufRead;
 use std::path::Path;
 
@@ -16,8 +15,7 @@ const UTF8: &str = "save the file as UTF-8";
 /// # Errors
 /// A file that cannot be read, or is not UTF-8.
 pub fn read(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
-    string(bytes, &path.display().to_string())
+    string(super::bytes(path)?, &path.display().to_string())
 }
 
 /// The text of some bytes that came from `origin`, without its mark.

@@ -4,18 +4,27 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
+use super::part::{create_part, part};
 use crate::error::{Error, Result};
 
 /// Writes a file beside its place and moves it there, so that nobody ever sees half of it; the file
-/// and then the folder are synced to the disk before this returns.
+/// and then the folder are synced to the disk before this returns. A link that stands there is
+/// replaced itself: what it leads to stays as it was.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If it cannot be written, or a folder has its place; then nothing is left behind.
 pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let written = File::create(&part)
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => {
+            let place = path.display().to_string();
+            let problem = "a directory stands where the file would be written";
+            let remedy = "move it away, or choose another place";
+            return Err(Error::invalid(place, problem, remedy));
+        }
+        _ => {}
+    }
+    let part = part(path);
+    let written = create_part(&part)
         .and_then(|mut file| {
             file.write_all(contents)?;
             // Before the move: or else a power failure could leave the new name with half the text.
@@ -63,7 +72,7 @@ mod tests {
         let error = write_whole(&dir.path().join("b"), b"x")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("cannot write to"), "{error}");
-        assert!(!dir.path().join("b.part").exists());
+        assert!(error.contains("a directory stands"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

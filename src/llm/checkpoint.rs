@@ -1,39 +1,27 @@
 //! Files and folders that are there whole or not at all, whenever the power goes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::file::{PART, part, part_for, sync_folder};
 
-/// Ending of names under which something is being written.
-const PART: &str = ".part";
+use super::weights::{broken, refusal};
+
+pub use crate::file::write_whole as write_file;
+
+/// Before the ending of what is being replaced, and of what is being removed.
+const OLD: &str = ".old";
+const GONE: &str = ".gone";
 
 /// Begins the names of checkpoints, followed by the number of steps done.
 pub const CHECKPOINT: &str = "checkpoint-";
 
 /// A checkpoint's last file: one without it is not complete.
 pub const STATE: &str = "trainer_state.json";
-
-/// Writes a file beside its place, has it reach the disk, and moves it there.
-///
-/// # Errors
-/// If it cannot be written; then nothing is left behind.
-pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
-    let part = part(path);
-    let written = fs::write(&part, contents)
-        .and_then(|()| sync(&part))
-        .and_then(|()| fs::rename(&part, path));
-    if written.is_err() {
-        // The error that matters is the first one.
-        let _ = fs::remove_file(&part);
-    }
-    written
-        .and_then(|()| sync_parent(path))
-        .map_err(Error::io(path, "write to"))
-}
 
 /// Has `write` fill a folder beside its place, has all of it reach the disk, and moves it there, in
 /// place of an older one.
@@ -44,15 +32,16 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
     let part = part(path);
     let io = |action| Error::io(path, action);
     remove(&part)?;
-    let filled = (fs::create_dir_all(&part).map_err(io("create")))
-        .and_then(|()| write(&part))
+    // Only the last folder: one that has gone does not come back.
+    let filled = (fs::create_dir(&part).map_err(io("create")))
+        .and_then(|()| write(&part).map_err(|e| e.in_file(&path.display().to_string())))
         .and_then(|()| sync_all(&part).map_err(io("write to")));
     if let Err(error) = filled {
         let _ = fs::remove_dir_all(&part);
         return Err(error);
     }
-    if path.exists() {
-        let old = part_named(path, ".old");
+    if path.symlink_metadata().is_ok() {
+        let old = part_for(path, OLD);
         remove(&old)?;
         fs::rename(path, &old).map_err(io("replace"))?;
         fs::rename(&part, path).map_err(io("write to"))?;
@@ -60,14 +49,26 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
     } else {
         fs::rename(&part, path).map_err(io("write to"))?;
     }
-    sync_parent(path).map_err(io("write to"))
+    sync_parent(path)
 }
 
 /// Writes tensors to a file of a folder that nobody sees yet, one after the other.
 ///
 /// # Errors
-/// If it cannot be written.
+/// A number that is not finite, or a file that cannot be written.
 pub fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<()> {
+    // In the order of names, so that the same one is named each time.
+    for (name, tensor) in tensors.iter().collect::<BTreeMap<_, _>>() {
+        let broken = broken(tensor)?;
+        if broken > 0 {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            return Err(refusal(
+                &format!("{file}: {name}"),
+                broken,
+                tensor.elem_count(),
+            ));
+        }
+    }
     // candle's own file can be read by its owner only.
     let usual = File::create(path).and_then(|f| f.metadata());
     let usual = usual.map_err(Error::io(path, "create"))?.permissions();
@@ -88,9 +89,8 @@ pub fn path(run: &Path, steps: u64) -> PathBuf {
 pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for name in names(run)? {
-        let steps = name.strip_prefix(CHECKPOINT).and_then(|n| n.parse().ok());
         let path = run.join(&name);
-        if let Some(steps) = steps
+        if let Some(steps) = steps(&name)
             && path.join(STATE).is_file()
         {
             found.push((steps, path));
@@ -121,23 +121,42 @@ pub fn discard(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
-    let gone = part_named(path, ".gone");
+    let gone = part_for(path, GONE);
     remove(&gone)?;
     fs::rename(path, &gone).map_err(Error::io(path, "remove"))?;
     remove(&gone)
 }
 
-/// Removes what a killed run was writing.
+/// Removes what a killed process was writing or removing in a run's folder: of the files and folders
+/// (checkpoints among them) that a run has, what has the names that are given to such, and is a file
+/// or a folder as they are.
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn clean(run: &Path) -> Result<()> {
+pub fn clean(run: &Path, files: &[&str], folders: &[&str]) -> Result<()> {
     for name in names(run)? {
-        if name.starts_with('.') && name.ends_with(PART) {
-            remove(&run.join(name))?;
+        let Some(of) = name.strip_prefix('.').and_then(|n| n.strip_suffix(PART)) else {
+            continue;
+        };
+        let of = [OLD, GONE]
+            .iter()
+            .find_map(|w| of.strip_suffix(w))
+            .unwrap_or(of);
+        let path = run.join(&name);
+        let kind = path.symlink_metadata().map_err(Error::io(&path, "read"))?;
+        let folder = steps(of).is_some() || folders.contains(&of);
+        if (folder && kind.is_dir()) || (files.contains(&of) && kind.is_file()) {
+            remove(&path)?;
         }
     }
     Ok(())
+}
+
+/// After how many steps a checkpoint of that name is.
+pub fn steps(name: &str) -> Option<u64> {
+    let steps: u64 = name.strip_prefix(CHECKPOINT)?.parse().ok()?;
+    // Written as pistar writes it: no sign, no zeros before it.
+    (name == format!("{CHECKPOINT}{steps}")).then_some(steps)
 }
 
 fn names(run: &Path) -> Result<Vec<String>> {
@@ -151,15 +170,6 @@ fn names(run: &Path) -> Result<Vec<String>> {
         .collect()
 }
 
-fn part(path: &Path) -> PathBuf {
-    part_named(path, "")
-}
-
-fn part_named(path: &Path, what: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}{what}{PART}"))
-}
-
 /// Removes a file or a folder, if it is there.
 fn remove(path: &Path) -> Result<()> {
     let removed = match path.symlink_metadata() {
@@ -170,32 +180,24 @@ fn remove(path: &Path) -> Result<()> {
     removed.map_err(Error::io(path, "remove"))
 }
 
-fn sync(path: &Path) -> std::io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 fn sync_all(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         match path.is_dir() {
             true => sync_all(&path)?,
-            false => sync(&path)?,
+            false => File::open(path)?.sync_all()?,
         }
     }
-    sync_folder(folder)
+    // Only Unix opens folders.
+    match cfg!(unix) {
+        true => File::open(folder)?.sync_all(),
+        false => Ok(()),
+    }
 }
 
-fn sync_parent(path: &Path) -> std::io::Result<()> {
+fn sync_parent(path: &Path) -> Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
         _ => sync_folder(Path::new(".")),
-    }
-}
-
-/// Has the names in a folder reach the disk, where folders can be opened.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    match cfg!(unix) {
-        true => sync(folder),
-        false => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use super::json::Object;
 use super::staged::Staged;
 use super::weights::{self, Entry, Item, layout};
 use crate::error::{Error, Result};
-use crate::file::json::sorted;
+use crate::file::{self, json::sorted};
 
 /// How the model is meant to generate.
 pub(super) const GENERATION: &str = "generation_config.json";
@@ -182,8 +182,7 @@ pub(super) fn companions(staged: &mut Staged, from: &Path, to: &Path) -> Result<
     for name in COMPANIONS {
         let path = from.join(name);
         if path.exists() {
-            let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
-            staged.bytes(name, &bytes)?;
+            staged.bytes(name, &file::bytes(&path)?)?;
         }
     }
     Ok(())

@@ -5,14 +5,14 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::file::sync_folder;
+use crate::file::{Made, create_part, part, sync_folder};
 
 /// Files of a folder, written beside their places (`.NAME.part`) and moved there together at the
 /// end. What has not been moved is removed when this is dropped, and so is a folder that was made
 /// for it.
 pub struct Staged {
     dir: PathBuf,
-    made: bool,
+    made: Made,
     files: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -22,11 +22,9 @@ impl Staged {
     /// # Errors
     /// If it cannot be made.
     pub fn new(dir: &Path) -> Result<Self> {
-        let made = !dir.exists();
-        fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
         Ok(Self {
             dir: dir.into(),
-            made,
+            made: Made::new(dir)?,
             files: Vec::new(),
         })
     }
@@ -35,10 +33,14 @@ impl Staged {
     ///
     /// # Errors
     /// If that fails, for instance because the disk is full.
-    pub fn write(&mut self, name: &str, write: impl FnOnce(&mut Sink) -> Result<()>) -> Result<()> {
+    pub fn write(
+        &mut self,
+        name: impl AsRef<Path>,
+        write: impl FnOnce(&mut Sink) -> Result<()>,
+    ) -> Result<()> {
         let place = self.dir.join(name);
-        let part = self.dir.join(format!(".{name}.part"));
-        let file = File::create(&part).map_err(Error::io(&place, "create"))?;
+        let part = part(&place);
+        let file = create_part(&part).map_err(Error::io(&place, "create"))?;
         self.files.push((part, place.clone()));
         let file = BufWriter::with_capacity(1 << 20, file);
         let mut sink = Sink { file, place };
@@ -54,7 +56,7 @@ impl Staged {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub fn bytes(&mut self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
         self.write(name, |file| file.put(bytes))
     }
 
@@ -70,7 +72,7 @@ impl Staged {
                 return Err(Error::io(&place, "write to")(reason));
             }
         }
-        self.made = false;
+        self.made.stay();
         sync_folder(&self.dir)
     }
 }
@@ -95,10 +97,6 @@ impl Drop for Staged {
     fn drop(&mut self) {
         for (part, _) in &self.files {
             let _ = fs::remove_file(part);
-        }
-        if self.made {
-            // Which fails, as it should, if something else is in it by now.
-            let _ = fs::remove_dir(&self.dir);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The folder of a run: `rows.csv`, other tables, and `manifest.json`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::file::{json, write_whole};
+use crate::file::{Made, json, own, write_whole};
+
+/// What ran, and how it ended.
+const MANIFEST: &str = "manifest.json";
 
 /// The status of a run that came to its end.
 const COMPLETE: &str = "complete";
@@ -88,11 +91,13 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Starts a run in `dir` whose tables will be written whole. Rows of an earlier run of the very same configuration are replaced;
-    /// rows of any other are kept safe unless `overwrite`.
+    /// Starts a run in `dir` whose tables will be written whole. Rows of an earlier run of the very same
+    /// configuration are replaced; rows of any other are kept safe unless `overwrite`, and what is no
+    /// run's always.
     ///
     /// # Errors
-    /// A folder that cannot be written, or that holds another run.
+    /// A folder that cannot be written, that holds another run, or that holds files of a run's names
+    /// without a run's manifest.
     pub fn open(
         dir: &Path,
         sim: &str,
@@ -100,10 +105,20 @@ impl Folder {
         threads: usize,
         overwrite: bool,
     ) -> Result<Self> {
-        fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+        let mut made = Made::new(dir)?;
         let rows_path = dir.join("rows.csv");
-        if let (true, Some(other)) = (rows_path.exists() && !overwrite, another(dir, sim, &config))
-        {
+        let known = Manifest::read(dir).is_ok();
+        let there = |path: &Path| path.symlink_metadata().is_ok();
+        for path in [dir.join(MANIFEST), rows_path.clone()] {
+            if !known && there(&path) {
+                return Err(Error::invalid(
+                    path.display().to_string(),
+                    "the run would write there, and no run's manifest.json is in the folder",
+                    "move it away, or choose another --out",
+                ));
+            }
+        }
+        if let (true, Some(other)) = (there(&rows_path) && !overwrite, another(dir, sim, &config)) {
             return Err(Error::invalid(
                 rows_path.display().to_string(),
                 format!("it holds the rows of another run ({other})"),
@@ -120,6 +135,7 @@ impl Folder {
             wall_s: 0.0,
         };
         manifest.write(dir)?;
+        made.stay();
         Ok(Self {
             dir: dir.into(),
             manifest,
@@ -154,7 +170,8 @@ impl Folder {
         let rows = match &mut self.rows {
             Some(rows) => rows,
             none => {
-                let file = File::create(&path).map_err(Error::io(&path, "create"))?;
+                let mut options = OpenOptions::new();
+                let file = own(&path, options.write(true).create(true).truncate(true))?;
                 none.insert(BufWriter::new(file))
             }
         };
@@ -192,7 +209,7 @@ impl Manifest {
     /// # Errors
     /// If it is missing or broken.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("manifest.json");
+        let path = dir.join(MANIFEST);
         json::read(&path, "run the sim again")
     }
 
@@ -202,7 +219,7 @@ impl Manifest {
     /// # Errors
     /// A manifest that is broken, or that does not say `complete`: how many rows there are, and whose.
     pub fn ended(dir: &Path) -> Result<()> {
-        let path = dir.join("manifest.json");
+        let path = dir.join(MANIFEST);
         if !path.exists() {
             return Ok(());
         }
@@ -231,6 +248,6 @@ impl Manifest {
             message: e.to_string(),
             remedy: "use finite numbers".into(),
         })?;
-        write_whole(&dir.join("manifest.json"), (text + "\n").as_bytes())
+        write_whole(&dir.join(MANIFEST), (text + "\n").as_bytes())
     }
 }

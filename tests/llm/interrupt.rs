@@ -1,4 +1,4 @@
-//! Ctrl-C: the step is finished and saved, and the run goes on as if nothing had happened.
+//! Ctrl-C, SIGTERM and a terminal that hangs up: the step is finished and saved, and the run goes on as if nothing had happened.
 #![cfg(unix)]
 
 use std::fs;
@@ -51,20 +51,25 @@ fn begun(place: &Place, out: &str, rows: usize) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    wait(place, out, rows);
+    child
+}
+
+/// Waits until a run has so many rows.
+fn wait(place: &Place, out: &str, rows: usize) {
     let path = place.at(&format!("{out}/metrics.jsonl"));
     let began = Instant::now();
     while fs::read_to_string(&path).map_or(0, |t| t.lines().count()) < rows {
         assert!(began.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(1));
     }
-    child
 }
 
 #[test]
 fn an_interrupted_run_saves_its_step_and_ends_as_a_whole_one() {
     let place = Place::new(12);
     place.train(&[&ALL[1..], &["--out", "whole"]].concat());
-    for (name, rows) in [("-INT", 3), ("-TERM", 200)] {
+    for (name, rows) in [("-INT", 3), ("-TERM", 200), ("-HUP", 100)] {
         let out = &format!("run{name}");
         let child = begun(&place, out, rows);
         signal(&child, name);
@@ -93,4 +98,24 @@ fn an_interrupted_run_saves_its_step_and_ends_as_a_whole_one() {
             serde_json::from_str(&place.read(&format!("{out}/machine.json"))).unwrap();
         assert_eq!(machine[1]["outcome"], "complete");
     }
+}
+
+#[test]
+fn a_run_that_need_not_mind_its_terminal_goes_on() {
+    let place = Place::new(12);
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "trap '' HUP; exec \"$@\"",
+        "-",
+        env!("CARGO_BIN_EXE_pistar"),
+    ]);
+    command.args(&ALL[..ALL.len() - 1]).args(["--out", "run"]);
+    command.current_dir(place.at("")).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    wait(&place, "run", 3);
+    signal(&child, "-HUP");
+    assert!(child.wait().unwrap().success());
+    assert!(place.at("run/model").exists());
 }

@@ -297,11 +297,17 @@ fn a_run_stops_at_what_is_not_finite_and_saves_its_batch() {
     let all = [
         &["dpo"],
         &SHORT[..],
-        &["--out", "run", "--lr", "1e38", "--checkpoint-every", "1"],
+        &["--out", "run", "--lr", "1e38", "--checkpoint-every", "0"],
     ];
     let error = place.refused(&all.concat());
     assert!(error.contains("step 2: the loss is NaN"), "{error}");
     assert!(error.contains("run/nan-batch.jsonl"), "{error}");
+    // It was the first update that went wrong.
+    assert!(
+        error.contains("an earlier update has made model."),
+        "{error}"
+    );
+    assert!(error.contains("there is no checkpoint"), "{error}");
     assert_eq!(place.rows("run").len(), 1);
     let lines = place.read("run/nan-batch.jsonl");
     let lines: Vec<Value> = lines

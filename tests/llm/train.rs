@@ -552,6 +552,11 @@ fn a_step_that_is_not_finite_is_not_taken() {
         let value_before = value(&trainer);
         let error = trainer.step(None).err().unwrap().to_string();
         assert!(error.contains("step 1: the loss is NaN"), "{name}: {error}");
+        // Which were broken before it.
+        assert!(
+            error.contains("made model.embed_tokens.weight not finite"),
+            "{error}"
+        );
         assert_eq!(weights(trainer.policy.model.parameters()), before, "{name}");
         assert_eq!(value(&trainer), value_before, "{name}");
         assert_eq!(trainer.state.steps, 0);

@@ -13,7 +13,7 @@ use super::index::{self, Index};
 use super::spool::{self, Packing};
 use super::values::Parsed;
 use crate::error::{Error, Result};
-use crate::file::MARK;
+use crate::file::{MARK, kind_of};
 
 pub use super::table::Table as JsonLines;
 
@@ -49,16 +49,21 @@ impl Rows {
     pub fn open(path: &Path, format: Option<Format>) -> Result<Self> {
         let origin = path.display().to_string();
         let fail = |problem: &str, remedy: &str| Err(Error::invalid(&origin, problem, remedy));
-        let file = File::open(path).map_err(Error::io(path, "read"))?;
-        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
+        let metadata = std::fs::metadata(path).map_err(Error::io(path, "read"))?;
         if metadata.is_dir() {
             let problem = "it is a directory";
             return fail(problem, "name a file in it, or several: FOLDER/*.jsonl");
         }
+        // Before it is opened, as a pipe without a writer would wait for one.
         if !metadata.is_file() {
-            let problem = "it is no regular file, and rows are read out of order";
-            return fail(problem, "write it to a file first");
+            let problem = format!(
+                "it is {}, and rows are read out of order",
+                kind_of(&metadata)
+            );
+            return fail(&problem, "write it to a file first");
         }
+        let file = crate::file::open(path)?;
+        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
         let bar = match metadata.len() {
             length if length > SHOWN => progress_bar("indexing", length),
             _ => ProgressBar::hidden(),

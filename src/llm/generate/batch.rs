@@ -49,7 +49,8 @@ impl Job<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Generated>> {
         let count = self.prompts.len() * self.sampling.samples;
-        let mut results: Vec<Option<Generated>> = (0..count).map(|_| None).collect();
+        let mut results: Vec<Option<Generated>> =
+            std::iter::repeat_with(|| None).take(count).collect();
         let mut live: Vec<Live<M::State>> = Vec::new();
         let mut waiting = 0..count;
         let mut last: Option<Prefilled<M::State, M::Number>> = None;

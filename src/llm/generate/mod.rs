@@ -29,9 +29,12 @@ use machine::Cached;
 use tensors::OnDevice;
 
 pub use prompts::Prompt;
-pub use sampling::Sampling;
+pub use sampling::{SAMPLES, Sampling};
 pub use session::Session;
 pub use text::{completion_text, prompt_tokens};
+
+/// Most completions that are made at once: all of them are kept.
+const MOST: usize = 100_000_000;
 
 /// A completion.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -84,6 +87,12 @@ pub fn generate(
     if batch_size == 0 {
         return Err(Error::invalid("batch", "it is 0", "give 1 or more"));
     }
+    let all = prompts.len().saturating_mul(sampling.samples);
+    if all > MOST {
+        let problem = format!("{all} completions of {} prompts", prompts.len());
+        let remedy = format!("give at most {MOST} at once, and the rest another seed");
+        return Err(Error::invalid("samples", problem, remedy));
+    }
     let a = model.architecture();
     for (index, prompt) in prompts.iter().enumerate() {
         check(
@@ -98,7 +107,7 @@ pub fn generate(
         prompts,
         sampling,
         seed,
-        batch_size,
+        batch_size: batch_size.min(all.max(1)),
         context: a.context,
     };
     // In the pool, where asking for a second thread costs little.

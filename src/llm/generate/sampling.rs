@@ -7,7 +7,12 @@ use super::draw::{draw, draw_of};
 use crate::error::{Error, Result};
 use crate::llm::ops::float::Float;
 use crate::llm::ops::simd::{map, max, sum, vectorised};
+use crate::magnitude::MAGNITUDE;
 use crate::random::Stream;
+use crate::text::exact;
+
+/// Most completions of a prompt.
+pub const SAMPLES: usize = 1_000_000;
 
 /// How text is generated. Cuts come in the order of `transformers`: temperature, top-k, top-p.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,9 +57,9 @@ impl Sampling {
             Err(Error::invalid(field, format!("it is {found}"), remedy))
         };
         let (t, p) = (self.temperature, self.top_p);
-        if !(t.is_finite() && t >= 0.0) {
-            let remedy = "give a number above 0, or 0 for the most probable token";
-            return fail("temperature", t.to_string(), remedy);
+        if !(0.0..=MAGNITUDE).contains(&t) {
+            let remedy = "give a number above 0, at most 1e100, or 0 for the most probable token";
+            return fail("temperature", exact(t), remedy);
         }
         if !(p > 0.0 && p <= 1.0) {
             let remedy = "give a probability above 0; 1 cuts nothing";
@@ -70,6 +75,10 @@ impl Sampling {
             if value == 0 {
                 return fail(field, "0".into(), "give 1 or more");
             }
+        }
+        if self.samples > SAMPLES {
+            let remedy = format!("give at most {SAMPLES}");
+            return fail("samples", self.samples.to_string(), &remedy);
         }
         if self.min_new_tokens > self.max_new_tokens {
             let remedy = format!("give at most max_new_tokens, {}", self.max_new_tokens);

@@ -42,7 +42,7 @@ impl Default for Config {
 }
 
 impl Config {
-    fn check(&self) -> Result<()> {
+    pub(in crate::llm) fn check(&self) -> Result<()> {
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 let problem = format!("it is {beta}");

@@ -38,7 +38,9 @@ pub enum Line {
 /// number as its `score`. It must end with exit status 0.
 ///
 /// A program that takes longer than the time limit for its next answer (or to end, after the last)
-/// is killed, and with it its whole process group.
+/// is killed, and with it its whole process group. The group ends too when the program has given its
+/// last answer and ended, whatever of it is still in the background; and when pistar ends, even by a
+/// signal that it cannot hear (where there is no `sh`, not by such a one).
 pub struct Command {
     line: Line,
     timeout: Duration,
@@ -116,7 +118,7 @@ impl Command {
     ) -> std::result::Result<(), (String, &'static str)> {
         let bar = progress_bar("reward command", rows as u64);
         let ended = loop {
-            match process.next(self.timeout) {
+            match process.next(self.timeout, scores.len() == rows) {
                 Ok(None) => break process.end(self.timeout),
                 Err(ended) => break Err(ended),
                 Ok(Some(_)) if scores.len() == rows => {
@@ -150,7 +152,10 @@ impl Command {
             }
             Err(Ended::Unread(reason)) => {
                 let problem = format!("its answers cannot be read: {reason}, {answered}");
-                Err((problem, "run it by hand"))
+                Err((
+                    problem,
+                    "print one line a row, and anything else to standard error",
+                ))
             }
             Ok(status) if !status.success() => {
                 let problem = format!("it ended with {status}, {answered}");

@@ -1,7 +1,7 @@
 //! A run's folder, read while it may still be written.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -191,7 +191,7 @@ fn metrics(rows: &str) -> (u64, BTreeMap<String, Metric>) {
 
 /// Whether a process trains there: one that begins meanwhile looks again.
 fn locked(dir: &Path) -> bool {
-    match File::open(dir.join(LOCK)) {
+    match crate::file::open(&dir.join(LOCK)) {
         Ok(lock) => matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)),
         Err(_) => false,
     }

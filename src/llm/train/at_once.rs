@@ -71,12 +71,18 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    /// What is left to go on from.
-    pub fn remedy(self, folder: Option<&Folder>) -> Result<String> {
-        let Self::AfterUpdate = self else {
-            return Ok("the weights are those of the step before; a lower lr may help".into());
+    /// What is left to go on from. An earlier step may have left weights that are `broken`, which shows
+    /// in the numbers of this one.
+    pub fn remedy(self, broken: Option<&str>, folder: Option<&Folder>) -> Result<String> {
+        let changed = match (self, broken) {
+            (Self::AfterUpdate, _) => {
+                "with optimizer_in_backward the weights have been changed by it".into()
+            }
+            (_, Some(name)) => format!("an earlier update has made {name} not finite"),
+            (_, None) => {
+                return Ok("the weights are those of the step before; a lower lr may help".into());
+            }
         };
-        let changed = "with optimizer_in_backward the weights have been changed by it";
         let last = match folder {
             Some(folder) => checkpoint::list(folder.dir())?.pop(),
             None => None,

@@ -1,7 +1,7 @@
 //! A folder taken for a run.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,27 +11,135 @@ use super::inputs::Inputs;
 use super::machine::Record;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::file;
-use crate::llm::checkpoint;
+use crate::file::{self, Made};
+use crate::llm::{checkpoint, reference};
 
 /// How often, and after how long, a folder that is taken is looked at again.
 const LOOKS: usize = 5;
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A folder that no other process writes to meanwhile.
+/// Most bytes of a lock, which holds the number of a process.
+const MOST: u64 = 24;
+
+/// A folder that no other process writes to meanwhile. Of what was in it nothing has been touched.
 pub struct Claimed {
     pub(super) dir: PathBuf,
-    /// Whether it was made, and nothing is in it yet.
+    /// Which folder that was, whatever stands there later.
+    folder: Option<Id>,
+    /// Whether a run was begun in it.
+    begun: bool,
+    /// Whether the lock was made, and no run is in the folder yet.
     new: bool,
     /// Released by the system when the process ends, however it ends.
     pub(super) lock: File,
+    /// Goes last, when the lock is no longer in it.
+    made: Made,
+}
+
+/// What tells a file from others, whatever its name.
+type Id = (u64, u64);
+
+fn id(metadata: &Metadata) -> Option<Id> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some((metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        None
+    }
+}
+
+/// Takes the lock, made if it is not there; says whether it was. Or says which process has it.
+fn locked(path: &Path) -> Result<std::result::Result<(File, bool), String>> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let mut looks = 0;
+    loop {
+        let new = path.symlink_metadata().is_err();
+        let lock = file::own(path, options)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            // `pistar runs` holds it for a moment, to see whether anyone does.
+            Err(TryLockError::WouldBlock) if looks < LOOKS => {
+                looks += 1;
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Err(TryLockError::WouldBlock) => {
+                let process = fs::read_to_string(path).unwrap_or_default();
+                return Ok(Err(process.trim().into()));
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::io(path, "lock")(e)),
+        }
+        // One who was refused meanwhile may have taken it away.
+        let here = path.symlink_metadata().ok().map(|m| id(&m));
+        if here == lock.metadata().ok().map(|m| id(&m)) {
+            return Ok(Ok((lock, new)));
+        }
+    }
+}
+
+/// Writes this process's number into a lock.
+fn sign(lock: &mut File, path: &Path) -> Result<()> {
+    let mut text = Vec::new();
+    (Read::by_ref(lock).take(MOST + 1).read_to_end(&mut text)).map_err(Error::io(path, "read"))?;
+    let number = text.trim_ascii();
+    if text.len() as u64 > MOST || !number.iter().all(u8::is_ascii_digit) {
+        return Err(foreign(path));
+    }
+    (lock.set_len(0))
+        .and_then(|()| lock.rewind())
+        .and_then(|()| writeln!(lock, "{}", std::process::id()))
+        .map_err(Error::io(path, "write to"))
+}
+
+fn foreign(path: &Path) -> Error {
+    Error::invalid(
+        path.display().to_string(),
+        "a run would write there, and it is no run's",
+        "choose another --out",
+    )
+}
+
+/// Whether a run was begun in a folder: it has its settings, and the lock or the manifest that come with
+/// them.
+fn is_run(dir: &Path) -> bool {
+    let config = dir.join(CONFIG);
+    let file = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_file());
+    // Settings of something else, or that a person wrote, have no objective, or stand alone; what is
+    // wrong with them otherwise is told when they are read.
+    let other = || {
+        let text = file::read(&config);
+        let read = text.and_then(|text| Settings::parse(&text, CONFIG));
+        read.is_ok_and(|settings| settings.objective.is_none())
+    };
+    file(&config) && (file(&dir.join(LOCK)) || file(&dir.join(MANIFEST))) && !other()
+}
+
+/// Refuses a folder in which a run would write over what is no run's.
+fn free(dir: &Path) -> Result<()> {
+    let lock = dir.join(LOCK);
+    let mut names = [&FILES[..], &[CONFIG]].concat();
+    if !lock.exists() {
+        names.push(reference::FILE);
+    }
+    let mut names: Vec<PathBuf> = names.iter().map(|n| dir.join(n)).collect();
+    names.extend(checkpoint::list(dir)?.into_iter().map(|(_, path)| path));
+    // A link is one, wherever it leads.
+    (names.iter())
+        .find(|n| n.symlink_metadata().is_ok())
+        .map_or(Ok(()), |name| Err(foreign(name)))
 }
 
 impl Claimed {
     /// Claims a folder, made if it is not there.
     ///
     /// # Errors
-    /// A folder that cannot be written, or that another process trains in.
+    /// A folder that cannot be written, that another process trains in, or in which a run would write
+    /// over what is no run's.
     pub fn new(dir: &Path) -> Result<Self> {
         Self::free_of_others(dir)?.map_err(|process| {
             Error::invalid(
@@ -45,39 +153,64 @@ impl Claimed {
     /// The same, or the process that trains there.
     ///
     /// # Errors
-    /// A folder that cannot be written.
+    /// A folder that cannot be written, or in which a run would write over what is no run's.
     pub fn free_of_others(dir: &Path) -> Result<std::result::Result<Self, String>> {
-        let new = !dir.exists();
-        fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+        let made = Made::new(dir)?;
+        let begun = is_run(dir);
+        if !begun {
+            free(dir)?;
+        }
         let path = dir.join(LOCK);
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let mut lock = options.open(&path).map_err(Error::io(&path, "create"))?;
-        let mut locked = lock.try_lock();
-        for _ in 0..LOOKS {
-            // `pistar runs` holds it for a moment, to see whether anyone does.
-            if let Err(TryLockError::WouldBlock) = locked {
-                std::thread::sleep(LOOK);
-                locked = lock.try_lock();
-            }
-        }
-        match locked {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let process = fs::read_to_string(&path).unwrap_or_default();
-                return Ok(Err(process.trim().into()));
-            }
-            Err(TryLockError::Error(e)) => return Err(Error::io(&path, "lock")(e)),
-        }
-        (lock.set_len(0))
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(Error::io(&path, "write to"))?;
-        checkpoint::clean(dir)?;
-        Ok(Ok(Self {
+        let (lock, new) = match locked(&path)? {
+            Ok(locked) => locked,
+            Err(process) => return Ok(Err(process)),
+        };
+        let folder = fs::metadata(dir).map_err(Error::io(dir, "read"))?;
+        let mut claimed = Self {
             dir: dir.into(),
+            folder: id(&folder),
+            begun: is_run(dir),
             new,
             lock,
-        }))
+            made,
+        };
+        sign(&mut claimed.lock, &path)?;
+        Ok(Ok(claimed))
+    }
+
+    /// An error unless the folder is where it was.
+    ///
+    /// # Errors
+    /// It has gone, or another stands in its place.
+    pub fn still(&self) -> Result<()> {
+        let gone = |problem: &str| {
+            let remedy = "put it back, and go on with --resume";
+            Err(Error::invalid(
+                self.dir.display().to_string(),
+                problem,
+                remedy,
+            ))
+        };
+        match fs::metadata(&self.dir) {
+            Ok(there) if there.is_dir() && id(&there) == self.folder => Ok(()),
+            Ok(_) => {
+                gone("the run's folder was moved away, and something else stands in its place")
+            }
+            Err(_) => gone("the run's folder has gone, or was moved away"),
+        }
+    }
+
+    /// Removes what a killed run was writing there, if a run was begun there.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn clean(&self) -> Result<()> {
+        if !self.begun {
+            return Ok(());
+        }
+        let (folders, files): (Vec<&str>, Vec<&str>) = FILES.iter().partition(|n| **n == MODEL);
+        let files = [&files[..], &[CONFIG, reference::FILE]].concat();
+        checkpoint::clean(&self.dir, &files, &folders)
     }
 
     /// The settings of the run that was begun in it, if one was.
@@ -119,32 +252,6 @@ impl Claimed {
         ))
     }
 
-    /// Refuses a folder in which the run would write over what is no run's.
-    ///
-    /// # Errors
-    /// No run was begun in it, and it has a file or folder with a name that a run uses.
-    pub fn free(&self) -> Result<()> {
-        let mut names: Vec<PathBuf> = FILES.map(Into::into).into();
-        names.extend(
-            checkpoint::list(&self.dir)?
-                .into_iter()
-                .map(|(_, path)| path),
-        );
-        match names
-            .into_iter()
-            .map(|n| self.dir.join(n))
-            .find(|n| n.exists())
-        {
-            None => Ok(()),
-            Some(_) if self.dir.join(CONFIG).exists() => Ok(()),
-            Some(name) => Err(Error::invalid(
-                name.display().to_string(),
-                "a run would write there, and it is no run's (there is no config.toml beside it)",
-                "choose another --out",
-            )),
-        }
-    }
-
     /// Refuses what is read from where the run writes.
     ///
     /// # Errors
@@ -173,7 +280,7 @@ impl Claimed {
     /// # Errors
     /// If it cannot be removed.
     pub fn clear(&self) -> Result<()> {
-        if !self.dir.join(CONFIG).exists() {
+        if !self.begun {
             return Ok(());
         }
         checkpoint::prune(&self.dir, 0)?;
@@ -199,10 +306,13 @@ impl Claimed {
         let path = self.dir.join(METRICS);
         let mut options = OpenOptions::new();
         let options = options.append(true).create(true);
+        self.still()?;
+        self.clean()?;
         self.new = false;
+        self.made.stay();
         let config = self.dir.join(CONFIG);
         checkpoint::write_file(&config, settings.to_toml()?.as_bytes())?;
-        let rows = options.open(&path).map_err(Error::io(&path, "create"))?;
+        let rows = file::own(&path, options)?;
         let length = rows.metadata().map_err(Error::io(&path, "read"))?.len();
         if length < bytes {
             return Err(Error::invalid(
@@ -218,13 +328,13 @@ impl Claimed {
     }
 }
 
-/// A folder that was made for a run that did not begin goes again.
+/// A lock that was made for a run that did not begin goes again.
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if self.new {
-            // If anything else is in it by now, it stays.
-            let _ = fs::remove_file(self.dir.join(LOCK));
-            let _ = fs::remove_dir(&self.dir);
+        let path = self.dir.join(LOCK);
+        let here = path.symlink_metadata().ok().and_then(|m| id(&m));
+        if self.new && here == self.lock.metadata().ok().and_then(|m| id(&m)) {
+            let _ = fs::remove_file(path);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::evaluation::EVAL;
 use super::metrics::Row;
 use crate::error::{Error, Result};
+use crate::file;
 
 /// Name of the file. It is the same for every process of a run, which so has every step once.
 pub const EVENTS: &str = "events.out.tfevents.0";
@@ -28,7 +29,7 @@ impl Events {
         let path = dir.join(EVENTS);
         let mut options = OpenOptions::new();
         let options = options.read(true).append(true).create(true);
-        let mut file = options.open(&path).map_err(Error::io(&path, "create"))?;
+        let mut file = file::own(&path, options)?;
         let mut old = Vec::new();
         (file.read_to_end(&mut old)).map_err(Error::io(&path, "read"))?;
         let bytes = steps.map_or(0, |steps| whole(&old, steps)) as u64;

@@ -148,6 +148,14 @@ impl Folder {
         &self.claimed.dir
     }
 
+    /// An error unless it is where it was, as everything that is written there asks first.
+    ///
+    /// # Errors
+    /// It has gone, or another stands in its place.
+    pub fn still(&self) -> Result<()> {
+        self.claimed.still()
+    }
+
     /// What the run is.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -158,6 +166,7 @@ impl Folder {
     /// # Errors
     /// If the disk is full or gone.
     pub fn row(&mut self, row: &Row) -> Result<()> {
+        self.still()?;
         let path = self.dir().join(METRICS);
         let line = json(&path, serde_json::to_string(row))? + "\n";
         let written = self.rows.write_all(line.as_bytes());
@@ -175,6 +184,7 @@ impl Folder {
     /// # Errors
     /// If the disk is full or gone.
     pub fn sync(&self) -> Result<u64> {
+        self.still()?;
         let path = self.dir().join(METRICS);
         self.rows.sync_all().map_err(Error::io(&path, "write to"))?;
         self.events.sync()?;
@@ -186,6 +196,7 @@ impl Folder {
     /// # Errors
     /// If it cannot be written.
     pub fn nan_batch(&self, lines: &str) -> Result<PathBuf> {
+        self.still()?;
         let path = self.dir().join(failure::FILE);
         checkpoint::write_file(&path, lines.as_bytes())?;
         Ok(path)
@@ -206,13 +217,14 @@ impl Folder {
     /// # Errors
     /// If that cannot be written.
     pub(super) fn close(mut self, outcome: &str) -> Result<()> {
-        let recorded = self.record.end(outcome);
+        let recorded = self.still().and_then(|()| self.record.end(outcome));
         let unlocked = self.claimed.lock.unlock();
         recorded?;
         unlocked.map_err(Error::io(self.dir().join(LOCK), "unlock"))
     }
 
     fn write_manifest(&self) -> Result<()> {
+        self.still()?;
         let path = self.dir().join(MANIFEST);
         let text = json(&path, serde_json::to_string_pretty(&self.manifest))? + "\n";
         checkpoint::write_file(&path, text.as_bytes())

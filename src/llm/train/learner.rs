@@ -13,6 +13,7 @@ use crate::llm::network::Network;
 use crate::llm::optimizer::{AdamW, Squares, clip, gradient_norm};
 use crate::llm::parameters::Parameters;
 use crate::llm::tape::LeafGradients;
+use crate::llm::weights::broken;
 
 /// A network that is trained and kept in folders.
 pub trait Model: Network {
@@ -73,6 +74,19 @@ impl Learner {
     /// A failing device.
     pub fn norm(&self) -> Result<f64> {
         gradient_norm(self.model.parameters(), &self.gradients)
+    }
+
+    /// The first parameter that is not finite, if one is.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub(super) fn broken(&self) -> Result<Option<&str>> {
+        for parameter in self.model.parameters().iter() {
+            if broken(&parameter.tensor)? > 0 {
+                return Ok(Some(&parameter.name));
+            }
+        }
+        Ok(None)
     }
 
     /// Clips a gradient of that norm, takes the step, and forgets the gradient.

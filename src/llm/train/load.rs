@@ -249,6 +249,7 @@ impl<'a> Run<'a> {
         if !trainer.run(folder, stop)? {
             return Ok(Some(trainer.state.steps));
         }
+        folder.still()?;
         checkpoint::write_folder(&folder.dir().join(MODEL), |dir| trainer.save_models(dir))?;
         prune(folder.dir(), settings.keep, &trainer.state, None)?;
         folder.finish(trainer.state.best.clone())?;

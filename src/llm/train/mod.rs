@@ -17,6 +17,7 @@ mod generation;
 mod inputs;
 mod keeping;
 mod learner;
+pub mod limits;
 mod load;
 mod machine;
 mod metrics;

@@ -8,7 +8,6 @@ use super::generation;
 use super::networks::another;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::llm::architecture::most;
 use crate::llm::model_folder::ModelFolder;
 use crate::llm::objective::{Numbers, TextObjective};
 use crate::llm::schedule::Schedule;
@@ -54,6 +53,7 @@ impl Settings {
     /// Those of [`objective`](Self::objective), or a number that is out of range or has no use.
     pub fn resolve(mut self) -> Result<Self> {
         let objective = self.objective()?;
+        self.limits()?;
         self.find_models()?;
         let lr = match objective.reference() {
             true => 1e-6,
@@ -121,34 +121,6 @@ impl Settings {
     }
 
     fn check(&self, objective: &TextObjective) -> Result<()> {
-        let finite = |place: &str, number: Option<f64>| match number {
-            Some(n) if !n.is_finite() || n < 0.0 => Err(Error::invalid(
-                place,
-                format!("it is {n}"),
-                "give a finite number, at least 0",
-            )),
-            _ => Ok(()),
-        };
-        let positive = |place: &str, number: u64| match number {
-            0 => Err(Error::invalid(place, "it is 0", "give 1 or more")),
-            _ => Ok(()),
-        };
-        finite("lr", self.lr)?;
-        finite("value_lr", self.value_lr)?;
-        finite("clip", Some(self.clip))?;
-        finite("epochs", Some(self.epochs))?;
-        positive("epochs", self.epochs.ceil() as u64)?;
-        positive("steps", self.steps.unwrap_or(1))?;
-        positive("batch", self.batch as u64)?;
-        positive("accumulation", self.accumulation as u64)?;
-        positive("micro_batch_tokens", self.micro_batch_tokens as u64)?;
-        positive("length_buckets", self.length_buckets.unwrap_or(1) as u64)?;
-        positive("log_every", self.log_every)?;
-        if self.lora_rank > most::RANK {
-            let problem = format!("it is {}", self.lora_rank);
-            let remedy = format!("give at most {}", most::RANK);
-            return Err(Error::invalid("lora_rank", problem, remedy));
-        }
         Schedule::new(self.schedule, self.warmup, 1)?;
         let (alone, another) = (
             self.value == ValueNetwork::Shared,
@@ -219,9 +191,6 @@ impl Settings {
                 problem,
                 "give more than 0, less than 1",
             ));
-        }
-        if self.eval_rows == Some(0) {
-            return Err(Error::invalid("eval_rows", "it is 0", "give 1 or more"));
         }
         let none = !self.evaluates();
         let remedy = "give eval_data, eval_rows, eval_share or eval_prompts too, or leave it out";

@@ -68,7 +68,6 @@ pub(super) fn train_in(
         ));
     }
     let settings = settings.resolve()?;
-    claimed.free()?;
     for (place, path) in read(&settings) {
         claimed.apart(place, &path)?;
     }
@@ -80,6 +79,7 @@ pub(super) fn train_in(
             && from.is_none()
         {
             claimed.complete(&manifest, &inputs)?;
+            claimed.clean()?;
             tell("the run is complete already");
             return Ok(Ended::Before(dir));
         }

@@ -296,7 +296,11 @@ impl<'a> Trainer<'a> {
             Some(Err(error)) => return error,
             None => "look at its batch".into(),
         };
-        match stop.remedy(folder) {
+        let broken = match self.policy.broken() {
+            Ok(None) => self.value.as_ref().map_or(Ok(None), Learner::broken),
+            found => found,
+        };
+        match broken.and_then(|name| stop.remedy(name, folder)) {
             Err(error) => error,
             Ok(remedy) => Error::invalid(
                 format!("step {}", self.state.steps + 1),

@@ -1,10 +1,12 @@
 //! Weights on disk: safetensors files, one or several (shards).
 
+mod finite;
 mod layout;
 mod loader;
 mod reader;
 mod writer;
 
+pub use finite::{broken, not_finite, refusal};
 pub use layout::{Entry, layout};
 pub use loader::Loader;
 pub use reader::Checkpoint;

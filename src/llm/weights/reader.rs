@@ -10,6 +10,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
+use super::finite::not_finite;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::json;
@@ -137,7 +138,7 @@ impl Checkpoint {
 
     /// Opens a file and reads its header.
     fn add(&mut self, path: &Path) -> Result<BTreeMap<String, Place>> {
-        let mut file = File::open(path).map_err(Error::io(path, "read"))?;
+        let mut file = file::open(path)?;
         let there = file.metadata().map_err(Error::io(path, "read"))?.len();
         let truncated = |wanted: u64| {
             let problem = format!("it has {there} bytes, and its header promises {wanted}");
@@ -207,7 +208,8 @@ impl Checkpoint {
     /// Takes a tensor out, as it is stored, on the CPU.
     ///
     /// # Errors
-    /// A tensor that is not there, of another shape, or not of floats; a file that cannot be read.
+    /// A tensor that is not there, of another shape, or not of finite floats; a file that cannot be
+    /// read.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let Some(place) = self.tensors.remove(name) else {
             return Err(Error::invalid(
@@ -232,6 +234,15 @@ impl Checkpoint {
         (file.seek(SeekFrom::Start(place.begin)))
             .and_then(|_| file.read_exact(&mut bytes))
             .map_err(Error::io(&path, "read"))?;
+        let broken = not_finite(&bytes, dtype);
+        if broken > 0 {
+            let of: usize = shape.iter().product();
+            let problem = format!("{broken} of its {of} numbers are not finite");
+            let remedy = "what wrote it went wrong, or the file is damaged: use an earlier checkpoint, or \
+                          fetch it again";
+            let place = format!("{}: {name}", path.display());
+            return Err(Error::invalid(place, problem, remedy));
+        }
         Ok(Tensor::from_raw_buffer(&bytes, dtype, shape, &Device::Cpu)?)
     }
 

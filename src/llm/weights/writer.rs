@@ -7,6 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
+use super::finite::{not_finite, refusal};
 use crate::error::{Error, Result};
 use crate::file::json::sorted;
 use crate::llm::staged::{Sink, Staged};
@@ -29,7 +30,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// tensor) with `model.safetensors.index.json`.
 ///
 /// # Errors
-/// A precision that is not written, or a file that cannot be written.
+/// A precision that is not written, a number that is not finite, or a file that cannot be written.
 pub fn stage(staged: &mut Staged, items: &[Item], dtype: DType, limit: u64) -> Result<Vec<String>> {
     let mut shards: Vec<(u64, Vec<&Item>)> = Vec::new();
     for item in items {
@@ -107,7 +108,11 @@ pub fn file(staged: &mut Staged, name: &str, items: &[&Item], dtype: DType) -> R
                     "this is a bug of pistar",
                 ));
             }
-            numbers(file, &tensor)?;
+            let broken = numbers(file, &tensor)?;
+            if broken > 0 {
+                let place = format!("{name}: {}", item.name);
+                return Err(refusal(&place, broken, tensor.elem_count()));
+            }
         }
         Ok(())
     })
@@ -117,30 +122,37 @@ fn bytes(item: &Item, dtype: DType) -> u64 {
     (item.shape.iter().product::<usize>() * dtype.size_in_bytes()) as u64
 }
 
-/// Writes a tensor's numbers, little-endian, in the order of its last axis.
-fn numbers(file: &mut Sink, tensor: &Tensor) -> Result<()> {
+/// Writes a tensor's numbers, little-endian, in the order of its last axis; says how many of them are
+/// not finite.
+fn numbers(file: &mut Sink, tensor: &Tensor) -> Result<usize> {
     fn all<T: Copy, const N: usize>(
         file: &mut Sink,
         numbers: &[T],
+        dtype: DType,
         bytes: impl Fn(T) -> [u8; N],
-    ) -> Result<()> {
+    ) -> Result<usize> {
+        let mut broken = 0;
         let mut buffer = Vec::with_capacity(N << 16);
         for part in numbers.chunks(1 << 16) {
             buffer.clear();
             part.iter().for_each(|&x| buffer.extend(bytes(x)));
+            broken += not_finite(&buffer, dtype);
             file.put(&buffer)?;
         }
-        Ok(())
+        Ok(broken)
     }
     let flat = tensor.flatten_all()?;
-    match flat.dtype() {
-        DType::F64 => all(file, &flat.to_vec1()?, f64::to_le_bytes),
-        DType::F32 => all(file, &flat.to_vec1()?, f32::to_le_bytes),
-        DType::F16 => all(file, &f16(&flat)?, u16::to_le_bytes),
+    let dtype = flat.dtype();
+    match dtype {
+        DType::F64 => all(file, &flat.to_vec1()?, dtype, f64::to_le_bytes),
+        DType::F32 => all(file, &flat.to_vec1()?, dtype, f32::to_le_bytes),
+        DType::F16 => all(file, &f16(&flat)?, dtype, u16::to_le_bytes),
         // A bf16 is the upper half of the f32 of the same value.
-        _ => all(file, &flat.to_dtype(DType::F32)?.to_vec1()?, |x: f32| {
-            ((x.to_bits() >> 16) as u16).to_le_bytes()
-        }),
+        _ => {
+            let wide = flat.to_dtype(DType::F32)?.to_vec1()?;
+            let upper = |x: f32| ((x.to_bits() >> 16) as u16).to_le_bytes();
+            all(file, &wide, DType::BF16, upper)
+        }
     }
 }
 

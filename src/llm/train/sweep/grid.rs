@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
+use super::super::limits::RUNS;
 use super::super::settings::Settings;
 use crate::error::{Error, Result};
 
@@ -121,6 +122,17 @@ pub fn members(base: &Settings, axes: &[Axis], seeds: Option<u64>) -> Result<Vec
             let remedy = "leave it out: every run has a folder of its own, and goes on by itself";
             return Err(Error::invalid(place, "it cannot be swept", remedy));
         }
+    }
+    let grid = axes.iter().map(|axis| axis.values.len() as u64);
+    let runs = grid.fold(seeds.unwrap_or(1), u64::saturating_mul);
+    if runs > RUNS {
+        let place = match seeds {
+            Some(seeds) => format!("seeds: {seeds}"),
+            None => "sweep".into(),
+        };
+        let problem = format!("it would have {runs} runs");
+        let remedy = format!("give fewer values or seeds, for {RUNS} runs at most");
+        return Err(Error::invalid(place, problem, remedy));
     }
     let mut combinations: Vec<Vec<(&str, &(String, Value))>> = vec![Vec::new()];
     for axis in axes {

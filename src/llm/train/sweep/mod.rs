@@ -159,9 +159,14 @@ impl Sweep {
             }
             let head = format!("[{}/{}] {name}", i + 1, self.members.len());
             let dir = self.dir.join(name);
-            let claimed = match Claimed::free_of_others(&dir)? {
-                Ok(claimed) => claimed,
-                Err(process) => {
+            let claimed = match Claimed::free_of_others(&dir) {
+                Ok(Ok(claimed)) => claimed,
+                Err(error) => {
+                    tell(&format!("{head}: {error}"));
+                    outcome.failed.push((name.clone(), error));
+                    continue;
+                }
+                Ok(Err(process)) => {
                     tell(&format!("{head}: process {process} trains it"));
                     outcome.elsewhere.push(name.clone());
                     continue;

@@ -1,0 +1,207 @@
+//! Every number that a command takes may be anything: the command does its work, or says what is wrong.
+#![cfg(unix)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::place::Place;
+
+const EXTREMES: [&str; 7] = [
+    "0",
+    "-1",
+    "18446744073709551615",
+    "4294967295",
+    "nan",
+    "inf",
+    "1e308",
+];
+
+/// Something quick that the command does, in a folder with a model and data. Every command of the
+/// help has to be here; its flags are those that its help names.
+fn quick(command: &str) -> &'static str {
+    match command {
+        "solve" => "p.json --objective=dpo",
+        "loss" => "p.json --objective=ipo --logits=l.json",
+        "objectives" => "--json",
+        "verify" => "dpo",
+        "claims" => "--paper=bpo",
+        "problem new" => "",
+        "problem random" => "--prompts=2",
+        "problem draw" => "p.json --samples=4",
+        "sim" => "copg-toy --seeds=1 --epochs=1 --samples=600 --lr=0.01 --no-figure --overwrite",
+        "data check" => "data.jsonl --model=model --objective=dpo",
+        "train" => {
+            "dpo --model=model --data=data.jsonl --steps=1 --eval-rows=2 --eval-prompts=rows.jsonl \
+             --eval-max-new-tokens=2 --overwrite"
+        }
+        "plan" => "dpo --model=model --data=data.jsonl",
+        "runs" => "none",
+        "generate" => "--model=model --prompt=w1 --max-new-tokens=2",
+        "logprobs" => "--model=model --data=rows.jsonl",
+        "score" => "--data=rows.jsonl --reward=length --group --out=scored",
+        "evaluate" => {
+            "--model=model --prompts=rows.jsonl --reward=length --max-new-tokens=2 --samples=1 \
+             --resamples=10"
+        }
+        // What they do takes long: no further than where numbers are looked at.
+        "doctor" => "--device=none",
+        "study" => "none",
+        "reproduce" => "--out=rows.jsonl",
+        "aggregate" => "runs.jsonl",
+        "figure" => "none",
+        other => panic!("what does `pistar {other}` do that is quick?"),
+    }
+}
+
+fn help(place: &Place, command: &[&str]) -> String {
+    let output = place.run(&[command, &["--help"]].concat());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The commands below one, by its help.
+fn commands(place: &Place, above: &[&str]) -> Vec<String> {
+    let text = help(place, above);
+    let Some((_, list)) = text.split_once("Commands:\n") else {
+        return vec![above.join(" ")];
+    };
+    let names = list.lines().take_while(|line| !line.is_empty());
+    let names = names.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    (names.filter(|name| !name.is_empty() && *name != "help"))
+        .flat_map(|name| commands(place, &[above, &[name]].concat()))
+        .collect()
+}
+
+/// Flags that take something, by a command's help.
+fn flags(text: &str) -> BTreeSet<&str> {
+    let words = text.split_whitespace().zip(text.split_whitespace().skip(1));
+    words
+        .filter(|(flag, value)| flag.starts_with("--") && value.starts_with(['<', '[']))
+        .map(|(flag, _)| flag)
+        .collect()
+}
+
+fn ends(child: &mut Child) -> bool {
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(30) {
+            let _ = child.kill();
+            let _ = child.wait();
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// Runs a command with a flag in the place of its own: what it said, and what is wrong with how it ended.
+fn run(place: &Place, command: &str, flag: &str, value: &str) -> (String, Option<String>) {
+    let own = format!("{flag}=");
+    let args = command.split(' ').chain(quick(command).split_whitespace());
+    let args = args.filter(|arg| !arg.starts_with(&own));
+    // Runs side by side have folders of their own.
+    let out = format!("out-{}-{flag}-{value}", command.replace(' ', "-"));
+    let out = match command {
+        "train" | "sim" => Some(format!("--out={out}")),
+        _ => None,
+    };
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "ulimit -v 8000000; exec \"$@\"",
+        "-",
+        env!("CARGO_BIN_EXE_pistar"),
+    ]);
+    limited
+        .args(args)
+        .args(out.iter())
+        .arg(format!("{own}{value}"));
+    limited
+        .current_dir(place.at(""))
+        .env("RAYON_NUM_THREADS", "2");
+    limited
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = limited.spawn().unwrap();
+    if !ends(&mut child) {
+        return (String::new(), Some("no end within 30 seconds".into()));
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (code, signal) = (output.status.code(), output.status.signal());
+    let good = matches!(code, Some(0..=2)) && !said.contains("panicked");
+    let wrong = (!good).then(|| format!("exit {code:?}, signal {signal:?}: {said}"));
+    (said, wrong)
+}
+
+#[test]
+fn every_number_of_every_command_may_be_anything() {
+    let place = Place::new(6);
+    let rows = "{\"prompt\": \"w1\", \"completion\": \" w2\"}\n";
+    fs::write(place.at("rows.jsonl"), rows).unwrap();
+    let run_of = |seed: u64| format!("{{\"task\": 1, \"seed\": {seed}, \"score\": 0.{seed}}}\n");
+    fs::write(place.at("runs.jsonl"), [1, 2].map(run_of).concat()).unwrap();
+    let problem = place.run(&["problem", "new"]).stdout;
+    fs::write(place.at("p.json"), problem).unwrap();
+    fs::write(place.at("l.json"), r#"{"logits": [[0.3, -0.2, 0.1]]}"#).unwrap();
+    let mut jobs = Vec::new();
+    for command in commands(&place, &[]) {
+        let words: Vec<&str> = command.split(' ').collect();
+        let text = help(&place, &words);
+        // They are good as they stand, so that what is wrong is the number.
+        let whole = [
+            "doctor",
+            "study",
+            "reproduce",
+            "figure",
+            "runs",
+            "verify",
+            "sim",
+            "claims",
+        ];
+        if !whole.contains(&command.as_str()) {
+            let (said, _) = run(&place, &command, "--help-me-not", "");
+            assert!(
+                said.contains("unexpected argument '--help-me-not'"),
+                "{command}: {said}"
+            );
+            let args: Vec<&str> = words
+                .iter()
+                .copied()
+                .chain(quick(&command).split_whitespace())
+                .collect();
+            let output = place.run(&args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{command}: {said}");
+        }
+        for flag in flags(&text) {
+            let (said, _) = run(&place, &command, flag, "x");
+            if said.contains("invalid digit") || said.contains("invalid float") {
+                let all = EXTREMES.map(|value| (command.clone(), flag.to_string(), value));
+                jobs.extend(all);
+            }
+        }
+    }
+    // Of a hundred flags, give or take; none is named here.
+    assert!(jobs.len() > 90 * EXTREMES.len(), "{}", jobs.len());
+    let (jobs, wrong) = (Mutex::new(jobs), Mutex::new(Vec::new()));
+    let next = || jobs.lock().unwrap().pop();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some((command, flag, value)) = next() {
+                    if let (_, Some(how)) = run(&place, &command, &flag, value) {
+                        let mut wrong = wrong.lock().unwrap();
+                        wrong.push(format!("pistar {command} {flag}={value}: {how}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
