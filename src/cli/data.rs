@@ -200,10 +200,11 @@ fn notes(check: &Check) -> Vec<String> {
     note(check.prompts_cut, "prompts lose their beginning", &[]);
     note(
         check.completions_cut,
-        &format!(
-            "completions{limit} lose their end, EOS with it: {} tokens in all",
-            check.tokens_cut
-        ),
+        &match check.tokens_cut {
+            // Texts that are too long to be tokenised whole are not counted.
+            0 => format!("completions{limit} lose their end, EOS with it"),
+            cut => format!("completions{limit} lose their end, EOS with it: {cut} tokens in all"),
+        },
         &[],
     );
     let apart = "completions in which a token spans the end of the prompt; tokenised apart";

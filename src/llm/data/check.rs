@@ -237,7 +237,7 @@ impl Checker {
             (Ok((full, _)), _) => full,
             // Of what is too long to be tokenised whole, what is left.
             (Err(_), Ok((cut, _))) => cut.clone(),
-            (Err(fault), Err(_)) => return Err(fault),
+            (Err(_), Err(fault)) => return Err(fault.clone()),
         };
         Ok(Made {
             unread: form.unread(&columns, &text, &self.dialogue),

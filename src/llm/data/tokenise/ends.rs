@@ -6,8 +6,9 @@ use crate::llm::tokenizer::Tokenizer;
 /// Texts up to so many bytes are tokenised whole.
 pub(super) const LARGE: usize = 1 << 20;
 
-/// No longer text is tokenised at once: that takes some 22 bytes of memory for each of its bytes.
-pub const MOST: usize = 1 << 24;
+/// No longer text is tokenised at once: of short words that takes some 150 bytes of memory for each of its
+/// bytes.
+pub const MOST: usize = 1 << 22;
 
 /// How long is long, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -45,9 +46,11 @@ impl Sizes {
         end: End,
         needed: usize,
     ) -> Result<Option<&'a str>> {
-        let mut length = self.large - self.large % 210;
+        // A token stands for a byte or more.
+        let least = self.large.max(needed.min(text.len()));
+        let mut length = least - least % 210;
         let mut shorter: Option<Vec<u32>> = None;
-        while length > 0 && length < text.len() && length <= self.most {
+        while length >= 210 && length < text.len() && length <= self.most {
             let piece = cut(text, end, length);
             let tokens = tokenizer.encode(piece)?;
             if let Some(shorter) = &shorter
