@@ -1,6 +1,5 @@
 //! SHA-256 of files, and of JSON whatever the order of its keys.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::file::json;
+use crate::file::{self, json};
 
 /// In hexadecimal.
 pub fn hex(hash: Sha256) -> String {
@@ -20,7 +19,7 @@ pub fn hex(hash: Sha256) -> String {
 /// # Errors
 /// If it cannot be read.
 pub fn of_bytes(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io(path, "read"))?;
+    let mut file = file::open(path)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         let read = file.read(&mut buffer).map_err(Error::io(path, "read"))?;

@@ -1,7 +1,6 @@
 //! The reference's log-probabilities: from a file, or from a model in memory.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -13,6 +12,7 @@ use super::network::{Network, Reduction};
 use super::sequence::Sequence;
 use super::step;
 use crate::error::{Error, Result};
+use crate::file;
 
 /// Where the reference's numbers come from.
 pub enum Reference {
@@ -83,7 +83,7 @@ impl Cache {
     pub fn open(model: String, path: &Path) -> Result<Self> {
         let mut cache = Self::new(model, path);
         if path.exists() {
-            let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
+            let bytes = file::bytes(path)?;
             let (model, sums) = read(&bytes).map_err(|message| Error::Format {
                 origin: path.display().to_string(),
                 message,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::place::Place;
 
 /// Commands and what they write to: `OUT` stands for it.
-const WRITES: [&str; 10] = [
+const WRITES: [&str; 11] = [
     "train sft --model model --data data.jsonl --epochs 4 --batch 3 --checkpoint-every 2 --resume --out OUT",
     "train dpo --model model --data data.jsonl --steps 2 --batch 3 --sweep beta=0.1,0.5 --seeds 1 --out OUT",
     "generate --model model --prompts data.jsonl --samples 8 --max-new-tokens 16 --out OUT.jsonl",
@@ -24,8 +24,41 @@ const WRITES: [&str; 10] = [
     "sim ipo-bias --out OUT",
     "sim copg-toy --seeds 2 --out OUT",
     "figure copg-toy --from toy --out OUT",
+    "merge lora --out OUT",
     "runs base --metric loss --figure OUT.svg",
 ];
+
+/// Commands with `--out` that are not among them: `plan` takes the flags of `train` and writes nothing,
+/// `reproduce` runs sims, `study` takes minutes.
+const ELSEWHERE: [&str; 3] = ["plan", "reproduce", "study"];
+
+#[test]
+fn no_command_that_writes_is_forgotten() {
+    let place = Place::new(1);
+    let help = |args: &[&str]| String::from_utf8(place.run(args).stdout).unwrap();
+    let all = help(&["--help"]);
+    let listed = all
+        .split("Commands:")
+        .nth(1)
+        .unwrap()
+        .split("Options:")
+        .next()
+        .unwrap();
+    let mut seen = 0;
+    for command in listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+    {
+        if help(&[command, "--help"]).contains("--out <") {
+            let known = WRITES
+                .iter()
+                .any(|line| line.split(' ').next() == Some(command));
+            assert!(known || ELSEWHERE.contains(&command), "{command}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen}");
+}
 
 fn kills() -> u64 {
     let said = std::env::var("PISTAR_KILLS").ok();
@@ -68,6 +101,10 @@ fn a_killed_command_is_run_again_as_if_it_had_never_been() {
     let place = Place::new(12);
     place.train(&words(
         "sft --model model --data data.jsonl --steps 2 --batch 3 --out base",
+        "",
+    ));
+    place.train(&words(
+        "sft --model model --data data.jsonl --steps 1 --batch 3 --lora-rank 2 --out lora",
         "",
     ));
     let made = place.run(&words("sim copg-toy --seeds 2 --out toy", ""));
