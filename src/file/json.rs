@@ -43,7 +43,9 @@ pub fn keys(text: &str) -> serde_json::Result<()> {
 /// As [`from_str`].
 pub fn parse<T: DeserializeOwned>(text: &str, origin: &str, remedy: &str) -> Result<T> {
     let fail = |field: String, error: &serde_json::Error| {
-        let at = if field == "." {
+        // A key that could not be read has no name.
+        let field = field.trim_end_matches('?').trim_end_matches('.');
+        let at = if field.is_empty() {
             String::new()
         } else {
             format!("{field}: ")
@@ -275,6 +277,8 @@ impl<'de> DeserializeSeed<'de> for Key {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const TWICE: [&str; 5] = [
@@ -310,6 +314,20 @@ mod tests {
             error.starts_with("f.json: the key `a` is there twice at line 2 column"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_path_ends_with_the_last_name_that_was_read() {
+        type Nested = BTreeMap<String, Vec<BTreeMap<String, u8>>>;
+        for (text, said) in [
+            ("{a: 1}", "f.json: key must be"),
+            (r#"{"a": [],}"#, "f.json: trailing comma"),
+            (r#"{"a": [{"b": 1,}]}"#, "f.json: a[0]: trailing comma"),
+            (r#"{"a": [{b: 1}]}"#, "f.json: a[0]: key must be"),
+        ] {
+            let error = parse::<Nested>(text, "f.json", "mend it").unwrap_err();
+            assert!(error.to_string().starts_with(said), "{error}");
+        }
     }
 
     #[test]
