@@ -172,6 +172,7 @@ mod tests {
     use super::*;
     use crate::bandit::{Evidence, Shape, random_problem};
     use crate::loss::InputKind;
+    use crate::solve::FLOWS_CAP;
 
     fn problem() -> Problem {
         let shape = Shape {
@@ -208,11 +209,55 @@ mod tests {
         assert_eq!(joined.residual, Some(0.8));
         assert_eq!((joined.rest, joined.error), (Rest::Boundary, Some(1e-6)));
         assert_eq!(joined.method, "a; b");
+        assert!(joined.unique);
+        let one_of_many = assemble(&problem, view, |x, _, _| {
+            Ok(Part {
+                unique: x != 1,
+                ..part(x, Some(vec![half; 2]))
+            })
+        });
+        assert!(!one_of_many.unwrap().unique);
         let one = assemble(&problem, view, |x, _, _| {
             Ok(part(x, (x != 1).then(|| vec![half; 2])))
         });
         let one = one.unwrap();
         assert!(one.policy.is_none() && one.residual.is_none() && one.regret.is_none());
+    }
+
+    /// A prompt that no example has is left at the reference, and flows are counted: as many as the cap
+    /// are followed, one more is refused.
+    #[test]
+    fn flows_are_few() {
+        for (prompts, refused) in [(FLOWS_CAP, false), (FLOWS_CAP + 1, true)] {
+            let shape = Shape {
+                prompts,
+                arms: 2,
+                beta: 1.0,
+                reward_scale: 1.0,
+            };
+            let problem = random_problem(shape, 3).unwrap();
+            let evidence = Evidence::population(&problem);
+            let view = evidence.of(InputKind::Singles).unwrap();
+            let half = 0.5f64.ln();
+            let flowed = assemble(&problem, view, |_, _, _| {
+                Ok(Part {
+                    method: "gradient flow, followed",
+                    ..part(0, Some(vec![half; 2]))
+                })
+            });
+            assert_eq!(matches!(flowed, Err(Error::TooMany { .. })), refused);
+        }
+        let problem = super::tests::problem();
+        let evidence = Evidence::population(&problem);
+        let mut view = evidence.of(InputKind::Singles).unwrap().clone();
+        view.prompts[1].mass = 0.0;
+        let half = 0.5f64.ln();
+        let left = assemble(&problem, &view, |x, _, _| Ok(part(x, Some(vec![half; 2])))).unwrap();
+        assert_eq!(
+            left.policy.unwrap().log()[1],
+            problem.prompts()[1].log_reference
+        );
+        assert!(left.method.contains("untouched") && !left.unique);
     }
 
     #[test]

@@ -277,6 +277,12 @@ mod tests {
     }
 
     #[test]
+    fn several_components_have_free_masses() {
+        assert_eq!(Rest::of_components(&[vec![0, 1]]), Rest::Stable);
+        assert_eq!(Rest::of_components(&[vec![0], vec![1]]), Rest::Neutral);
+    }
+
+    #[test]
     fn an_arm_that_is_being_emptied_is_gone() {
         let reference = [0.5f64.ln(), 0.25f64.ln(), 0.25f64.ln()];
         // Fallen by 13.9, and by 14.1.
