@@ -141,6 +141,7 @@ mod tests {
 
     fn start(dir: &Path, setting: u64, overwrite: bool) -> Result<()> {
         let request = Request {
+            depends: Vec::new(),
             threads: 1,
             overwrite,
             model: None,
