@@ -53,6 +53,7 @@ fn quick(command: &str) -> &'static str {
         "reproduce" => "--out=rows.jsonl",
         "aggregate" => "runs.jsonl",
         "figure" => "none",
+        "merge" => "none --out=merged",
         other => panic!("what does `pistar {other}` do that is quick?"),
     }
 }
