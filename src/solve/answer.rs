@@ -279,6 +279,19 @@ mod tests {
         }
     }
 
+    /// The sum of two may be off by 2e-12.
+    #[test]
+    fn rounding_is_no_fault() {
+        let problem = problem();
+        let evidence = Evidence::population(&problem);
+        let view = evidence.of(InputKind::Singles).unwrap();
+        for (off, sound) in [(1.5e-12, true), (3e-12, false)] {
+            let row = vec![0.5f64.ln(), (0.5f64 + off).ln()];
+            let answer = assemble(&problem, view, |x, _, _| Ok(part(x, Some(row.clone()))));
+            assert_eq!(answer.is_ok(), sound, "{off}");
+        }
+    }
+
     #[test]
     fn no_number_that_is_shown_is_nan() {
         let problem = problem();

@@ -10,6 +10,7 @@ use pistar::llm::decoder::Decoder;
 use pistar::llm::saving::Saving;
 use pistar::random::{Purpose, Stream};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 pub struct Place(TempDir);
@@ -139,6 +140,26 @@ impl Place {
             row
         };
         text.lines().map(row).collect()
+    }
+
+    /// Makes the checksums in a checkpoint's state those of its files.
+    pub fn seal(&self, checkpoint: &str) {
+        let hash = |bytes: &[u8]| -> String {
+            let hash = Sha256::digest(bytes);
+            hash.iter().map(|b| format!("{b:02x}")).collect()
+        };
+        let file = format!("{checkpoint}/trainer_state.json");
+        let mut state: Value = serde_json::from_str(&self.read(&file)).unwrap();
+        state.as_object_mut().unwrap().remove("sha256");
+        let mut files = self.files(checkpoint);
+        files.retain(|name, _| !name.ends_with("trainer_state.json"));
+        for (name, bytes) in files {
+            state["files"][name.to_str().unwrap()] = hash(&bytes).into();
+        }
+        // Its own is of its JSON with sorted keys and without blanks.
+        let sealed = pistar::file::json::sorted(state.clone()).to_string();
+        state["sha256"] = hash(sealed.as_bytes()).into();
+        fs::write(self.at(&file), state.to_string()).unwrap();
     }
 
     /// All files of a run but those that say when and where.

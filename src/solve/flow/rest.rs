@@ -332,6 +332,17 @@ mod tests {
         assert_eq!(pushed(&narrow, &[0.0]), Rest::Stable);
     }
 
+    /// ẋ = −x + 10⁸x³ returns from less far than a push goes: up to the cap a rest is what eigenvalues say.
+    #[test]
+    fn few_coordinates_are_judged_by_eigenvalues() {
+        let narrow = |n: usize| {
+            let update = |p: &[f64]| Some(p.iter().map(|x| 1e8 * x.powi(3) - x).collect());
+            rest_of(&Numeric::new(update, Frame::Plain), &vec![0.0; n])
+        };
+        assert_eq!(narrow(1), Rest::Stable);
+        assert_eq!(narrow(SPECTRUM_CAP), Rest::Stable);
+    }
+
     #[test]
     fn starts_lie_around_the_reference() {
         assert_eq!((starts(1_000), starts(1_001)), (12, 3));
@@ -384,6 +395,22 @@ mod tests {
         assert!(error > 1e-16 && error < 1e-8, "{error}");
         let covered = settle(&path, vec![1.5, 0.0], true, |_| None);
         assert!(covered.error.is_none() && covered.end.rests);
+        // Where the path cannot be followed closely, the way between is the error. On it x + y + y²/2 is
+        // kept: from (1.5, 0.5) it ends at y = √5.25 − 1.
+        let calls = std::cell::Cell::new(0);
+        let lost = |p: &[f64]| {
+            calls.set(calls.get() + 1);
+            (calls.get() < LIMIT.get()).then(|| vec![-p[0] * (1.0 + p[1]), p[0]])
+        };
+        thread_local!(static LIMIT: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) });
+        let lost = Numeric::new(lost, Frame::Plain);
+        let from = vec![1.5, 0.5];
+        let followed = follow(&lost, from.clone(), Course::Basin);
+        rest_of(&lost, &followed.point);
+        LIMIT.set(2 * calls.get() + 1);
+        let cut = settle(&lost, from, false, |_| None);
+        assert!((cut.end.point[1] - (5.25f64.sqrt() - 1.0)).abs() < 1e-3);
+        assert!((cut.error.unwrap() - 1.5).abs() < 1e-6, "{:?}", cut.error);
         let point = Numeric::new(|p: &[f64]| Some(vec![1.0 - p[0]]), Frame::Plain);
         let one = settle(&point, vec![0.0], false, |_| None);
         assert!(

@@ -34,6 +34,9 @@ const MOST_STEPS: usize = 1_000;
 /// Directions that differ by less are the same, and a margin that exceeds 1 by less is 1.
 const LEVEL: f64 = 1e-9;
 
+/// A pull that is smaller at the end bears no part of the balance.
+const LOST: f64 = 1e-12;
+
 /// The limit of gradient flow from the reference where some arms never lose to others.
 ///
 /// # Errors
@@ -181,17 +184,18 @@ impl<'a> Race<'a> {
 
     /// ŵ, by coordinate ascent on the multipliers of its margins (Hildreth).
     fn directions(&self) -> Vec<f64> {
+        let share: Vec<f64> = (0..self.groups.len()).map(|k| 1.0 / self.size(k)).collect();
         let mut direction = vec![0.0f64; self.groups.len()];
         let mut multiplier = vec![0.0f64; self.beats.len()];
         let sweeps = (200_000_000 / self.beats.len().max(1)).min(100_000);
         for _ in 0..sweeps {
             let mut moved = 0.0f64;
             for (m, &(k, l)) in multiplier.iter_mut().zip(&self.beats) {
-                let give = 1.0 / self.size(k) + 1.0 / self.size(l);
+                let give = share[k] + share[l];
                 let by = ((1.0 - direction[k] + direction[l]) / give).max(-*m);
                 *m += by;
-                direction[k] += by / self.size(k);
-                direction[l] -= by / self.size(l);
+                direction[k] += by * share[k];
+                direction[l] -= by * share[l];
                 moved = moved.max(by.abs());
             }
             if moved < 1e-15 {
@@ -269,9 +273,10 @@ impl<'a> Race<'a> {
                 break;
             }
         }
-        // Such a margin runs off, a unit a step, until its pull is lost beside the others.
-        let left = |&(k, l, w): &(usize, usize, f64)| w * (level[l] - level[k]).exp();
-        let most = pulls.iter().map(left).fold(0.0, f64::max);
-        (pulls.iter().map(left).all(|pull| pull > 1e-12 * most)).then_some(level)
+        // Such a margin runs off, a unit a step, until its pull is lost beside the others, which are as
+        // large as the drift nŵ that they balance.
+        (pulls.iter())
+            .all(|&(k, l, w)| w * (level[l] - level[k]).exp() > LOST)
+            .then_some(level)
     }
 }
