@@ -307,3 +307,17 @@ fn mean(mut numbers: impl Iterator<Item = (f64, f64)>) -> f64 {
     });
     first + sum / mass
 }
+
+#[cfg(test)]
+mod tests {
+    use super::mean;
+
+    /// Masses need not sum to one; equal numbers have no rounding.
+    #[test]
+    fn a_mean_is_one_of_masses() {
+        let of = |numbers: &[(f64, f64)]| mean(numbers.iter().copied());
+        assert_eq!(of(&[(1.0, 0.25), (3.0, 0.125), (4.0, 0.125)]), 2.25);
+        assert_eq!(of(&[(0.1, 0.3), (0.1, 0.3), (0.1, 0.3)]), 0.1);
+        assert_eq!(of(&[]), 0.0);
+    }
+}
