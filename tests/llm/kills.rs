@@ -24,7 +24,7 @@ const WRITES: [&str; 11] = [
     "sim ipo-bias --out OUT",
     "sim copg-toy --seeds 2 --out OUT",
     "figure copg-toy --from toy --out OUT",
-    "merge lora --out OUT",
+    "merge lora --overwrite --out OUT",
     "runs base --metric loss --figure OUT.svg",
 ];
 
