@@ -278,3 +278,20 @@ fn the_help_of_every_command_fits_eighty_columns() {
     }
     assert!(seen > 25, "{seen}");
 }
+
+/// Where no row can be taken, what is wrong is told of what the rows are.
+#[test]
+fn a_row_that_nothing_takes_is_refused_as_what_it_is() {
+    let place = Place::new(1);
+    let talk = r#"{"messages": [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]}"#;
+    fs::write(place.at("talk.jsonl"), talk).unwrap();
+    fs::write(place.at("t.jinja"), "{{ raise_exception('never') }}").unwrap();
+    let check = "data check talk.jsonl --model model --chat-template t.jinja";
+    let output = place.run(&check.split(' ').collect::<Vec<_>>());
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("t.jinja") && said.contains("never"), "{said}");
+    assert!(
+        !said.contains("are missing") && output.status.code() == Some(1),
+        "{said}"
+    );
+}

@@ -151,7 +151,7 @@ impl Checker {
     }
 
     /// Reads every row as every kind of objective would, and looks closer at one kind: `form`, or
-    /// what takes most rows. `show` is the row to show, from 0.
+    /// what takes most rows, or whose columns are there if none does. `show` is the row to show, from 0.
     ///
     /// # Errors
     /// A file that can no longer be read. What is wrong with rows is no error but found.
@@ -160,6 +160,12 @@ impl Checker {
         let named = form.is_some();
         let form = form.unwrap_or_else(|| {
             let most = kinds.iter().map(|seen| seen.rows).max().unwrap_or_default();
+            if most == 0 {
+                // No row is taken: what is wrong is told of the kind whose columns are there.
+                let columns = self.columns(0).unwrap_or_default();
+                let possible = Form::possible(&columns).into_iter().next();
+                return possible.unwrap_or(Form::Demonstration);
+            }
             let first = (Form::ALL.iter().zip(&kinds)).find(|(_, seen)| seen.rows == most);
             first.map_or(Form::Demonstration, |(form, _)| *form)
         });
