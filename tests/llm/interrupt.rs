@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pistar::llm::checkpoint::list;
 use serde_json::Value;
 
-use crate::place::Place;
+use crate::place::{Place, heard};
 
 const ALL: [&str; 19] = [
     "train",
@@ -69,7 +69,12 @@ fn wait(place: &Place, out: &str, rows: usize) {
 fn an_interrupted_run_saves_its_step_and_ends_as_a_whole_one() {
     let place = Place::new(12);
     place.train(&[&ALL[1..], &["--out", "whole"]].concat());
-    for (name, rows) in [("-INT", 3), ("-TERM", 200), ("-HUP", 100)] {
+    for name in heard(["-INT", "-TERM", "-HUP"]) {
+        let rows = match name {
+            "-INT" => 3,
+            "-TERM" => 200,
+            _ => 100,
+        };
         let out = &format!("run{name}");
         let child = begun(&place, out, rows);
         signal(&child, name);

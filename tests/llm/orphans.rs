@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::place::Place;
+use crate::place::{Place, heard};
 
 /// Whether a process is there that still runs.
 fn runs(id: &str) -> bool {
@@ -71,7 +71,7 @@ fn a_reward_program_ends_with_the_command() {
         ],
     ];
     for args in commands {
-        for signal in ["-INT", "-TERM", "-HUP", "-KILL"] {
+        for signal in heard(["-INT", "-TERM", "-HUP", "-KILL"]) {
             let _ = fs::remove_file(place.at("ids"));
             let mut command = place.command(args);
             command.stdout(Stdio::null()).stderr(Stdio::null());

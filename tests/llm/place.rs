@@ -15,6 +15,22 @@ use tempfile::TempDir;
 
 pub struct Place(TempDir);
 
+/// Signals of those that a program started here hears: under `nohup` the one that a terminal sends
+/// when it goes is ignored, and stays so.
+pub fn heard<const N: usize>(signals: [&'static str; N]) -> Vec<&'static str> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let ignored = mask.is_some_and(|mask| mask & 1 == 1);
+    if ignored {
+        println!("SIGHUP is ignored here, and not tried");
+    }
+    let heard = signals
+        .into_iter()
+        .filter(|name| !ignored || *name != "-HUP");
+    heard.collect()
+}
+
 /// Files of a run that say when and where.
 const TIMED: [&str; 5] = [
     "metrics.jsonl",
