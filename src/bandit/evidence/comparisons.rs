@@ -194,3 +194,30 @@ pub(super) fn merge(edges: impl Iterator<Item = Edge>) -> Vec<Edge> {
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a product of laws that need not sum to one: w_ab = p_a q_b + q_a p_b, summed arm by arm.
+    #[test]
+    fn a_laplacian_is_a_sum_over_pairs() {
+        let (p, q, v) = ([0.5, 0.25, 0.5], [0.125, 0.25, 0.125], [1.0, -2.0, 4.0]);
+        let pairs = Comparisons::Product {
+            first: p.to_vec(),
+            second: q.to_vec(),
+        };
+        let right = |a: usize| -> f64 {
+            (0..3)
+                .map(|b| (p[a] * q[b] + q[a] * p[b]) * (v[a] - v[b]))
+                .sum()
+        };
+        for (a, found) in pairs.laplacian(&v).into_iter().enumerate() {
+            assert!(
+                (found - right(a)).abs() < 1e-15,
+                "{a}: {found}, not {}",
+                right(a)
+            );
+        }
+    }
+}

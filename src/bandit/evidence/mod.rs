@@ -310,7 +310,29 @@ fn mean(mut numbers: impl Iterator<Item = (f64, f64)>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::mean;
+    use super::{Evidence, InputKind, mean};
+    use crate::bandit::{Shape, random_problem};
+
+    /// Lists are the problem's own rankings, each of the whole weight.
+    #[test]
+    fn a_population_has_its_rankings() {
+        let shape = Shape {
+            prompts: 2,
+            arms: 3,
+            beta: 1.0,
+            reward_scale: 1.0,
+        };
+        let problem = random_problem(shape, 1).unwrap();
+        let none = Evidence::population(&problem);
+        assert!(none.of(InputKind::Lists).is_err() && none.of(InputKind::Singles).is_ok());
+        let rankings = [vec![1, 0, 2], vec![2, 0, 1]];
+        let problem = problem.map_prompts(|x, prompt| prompt.ranking = Some(rankings[x].clone()));
+        let evidence = Evidence::population(&problem);
+        let view = evidence.of(InputKind::Lists).unwrap();
+        for (share, ranking) in view.prompts.iter().zip(rankings) {
+            assert_eq!(share.lists, [(ranking, 1.0)]);
+        }
+    }
 
     /// Masses need not sum to one; equal numbers have no rounding.
     #[test]
