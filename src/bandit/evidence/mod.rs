@@ -323,8 +323,8 @@ mod tests {
             reward_scale: 1.0,
         };
         let problem = random_problem(shape, 1).unwrap();
-        let none = Evidence::population(&problem);
-        assert!(none.of(InputKind::Lists).is_err() && none.of(InputKind::Singles).is_ok());
+        let none = problem.map_prompts(|_, prompt| prompt.ranking = None);
+        assert!(Evidence::population(&none).of(InputKind::Lists).is_err());
         let rankings = [vec![1, 0, 2], vec![2, 0, 1]];
         let problem = problem.map_prompts(|x, prompt| prompt.ranking = Some(rankings[x].clone()));
         let evidence = Evidence::population(&problem);
