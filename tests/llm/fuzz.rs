@@ -39,7 +39,7 @@ struct Format {
 
 fn inputs() -> usize {
     let said = std::env::var("PISTAR_FUZZ").ok();
-    said.map_or(60, |n| n.parse().expect("PISTAR_FUZZ is a number"))
+    said.map_or(300, |n| n.parse().expect("PISTAR_FUZZ is a number"))
 }
 
 fn words(line: &'static str) -> Vec<&'static str> {
