@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pistar::llm::checkpoint::list;
 use serde_json::Value;
 
-use crate::place::{Place, heard};
+use crate::place::{Place, heard, send};
 
 const ALL: [&str; 19] = [
     "train",
@@ -31,17 +31,6 @@ const ALL: [&str; 19] = [
     "1e-3",
     "--resume",
 ];
-
-fn signal(child: &Child, name: &str) {
-    let id = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args([name, &id])
-            .status()
-            .unwrap()
-            .success()
-    );
-}
 
 /// Starts a run and waits until it has so many rows.
 fn begun(place: &Place, out: &str, rows: usize) -> Child {
@@ -77,7 +66,7 @@ fn an_interrupted_run_saves_its_step_and_ends_as_a_whole_one() {
         };
         let out = &format!("run{name}");
         let child = begun(&place, out, rows);
-        signal(&child, name);
+        send(&child, name);
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{said}");
@@ -120,7 +109,7 @@ fn a_run_that_need_not_mind_its_terminal_goes_on() {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     wait(&place, "run", 3);
-    signal(&child, "-HUP");
+    send(&child, "-HUP");
     assert!(child.wait().unwrap().success());
     assert!(place.at("run/model").exists());
 }

@@ -2,10 +2,10 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::place::{Place, heard};
+use crate::place::{Place, heard, send};
 
 /// Whether a process is there that still runs.
 fn runs(id: &str) -> bool {
@@ -77,21 +77,11 @@ fn a_reward_program_ends_with_the_command() {
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let mut child = command.spawn().unwrap();
             let started = ids(&place, 3);
-            let send = || {
-                let id = child.id().to_string();
-                assert!(
-                    Command::new("kill")
-                        .args([signal, &id])
-                        .status()
-                        .unwrap()
-                        .success()
-                );
-            };
-            send();
+            send(&child, signal);
             if args[0] == "train" && signal != "-KILL" {
                 // The first one asks to stop after the step.
                 std::thread::sleep(Duration::from_millis(200));
-                send();
+                send(&child, signal);
             }
             child.wait().unwrap();
             let gone = || !started.iter().any(|id| runs(id));

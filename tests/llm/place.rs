@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use candle_core::{DType, Device};
 use pistar::llm::decoder::Decoder;
@@ -14,6 +14,13 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 pub struct Place(TempDir);
+
+/// Sends a signal, such as `-INT`.
+pub fn send(child: &Child, signal: &str) {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+    assert!(sent.success());
+}
 
 /// Signals of those that a program started here hears: under `nohup` the one that a terminal sends
 /// when it goes is ignored, and stays so.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::Events;
-use super::folder::{CONFIG, FILES, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest, known};
+use super::folder::{CONFIG, FILES, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest};
 use super::inputs::Inputs;
 use super::machine::Record;
 use super::settings::Settings;
@@ -239,8 +239,7 @@ impl Claimed {
     /// # Errors
     /// Which inputs differ; no model; a folder of another version's format.
     pub fn complete(&self, manifest: &Manifest, inputs: &Inputs) -> Result<()> {
-        known(&self.dir.join(MANIFEST), manifest.format)?;
-        inputs.same(&manifest.inputs)?;
+        manifest.holds(&self.dir, inputs)?;
         let model = self.dir.join(MODEL);
         if model.is_dir() {
             return Ok(());

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::Claimed;
 use super::events::{EVENTS, Events};
 use super::failure;
+use super::inputs::Inputs;
 use super::keeping::Best;
 use super::machine::{MACHINE, Record};
 use super::metrics::Row;
@@ -102,6 +103,15 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Refuses to take the run in a folder for one of those inputs if it is another.
+    ///
+    /// # Errors
+    /// Another version's format; what differs, by name.
+    pub(super) fn holds(&self, dir: &Path, inputs: &Inputs) -> Result<()> {
+        known(&dir.join(MANIFEST), self.format)?;
+        inputs.same(&self.inputs)
+    }
+
     /// That of a run's folder, if it has one.
     pub(super) fn of(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(MANIFEST);

@@ -13,7 +13,7 @@ pub use grid::{Axis, Member, members};
 
 use super::claim::Claimed;
 use super::course::Ended;
-use super::folder::{CONFIG, MANIFEST, Manifest, known};
+use super::folder::{CONFIG, Manifest};
 use super::inputs::Inputs;
 use super::settings::Settings;
 use super::start::train_in;
@@ -136,9 +136,8 @@ impl Sweep {
             }
             // None is trained on other inputs than those that are there already.
             if let Some(manifest) = Manifest::of(&dir)? {
-                known(&dir.join(MANIFEST), manifest.format).map_err(named)?;
                 let inputs = Inputs::read(&resolved, &mut |_| ()).map_err(named)?;
-                inputs.same(&manifest.inputs).map_err(named)?;
+                manifest.holds(&dir, &inputs).map_err(named)?;
             }
         }
         Ok(())
