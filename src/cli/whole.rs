@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use pistar::Error;
-use pistar::file::is_device;
+use pistar::file::{folder_of, is_device};
 use pistar::llm::staged::Staged;
 
 use super::output::print;
@@ -74,16 +74,9 @@ fn empty(file: &File) -> std::io::Result<()> {
 
 /// The folder and the name of a file.
 fn place(out: &Path) -> anyhow::Result<(&Path, &OsStr)> {
-    let (Some(name), Some(folder), false) = (out.file_name(), out.parent(), out.is_dir()) else {
+    let (Some(name), false) = (out.file_name(), out.is_dir()) else {
         let problem = format!("it is `{}`", out.display());
         return Err(Error::invalid("--out", problem, "name a file").into());
     };
-    Ok((
-        if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        },
-        name,
-    ))
+    Ok((folder_of(out), name))
 }

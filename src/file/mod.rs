@@ -15,6 +15,6 @@ mod write;
 pub use self::toml::from_toml;
 pub use made::{Made, only};
 pub use open::{bounded, bytes, is_device, kind_of, open, own};
-pub use part::{PART, create_part, part, part_for};
+pub use part::{PART, create_part, folder_of, part, part_for};
 pub use text::{MARK, lines, read, string, unmarked, utf8};
 pub use write::{sync_folder, write_whole};

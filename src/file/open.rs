@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::part::folder_of;
 use crate::error::{Error, Result};
 
 /// Most bytes that are taken from a pipe, which may have no end.
@@ -112,11 +113,7 @@ pub fn kind_of(metadata: &fs::Metadata) -> &'static str {
 /// Whether a name stands for something that is open already, or for a device: written to where it is,
 /// never replaced.
 pub fn is_device(path: &Path) -> bool {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    (folder.canonicalize()).is_ok_and(|f| f == Path::new("/dev") || f.starts_with("/proc"))
+    (folder_of(path).canonicalize()).is_ok_and(|f| f == Path::new("/dev") || f.starts_with("/proc"))
 }
 
 /// Opens a file of pistar's own in a folder of the user's, to be added to or begun anew; never

@@ -11,6 +11,14 @@ const LONGEST: usize = 255;
 /// Ending of such names.
 pub const PART: &str = ".part";
 
+/// The folder that a file is in, `.` of a bare name.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// Where a file is written that is moved to `path` when it is whole: `.NAME.part` beside it. A name
 /// for which that would be too long is cut, and told from others by its hash.
 pub fn part(path: &Path) -> PathBuf {
@@ -65,6 +73,19 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_name_is_here() {
+        for (path, folder) in [
+            ("a", "."),
+            ("a/b", "a"),
+            ("/a", "/"),
+            ("../a", ".."),
+            ("/", "."),
+        ] {
+            assert_eq!(folder_of(Path::new(path)), Path::new(folder));
+        }
+    }
 
     #[test]
     fn names_of_every_length_have_parts_of_their_own() {

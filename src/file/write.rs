@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use super::part::{create_part, part};
+use super::part::{create_part, folder_of, part};
 use crate::error::{Error, Result};
 
 /// Writes a file beside its place and moves it there, so that nobody ever sees half of it; the file
@@ -36,10 +36,7 @@ pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&part);
     }
     written.map_err(Error::io(path, "write to"))?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
-        _ => sync_folder(Path::new(".")),
-    }
+    sync_folder(folder_of(path))
 }
 
 /// Makes renames in a folder last.

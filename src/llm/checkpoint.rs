@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::file::{PART, part, part_for, sync_folder};
+use crate::file::{PART, folder_of, part, part_for, sync_folder};
 
 use super::weights::{broken, refusal};
 
@@ -49,7 +49,7 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
     } else {
         fs::rename(&part, path).map_err(io("write to"))?;
     }
-    sync_parent(path)
+    sync_folder(folder_of(path))
 }
 
 /// Writes tensors to a file of a folder that nobody sees yet, one after the other.
@@ -192,12 +192,5 @@ fn sync_all(folder: &Path) -> std::io::Result<()> {
     match cfg!(unix) {
         true => File::open(folder)?.sync_all(),
         false => Ok(()),
-    }
-}
-
-fn sync_parent(path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
-        _ => sync_folder(Path::new(".")),
     }
 }

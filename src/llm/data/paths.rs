@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::file::folder_of;
 
 /// The file of that path; or, where its last part has a `*` or a `?`, all that match, in the order
 /// of their names.
@@ -14,8 +15,7 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let Some(pattern) = name.filter(|name| name.contains(['*', '?']) && !path.exists()) else {
         return Ok(vec![path.into()]);
     };
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let folder = parent.unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let failed = || Error::io(folder, "read");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed())? {
