@@ -119,7 +119,19 @@ fn is_run(dir: &Path) -> bool {
     file(&config) && (file(&dir.join(LOCK)) || file(&dir.join(MANIFEST))) && !other()
 }
 
-/// Refuses a folder in which a run would write over what is no run's.
+/// Refuses a folder in which a run would write over what is no run's. Another process may be beginning
+/// one there: of what it writes its settings are the first, after the lock.
+fn look(dir: &Path) -> Result<()> {
+    if is_run(dir) {
+        return Ok(());
+    }
+    match free(dir) {
+        Err(error) if !is_run(dir) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a folder that has a name of a run's.
 fn free(dir: &Path) -> Result<()> {
     let lock = dir.join(LOCK);
     let mut names = [&FILES[..], &[CONFIG]].concat();
@@ -156,10 +168,7 @@ impl Claimed {
     /// A folder that cannot be written, or in which a run would write over what is no run's.
     pub fn free_of_others(dir: &Path) -> Result<std::result::Result<Self, String>> {
         let made = Made::new(dir)?;
-        let begun = is_run(dir);
-        if !begun {
-            free(dir)?;
-        }
+        look(dir)?;
         let path = dir.join(LOCK);
         let (lock, new) = match locked(&path)? {
             Ok(locked) => locked,
@@ -334,6 +343,34 @@ impl Drop for Claimed {
         let here = path.symlink_metadata().ok().and_then(|m| id(&m));
         if self.new && here == self.lock.metadata().ok().and_then(|m| id(&m)) {
             let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One process begins a run while another looks whether it may: at whatever moment, it is a run's.
+    #[test]
+    fn a_run_that_is_being_begun_is_a_run() {
+        let root = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let dir = root.path().join(round.to_string());
+            let claimed = Claimed::new(&dir).unwrap();
+            std::thread::scope(|scope| {
+                let looks = scope.spawn(|| {
+                    while !dir.join(METRICS).exists() {
+                        look(&dir).unwrap();
+                    }
+                });
+                checkpoint::write_file(&dir.join(CONFIG), b"objective = \"dpo\"\n").unwrap();
+                for name in [MANIFEST, METRICS] {
+                    fs::write(dir.join(name), "").unwrap();
+                }
+                looks.join().unwrap();
+            });
+            drop(claimed);
         }
     }
 }
