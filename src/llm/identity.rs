@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::hash::{canonical, hex, of_bytes};
+use super::heads::VALUE_HEAD;
 use super::model_folder::ModelFolder;
 use super::saving::COMPANIONS;
 use super::{lora, weights};
@@ -55,7 +56,7 @@ impl Identity {
     }
 
     /// Adds what a model's numbers are made of, under `name/`: configuration and weights, those of an
-    /// adapter too.
+    /// adapter and of a value head beside it too.
     ///
     /// # Errors
     /// A file that cannot be read, or no weights.
@@ -67,6 +68,15 @@ impl Identity {
         }
         let folder = model.weights();
         self.file(format!("{name}/config.json"), &folder.join("config.json"))?;
+        self.weights(name, folder)?;
+        let head = model.folder.join(VALUE_HEAD);
+        if head.is_dir() {
+            self.weights(&format!("{name}/{VALUE_HEAD}"), &head)?;
+        }
+        Ok(())
+    }
+
+    fn weights(&mut self, name: &str, folder: &Path) -> Result<()> {
         for path in weights::files(folder)? {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             self.file(format!("{name}/{file}"), &path)?;

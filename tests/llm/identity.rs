@@ -162,6 +162,36 @@ fn all_that_a_run_reads_is_part_of_it() {
     assert_eq!(place.rows("ended"), place.rows("stopped"));
 }
 
+/// An adapter that is trained further has files of its own, and a value head beside it.
+#[test]
+fn an_adapter_that_was_given_is_part_of_the_run() {
+    let place = place();
+    let run = |model: &'static str, out: &'static str| {
+        let run = "dro-v --data data.jsonl --value shared --steps 1 --batch 3 --lora-rank 2";
+        let run = run.split(' ').chain(["--model", model, "--out", out]);
+        run.collect::<Vec<_>>()
+    };
+    place.train(&run("model", "first"));
+    place.train(&run("first", "second"));
+    let head = "first/model/value_head/model.safetensors";
+    for name in [
+        head,
+        "first/model/adapter_model.safetensors",
+        "model/model.safetensors",
+    ] {
+        let bytes = fs::read(place.at(name)).unwrap();
+        fs::write(place.at(name), changed(name, &bytes)).unwrap();
+        let said = place.refused(&["--out", "second", "--resume"]);
+        let file = name.strip_prefix("first/").unwrap_or(name);
+        assert!(
+            said.contains(file) && said.contains("SHA-256"),
+            "{name}: {said}"
+        );
+        fs::write(place.at(name), bytes).unwrap();
+    }
+    place.train(&["--out", "second", "--resume"]);
+}
+
 #[test]
 fn a_complete_run_has_its_model() {
     let place = place();

@@ -51,7 +51,6 @@ impl Checkpoint {
             return Ok(None);
         };
         let saved = Saved::read(&dir)?;
-        Saved::sound(&dir)?;
         Ok(Some(Self { dir, saved, later }))
     }
 }
@@ -86,9 +85,10 @@ impl<'a> Run<'a> {
         checkpoint: Option<Checkpoint>,
         tell: &mut dyn FnMut(&str),
     ) -> Result<(Self, Sources)> {
-        if let Some(Checkpoint { saved, .. }) = &checkpoint {
+        if let Some(Checkpoint { dir, saved, .. }) = &checkpoint {
             settings.same(&saved.settings)?;
             inputs.same(&saved.inputs)?;
+            Saved::sound(dir)?;
         }
         let Inputs {
             given,

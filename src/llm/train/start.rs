@@ -71,9 +71,12 @@ pub(super) fn train_in(
     for (place, path) in read(&settings) {
         claimed.apart(place, &path)?;
     }
-    let inputs = Inputs::read(&settings, tell)?;
+    // What is cheap to compare goes first: reading takes as long as the data are.
     if let (true, Some(begun)) = (resume, &begun) {
         settings.same(begun)?;
+    }
+    let inputs = Inputs::read(&settings, tell)?;
+    if resume && begun.is_some() {
         if let Some(manifest) = claimed.manifest()?
             && manifest.status == COMPLETE
             && from.is_none()
