@@ -76,16 +76,16 @@ pub(super) fn train_in(
         settings.same(begun)?;
     }
     let inputs = Inputs::read(&settings, tell)?;
-    if resume && begun.is_some() {
-        if let Some(manifest) = claimed.manifest()?
-            && manifest.status == COMPLETE
-            && from.is_none()
-        {
-            claimed.complete(&manifest, &inputs)?;
-            claimed.clean()?;
-            tell("the run is complete already");
-            return Ok(Ended::Before(dir));
-        }
+    if resume
+        && begun.is_some()
+        && from.is_none()
+        && let Some(manifest) = claimed.manifest()?
+        && manifest.status == COMPLETE
+    {
+        claimed.complete(&manifest, &inputs)?;
+        claimed.clean()?;
+        tell("the run is complete already");
+        return Ok(Ended::Before(dir));
     }
     let checkpoint = match resume {
         true => Checkpoint::choose(&dir, from)?,
