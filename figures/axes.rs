@@ -33,7 +33,7 @@ enum Scale {
 }
 
 /// A tick: where, and what is written there; nothing at a minor one.
-type Tick = (f64, String);
+pub type Tick = (f64, String);
 
 impl Axis {
     /// Equal steps.
@@ -161,6 +161,11 @@ impl Panel {
         )
     }
 
+    /// Ticks up an axis of that height.
+    pub fn rows(y: &Axis, high: f64) -> Vec<Tick> {
+        y.ticks(high / 42.0)
+    }
+
     /// Draws grid, axes, ticks and numbers.
     pub fn frame<DB>(&self, paper: &Paper<DB>) -> Result<()>
     where
@@ -168,7 +173,7 @@ impl Panel {
         DB::ErrorType: 'static,
     {
         let ((left, right), (top, bottom)) = (self.across, self.down);
-        for (at, label) in self.y.ticks((bottom - top) / 42.0) {
+        for (at, label) in Self::rows(&self.y, bottom - top) {
             let y = self.place(self.x.lo, at).1;
             paper.line(GRID, 0.75, &[(left, y), (right, y)])?;
             paper.line(SOFT, 1.0, &[(left - 4.0, y), (left, y)])?;

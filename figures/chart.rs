@@ -11,7 +11,7 @@ use super::map::{Map, Region};
 use super::paper::{Align, Paper, width, wrap};
 use crate::sims::report::Point;
 
-/// Space that tick numbers and the axis' name take on the left, and below.
+/// Space that tick numbers and the axis' name take on the left at least, and below.
 const MARGIN: (f64, f64) = (74.0, 48.0);
 /// Space that the panel keeps above, and a line of the chart's title there.
 const ABOVE: f64 = 15.0;
@@ -113,6 +113,15 @@ impl Chart {
         self.labels.push((color, words.into(), y));
     }
 
+    /// Space that the numbers up a panel of that height and the axis' name take on the left, in points.
+    fn left(&self, high: f64) -> Result<f64> {
+        let mut room = MARGIN.0;
+        for (_, label) in Panel::rows(&self.y, high) {
+            room = room.max(30.0 + width(&label, EM)?);
+        }
+        Ok(room)
+    }
+
     /// Space that labels and the colour bar take on the right, in points.
     fn right(&self) -> Result<f64> {
         let mut room: f64 = 12.0;
@@ -144,12 +153,14 @@ impl Chart {
         DB: DrawingBackend,
         DB::ErrorType: 'static,
     {
+        let down = (
+            top + ABOVE + TITLE_LINE * lines as f64,
+            top + high - MARGIN.1,
+        );
+        let beside = self.left(down.1 - down.0)?;
         let panel = Panel {
-            across: (left + MARGIN.0, left + wide - self.right()?),
-            down: (
-                top + ABOVE + TITLE_LINE * lines as f64,
-                top + high - MARGIN.1,
-            ),
+            across: (left + beside, left + wide - self.right()?),
+            down,
             x: self.x,
             y: self.y,
         };
@@ -162,7 +173,7 @@ impl Chart {
         let (middle, centre) = (f64::midpoint(left, right), f64::midpoint(top, bottom));
         let below = (middle, bottom + 36.0);
         paper.text(&self.x_label, EM, INK, Align::Centre, below)?;
-        let beside = (left - MARGIN.0 + 11.0, centre);
+        let beside = (left - beside + 11.0, centre);
         paper.text(&self.y_label, EM, INK, Align::Upwards, beside)?;
         for layer in &self.layers {
             layer.draw(paper, &panel)?;
@@ -315,6 +326,22 @@ fn apart(wanted: &[f64], gap: f64, range: (f64, f64)) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The name of an axis lies between the edge and its numbers, which end before the axis.
+    #[test]
+    fn numbers_of_any_length_leave_room_for_the_name() {
+        crate::figures::paper::register().unwrap();
+        let name = 11.0 + EM / 2.0;
+        for at in [0.0, 1.0, 0.001, -123_456.7, 1e-9, 1e300] {
+            let y = Axis::around([at], 0.04);
+            let chart = Chart::new("", (Axis::linear(0.0, 1.0), ""), (y, "name"));
+            let room = chart.left(500.0).unwrap();
+            for (_, number) in Panel::rows(&y, 500.0) {
+                let begins = room - 8.0 - width(&number, EM).unwrap();
+                assert!(begins > name, "{number}: {begins}");
+            }
+        }
+    }
 
     #[test]
     fn dashes_go_round_corners() {
