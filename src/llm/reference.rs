@@ -206,8 +206,10 @@ fn key(sequence: &Sequence) -> Key {
     for token in sequence.tokens() {
         hash.update(token.to_le_bytes());
     }
-    for weight in sequence.weights().into_iter().flatten() {
-        hash.update(weight.to_le_bytes());
+    if let Some(weights) = sequence.weights() {
+        // Seven bytes: no sequence of tokens is as long.
+        hash.update(b"weights");
+        weights.iter().for_each(|w| hash.update(w.to_le_bytes()));
     }
     let mut key = Key::default();
     key.copy_from_slice(&hash.finalize()[..16]);

@@ -55,6 +55,18 @@ fn numbers_come_back_to_the_bit() {
     assert!(error.to_string().contains("lacks a response"), "{error}");
 }
 
+/// What a token weighs is not mistaken for further tokens: 0.0 has the bits of two tokens 0.
+#[test]
+fn weights_are_no_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let longer = Sequence::new(vec![1, 5, 7, 0, 0], 2).unwrap();
+    let masked = Sequence::new(vec![1, 5, 7], 2).unwrap();
+    let masked = masked.weighted(vec![0.0]).unwrap();
+    let mut cache = Cache::open("one".into(), &dir.path().join(FILE)).unwrap();
+    cache.fill(&decoder(1), &[longer, masked], 100).unwrap();
+    assert_eq!(cache.len(), 2);
+}
+
 #[test]
 fn numbers_of_another_model_are_not_taken() {
     let dir = tempfile::tempdir().unwrap();

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 /// With `numbers` (the default), answers that are numbers are compared as numbers, digit by digit however
 /// many there are: `007`, `+7`, `7.0`, `7.` and `0.7e1` are 7. A currency sign before a number (`$`, `€`,
 /// `£`), a final `%` and a final full stop are left away, and so are commas that group digits by three, so
-/// that `$1,234.50.` is `1234.5` (but `$5` is not `€5`, nor `5%`); `2,3` and `1 000` are no numbers. All others are compared as text, and an
-/// answer without text is wrong, whatever is right.
+/// that `$1,234.50.` is `1234.5` (but `$5` is not `€5`, nor `5%`); `2,3` and `1 000` are no numbers. All
+/// others are compared as text, and an answer without text is wrong, whatever is right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exact {
