@@ -46,17 +46,17 @@ def summary(values):
     return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if n > 1 else None, "n": n}
 
 
-def pistar_command(o, out):
+def pistar_command(o, out, program=None):
     objectives = [word for name in OBJECTIVES for word in ("--objective", name)]
-    return [o.pistar, "sim", "copg-toy", "--seeds", str(o.seeds), "--epochs", str(o.epochs),
+    return [program or o.pistar, "sim", "copg-toy", "--seeds", str(o.seeds), "--epochs", str(o.epochs),
             "--lr", "1e-3", *objectives, "--threads", str(o.threads), "--out", out, "--no-figure"]
 
 
-def run_pistar(o):
+def run_pistar(o, program):
     """Training seconds, wall seconds of the whole process, regret summaries."""
     with tempfile.TemporaryDirectory() as tmp:
         out = Path(tmp, "out")
-        command = pistar_command(o, str(out))
+        command = pistar_command(o, str(out), program)
         wall = timed(command)
         try:
             seconds = float(json.loads((out / "manifest.json").read_text())["train_s"])
@@ -124,22 +124,26 @@ def main():
     p.add_argument("--torch-extrapolate-from", type=int, metavar="K",
                    help="measure PyTorch on K seeds and scale linearly; the table says so")
     p.add_argument("--pistar", default="target/release/pistar", help="the built program")
+    p.add_argument("--before", metavar="PROGRAM", help="another build of it, in the same run")
     p.add_argument("--json", metavar="FILE", help="write the numbers here")
     o = p.parse_args()
     if o.seeds < 2 or min(o.epochs, o.threads, o.repeats) < 1:
         p.error("--seeds must be at least 2, --epochs, --threads and --repeats at least 1")
     o.shown = [e for e in SHOWN_EPOCHS if e <= o.epochs]
-    if not os.access(o.pistar, os.X_OK):
-        fail(f"{o.pistar} is not there: run cargo build --release from the repository root, or give --pistar")
+    for program in filter(None, [o.pistar, o.before]):
+        if not os.access(program, os.X_OK):
+            fail(f"{program} is not there: run cargo build --release from the repository root, or give --pistar")
     version = subprocess.run([o.pistar, "--version"], capture_output=True, text=True).stdout.strip()
 
     torch_extra = ["--extrapolate-from", str(o.torch_extrapolate_from)] if o.torch_extrapolate_from else []
     runners = {
-        "pistar": lambda: run_pistar(o),
+        "pistar": lambda: run_pistar(o, o.pistar),
         "jax": lambda: run_twin(o, "toy_jax.py", []),
         "jax-sort": lambda: run_twin(o, "toy_jax.py", ["--shuffle", "sort"]),
         "torch": lambda: run_twin(o, "toy_torch.py", torch_extra),
     }
+    if o.before:
+        runners["before"] = lambda: run_pistar(o, o.before)
     runs = {name: [] for name in runners}
     load_before = os.getloadavg()[0]
     for _ in range(o.repeats):  # in turn, so that a disturbance meets all of them
@@ -150,7 +154,8 @@ def main():
         seconds, walls = [d[0] for d in done], [d[1] for d in done]
         detail = done[0][3]
         results[name] = {
-            "version": f"{detail['implementation']} {detail['version']}" if detail else version or "pistar",
+            "version": f"{detail['implementation']} {detail['version']}" if detail else
+            "pistar, the other build" if name == "before" else version or "pistar",
             "seconds": statistics.median(seconds), "seconds_all": seconds,
             "process_s": statistics.median(walls), "process_s_all": walls,
             "measured_seeds": detail.get("measured_seeds", o.seeds),

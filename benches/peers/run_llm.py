@@ -113,6 +113,8 @@ def compare(o, tmp, name, objective, ragged, threads, sizes):
     commands = {"pistar": [o.pistar, *common], "torch": python}
     if o.fused:
         commands["torch-fused"] = [*python, "--fused"]
+    if o.before:
+        commands["before"] = [o.before, *common]
     runs = {who: [] for who in commands}
     for _ in range(o.repeats):  # in turn, so that a disturbance meets both
         for who, command in commands.items():
@@ -134,6 +136,8 @@ def compare(o, tmp, name, objective, ragged, threads, sizes):
 def show(row):
     own, peer = row["pistar"], row["torch"]
     extra = f"{row['torch-fused']['ms']:>9.1f}" if "torch-fused" in row else ""
+    if "before" in row:
+        extra += f"{row['before']['ms']:>10.2f}"
     print(f"{row['model']:<6}{row['objective']:<5}{row['lengths']:<8}{row['threads']:>3}"
           f"{own['ms']:>10.2f}{peer['ms']:>10.2f}{extra}{row['ratio']:>8.2f}"
           f"{1e3 * row['tokens'] / own['ms']:>11.0f}{1e3 * row['tokens'] / peer['ms']:>9.0f}"
@@ -154,10 +158,12 @@ def main():
     p.add_argument("--patience", type=float, default=60, metavar="SECONDS", help="for how long")
     p.add_argument("--fused", action="store_true", help="also PyTorch with AdamW(fused=True)")
     p.add_argument("--pistar", default="target/release/examples/llm_step", help="the built example")
+    p.add_argument("--before", metavar="PROGRAM", help="another build of it, in the same run")
     p.add_argument("--json", metavar="FILE", help="write the numbers here")
     o = p.parse_args()
-    if not os.access(o.pistar, os.X_OK):
-        fail(f"{o.pistar} is not there: run cargo build --release --example llm_step from the repository root")
+    for program in filter(None, [o.pistar, o.before]):
+        if not os.access(program, os.X_OK):
+            fail(f"{program} is not there: run cargo build --release --example llm_step from the repository root")
     command = shlex.join(["python3", os.path.relpath(__file__), *sys.argv[1:]])
     load = os.getloadavg()[0]
     print(f"command    {command}")
@@ -166,7 +172,7 @@ def main():
     print(f"task       forward, loss, backward, clipping, AdamW in f32; median step of {o.repeats} runs in turn")
     print("memory     peak resident MB, and that above what was resident before the model was loaded")
     print("others     share of the machine that other processes took in the worst of a row's runs\n")
-    extra = f"{'fused':>9}" if o.fused else ""
+    extra = (f"{'fused':>9}" if o.fused else "") + (f"{'before ms':>10}" if o.before else "")
     print(f"{'model':<6}{'loss':<5}{'lengths':<8}{'thr':>3}{'pistar ms':>10}{'torch ms':>10}{extra}{'ratio':>8}"
           f"{'pistar t/s':>11}{'torch':>9}{'MB':>9}{'':>6}{'torch':>9}{'':>6}{'loss diff':>10}{'others':>8}")
     rows = []

@@ -69,9 +69,14 @@ impl Place {
 
     /// A random Llama with a tokenizer of words.
     pub fn model(&self, name: &str, seed: u64) {
+        self.model_of(name, seed, WORDS);
+    }
+
+    /// With so many words: the more there are, the longer are its texts.
+    pub fn model_of(&self, name: &str, seed: u64, words: u32) {
         let config = json!({
             "model_type": "llama", "architectures": ["LlamaForCausalLM"],
-            "vocab_size": WORDS + 3, "hidden_size": 16, "intermediate_size": 24,
+            "vocab_size": words + 3, "hidden_size": 16, "intermediate_size": 24,
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "hidden_act": "silu",
             "initializer_range": 0.3, "tie_word_embeddings": false,
@@ -81,7 +86,7 @@ impl Place {
         let model = Decoder::from_config(path, seed, DType::F32, &Device::Cpu).unwrap();
         model.save(self.at(name), &Saving::default()).unwrap();
         let words: Vec<String> = (["<unk>", "<s>", "</s>"].map(String::from).into_iter())
-            .chain((0..WORDS).map(|i| format!("w{i}")))
+            .chain((0..words).map(|i| format!("w{i}")))
             .collect();
         let vocabulary: BTreeMap<&String, usize> = (words.iter().enumerate())
             .map(|(i, word)| (word, i))
