@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use clap::Parser;
-use pistar::llm::decoder::Decoder;
-use pistar::llm::generate::{Sampling, generate};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::sample::generate::{Sampling, generate};
 
 #[derive(Parser)]
 struct Options {

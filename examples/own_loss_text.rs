@@ -13,12 +13,12 @@ use anyhow::{Context, bail};
 use candle_core::{DType, Device};
 use pistar::Result;
 use pistar::backend::Backend;
-use pistar::llm::data::{Form, Settings as Rows, Source};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::reference::Reference;
-use pistar::llm::saving::Saving;
-use pistar::llm::tokenizer::Tokenizer;
-use pistar::llm::train::{Plan, Settings, Trainer};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::saving::Saving;
+use pistar::llm::text::data::{Form, Settings as Rows, Source};
+use pistar::llm::text::tokenizer::Tokenizer;
+use pistar::llm::train::reference::Reference;
+use pistar::llm::train::{Batches, Settings, Trainer};
 use pistar::loss::{InputKind, Inputs, Parameters, margin};
 use pistar::verify::report::{Loss, pair};
 
@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<()> {
     let form = Form::from(SquaredHinge.inputs());
     let mut source = Source::open(data.as_ref(), form, tokenizer, context, rows)?;
     eprintln!("{}", source.survey()?);
-    let plan = Plan::new(&settings, context, &source)?;
+    let plan = Batches::new(&settings, context, &source)?;
     let (steps, reference) = (plan.steps(), Reference::Live(Box::new(policy.copy()?)));
     let parameters = Parameters {
         beta: settings.beta,

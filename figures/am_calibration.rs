@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::axes::Axis;
 use super::chart::{Chart, Layer};
-use super::looks::{PALETTE, look};
+use super::palette::{PALETTE, look};
 use super::sheet::Sheet;
 use crate::sims::am_calibration::{Category, Errors, read_errors};
 use crate::sims::table::read;

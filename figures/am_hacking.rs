@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::axes::{Axis, SOFT};
 use super::chart::{Chart, Layer};
 use super::legend::Look;
-use super::looks::look;
+use super::palette::look;
 use super::sheet::Sheet;
 use crate::sims::am_hacking::{FORGET, Hacking, Row};
 use crate::sims::report::{Point, Spread};

@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::axes::{Axis, SOFT};
 use super::chart::{Chart, Layer};
-use super::looks::look;
 use super::map::Map;
+use super::palette::look;
 use super::sheet::Sheet;
 use crate::sims::copr_continual::{Kept, read_kept};
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::axes::Axis;
 use super::chart::Chart;
 use super::legend::Look;
-use super::looks::look;
+use super::palette::look;
 use super::sheet::Sheet;
 use crate::sims::coverage::{Means, mass, read_exact, read_sampled};
 

@@ -7,7 +7,7 @@ use plotters::prelude::RGBColor;
 
 use super::axes::{Axis, SOFT};
 use super::chart::{Chart, Layer};
-use super::looks::{PALETTE, look};
+use super::palette::{PALETTE, look};
 use super::paper::Align;
 use super::sheet::Sheet;
 use crate::sims::dro_value_error::{Count, Minimum};

@@ -7,8 +7,8 @@ use plotters::prelude::{BLACK, WHITE};
 
 use super::axes::Axis;
 use super::chart::{Chart, Layer};
-use super::looks::look;
 use super::map::{Map, Region};
+use super::palette::look;
 use super::sheet::Sheet;
 use crate::sims::ipo_bias::{Cell, Ranking};
 use crate::sims::report::frequency;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 use super::axes::{Axis, INK, Panel, SOFT};
-use super::looks::ramp;
+use super::palette::ramp;
 use super::paper::{Align, Paper};
 
 /// Shades that can be told apart; equal neighbours are drawn as one.

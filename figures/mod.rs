@@ -14,8 +14,8 @@ pub mod coverage;
 pub mod dro_value_error;
 pub mod ipo_bias;
 mod legend;
-mod looks;
 mod map;
+mod palette;
 mod paper;
 pub mod reward_noise;
 #[cfg(feature = "llm")]

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::axes::{Axis, SOFT};
 use super::chart::{Chart, Layer};
-use super::looks::look;
+use super::palette::look;
 use super::sheet::Sheet;
 use crate::sims::reward_noise::{Series, read_series};
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use pistar::llm::runs::Curve;
+use pistar::llm::train::runs::Curve;
 
 use super::axes::Axis;
 use super::chart::{Chart, Layer};
-use super::looks::look;
+use super::palette::look;
 use super::sheet::Sheet;
 use crate::sims::report::{Point, Spread};
 

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::axes::Axis;
 use super::chart::{Chart, Layer};
 use super::legend::Look;
-use super::looks::{look, ramp};
+use super::palette::{look, ramp};
 use super::sheet::Sheet;
 use crate::sims::report::Point;
 use crate::sims::study::{Row, curves, fronts, rates, read_rows};

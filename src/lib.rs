@@ -25,6 +25,7 @@
 
 pub mod backend;
 pub mod bandit;
+pub mod claims;
 pub mod continual;
 pub mod error;
 pub mod file;

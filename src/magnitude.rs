@@ -32,6 +32,17 @@ pub fn in_range(place: impl Display, x: f64) -> Result<f64> {
     ))
 }
 
+/// The largest size of a number; NaN stays visible, unlike with `f64::max`.
+pub(crate) fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
+    values.into_iter().fold(0.0, |m: f64, v| {
+        if v.abs() <= m || m.is_nan() {
+            m
+        } else {
+            v.abs()
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 /// Counts tensors, for `pistar train` to say what a run took.
 #[cfg(feature = "llm")]
 #[global_allocator]
-static HEAP: pistar::llm::memory::Counting = pistar::llm::memory::Counting;
+static HEAP: pistar::llm::tensor::memory::Counting = pistar::llm::tensor::memory::Counting;
 
 fn main() -> ExitCode {
     match cli::run() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use pistar::verify::claims::{Finding, Paper, Verdict, all, check};
+use pistar::claims::{Finding, Paper, Verdict, all, check};
 use serde_json::Value;
 
 #[test]

@@ -1,8 +1,8 @@
 //! Batches of tokens from a file of JSON.
 
 use anyhow::{Context, Result, bail};
-use pistar::llm::batch::TextBatch;
-use pistar::llm::sequence::Sequence;
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::text::batch::TextBatch;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
-use pistar::llm::config::Config;
-use pistar::llm::decoder::Decoder;
+use pistar::llm::model::config::Config;
+use pistar::llm::model::decoder::Decoder;
 use pistar::random::{Purpose, Stream};
 use rayon::prelude::*;
 

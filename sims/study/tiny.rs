@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use pistar::file::only;
-use pistar::llm::checkpoint::write_folder;
-use pistar::llm::decoder::Decoder;
-use pistar::llm::example::{Example, Response};
-use pistar::llm::reference::Reference;
-use pistar::llm::saving::Saving;
-use pistar::llm::sequence::Sequence;
-use pistar::llm::tokenizer::Tokenizer;
-use pistar::llm::train::{Plan, Settings, Trainer};
+use pistar::llm::files::checkpoint::write_folder;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::saving::Saving;
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::text::example::{Example, Response};
+use pistar::llm::text::tokenizer::Tokenizer;
+use pistar::llm::train::reference::Reference;
+use pistar::llm::train::{Batches, Settings, Trainer};
 use pistar::random::{Purpose, Stream};
 use serde_json::{Map, json};
 
@@ -174,7 +174,7 @@ fn train(dir: &Path, key: u64) -> pistar::Result<Decoder> {
         ..Settings::default()
     }
     .resolve()?;
-    let plan = Plan::new(&settings, model.architecture().context, &examples)?;
+    let plan = Batches::new(&settings, model.architecture().context, &examples)?;
     let steps = plan.steps();
     let copy = model.copy()?;
     let mut trainer = Trainer::new(&settings, plan, Box::new(copy), None, Reference::None)?;

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::example::{Example, Response};
-use pistar::llm::heads::{ScalarHead, Scorer};
-use pistar::llm::reference::Reference;
-use pistar::llm::reward::Weighted;
-use pistar::llm::sequence::Sequence;
-use pistar::llm::train::{Model, Plan, Settings, Trainer};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::heads::{ScalarHead, Scorer};
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::sample::reward::Weighted;
+use pistar::llm::text::example::{Example, Response};
+use pistar::llm::train::reference::Reference;
+use pistar::llm::train::{Batches, Model, Settings, Trainer};
 use pistar::loss::{InputKind, Objective};
 
 use super::rows::Row;
@@ -67,7 +67,7 @@ impl Trial {
     /// Steps of it.
     pub fn steps(&self, world: &World) -> Result<u64> {
         let settings = self.settings()?;
-        Ok(Plan::new(&settings, usize::MAX, &examples(self.objective, world))?.steps())
+        Ok(Batches::new(&settings, usize::MAX, &examples(self.objective, world))?.steps())
     }
 
     /// Trains and judges; `tick` is called after every step.
@@ -80,7 +80,7 @@ impl Trial {
         let mut rule = world.rule()?;
         let settings = self.settings()?;
         let examples = examples(self.objective, world);
-        let plan = Plan::new(&settings, policy.architecture().context, &examples)?;
+        let plan = Batches::new(&settings, policy.architecture().context, &examples)?;
         let steps = plan.steps();
         let value = match plan.objective().value() {
             true => Some(self.value(world)?),

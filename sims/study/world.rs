@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::generate::{Generated, Sampling, generate};
-use pistar::llm::identity::Identity;
-use pistar::llm::model_folder::ModelFolder;
-use pistar::llm::reference::Cache;
-use pistar::llm::reward::{Resources, Reward, Row, Specification, Weighted};
-use pistar::llm::sequence::Sequence;
-use pistar::llm::tokenizer::Tokenizer;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::identity::Identity;
+use pistar::llm::model::model_folder::ModelFolder;
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::sample::generate::{Generated, Sampling, generate};
+use pistar::llm::sample::reward::{Resources, Reward, Row, Specification, Weighted};
+use pistar::llm::text::tokenizer::Tokenizer;
+use pistar::llm::train::reference::Cache;
 use serde_json::Map;
 
 /// Tokens of a prompt after BOS, and most of a completion.

@@ -1,6 +1,6 @@
 //! `pistar claims`
 
-use pistar::verify::claims::{Checked, Measure, Paper, Verdict, all, check};
+use pistar::claims::{Checked, Measure, Paper, Verdict, all, check};
 use serde_json::{Value, json};
 
 use super::{Found, input, output};

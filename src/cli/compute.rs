@@ -1,7 +1,7 @@
 //! Flags of what models run on, for the commands that run some.
 
 use candle_core::{DType, Device};
-use pistar::llm::device;
+use pistar::llm::tensor::device;
 use pistar::llm::train::Precision;
 use pistar::{Error, Result};
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use pistar::Error;
-use pistar::llm::data::check::{Balance, Check, Checker, Look, Quantiles};
-use pistar::llm::data::{Form, Reading, Settings, unread};
-use pistar::llm::model_folder::ModelFolder;
-use pistar::llm::objective::TextObjective;
+use pistar::llm::model::model_folder::ModelFolder;
+use pistar::llm::text::data::check::{Balance, Check, Checker, Look, Quantiles};
+use pistar::llm::text::data::{Form, Reading, Settings, unread};
+use pistar::llm::train::objective::TextObjective;
 use pistar::text::suggestion;
 
 use super::{Found, output};

@@ -1,8 +1,8 @@
 //! `pistar doctor`
 
-use pistar::llm::device::device;
-use pistar::llm::doctor::precision::Precision;
-use pistar::llm::doctor::{Section, Settings, examine};
+use pistar::llm::tensor::device::device;
+use pistar::llm::tools::doctor::precision::Precision;
+use pistar::llm::tools::doctor::{Section, Settings, examine};
 
 use super::{Found, output};
 

@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pistar::Error;
-use pistar::llm::data::Reading;
-use pistar::llm::data::file::progress_bar;
-use pistar::llm::evaluate::{
+use pistar::llm::sample::evaluate::{
     Entrant, Loaded, Prompts, Report, Settings, WinRate, evaluate, generated, load, read, rewarded,
     win_rate,
 };
-use pistar::llm::generate::{Progress, Sampling};
-use pistar::llm::reward::{Resources, Weighted};
+use pistar::llm::sample::generate::{Progress, Sampling};
+use pistar::llm::sample::reward::{Resources, Weighted};
+use pistar::llm::text::data::Reading;
+use pistar::llm::text::data::file::progress_bar;
 use pistar::llm::train::limits::{RESAMPLES, count};
 use pistar::stats::{Bootstrap, Estimate, Mean};
 use pistar::text::number;
 use serde_json::json;
 
-use super::{output, rewards, whole};
+use super::{atomic, output, rewards};
 
 const AFTER: &str = "\
 Examples:
@@ -122,7 +122,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let remedy = "name a file for the completions";
         return Err(Error::invalid("--out", "the report goes to standard output", remedy).into());
     }
-    args.out.as_deref().map_or(Ok(()), whole::check)?;
+    args.out.as_deref().map_or(Ok(()), atomic::check)?;
     let ours = match &args.model {
         Some(dir) => Some(load(dir, resources.dtype, &resources.device)?),
         None => None,
@@ -157,7 +157,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             text += &pistar::file::json::row(row)?;
             text.push('\n');
         }
-        whole::write(out, &text)?;
+        atomic::write(out, &text)?;
     }
     let mut reports = vec![report];
     let mut entrants = vec![entrant];
@@ -191,7 +191,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             wins.push(win_rate(one, other, &settings.bootstrap));
         }
     }
-    let reward = pistar::llm::reward::Reward::name(&rewards);
+    let reward = pistar::llm::sample::reward::Reward::name(&rewards);
     if args.json {
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"),

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use pistar::Error;
-use pistar::llm::data::Reading;
-use pistar::llm::data::file::progress_bar;
-use pistar::llm::evaluate::Loaded;
-use pistar::llm::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
-use pistar::llm::model_folder::ModelFolder;
+use pistar::llm::model::model_folder::ModelFolder;
+use pistar::llm::sample::evaluate::Loaded;
+use pistar::llm::sample::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
+use pistar::llm::text::data::Reading;
+use pistar::llm::text::data::file::progress_bar;
 use serde::Serialize;
 
-use super::{compute::Compute, whole};
+use super::{atomic, compute::Compute};
 
 #[derive(clap::Args)]
 #[command(
@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         samples: args.samples,
     };
     sampling.check()?;
-    whole::check(&args.out)?;
+    atomic::check(&args.out)?;
     let device = args.compute.device()?;
     let found = match &args.adapter {
         Some(adapter) => ModelFolder::on(&args.model, adapter)?,
@@ -159,7 +159,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         text += &serde_json::to_string(&row)?;
         text.push('\n');
     }
-    whole::write(&args.out, &text)
+    atomic::write(&args.out, &text)
 }
 
 /// Says what was cut because the model takes no more.

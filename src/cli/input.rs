@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
 
 use pistar::bandit::{Dataset, Problem};
+use pistar::claims::Paper;
 use pistar::file;
 use pistar::loss::Objective;
-use pistar::verify::claims::Paper;
 use pistar::{Error, Result};
 
 /// How a path is called in messages.

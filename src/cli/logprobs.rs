@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use pistar::Error;
-use pistar::llm::data::file::progress_bar;
-use pistar::llm::data::{Form, Reading, Settings, Source};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::evaluate::{Loaded, load};
-use pistar::llm::logprobs::log_probs;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::sample::evaluate::{Loaded, load};
+use pistar::llm::sample::logprobs::log_probs;
+use pistar::llm::text::data::file::progress_bar;
+use pistar::llm::text::data::{Form, Reading, Settings, Source};
 
-use super::{compute::Compute, whole};
+use super::{atomic, compute::Compute};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -56,7 +56,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    whole::check(&args.out)?;
+    atomic::check(&args.out)?;
     let device = args.compute.device()?;
     let Loaded {
         model, tokenizer, ..
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             out.write_all(line).context("standard output: cannot write")
         });
     }
-    whole::lines(&args.out, |put| answers(&model, &source, batch, put))
+    atomic::lines(&args.out, |put| answers(&model, &source, batch, put))
 }
 
 /// One line a row.

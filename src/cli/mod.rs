@@ -1,6 +1,8 @@
 //! The command line: one subcommand a file.
 
 mod aggregate;
+#[cfg(feature = "llm")]
+mod atomic;
 mod claims;
 #[cfg(feature = "llm")]
 mod compute;
@@ -41,8 +43,6 @@ mod target;
 #[cfg(feature = "llm")]
 mod train;
 mod verify;
-#[cfg(feature = "llm")]
-mod whole;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use pistar::Error;
-use pistar::llm::budget::{Budget, Change, Lengths, Machine, Memory, Report, machine};
-use pistar::llm::data::Reading;
+use pistar::llm::text::data::Reading;
+use pistar::llm::tools::plan::{Budget, Change, Lengths, Machine, Memory, Report, machine};
 use pistar::llm::train::Settings;
 
 use super::{Found, output, train};

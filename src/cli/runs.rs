@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pistar::Error;
-use pistar::llm::runs::{Condition, Run, Summary, curves, differing, find, order};
+use pistar::llm::train::runs::{Condition, Run, Summary, curves, differing, find, order};
 use serde_json::{Map, Value, json};
 
 use super::{Found, output};

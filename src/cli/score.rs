@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use pistar::Error;
-use pistar::llm::data::Reading;
-use pistar::llm::reward::calibration::{Calibration, Group, Pair};
-use pistar::llm::reward::{Rows, Scored, Slot, grouped};
+use pistar::llm::sample::reward::calibration::{Calibration, Group, Pair};
+use pistar::llm::sample::reward::{Rows, Scored, Slot, grouped};
+use pistar::llm::text::data::Reading;
 use pistar::stats::{Bootstrap, clustered};
 use pistar::text::number;
 
-use super::{output, rewards, whole};
+use super::{atomic, output, rewards};
 
 /// Help text's end.
 const AFTER: &str = "\
@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (None, true) => None,
         (None, false) => Some(Path::new("-")),
     };
-    out.map_or(Ok(()), whole::check)?;
+    out.map_or(Ok(()), atomic::check)?;
     let rows = Rows::open(&args.data, &args.reading)?;
     if out.is_some() && !args.replace {
         rows.unscored()?;
@@ -123,13 +123,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         text += &pistar::file::json::row(line)?;
         text.push('\n');
     }
-    whole::write(out, &text)
+    atomic::write(out, &text)
 }
 
 /// Prompts by number, one for each completion.
 fn prompts(rows: &Rows) -> Vec<usize> {
     let mut known: HashMap<String, usize> = HashMap::new();
-    let number = |row: pistar::llm::reward::Row| {
+    let number = |row: pistar::llm::sample::reward::Row| {
         let next = known.len();
         *known.entry(row.prompt.to_owned()).or_insert(next)
     };

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use pistar::llm::checkpoint::CHECKPOINT;
-use pistar::llm::data::Reading;
-use pistar::llm::objective::TextObjective;
+use pistar::llm::files::checkpoint::CHECKPOINT;
+use pistar::llm::text::data::Reading;
+use pistar::llm::train::objective::TextObjective;
 use pistar::llm::train::sweep::{Axis, Sweep};
 use pistar::llm::train::{CONFIG, Ended, Settings, config_reference, train_until};
 

@@ -4,7 +4,6 @@
 //! derived on paper ([`solve`](crate::solve)): the fixed point, the expected update in closed form,
 //! the value at the reference. [`sabotage`] tests the checks themselves.
 
-pub mod claims;
 mod reference;
 pub mod report;
 mod sabotage;
@@ -15,6 +14,7 @@ use crate::bandit::population::{Batch, Cotangents, Evaluation, Feed, evaluate_wi
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::error::Result;
 use crate::loss::{Kind, Objective, Value};
+use crate::magnitude::largest;
 use crate::random::{Purpose, Stream};
 use crate::solve::{fixed_point, update};
 
@@ -290,17 +290,6 @@ fn potential_error(
 
 fn size(table: &[Vec<f64>]) -> f64 {
     largest(table.iter().flatten())
-}
-
-/// The largest size of a number; NaN stays visible, unlike with `f64::max`.
-fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
-    values.into_iter().fold(0.0, |m: f64, v| {
-        if v.abs() <= m || m.is_nan() {
-            m
-        } else {
-            v.abs()
-        }
-    })
 }
 
 fn distance(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {

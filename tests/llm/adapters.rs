@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::model_folder::ModelFolder;
-use pistar::llm::objective::TextObjective;
-use pistar::llm::saving::Saving;
-use pistar::llm::sequence::Packed;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::model_folder::ModelFolder;
+use pistar::llm::model::saving::Saving;
+use pistar::llm::model::sequence::Packed;
+use pistar::llm::train::objective::TextObjective;
 use serde_json::Value;
 
 use crate::fixtures::{largest, numbers};

@@ -4,16 +4,16 @@ use std::fs;
 
 use candle_core::{DType, Device};
 use pistar::Result;
-use pistar::llm::chat::{ChatTemplate, Given, Message};
-use pistar::llm::data::{Form, Reading, Settings, Source};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::example::Example;
-use pistar::llm::network::{Network, Reduction};
-use pistar::llm::objective::{Numbers, TextObjective};
-use pistar::llm::reference::Cache;
-use pistar::llm::sequence::Sequence;
-use pistar::llm::step::{self, Runs, Step};
-use pistar::llm::tape::LeafGradients;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::network::{Network, Reduction};
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::tensor::tape::LeafGradients;
+use pistar::llm::text::chat::{ChatTemplate, Given, Message};
+use pistar::llm::text::data::{Form, Reading, Settings, Source};
+use pistar::llm::text::example::Example;
+use pistar::llm::train::objective::{Numbers, TextObjective};
+use pistar::llm::train::reference::Cache;
+use pistar::llm::train::step::{self, Runs, Step};
 use pistar::loss::{InputKind, Objective, Parameters};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -258,7 +258,7 @@ fn a_reward_model_holds_a_pair_against_its_margin() {
     let scores = [1.5, 1.0, -0.2, 0.4];
     let parts = text.split(InputKind::LabelledPairs, 1);
     assert_eq!(parts.len(), 2);
-    let loss = |text: &pistar::llm::batch::TextBatch, scores: &[f64]| {
+    let loss = |text: &pistar::llm::text::batch::TextBatch, scores: &[f64]| {
         let batch = text.numbers(InputKind::LabelledPairs, scores, Vec::new());
         let of = |inputs: &_| objective.loss(inputs);
         pistar::bandit::population::on_tape(InputKind::LabelledPairs, &batch, of)
@@ -483,7 +483,7 @@ fn a_reference_s_number_has_the_weights_of_the_policy_s() {
         cache.fill(&model, std::slice::from_ref(one), 64).unwrap();
         assert_eq!(cache.len(), done + 1);
     }
-    let cached = pistar::llm::reference::Reference::Cached(cache);
+    let cached = pistar::llm::train::reference::Reference::Cached(cache);
     for reduction in [Reduction::Sum, Reduction::Mean] {
         let policy = step::numbers(&model, reduction, &all, 64)
             .unwrap()
@@ -511,7 +511,7 @@ fn a_masked_message_is_as_if_its_tokens_were_not_in_the_loss() {
     let loss = |sequences: [&Sequence; 2], objective: &TextObjective| {
         let example = |sequence: &Sequence| Example {
             row: 0,
-            responses: vec![pistar::llm::example::Response {
+            responses: vec![pistar::llm::text::example::Response {
                 sequence: sequence.clone(),
                 reward: 0.0,
             }],
@@ -529,7 +529,7 @@ fn a_masked_message_is_as_if_its_tokens_were_not_in_the_loss() {
             .unwrap()
             .loss
     };
-    use pistar::llm::objective::TokenReduction::{Batch, Mean, Sum};
+    use pistar::llm::train::objective::TokenReduction::{Batch, Mean, Sum};
     for reduction in [Batch, Mean, Sum] {
         let sft = TextObjective::new("sft", numbers(Some(reduction))).unwrap();
         let (one, other) = (loss([&masked, &b], &sft), loss([&given, &b], &sft));

@@ -5,19 +5,19 @@
 //! in its last place is between these two).
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::example::Example;
-use pistar::llm::heads::{ScalarHead, Scorer};
-use pistar::llm::network::{Network, Reduction};
-use pistar::llm::objective::TextObjective;
-use pistar::llm::optimizer::{AdamW, Config};
-use pistar::llm::parameters::Parameters;
-use pistar::llm::reference::{Cache, Reference};
-use pistar::llm::schedule::Shape;
-use pistar::llm::sequence::{Packed, Sequence};
-use pistar::llm::step::Step;
-use pistar::llm::tape::{LeafGradients, Tape};
-use pistar::llm::train::{Model, Plan, Settings, Trainer, precompute};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::heads::{ScalarHead, Scorer};
+use pistar::llm::model::network::{Network, Reduction};
+use pistar::llm::model::sequence::{Packed, Sequence};
+use pistar::llm::tensor::optimizer::{AdamW, Config};
+use pistar::llm::tensor::parameters::Parameters;
+use pistar::llm::tensor::tape::{LeafGradients, Tape};
+use pistar::llm::text::example::Example;
+use pistar::llm::train::objective::TextObjective;
+use pistar::llm::train::reference::{Cache, Reference};
+use pistar::llm::train::schedule::Shape;
+use pistar::llm::train::step::Step;
+use pistar::llm::train::{Batches, Model, Settings, Trainer, precompute};
 use pistar::random::{Purpose, Stream};
 
 use crate::fixtures::{largest, numbers};
@@ -99,7 +99,7 @@ impl Kind {
         };
         let head = objective.scores().then_some(ScalarHead::Reward);
         let value = (objective.value()).then(|| self.network(3, Some(ScalarHead::Value)));
-        let plan = Plan::new(settings, 32, examples).unwrap();
+        let plan = Batches::new(settings, 32, examples).unwrap();
         Trainer::new(settings, plan, self.network(1, head), value, reference).unwrap()
     }
 
@@ -284,7 +284,7 @@ fn at_the_first_step_every_log_ratio_is_0() {
                 .trainer(&settings, &examples, 1)
                 .gradient()
                 .unwrap();
-            let plan = Plan::new(&settings, 32, &examples).unwrap();
+            let plan = Batches::new(&settings, 32, &examples).unwrap();
             let mut cache = Cache::new("model".into(), &place.path().join("numbers"));
             let reference = coarse(1, None);
             precompute(&plan, &reference, &mut cache).unwrap();

@@ -2,14 +2,14 @@
 
 use candle_core::{DType, Device};
 use pistar::Result;
-use pistar::llm::architecture::Architecture;
-use pistar::llm::data::{Form, Settings, Source};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::example::{Example, collate};
-use pistar::llm::network::{Network, Reduction};
-use pistar::llm::sequence::Predictions;
-use pistar::llm::step::Step;
-use pistar::llm::tape::LeafGradients;
+use pistar::llm::model::architecture::Architecture;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::network::{Network, Reduction};
+use pistar::llm::model::sequence::Predictions;
+use pistar::llm::tensor::tape::LeafGradients;
+use pistar::llm::text::data::{Form, Settings, Source};
+use pistar::llm::text::example::{Example, collate};
+use pistar::llm::train::step::Step;
 use pistar::loss::{InputKind, Objective, Parameters};
 use proptest::prelude::*;
 use serde_json::json;
@@ -231,7 +231,7 @@ fn a_completion_of_one_token_is_predicted_and_so_is_eos() {
         let number = model.sums(&[sequence]).unwrap()[0];
         let mut expected = 0.0;
         for at in sequence.prompt().len()..sequence.tokens().len() {
-            let before = pistar::llm::sequence::Packed::new([&sequence.tokens()[..at]]);
+            let before = pistar::llm::model::sequence::Packed::new([&sequence.tokens()[..at]]);
             let logits: Vec<Vec<f64>> = model.logits(&before).unwrap().to_vec2().unwrap();
             let last = logits.last().unwrap();
             let log_sum = last.iter().map(|l| l.exp()).sum::<f64>().ln();

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use pistar::llm::chat::{ChatTemplate, Message};
-use pistar::llm::data::dialogue::Dialogue;
-use pistar::llm::data::{Form, Reading, Settings, Source};
-use pistar::llm::example::Example;
-use pistar::llm::tokenizer::Tokenizer;
+use pistar::llm::text::chat::{ChatTemplate, Message};
+use pistar::llm::text::data::dialogue::Dialogue;
+use pistar::llm::text::data::{Form, Reading, Settings, Source};
+use pistar::llm::text::example::Example;
+use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::{Result, loss::InputKind};
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! Configurations: what we cannot honour is refused by name, what changes nothing is accepted.
 
 use candle_core::{DType, Device};
-use pistar::llm::config::Config;
-use pistar::llm::decoder::Decoder;
+use pistar::llm::model::config::Config;
+use pistar::llm::model::decoder::Decoder;
 use serde_json::{Value, json};
 
 use crate::fixtures::{Expected, folder};

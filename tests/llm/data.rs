@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use pistar::Result;
-use pistar::llm::data::file::JsonLines;
-use pistar::llm::data::{Form, Settings, Source};
-use pistar::llm::example::{Example, collate};
+use pistar::llm::text::data::file::JsonLines;
+use pistar::llm::text::data::{Form, Settings, Source};
+use pistar::llm::text::example::{Example, collate};
 use pistar::loss::{InputKind, Objective};
 use tempfile::TempDir;
 

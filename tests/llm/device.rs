@@ -3,8 +3,8 @@
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::generate::{Sampling, Session, generate};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::sample::generate::{Sampling, Session, generate};
 use serde_json::Value;
 
 use crate::fixtures::{Expected, MODELS, folder, largest, numbers};

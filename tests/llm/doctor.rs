@@ -4,20 +4,20 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::doctor::bound::Bound;
-use pistar::llm::doctor::call::{Call, Place};
-use pistar::llm::doctor::cost::Cost;
-use pistar::llm::doctor::evaluate::{Results, Sample};
-use pistar::llm::doctor::operations::{calls, check, judge};
-use pistar::llm::doctor::precision::Precision;
-use pistar::llm::doctor::report::Verdict;
-use pistar::llm::ops::Activation;
+use pistar::llm::tensor::ops::Activation;
+use pistar::llm::tools::doctor::bound::Bound;
+use pistar::llm::tools::doctor::call::{Call, Place};
+use pistar::llm::tools::doctor::cost::Cost;
+use pistar::llm::tools::doctor::evaluate::{Results, Sample};
+use pistar::llm::tools::doctor::operations::{calls, check, judge};
+use pistar::llm::tools::doctor::precision::Precision;
+use pistar::llm::tools::doctor::report::Verdict;
 use pistar::random::{Purpose, Stream};
 use serde_json::Value;
 
 /// Public functions of `ops` that give a node, read from the source.
 fn differentiable() -> BTreeSet<String> {
-    let source = include_str!("../../src/llm/ops/mod.rs");
+    let source = include_str!("../../src/llm/tensor/ops/mod.rs");
     (source.split("\npub fn ").skip(1))
         .filter(|text| text.split('{').next().unwrap().contains("-> Result<Node>"))
         .map(|text| text.split(['(', '<']).next().unwrap().to_string())

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use pistar::Result;
-use pistar::llm::config::Config;
-use pistar::llm::data::file::JsonLines;
-use pistar::llm::decoder::Decoder;
-use pistar::llm::reward::{Resources, Row, Specification};
-use pistar::llm::tokenizer::Tokenizer;
+use pistar::llm::model::config::Config;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::sample::reward::{Resources, Row, Specification};
+use pistar::llm::text::data::file::JsonLines;
+use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::Settings;
 use pistar::loss::InputKind;
 use tempfile::TempDir;

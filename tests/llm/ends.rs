@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pistar::llm::objective::TextObjective;
+use pistar::llm::train::objective::TextObjective;
 use serde_json::Value;
 
 use crate::place::Place;

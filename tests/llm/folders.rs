@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use pistar::error::Result;
-use pistar::llm::decoder::Decoder;
-use pistar::llm::saving::Saving;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::saving::Saving;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;

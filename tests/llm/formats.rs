@@ -7,8 +7,8 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pistar::Result;
-use pistar::llm::data::file::JsonLines;
-use pistar::llm::data::{Format, Reading};
+use pistar::llm::text::data::file::JsonLines;
+use pistar::llm::text::data::{Format, Reading};
 use serde_json::Value;
 
 use crate::data::{file, says};

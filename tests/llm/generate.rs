@@ -5,9 +5,9 @@ mod independent;
 mod law;
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::generate::{Generated, Sampling, Session, generate};
-use pistar::llm::sequence::{Packed, Sequence};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::sequence::{Packed, Sequence};
+use pistar::llm::sample::generate::{Generated, Sampling, Session, generate};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn all() -> impl Iterator<Item = &'static str> {
 }
 
 /// No progress is told.
-fn quiet(_: pistar::llm::generate::Progress) {}
+fn quiet(_: pistar::llm::sample::generate::Progress) {}
 
 fn greedy(tokens: usize) -> Sampling {
     Sampling {
@@ -118,10 +118,10 @@ fn stories_are_those_of_transformers() {
     };
     let path = Path::new(&data).join("stories260K_hf");
     let model = Decoder::load(&path, DType::F32, &Device::Cpu).unwrap();
-    let words = pistar::llm::tokenizer::Tokenizer::load(&path).unwrap();
+    let words = pistar::llm::text::tokenizer::Tokenizer::load(&path).unwrap();
     let answers: Vec<Answer> = fixtures::json("stories.json");
     let prompts: Vec<Vec<u32>> = (answers.iter())
-        .map(|a| pistar::llm::generate::prompt_tokens(&words, &a.text).unwrap())
+        .map(|a| pistar::llm::sample::generate::prompt_tokens(&words, &a.text).unwrap())
         .collect();
     let found = generate(&model, &[], &prompts, &greedy(200), 0, 16, quiet).unwrap();
     assert_eq!(found.len(), 10);
@@ -240,7 +240,7 @@ fn lengths_are_kept_and_ends_held_back() {
     );
     // What was told adds up.
     let mut told = Vec::new();
-    let tell = |p: pistar::llm::generate::Progress| told.push(p);
+    let tell = |p: pistar::llm::sample::generate::Progress| told.push(p);
     let all = generate(&model, &ends, &prompts, &sampling, 1, 3, tell).unwrap();
     let last = told.last().unwrap();
     assert_eq!(last.done, 40);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::sequence::Packed;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::sequence::Packed;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -3,8 +3,8 @@
 use std::fs;
 
 use pistar::Result;
-use pistar::llm::data::file::JsonLines;
-use pistar::llm::data::{Form, Format, Reading, Settings, Source};
+use pistar::llm::text::data::file::JsonLines;
+use pistar::llm::text::data::{Form, Format, Reading, Settings, Source};
 use pistar::loss::InputKind;
 use serde_json::{Map, Value, json};
 

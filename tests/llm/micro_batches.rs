@@ -1,13 +1,13 @@
 //! A step does not know in how many pieces it was run.
 
 use candle_core::{DType, Device};
-use pistar::llm::batch::TextBatch;
-use pistar::llm::decoder::Decoder;
-use pistar::llm::example::{Example, Response, collate};
-use pistar::llm::network::{Network, Reduction};
-use pistar::llm::sequence::Sequence;
-use pistar::llm::step::Step;
-use pistar::llm::tape::LeafGradients;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::network::{Network, Reduction};
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::tensor::tape::LeafGradients;
+use pistar::llm::text::batch::TextBatch;
+use pistar::llm::text::example::{Example, Response, collate};
+use pistar::llm::train::step::Step;
 use pistar::loss::{InputKind, Objective, Parameters};
 use pistar::random::{Purpose, Stream};
 

@@ -5,7 +5,7 @@ mod limits;
 mod twins;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::ops::{self, Activation, Attention, Rope, Starts, composed, plain};
+use pistar::llm::tensor::ops::{self, Activation, Attention, Rope, Starts, composed, plain};
 
 use twins::{Case, Dice, Make, Op, Rounding, Way, hold};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pistar::llm::data::{Batches, Ordering};
+use pistar::llm::text::data::{Batches, Ordering};
 use proptest::prelude::*;
 
 use crate::cases::settings;

@@ -1,10 +1,10 @@
 //! The same numbers as transformers.
 
 use candle_core::{DType, Device};
-use pistar::llm::architecture::Positions;
-use pistar::llm::config::Config;
-use pistar::llm::decoder::Decoder;
-use pistar::llm::json::Object;
+use pistar::llm::files::json::Object;
+use pistar::llm::model::architecture::Positions;
+use pistar::llm::model::config::Config;
+use pistar::llm::model::decoder::Decoder;
 use serde::Deserialize;
 
 use crate::fixtures::{self, Expected, MODELS, folder, largest};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::saving::Saving;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::saving::Saving;
 use pistar::random::{Purpose, Stream};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -3,8 +3,8 @@
 use std::fs;
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::saving::Saving;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::saving::Saving;
 use serde_json::{Value, json};
 
 use crate::place::Place;

@@ -4,11 +4,11 @@
 use std::fs;
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::network::Reduction;
-use pistar::llm::reference::{Cache, FILE, Reference};
-use pistar::llm::sequence::Sequence;
-use pistar::llm::train::{Plan, Trainer, precompute};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::network::Reduction;
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::train::reference::{Cache, FILE, Reference};
+use pistar::llm::train::{Batches, Trainer, precompute};
 use pistar::loss::InputKind;
 
 use crate::place::Place;
@@ -110,7 +110,7 @@ fn a_changed_byte_anywhere_changes_no_number_unnoticed() {
 fn a_cache_is_what_the_loss_is_made_of() {
     let settings = settings("dpo").resolve().unwrap();
     let examples = examples(InputKind::LabelledPairs);
-    let plan = || Plan::new(&settings, 32, &examples).unwrap();
+    let plan = || Batches::new(&settings, 32, &examples).unwrap();
     let loss = |reference| {
         let policy = Box::new(decoder(1));
         let mut trainer = Trainer::new(&settings, plan(), policy, None, reference).unwrap();

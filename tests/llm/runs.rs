@@ -3,8 +3,8 @@
 use std::fs;
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::objective::TextObjective;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::train::objective::TextObjective;
 use serde_json::Value;
 
 use crate::place::Place;

@@ -1,6 +1,6 @@
 //! Learning rates against transformers' own.
 
-use pistar::llm::schedule::{Schedule, Shape};
+use pistar::llm::train::schedule::{Schedule, Shape};
 
 /// `python tests/fixtures/schedules.py` with torch 2.15 and transformers 5.23.
 const FACTORS: [(Shape, f64, [f64; 11]); 7] = [

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pistar::llm::tokenizer::Tokenizer;
+use pistar::llm::text::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 

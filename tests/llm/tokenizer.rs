@@ -1,6 +1,6 @@
 //! Tokens: golden ids of transformers, special tokens, and vocabularies that do not fit.
 
-use pistar::llm::tokenizer::Tokenizer;
+use pistar::llm::text::tokenizer::Tokenizer;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::example::{Example, Response};
-use pistar::llm::network::{Network, Reduction};
-use pistar::llm::objective::{Numbers, TextObjective, TokenReduction, mismatched};
-use pistar::llm::optimizer::{AdamW, Config};
-use pistar::llm::sequence::Sequence;
-use pistar::llm::step::{Step, numbers};
-use pistar::llm::tape::LeafGradients;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::network::{Network, Reduction};
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::tensor::optimizer::{AdamW, Config};
+use pistar::llm::tensor::tape::LeafGradients;
+use pistar::llm::text::example::{Example, Response};
+use pistar::llm::train::objective::{Numbers, TextObjective, TokenReduction, mismatched};
+use pistar::llm::train::step::{Step, numbers};
 use pistar::loss::{InputKind, Parameters};
 use serde::Deserialize;
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::example::{Example, Response};
-use pistar::llm::heads::{ScalarHead, Scorer};
-use pistar::llm::objective::TextObjective;
-use pistar::llm::parameters::Parameters;
-use pistar::llm::reference::{Cache, FILE, Reference};
-use pistar::llm::sequence::Sequence;
-use pistar::llm::train::{Learner, Model, Plan, Settings, TokenReduction, Trainer, precompute};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::heads::{ScalarHead, Scorer};
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::tensor::parameters::Parameters;
+use pistar::llm::text::example::{Example, Response};
+use pistar::llm::train::objective::TextObjective;
+use pistar::llm::train::reference::{Cache, FILE, Reference};
+use pistar::llm::train::{Batches, Learner, Model, Settings, TokenReduction, Trainer, precompute};
 use pistar::loss::InputKind;
 use pistar::random::{Purpose, Stream};
 
@@ -90,7 +90,7 @@ pub fn trainer<'a>(
         false => Box::new(decoder(policy, DType::F64)),
     };
     let value = objective.value().then(|| scorer(ScalarHead::Value, 3));
-    let plan = Plan::new(settings, 32, examples).unwrap();
+    let plan = Batches::new(settings, 32, examples).unwrap();
     Trainer::new(settings, plan, policy, value, reference).unwrap()
 }
 
@@ -259,7 +259,7 @@ fn at_the_first_step_every_log_ratio_is_zero() {
                 let live = Reference::Live(Box::new(decoder(1, DType::F32)));
                 let dir = tempfile::tempdir().unwrap();
                 let mut cache = Cache::new("the same".into(), &dir.path().join(FILE));
-                let plan = || Plan::new(&settings, 32, &examples).unwrap();
+                let plan = || Batches::new(&settings, 32, &examples).unwrap();
                 precompute(&plan(), &decoder(1, DType::F32), &mut cache).unwrap();
                 for reference in [live, Reference::Cached(cache)] {
                     let policy = Box::new(decoder(1, DType::F32));
@@ -477,7 +477,10 @@ fn kto_weighs_its_examples_and_holds_an_estimate_of_the_divergence_against_them(
             batch,
             ..settings.clone()
         };
-        let error = Plan::new(&alone, 32, &examples).err().unwrap().to_string();
+        let error = Batches::new(&alone, 32, &examples)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(
             error.contains("batch") && error.contains("kto-no-kl"),
             "{error}"
@@ -486,7 +489,7 @@ fn kto_weighs_its_examples_and_holds_an_estimate_of_the_divergence_against_them(
             drop_last: true,
             ..alone
         };
-        assert_eq!(Plan::new(&whole, 32, &examples).is_ok(), batch == 7);
+        assert_eq!(Batches::new(&whole, 32, &examples).is_ok(), batch == 7);
     }
 }
 

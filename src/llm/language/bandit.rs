@@ -3,8 +3,8 @@
 use super::{Language, walk};
 use crate::bandit::{Beta, PairLaw, Policy, Problem, Prompt, Simplex};
 use crate::error::{Error, Result};
-use crate::llm::decoder::Decoder;
-use crate::llm::sequence::Sequence;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::sequence::Sequence;
 use crate::random::{Purpose, Stream};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 

@@ -3,7 +3,7 @@
 use super::Bandit;
 use crate::bandit::{Dataset, Record};
 use crate::error::{Error, Result};
-use crate::llm::example::{Example, Response};
+use crate::llm::text::example::{Example, Response};
 use crate::loss::InputKind;
 
 /// The records of a dataset as examples of one kind: of a pair, the preferred response first where

@@ -4,7 +4,7 @@
 //! [`walk`]ing the tree of strings, and a [`Bandit`] is the table over the same arms; so where an
 //! objective should take the transformer is exact ([`fixed_point`](crate::solve::fixed_point)), and
 //! so are J, KL and regret of where it went. The exact expectation of an objective is a weighted
-//! batch of token sequences ([`Population`]) for the very [`Step`](super::step::Step) that language
+//! batch of token sequences ([`Population`]) for the very [`Step`](crate::llm::train::step::Step) that language
 //! models are trained with: a fault in masking, EOS, packing or accumulation shows as a wrong fixed
 //! point.
 

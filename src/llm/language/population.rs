@@ -4,7 +4,7 @@ use super::Bandit;
 use crate::bandit::Evidence;
 use crate::bandit::population::{Feed, examples, held};
 use crate::error::{Error, Result};
-use crate::llm::batch::TextBatch;
+use crate::llm::text::batch::TextBatch;
 use crate::loss::{InputKind, Objective, Table, Value};
 
 /// Every example of an objective's exact expectation, weighted with its probability.

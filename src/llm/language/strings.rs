@@ -1,9 +1,9 @@
 //! Strings: prompts, and every response to them.
 
 use crate::error::{Error, Result};
-use crate::llm::architecture::{Architecture, Norm, Positions};
-use crate::llm::ops::Activation;
-use crate::llm::sequence::Sequence;
+use crate::llm::model::architecture::{Architecture, Norm, Positions};
+use crate::llm::model::sequence::Sequence;
+use crate::llm::tensor::ops::Activation;
 
 /// Most responses to a prompt. Losses over pairs visit K² of them and stop at
 /// [`PAIR_CAP`](crate::bandit::population::PAIR_CAP) long before.

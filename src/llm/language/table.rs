@@ -5,10 +5,10 @@ use candle_core::{DType, Device, Tensor};
 use super::Language;
 use crate::bandit::log_sum_exp;
 use crate::error::{Error, Result};
-use crate::llm::network::{Network, Output};
-use crate::llm::parameters::{Id, Parameters};
-use crate::llm::sequence::Sequence;
-use crate::llm::tape::Tape;
+use crate::llm::model::network::{Network, Output};
+use crate::llm::model::sequence::Sequence;
+use crate::llm::tensor::parameters::{Id, Parameters};
+use crate::llm::tensor::tape::Tape;
 
 /// What the numbers of a table stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

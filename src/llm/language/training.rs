@@ -2,14 +2,14 @@
 
 use super::{Population, Table};
 use crate::error::Result;
-use crate::llm::decoder::Decoder;
-use crate::llm::heads::Scorer;
-use crate::llm::network::{Network, Reduction};
-use crate::llm::optimizer::{AdamW, Config};
-use crate::llm::parameters::Parameters;
-use crate::llm::schedule::{Schedule, Shape};
-use crate::llm::step::{Outcome, Step, numbers};
-use crate::llm::tape::LeafGradients;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::heads::Scorer;
+use crate::llm::model::network::{Network, Reduction};
+use crate::llm::tensor::optimizer::{AdamW, Config};
+use crate::llm::tensor::parameters::Parameters;
+use crate::llm::tensor::tape::LeafGradients;
+use crate::llm::train::schedule::{Schedule, Shape};
+use crate::llm::train::step::{Outcome, Step, numbers};
 
 /// A network, and the parameters that steps change.
 #[derive(Clone, Copy)]

@@ -9,10 +9,10 @@ use candle_core::DType;
 use super::Language;
 use crate::bandit::{Policy, log_sum_exp};
 use crate::error::{Error, Result};
-use crate::llm::decoder::Decoder;
-use crate::llm::heads::{ScalarHead, Scorer};
-use crate::llm::sequence::Packed;
-use crate::llm::tape::Tape;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::heads::{ScalarHead, Scorer};
+use crate::llm::model::sequence::Packed;
+use crate::llm::tensor::tape::Tape;
 
 /// ln π of every response to every prompt.
 ///

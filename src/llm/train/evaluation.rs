@@ -6,11 +6,11 @@ use super::metrics::Meter;
 use super::trainer::Trainer;
 use crate::bandit::population::Batch;
 use crate::error::Result;
-use crate::llm::data::file::progress_bar;
-use crate::llm::decoder::Decoder;
-use crate::llm::example::{Example, Response};
-use crate::llm::objective::{TextObjective, TokenReduction};
-use crate::llm::sequence::Sequence;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::sequence::Sequence;
+use crate::llm::text::data::file::progress_bar;
+use crate::llm::text::example::{Example, Response};
+use crate::llm::train::objective::{TextObjective, TokenReduction};
 use crate::loss::InputKind;
 
 /// Begins the names of what is evaluated.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use crate::error::Result;
-use crate::llm::data::Source;
-use crate::llm::example::Example;
+use crate::llm::text::data::Source;
+use crate::llm::text::example::Example;
 
 /// Where examples come from.
 pub trait Examples {

@@ -18,17 +18,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::Claimed;
+use super::checkpoints::Best;
 use super::events::{EVENTS, Events};
 use super::failure;
 use super::inputs::Inputs;
-use super::keeping::Best;
+use super::lock::Claimed;
 use super::machine::{MACHINE, Record};
 use super::metrics::Row;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::llm::checkpoint;
-use crate::llm::identity::Identity;
+use crate::llm::files::checkpoint;
+use crate::llm::model::identity::Identity;
 
 /// The settings, resolved.
 pub const CONFIG: &str = "config.toml";

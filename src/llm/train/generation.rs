@@ -5,15 +5,15 @@ use std::path::Path;
 use super::evaluation::Evaluation;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::llm::data::file::progress_bar;
-use crate::llm::decoder::Decoder;
-use crate::llm::generate::{Generated, Prompt, Sampling, completion_text, generate};
-use crate::llm::network::Reduction;
-use crate::llm::objective::TextObjective;
-use crate::llm::reward::{Resources, Row, Specification, Weighted};
-use crate::llm::sequence::Sequence;
-use crate::llm::step;
-use crate::llm::tokenizer::Tokenizer;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::network::Reduction;
+use crate::llm::model::sequence::Sequence;
+use crate::llm::sample::generate::{Generated, Prompt, Sampling, completion_text, generate};
+use crate::llm::sample::reward::{Resources, Row, Specification, Weighted};
+use crate::llm::text::data::file::progress_bar;
+use crate::llm::text::tokenizer::Tokenizer;
+use crate::llm::train::objective::TextObjective;
+use crate::llm::train::step;
 
 /// Sequences that are generated at once.
 const BATCH: usize = 16;

@@ -1,14 +1,14 @@
 //! What a run reads besides numbers of weights: enough to tell whether it is the same run.
 
-use super::choices::ReferenceSource;
+use super::enums::ReferenceSource;
 use super::settings::Settings;
 use super::sources::Sources;
 use crate::error::Result;
-use crate::llm::generate::Prompt;
-use crate::llm::identity::Identity;
-use crate::llm::model_folder::ModelFolder;
-use crate::llm::objective::TextObjective;
-use crate::llm::reward::Specification;
+use crate::llm::model::identity::Identity;
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::sample::generate::Prompt;
+use crate::llm::sample::reward::Specification;
+use crate::llm::train::objective::TextObjective;
 
 /// What is right where an input is not the one that the run began with.
 const REMEDY: &str = "put the old one back, or start a new run in another --out";

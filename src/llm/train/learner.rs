@@ -7,13 +7,13 @@ use candle_core::{Device, Tensor};
 
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::llm::checkpoint;
-use crate::llm::decoder::Decoder;
-use crate::llm::network::Network;
-use crate::llm::optimizer::{AdamW, Squares, clip, gradient_norm};
-use crate::llm::parameters::Parameters;
-use crate::llm::tape::LeafGradients;
-use crate::llm::weights::broken;
+use crate::llm::files::checkpoint;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::network::Network;
+use crate::llm::model::weights::broken;
+use crate::llm::tensor::optimizer::{AdamW, Squares, clip, gradient_norm};
+use crate::llm::tensor::parameters::Parameters;
+use crate::llm::tensor::tape::LeafGradients;
 
 /// A network that is trained and kept in folders.
 pub trait Model: Network {

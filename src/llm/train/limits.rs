@@ -2,8 +2,8 @@
 
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::llm::architecture::most;
-use crate::llm::generate::SAMPLES;
+use crate::llm::model::architecture::most;
+use crate::llm::sample::generate::SAMPLES;
 use crate::magnitude::MAGNITUDE;
 
 /// Most steps, passes, or examples in a batch.

@@ -3,31 +3,31 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::choices::{ReferenceSource, ValueNetwork};
-use super::claim::Claimed;
-use super::course::Ended;
+use super::batches::Batches;
+use super::checkpoints::{VALUE, prune};
+use super::enums::{ReferenceSource, ValueNetwork};
 use super::evaluation::Evaluation;
 use super::examples::Examples;
 use super::folder::{COMPLETE, FORMAT, Folder, MODEL, Manifest, RUNNING};
 use super::generation::Generation;
 use super::inputs::Inputs;
-use super::keeping::{VALUE, prune};
 use super::learner::Model;
+use super::lock::Claimed;
 use super::networks::Role;
-use super::plan::Plan;
 use super::precompute::precompute_until;
+use super::run_loop::Ended;
 use super::settings::Settings;
 use super::sources::Sources;
 use super::split::Rows;
 use super::state::Saved;
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
-use crate::llm::checkpoint;
-use crate::llm::decoder::Decoder;
-use crate::llm::identity::Identity;
-use crate::llm::model_folder::ModelFolder;
-use crate::llm::objective::TextObjective;
-use crate::llm::reference::{self, Cache, Reference};
+use crate::llm::files::checkpoint;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::identity::Identity;
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::train::objective::TextObjective;
+use crate::llm::train::reference::{self, Cache, Reference};
 
 /// A checkpoint to go on from.
 pub(super) struct Checkpoint {
@@ -173,9 +173,9 @@ impl<'a> Run<'a> {
         let settings = self.settings;
         let context = self.policy.architecture().context;
         let (trained, held) = sources.parts(settings)?;
-        let plan = Plan::new(settings, context, &trained)?;
+        let plan = Batches::new(settings, context, &trained)?;
         let held_out = (held.as_ref())
-            .map(|held| Plan::held_out(settings, context, held))
+            .map(|held| Batches::held_out(settings, context, held))
             .transpose()?;
         let manifest = Manifest {
             objective: self.objective.name().into(),
@@ -221,13 +221,13 @@ impl<'a> Run<'a> {
     fn course(
         mut self,
         folder: &mut Folder,
-        plan: Plan,
-        held_out: Option<Plan>,
+        plan: Batches,
+        held_out: Option<Batches>,
         stop: &AtomicBool,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Option<u64>> {
         let settings = self.settings;
-        let plans: Vec<&Plan> = std::iter::once(&plan).chain(&held_out).collect();
+        let plans: Vec<&Batches> = std::iter::once(&plan).chain(&held_out).collect();
         let done = (self.checkpoint.as_ref()).map_or(0, |c| c.saved.state.steps);
         let Some(reference) = self.reference(&plans, stop)? else {
             return Ok(Some(done));
@@ -259,7 +259,7 @@ impl<'a> Run<'a> {
     /// What the policy is held against. A new adapter's reference is the base that it is on; that of
     /// one which is trained further is the two as they were given. None if the run was stopped before
     /// it was there.
-    fn reference(&mut self, plans: &[&Plan], stop: &AtomicBool) -> Result<Option<Reference>> {
+    fn reference(&mut self, plans: &[&Batches], stop: &AtomicBool) -> Result<Option<Reference>> {
         if !self.referred {
             return Ok(Some(Reference::None));
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::folder::{ANEW, json};
 use crate::error::Result;
 use crate::file;
-use crate::llm::{checkpoint, device, memory};
+use crate::llm::{files::checkpoint, tensor::device, tensor::memory};
 
 /// Name of the file.
 pub const MACHINE: &str = "machine.json";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::bandit::population::Batch;
-use crate::llm::objective::TextObjective;
+use crate::llm::train::objective::TextObjective;
 use crate::loss::InputKind;
 
 /// How the values of several steps make one.

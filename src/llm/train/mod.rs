@@ -1,13 +1,13 @@
 //! Training: one loop, from batches to weights.
 //!
 //! ```text
-//! settings → start → load → course: step, row, evaluation, checkpoint → folder
+//! settings → start → load → run_loop: step, row, evaluation, checkpoint → folder
 //! ```
 
-mod at_once;
-mod choices;
-mod claim;
-mod course;
+mod batches;
+mod checkpoints;
+mod config_reference;
+mod enums;
 mod evaluation;
 mod events;
 mod examples;
@@ -15,42 +15,47 @@ mod failure;
 mod folder;
 mod generation;
 mod inputs;
-mod keeping;
 mod learner;
 pub mod limits;
 mod load;
+mod lock;
 mod machine;
 mod metrics;
 mod networks;
+pub mod objective;
+mod optimizer_in_backward;
 mod overlay;
-mod page;
-mod plan;
 mod precompute;
+pub mod reference;
 mod resolve;
+mod run_loop;
+pub mod runs;
+pub mod schedule;
 mod settings;
 mod sources;
 mod split;
 mod start;
 mod state;
+pub mod step;
 mod survey;
 pub mod sweep;
 mod trainer;
 
-pub use super::objective::TokenReduction;
-pub use choices::{Better, Precision, ReferenceSource, ValueNetwork};
-pub use course::Ended;
+pub use batches::Batches;
+pub use checkpoints::Best;
+pub use config_reference::config_reference;
+pub use enums::{Better, Precision, ReferenceSource, ValueNetwork};
 pub use evaluation::{EVAL, Evaluation};
 pub use events::EVENTS;
 pub use examples::Examples;
 pub use folder::{COMPLETE, CONFIG, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest};
-pub use keeping::Best;
 pub use learner::{Learner, Model};
 pub use machine::{MACHINE, Process};
 pub use metrics::{Meter, Row};
 pub(in crate::llm) use networks::adapter;
-pub use page::config_reference;
-pub use plan::Plan;
+pub use objective::TokenReduction;
 pub use precompute::precompute;
+pub use run_loop::Ended;
 pub use settings::Settings;
 pub use split::Rows;
 pub use start::{train, train_until};

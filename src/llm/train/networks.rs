@@ -6,20 +6,20 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
-use super::choices::ValueNetwork;
+use super::enums::ValueNetwork;
 use super::learner::Model;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::llm::checkpoint;
-use crate::llm::decoder::Decoder;
-use crate::llm::heads::{PolicyWithValue, ScalarHead, Scorer, VALUE_HEAD};
-use crate::llm::lora::{AdapterConfig, Module, Target};
-use crate::llm::model_folder::ModelFolder;
-use crate::llm::objective::TextObjective;
-use crate::llm::parameters::Parameters;
-use crate::llm::saving::{self, Saving};
-use crate::llm::staged::Staged;
-use crate::llm::weights::Checkpoint;
+use crate::llm::files::checkpoint;
+use crate::llm::files::staged::Staged;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer, VALUE_HEAD};
+use crate::llm::model::lora::{AdapterConfig, Module, Target};
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::model::saving::{self, Saving};
+use crate::llm::model::weights::Checkpoint;
+use crate::llm::tensor::parameters::Parameters;
+use crate::llm::train::objective::TextObjective;
 
 impl Model for Decoder {
     fn decoder(&self) -> &Decoder {

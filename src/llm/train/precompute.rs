@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::plan::Plan;
+use super::batches::Batches;
 use crate::error::Result;
-use crate::llm::data::file::progress_bar;
-use crate::llm::network::Network;
-use crate::llm::reference::Cache;
+use crate::llm::model::network::Network;
+use crate::llm::text::data::file::progress_bar;
+use crate::llm::train::reference::Cache;
 
 /// How often the reference's numbers are saved while they are computed.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
@@ -16,7 +16,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// Those of data and network, or a file that cannot be written.
-pub fn precompute(plan: &Plan, network: &dyn Network, cache: &mut Cache) -> Result<()> {
+pub fn precompute(plan: &Batches, network: &dyn Network, cache: &mut Cache) -> Result<()> {
     precompute_until(plan, network, cache, &AtomicBool::new(false)).map(|_| ())
 }
 
@@ -25,7 +25,7 @@ pub fn precompute(plan: &Plan, network: &dyn Network, cache: &mut Cache) -> Resu
 /// # Errors
 /// As [`precompute`].
 pub(super) fn precompute_until(
-    plan: &Plan,
+    plan: &Batches,
     network: &dyn Network,
     cache: &mut Cache,
     stop: &AtomicBool,

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use super::choices::{Precision, ReferenceSource, ValueNetwork};
+use super::enums::{Precision, ReferenceSource, ValueNetwork};
 use super::evaluation::{self, EVAL};
 use super::generation;
 use super::networks::another;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::llm::model_folder::ModelFolder;
-use crate::llm::objective::{Numbers, TextObjective};
-use crate::llm::schedule::Schedule;
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::train::objective::{Numbers, TextObjective};
+use crate::llm::train::schedule::Schedule;
 use crate::loss::Parameters;
 
 impl Settings {

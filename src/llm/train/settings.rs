@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use super::choices::{Better, Precision, ReferenceSource, ValueNetwork};
+use super::enums::{Better, Precision, ReferenceSource, ValueNetwork};
 use crate::error::Result;
-use crate::llm::data::{self, Reading};
-use crate::llm::device;
-use crate::llm::objective::TokenReduction;
-use crate::llm::optimizer::Config;
-use crate::llm::schedule::Shape;
+use crate::llm::tensor::device;
+use crate::llm::tensor::optimizer::Config;
+use crate::llm::text::data::{self, Reading};
+use crate::llm::train::objective::TokenReduction;
+use crate::llm::train::schedule::Shape;
 
 /// Everything a run depends on: the flags of `pistar train`, and the fields of its `config.toml`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]

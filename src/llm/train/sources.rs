@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::settings::Settings;
 use super::split::Rows;
 use crate::error::{Error, Result};
-use crate::llm::data::{Form, Source};
-use crate::llm::objective::TextObjective;
-use crate::llm::tokenizer::Tokenizer;
+use crate::llm::text::data::{Form, Source};
+use crate::llm::text::tokenizer::Tokenizer;
+use crate::llm::train::objective::TextObjective;
 
 /// The files of a run.
 pub(super) struct Sources {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::examples::Examples;
 use crate::error::{Error, Result};
-use crate::llm::example::Example;
+use crate::llm::text::example::Example;
 use crate::random::{Purpose, Stream};
 
 /// Some rows of examples, in their order.
@@ -62,8 +62,8 @@ impl Examples for Rows<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llm::example::Response;
-    use crate::llm::sequence::Sequence;
+    use crate::llm::model::sequence::Sequence;
+    use crate::llm::text::example::Response;
 
     #[test]
     fn every_row_is_in_one_part_and_the_choice_is_the_seeds() {

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::choices::ReferenceSource;
-use super::claim::Claimed;
-use super::course::Ended;
+use super::enums::ReferenceSource;
 use super::folder::COMPLETE;
 use super::inputs::Inputs;
 use super::load::{Checkpoint, Run};
+use super::lock::Claimed;
+use super::run_loop::Ended;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::llm::checkpoint;
-use crate::llm::model_folder::ModelFolder;
+use crate::llm::files::checkpoint;
+use crate::llm::model::model_folder::ModelFolder;
 
 /// Trains by those settings, from the first step or from a checkpoint, to the end. Says what a
 /// person may want to know through `tell`. Returns the run's folder.

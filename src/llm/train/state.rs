@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::checkpoints::Best;
 use super::folder::{ANEW, FIRST_FORMAT, FORMAT, json, known};
-use super::keeping::Best;
 use super::metrics::Meter;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::llm::checkpoint::{STATE, write_file};
-use crate::llm::hash::{canonical, hex, of_bytes};
-use crate::llm::identity::Identity;
+use crate::llm::files::checkpoint::{STATE, write_file};
+use crate::llm::files::hash::{canonical, hex, of_bytes};
+use crate::llm::model::identity::Identity;
 
 /// How far a run is: `trainer_state.json` of a checkpoint. The batches that follow depend on
 /// nothing else than the number of steps, the settings and the data.

@@ -1,13 +1,13 @@
 //! The examples of a run's steps, without its networks.
 
-use super::plan::Plan;
+use super::batches::Batches;
 use super::settings::Settings;
 use super::sources::Sources;
 use crate::error::Result;
-use crate::llm::architecture::Architecture;
-use crate::llm::data::file::progress_bar;
-use crate::llm::example::Example;
-use crate::llm::model_folder::ModelFolder;
+use crate::llm::model::architecture::Architecture;
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::text::data::file::progress_bar;
+use crate::llm::text::example::Example;
 
 /// Reads the data of a run on a model of that architecture and gives `each` the examples of every
 /// step of an epoch (or of all steps, if they are fewer), in their order. Returns the steps of the
@@ -28,7 +28,7 @@ pub fn survey(
     let mut sources = Sources::open(settings, &objective, tokenizer, context)?;
     sources.survey(tell)?;
     let (trained, _) = sources.parts(settings)?;
-    let plan = Plan::new(settings, context, &trained)?;
+    let plan = Batches::new(settings, context, &trained)?;
     let steps = plan.steps().min(plan.per_epoch());
     let bar = progress_bar("lengths", steps);
     for done in 0..steps {

@@ -1,24 +1,24 @@
 //! A run's networks and data, and one step of it.
 
-use super::at_once::Stop;
+use super::batches::Batches;
 use super::evaluation::Evaluation;
 use super::failure;
 use super::folder::Folder;
 use super::learner::{Learner, Model};
-use super::plan::Plan;
+use super::optimizer_in_backward::Stop;
 use super::settings::Settings;
 use super::state::State;
 use crate::backend::nd::Var;
 use crate::bandit::population::Batch;
 use crate::error::{Error, Result};
-use crate::llm::batch::TextBatch;
-use crate::llm::example::Example;
-use crate::llm::network::Network;
-use crate::llm::reference::Reference;
-use crate::llm::schedule::Schedule;
-use crate::llm::sequence::Sequence;
-use crate::llm::step::{self, Step};
-use crate::llm::tape::LeafGradients;
+use crate::llm::model::network::Network;
+use crate::llm::model::sequence::Sequence;
+use crate::llm::tensor::tape::LeafGradients;
+use crate::llm::text::batch::TextBatch;
+use crate::llm::text::example::Example;
+use crate::llm::train::reference::Reference;
+use crate::llm::train::schedule::Schedule;
+use crate::llm::train::step::{self, Step};
 use crate::loss::Inputs;
 
 /// The per-example loss of a user, `[B]`, on the host in f64.
@@ -28,9 +28,9 @@ type OwnLoss<'a> = dyn Fn(&Inputs<Var>) -> Result<Var> + 'a;
 pub struct Trainer<'a> {
     pub(super) settings: &'a Settings,
     schedule: Schedule,
-    pub(super) plan: Plan<'a>,
+    pub(super) plan: Batches<'a>,
     /// What is evaluated without being trained on.
-    pub(super) held_out: Option<Plan<'a>>,
+    pub(super) held_out: Option<Batches<'a>>,
     /// What else is evaluated.
     pub(super) evaluations: Vec<Box<dyn Evaluation + 'a>>,
     /// What is minimised in the objective's place.
@@ -77,7 +77,7 @@ impl<'a> Trainer<'a> {
     /// Constants of the optimiser that are out of range.
     pub fn new(
         settings: &'a Settings,
-        plan: Plan<'a>,
+        plan: Batches<'a>,
         policy: Box<dyn Model>,
         value: Option<Box<dyn Model>>,
         reference: Reference,
@@ -99,12 +99,12 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// The same, with an evaluation split of its own [plan](Plan::held_out) and what else is to be
+    /// The same, with an evaluation split of its own [plan](Batches::held_out) and what else is to be
     /// evaluated.
     #[must_use]
     pub fn evaluating(
         mut self,
-        held_out: Option<Plan<'a>>,
+        held_out: Option<Batches<'a>>,
         evaluations: Vec<Box<dyn Evaluation + 'a>>,
     ) -> Self {
         self.held_out = held_out;
@@ -184,7 +184,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// A batch of a plan, with z₀ where there is one.
-    pub(super) fn batch(&self, plan: &Plan, done: u64) -> Result<(TextBatch, Vec<Example>)> {
+    pub(super) fn batch(&self, plan: &Batches, done: u64) -> Result<(TextBatch, Vec<Example>)> {
         let (mut text, examples) = plan.batch(done)?;
         if plan.objective().anchored() {
             let anchor = self.anchor(plan, &text)?;
@@ -195,7 +195,7 @@ impl<'a> Trainer<'a> {
 
     /// What a batch of the evaluation split comes to, with no gradient: its loss, the numbers that
     /// the loss saw, and the examples.
-    pub(super) fn look(&self, plan: &Plan, done: u64) -> Result<(f64, Batch, Vec<Example>)> {
+    pub(super) fn look(&self, plan: &Batches, done: u64) -> Result<(f64, Batch, Vec<Example>)> {
         let objective = plan.objective();
         let (text, examples) = self.batch(plan, done)?;
         let step = Step {
@@ -243,7 +243,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// KTO's z₀: the mean log-ratio of mismatched completions, but not below 0.
-    fn anchor(&self, plan: &Plan, text: &TextBatch) -> Result<f64> {
+    fn anchor(&self, plan: &Batches, text: &TextBatch) -> Result<f64> {
         let sequences = plan.mismatched(text)?;
         let reduction = self.plan.objective().reduction();
         let policy = &*self.policy.model;

@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
-use pistar::llm::batch::TextBatch;
-use pistar::llm::network::Network;
-use pistar::llm::tape::Tape;
+use pistar::llm::model::network::Network;
+use pistar::llm::tensor::tape::Tape;
+use pistar::llm::text::batch::TextBatch;
 use pistar::loss::{InputKind, Objective};
 
 use super::caught;

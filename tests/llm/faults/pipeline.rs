@@ -3,16 +3,16 @@
 use candle_core::{DType, Device};
 use pistar::Result;
 use pistar::bandit::Evidence;
-use pistar::llm::architecture::Architecture;
-use pistar::llm::batch::TextBatch;
-use pistar::llm::decoder::Decoder;
 use pistar::llm::language::{
     Bandit, Language, Population, Trained, Training, total_variation, walk,
 };
-use pistar::llm::network::{Network, Output, Reduction};
-use pistar::llm::sequence::{Packed, Predictions, Sequence};
-use pistar::llm::step::{Step, numbers};
-use pistar::llm::tape::Tape;
+use pistar::llm::model::architecture::Architecture;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::network::{Network, Output, Reduction};
+use pistar::llm::model::sequence::{Packed, Predictions, Sequence};
+use pistar::llm::tensor::tape::Tape;
+use pistar::llm::text::batch::TextBatch;
+use pistar::llm::train::step::{Step, numbers};
 use pistar::loss::{InputKind, Objective};
 use pistar::solve::fixed_point;
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::generate::{Sampling, generate, prompt_tokens};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::sample::generate::{Sampling, generate, prompt_tokens};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,11 +1,11 @@
 //! What is generated depends on the seed, the prompt and the sample, and on nothing else.
 
 use candle_core::{DType, Device};
-use pistar::llm::architecture::Architecture;
-use pistar::llm::decoder::Decoder;
-use pistar::llm::generate::{Generated, Sampling, Session, generate};
 use pistar::llm::language::Language;
-use pistar::llm::sequence::Packed;
+use pistar::llm::model::architecture::Architecture;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::sequence::Packed;
+use pistar::llm::sample::generate::{Generated, Sampling, Session, generate};
 
 use super::quiet;
 use crate::fixtures::{largest, numbers};
@@ -23,9 +23,9 @@ fn llama(vocabulary: usize, window: Option<usize>, dtype: DType) -> Decoder {
         window,
         intermediate: 200,
         positions: match like.positions {
-            pistar::llm::architecture::Positions::Rotary { factor, .. } => {
+            pistar::llm::model::architecture::Positions::Rotary { factor, .. } => {
                 let frequency = |i: i32| 0.3f64.powi(i);
-                pistar::llm::architecture::Positions::Rotary {
+                pistar::llm::model::architecture::Positions::Rotary {
                     frequencies: (0..8).map(frequency).collect(),
                     factor,
                 }

@@ -1,10 +1,10 @@
 //! Samples follow the exact distribution of the enumerable language, cuts included.
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::generate::{Sampling, generate};
 use pistar::llm::language::{Language, walk};
-use pistar::llm::sequence::Packed;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::sequence::Packed;
+use pistar::llm::sample::generate::{Sampling, generate};
 
 use super::quiet;
 use crate::fixtures::numbers;

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use candle_core::{DType, Device};
 use pistar::bandit::Evidence;
-use pistar::llm::decoder::Decoder;
 use pistar::llm::language::{Bandit, Language, Population, Training, normal_rewards};
+use pistar::llm::model::decoder::Decoder;
 use pistar::loss::Objective;
 
 use super::laws;

@@ -4,8 +4,8 @@
 use candle_core::{DType, Device};
 use pistar::bandit::population::evaluate;
 use pistar::bandit::{Dataset, Evidence, PairLaw, Policy, Simplex};
-use pistar::llm::decoder::Decoder;
 use pistar::llm::language::{Bandit, Language, Population, normal_rewards, total_variation, walk};
+use pistar::llm::model::decoder::Decoder;
 use pistar::loss::{InputKind, Objective};
 use pistar::solve::fixed_point;
 

@@ -3,11 +3,11 @@
 use candle_core::{DType, Device};
 use pistar::bandit::population::{Feed, policy_of};
 use pistar::bandit::{Evidence, Policy};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::heads::{ScalarHead, Scorer};
 use pistar::llm::language::{
     Bandit, Cells, Language, Population, Table, Trained, Training, scores, total_variation, walk,
 };
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::heads::{ScalarHead, Scorer};
 use pistar::loss::{Kind, Objective, Value};
 use pistar::solve::fixed_point;
 

@@ -1,10 +1,10 @@
 //! `pistar evaluate`: its numbers against their definitions, and what it refuses.
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::evaluate::compare;
-use pistar::llm::generate::{Sampling, generate};
-use pistar::llm::sequence::{Packed, Sequence};
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::sequence::{Packed, Sequence};
+use pistar::llm::sample::evaluate::compare;
+use pistar::llm::sample::generate::{Sampling, generate};
 use serde_json::{Value, json};
 
 use super::{lines, place, refuses, runs, write};

@@ -3,11 +3,11 @@
 use std::fs;
 
 use candle_core::{DType, Device};
-use pistar::llm::decoder::Decoder;
-use pistar::llm::heads::{ScalarHead, Scorer};
-use pistar::llm::network::{Network, Reduction};
-use pistar::llm::sequence::Sequence;
-use pistar::llm::step::numbers;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::heads::{ScalarHead, Scorer};
+use pistar::llm::model::network::{Network, Reduction};
+use pistar::llm::model::sequence::Sequence;
+use pistar::llm::train::step::numbers;
 use serde_json::{Value, json};
 
 use super::{lines, place, refuses, runs};

@@ -11,14 +11,14 @@ use toml::{Table, Value};
 
 pub use grid::{Axis, Member, members};
 
-use super::claim::Claimed;
-use super::course::Ended;
 use super::folder::{CONFIG, Manifest};
 use super::inputs::Inputs;
+use super::lock::Claimed;
+use super::run_loop::Ended;
 use super::settings::Settings;
 use super::start::train_in;
 use crate::error::{Error, Result};
-use crate::llm::checkpoint;
+use crate::llm::files::checkpoint;
 
 /// Name of the file that runs the same sweep again.
 pub const SWEEP: &str = "sweep.toml";

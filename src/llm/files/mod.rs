@@ -1,0 +1,8 @@
+//! Files of a model or a run: JSON read with its place, hashes, folders that appear whole or not at all.
+
+pub mod checkpoint;
+pub(in crate::llm) mod fields;
+pub(in crate::llm) mod hash;
+pub mod json;
+pub(in crate::llm) mod quiet;
+pub mod staged;

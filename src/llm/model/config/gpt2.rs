@@ -1,0 +1,49 @@
+//! GPT-2: learned positions, layer norms, biases everywhere.
+
+use super::families::activation;
+use crate::error::{Error, Result};
+use crate::llm::files::fields::Fields;
+use crate::llm::model::architecture::{Architecture, Norm, Positions, most};
+
+/// What GPT-2 reads.
+pub(super) fn architecture(fields: &Fields) -> Result<Architecture> {
+    let width = fields.count("n_embd", most::WIDTH)?;
+    let heads = fields.count("n_head", most::HEADS)?;
+    if !width.is_multiple_of(heads) {
+        let problem = format!("{width} does not divide into {heads} heads");
+        return Err(Error::invalid(
+            "n_embd",
+            problem,
+            "use a multiple of `n_head`",
+        ));
+    }
+    let context = fields.count("n_positions", most::CONTEXT)?;
+    fields.only("n_ctx", context)?;
+    fields.only("scale_attn_weights", true)?;
+    fields.only("scale_attn_by_inverse_layer_idx", false)?;
+    fields.only("reorder_and_upcast_attn", false)?;
+    Ok(Architecture {
+        vocabulary: fields.count("vocab_size", most::VOCABULARY)?,
+        width,
+        layers: fields.count("n_layer", most::LAYERS)?,
+        heads,
+        kv_heads: heads,
+        head_dim: width / heads,
+        // At most `INNER`, as four times `WIDTH` is.
+        intermediate: fields
+            .count_if_there("n_inner", most::INNER)?
+            .unwrap_or(4 * width),
+        context,
+        norm: Norm::Layer,
+        epsilon: fields.number_or("layer_norm_epsilon", 1e-5)?,
+        activation: activation(fields, "activation_function", "gelu_new")?,
+        gated: false,
+        positions: Positions::Learned,
+        window: None,
+        qkv_bias: true,
+        output_bias: true,
+        mlp_bias: true,
+        embedding_scale: 1.0,
+        tied: fields.flag_or("tie_word_embeddings", true)?,
+    })
+}

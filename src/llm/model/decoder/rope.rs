@@ -1,0 +1,71 @@
+//! Cosines and sines of positions, made as far as they are needed.
+
+use std::sync::Mutex;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::Result;
+use crate::llm::tensor::ops::{Rope, composed::wider};
+
+/// The first positions' table, which grows by doubling: a model may take a million positions and
+/// see a hundred.
+#[derive(Debug)]
+pub(super) struct Rotary {
+    /// Angle per position.
+    pub frequencies: Vec<f64>,
+    /// Factor of cosines and sines.
+    pub factor: f64,
+    /// The longest sequence.
+    pub context: usize,
+    pub dtype: DType,
+    pub device: Device,
+    /// What has been made so far.
+    pub table: Mutex<Option<Rope>>,
+}
+
+impl Clone for Rotary {
+    fn clone(&self) -> Self {
+        Self {
+            frequencies: self.frequencies.clone(),
+            factor: self.factor,
+            context: self.context,
+            dtype: self.dtype,
+            device: self.device.clone(),
+            table: Mutex::new(None),
+        }
+    }
+}
+
+impl Rotary {
+    /// A table of at least that many positions.
+    pub fn table(&self, longest: usize) -> Result<Rope> {
+        // Whoever panicked left nothing half-made: a table is put there whole.
+        let mut table = self.table.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(table) = &*table
+            && table.cos.dim(0)? >= longest
+        {
+            return Ok(table.clone());
+        }
+        let rows = longest.next_power_of_two().min(self.context);
+        Ok(table.insert(self.rows(rows)?).clone())
+    }
+
+    /// The first rows. Angles are rounded to f32 in every precision, as in the code that
+    /// checkpoints are trained with; cosines and sines are f32 in bf16 too.
+    fn rows(&self, rows: usize) -> Result<Rope> {
+        let part = |f: fn(f64) -> f64| -> Result<Tensor> {
+            let angles = (0..rows).flat_map(|t| {
+                let turn = move |&w: &f64| f64::from(t as f32 * w as f32);
+                self.frequencies.iter().map(turn)
+            });
+            let numbers = angles.map(|angle| self.factor * f(angle));
+            let table = Tensor::from_iter(numbers, &Device::Cpu)?;
+            let table = table.reshape((rows, self.frequencies.len()))?;
+            Ok(table.to_dtype(wider(self.dtype))?.to_device(&self.device)?)
+        };
+        Ok(Rope {
+            cos: part(f64::cos)?,
+            sin: part(f64::sin)?,
+        })
+    }
+}

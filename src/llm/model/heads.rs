@@ -1,0 +1,270 @@
+//! Heads that give one number: rewards and values.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use candle_core::{DType, Device, Tensor};
+use ndarray_rand::rand_distr::{Distribution, StandardNormal};
+
+use super::decoder::Decoder;
+use super::network::{Network, Output};
+use super::sequence::{Packed, Predictions, Sequence};
+use super::weights::Checkpoint;
+use crate::error::{Error, Result};
+use crate::llm::tensor::ops;
+use crate::llm::tensor::parameters::{Id, Parameters};
+use crate::llm::tensor::tape::{Node, Tape};
+use crate::random::{Purpose, Stream};
+
+/// Index of the stream of a head's weights, after those of all tensors of a decoder.
+const STREAM: u64 = 1 << 32;
+
+/// The folder of a value head inside that of an adapter: PEFT has no place for it.
+pub(in crate::llm) const VALUE_HEAD: &str = "value_head";
+
+/// A linear map of a hidden state to one number. Its weights are kept with the decoder's, as
+/// further parameters, so that one optimiser and one checkpoint have them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScalarHead {
+    /// `score.weight` `[1, width]`: transformers' `…ForSequenceClassification` of one label.
+    Reward,
+    /// `v_head.summary.weight` `[1, width]` and `v_head.summary.bias` `[1]`: TRL's value head.
+    Value,
+}
+
+impl ScalarHead {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Reward, Self::Value];
+
+    /// The names of its tensors: weight, and bias if it has one.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Reward => &["score.weight"],
+            Self::Value => &["v_head.summary.weight", "v_head.summary.bias"],
+        }
+    }
+
+    /// The head that a decoder has.
+    pub fn of(decoder: &Decoder) -> Option<Self> {
+        let has = |head: &Self| decoder.parameters().find(head.names()[0]).is_some();
+        Self::ALL.into_iter().find(has)
+    }
+
+    /// Gives a decoder this head, its weight normal with the standard deviation of the
+    /// configuration (0.02 without one), its bias 0. The same seed gives the same weight.
+    ///
+    /// # Errors
+    /// A decoder that has a head already, or a failing device.
+    pub fn add(self, decoder: &mut Decoder, seed: u64) -> Result<()> {
+        let width = decoder.architecture().width;
+        let deviation = decoder.config().map_or(0.02, |c| c.deviation);
+        let mut stream = Stream::new(seed, Purpose::Start, STREAM);
+        let weight: Vec<f64> = (0..width)
+            .map(|_| -> f64 { StandardNormal.sample(stream.rng()) })
+            .map(|z| deviation * z)
+            .collect();
+        self.put(decoder, |_, shape| match shape {
+            [_] => Ok(Tensor::new(&[0.0], &Device::Cpu)?),
+            shape => Ok(Tensor::from_slice(&weight, shape, &Device::Cpu)?),
+        })
+    }
+
+    /// Gives a decoder this head with the weights in a folder.
+    ///
+    /// # Errors
+    /// A folder that does not hold them, or a decoder that has a head already.
+    pub fn load(self, decoder: &mut Decoder, dir: impl AsRef<Path>) -> Result<()> {
+        let mut checkpoint = Checkpoint::open(dir.as_ref())?;
+        self.put(decoder, |name, shape| checkpoint.take(name, shape))
+    }
+
+    /// Gives the head that a decoder has the weights in a folder.
+    ///
+    /// # Errors
+    /// A folder that does not hold them, or a decoder without this head.
+    pub(in crate::llm) fn restore(
+        self,
+        decoder: &mut Decoder,
+        dir: impl AsRef<Path>,
+    ) -> Result<()> {
+        let mut checkpoint = Checkpoint::open(dir.as_ref())?;
+        let width = decoder.architecture().width;
+        for name in self.names() {
+            let tensor = checkpoint.take(name, &Self::shape(name, width))?;
+            decoder.parameters_mut().set(name, &tensor)?;
+        }
+        Ok(())
+    }
+
+    /// The shape of a tensor of a head.
+    fn shape(name: &str, width: usize) -> Vec<usize> {
+        match name.ends_with("bias") {
+            true => vec![1],
+            false => vec![1, width],
+        }
+    }
+
+    /// Gives a decoder this head with that weight, or changes the one it has.
+    pub(in crate::llm) fn set(self, decoder: &mut Decoder, weight: &Tensor) -> Result<()> {
+        match Self::of(decoder) == Some(self) {
+            true => decoder.parameters_mut().set(self.names()[0], weight),
+            false => self.put(decoder, |_, _| Ok(weight.clone())),
+        }
+    }
+
+    fn put(
+        self,
+        decoder: &mut Decoder,
+        mut tensor: impl FnMut(&str, &[usize]) -> Result<Tensor>,
+    ) -> Result<()> {
+        if let Some(head) = Self::of(decoder) {
+            let problem = "the model has a scalar head already";
+            return Err(Error::invalid(head.names()[0], problem, "one is enough"));
+        }
+        let width = decoder.architecture().width;
+        for name in self.names() {
+            let tensor = tensor(name, &Self::shape(name, width))?;
+            decoder.parameters_mut().add(*name, &tensor)?;
+        }
+        Ok(())
+    }
+
+    /// `h · w + b` of those rows of hidden states: `[N, width]` → `[M]`. Of bf16 and f16 states and
+    /// weights it is computed in f32, and is f32: a score has more digits than they.
+    ///
+    /// # Errors
+    /// A decoder without this head, or a row that is not there.
+    pub fn values(
+        self,
+        tape: &Tape,
+        parameters: &Parameters,
+        hidden: &Node,
+        rows: &Rc<[u32]>,
+    ) -> Result<Node> {
+        let node = |name: &&str| -> Result<Node> {
+            let id: Option<Id> = parameters.find(name);
+            let id = id.ok_or_else(|| {
+                Error::invalid(*name, "the model has no such head", "add it or load it")
+            })?;
+            wide(tape, &parameters.node(tape, id))
+        };
+        let weights: Vec<Node> = self.names().iter().map(node).collect::<Result<_>>()?;
+        let hidden = wide(tape, &ops::rows(tape, hidden, rows)?)?;
+        let column = ops::linear(tape, &hidden, &weights[0], weights.get(1))?;
+        let flat = column.value().squeeze(1)?;
+        Ok(tape.record(flat, &[&column], || {
+            let column = column.target();
+            Box::new(move |gradient, sums| sums.add_shared(&column, &gradient.unsqueeze(1)?))
+        }))
+    }
+}
+
+/// bf16 and f16 numbers as f32; their gradient is rounded.
+fn wide(tape: &Tape, x: &Node) -> Result<Node> {
+    let dtype = x.value().dtype();
+    if !matches!(dtype, DType::BF16 | DType::F16) {
+        return Ok(x.clone());
+    }
+    let value = x.value().to_dtype(DType::F32)?;
+    Ok(tape.record(value, &[x], || {
+        let x = x.target();
+        Box::new(move |gradient, sums| sums.add(&x, gradient.to_dtype(dtype)?))
+    }))
+}
+
+/// A network of its own that scores sequences: one piece each. A reward head reads the last token
+/// that is not the padding of the model's configuration, as `transformers` does; a value head reads
+/// the last token of the prompt, and of the completion nothing.
+#[derive(Debug)]
+pub struct Scorer {
+    /// The decoder, whose output head, if it has one, is not used.
+    pub decoder: Decoder,
+    /// Its scalar head.
+    pub head: ScalarHead,
+}
+
+impl Scorer {
+    /// What of a sequence is read, up to the token where the head is.
+    pub fn read<'a>(&self, sequence: &'a Sequence) -> &'a [u32] {
+        match self.head {
+            ScalarHead::Reward => self.decoder.unpadded(sequence.tokens()),
+            ScalarHead::Value => sequence.prompt(),
+        }
+    }
+}
+
+impl Decoder {
+    /// Tokens without the padding after them, as the model's configuration has it; at least one.
+    pub(in crate::llm) fn unpadded<'a>(&self, tokens: &'a [u32]) -> &'a [u32] {
+        let padding = self.config().and_then(|config| config.padding);
+        let read = |&token: &u32| Some(token as usize) != padding;
+        let last = tokens.iter().rposition(read).unwrap_or(0);
+        tokens.get(..=last).unwrap_or(tokens)
+    }
+
+    /// Makes sure that a reward head which is to be trained reads `end`, the token after completions:
+    /// where the configuration pads with it, `transformers` would read the token before. The padding
+    /// is `other` then, or none, which `transformers` refuses to make batches of.
+    pub(in crate::llm) fn read_end(&mut self, end: Option<u32>, other: Option<u32>) {
+        let rows = self.architecture().vocabulary;
+        let Some(config) = self.config_mut() else {
+            return;
+        };
+        let same = |padding: usize| end.is_some_and(|end| end as usize == padding);
+        if config.padding.is_some_and(same) {
+            let other = other.filter(|&id| (id as usize) < rows && !same(id as usize));
+            config.padding = other.map(|id| id as usize);
+            config.fields.insert("pad_token_id".into(), other.into());
+        }
+    }
+}
+
+impl Network for Scorer {
+    fn leaves(&self) -> usize {
+        self.decoder.parameters().len()
+    }
+
+    fn has_token_pieces(&self) -> bool {
+        false
+    }
+
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
+        let packed = Packed::new(sequences.iter().map(|s| self.read(s)));
+        let last = packed.starts[1..]
+            .iter()
+            .map(|&end| end as u32 - 1)
+            .collect();
+        let hidden = self.decoder.hidden(tape, &packed)?;
+        let parameters = self.decoder.parameters();
+        Ok(Output {
+            pieces: self.head.values(tape, parameters, &hidden, &last)?,
+            starts: (0..=sequences.len()).collect(),
+            values: None,
+        })
+    }
+}
+
+/// A policy that shares its body with a value head: the pieces are log-probabilities of completion
+/// tokens, the values are read at the last token of each prompt.
+#[derive(Debug)]
+pub struct PolicyWithValue(pub Decoder);
+
+impl Network for PolicyWithValue {
+    fn leaves(&self) -> usize {
+        self.0.parameters().len()
+    }
+
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
+        let predictions = Predictions::new(sequences);
+        let hidden = self.0.hidden(tape, &predictions.packed)?;
+        // The row that predicts the first token of a completion is the prompt's last.
+        let first = &predictions.starts[..sequences.len()];
+        let last = first.iter().map(|&i| predictions.rows[i]).collect();
+        let values = ScalarHead::Value.values(tape, self.0.parameters(), &hidden, &last)?;
+        Ok(Output {
+            pieces: self.0.log_probs_of(tape, &hidden, &predictions)?,
+            starts: predictions.starts,
+            values: Some(values),
+        })
+    }
+}

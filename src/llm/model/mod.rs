@@ -1,0 +1,14 @@
+//! Networks on the tape: configuration, decoder, heads, adapters, and the folders that hold them.
+
+pub mod architecture;
+pub mod config;
+pub mod decoder;
+pub(in crate::llm) mod folder;
+pub mod heads;
+pub mod identity;
+pub mod lora;
+pub mod model_folder;
+pub mod network;
+pub mod saving;
+pub mod sequence;
+pub mod weights;

@@ -1,0 +1,75 @@
+//! What a training step asks of a network.
+
+use super::decoder::Decoder;
+use super::sequence::{Predictions, Sequence};
+use crate::error::Result;
+use crate::llm::tensor::ops::Starts;
+use crate::llm::tensor::tape::{Node, Tape};
+
+/// How a sequence's number is made of its pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reduction {
+    /// The sum over completion tokens: `ln π(y|x)`, or `Σ w ln π` where they have weights.
+    Sum,
+    /// The mean over completion tokens: `ln π(y|x) / |y|`, or `Σ w ln π / Σ w`.
+    Mean,
+}
+
+impl Reduction {
+    /// What a sum of pieces of that weight is multiplied by; the mean of what weighs nothing is 0.
+    pub fn scale(self, weight: f64) -> f64 {
+        match self {
+            Self::Sum => 1.0,
+            Self::Mean if weight == 0.0 => 0.0,
+            Self::Mean => 1.0 / weight,
+        }
+    }
+}
+
+/// A network's output for packed sequences.
+pub struct Output {
+    /// What sequences' numbers are made of, end to end, `[M]`: token log-probabilities, or one
+    /// score each.
+    pub pieces: Node,
+    /// Where each sequence's pieces begin, and the total.
+    pub starts: Starts,
+    /// A value of each sequence's prompt, `[S]`, if the network shares one.
+    pub values: Option<Node>,
+}
+
+/// Something that turns sequences into numbers.
+pub trait Network {
+    /// Number of leaves of its tapes.
+    fn leaves(&self) -> usize;
+
+    /// Whether a sequence's pieces are the tokens of its completion, which have weights.
+    fn has_token_pieces(&self) -> bool {
+        true
+    }
+
+    /// The numbers of packed sequences.
+    ///
+    /// # Errors
+    /// Those of the model.
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output>;
+}
+
+/// A language model: the pieces are log-probabilities of completion tokens.
+impl Network for Decoder {
+    fn leaves(&self) -> usize {
+        self.parameters().len()
+    }
+
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
+        let predictions = Predictions::new(sequences);
+        let pieces = self.log_probs(tape, &predictions)?;
+        let starts = predictions.starts;
+        let values = None;
+        Ok(Output {
+            pieces,
+            starts,
+            values,
+        })
+    }
+}

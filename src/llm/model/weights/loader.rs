@@ -1,0 +1,94 @@
+//! A decoder's parameters out of a checkpoint.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
+use super::{Checkpoint, Entry, layout};
+use crate::error::{Error, Result};
+use crate::llm::model::architecture::Architecture;
+use crate::llm::model::config::Family;
+
+/// Turns the tensors of files into parameters, under Llama's names.
+pub struct Loader {
+    checkpoint: Checkpoint,
+    /// The tensor that each parameter is in.
+    entries: HashMap<String, Entry>,
+    /// Parameters that were read with another, of the same tensor.
+    ready: HashMap<String, Tensor>,
+}
+
+impl Loader {
+    /// For a decoder of that family. The prefix of names, `model.` or `transformer.`, may be
+    /// missing from all of them, as in files of the body alone.
+    pub fn new(checkpoint: Checkpoint, family: Family, a: &Architecture, head: bool) -> Self {
+        let mut list = layout(family, a, head);
+        let bare = |name: &str| {
+            let bare = name
+                .strip_prefix("model.")
+                .or(name.strip_prefix("transformer."));
+            bare.unwrap_or(name).to_string()
+        };
+        if (list.first())
+            .is_some_and(|e| !checkpoint.has(&e.name) && checkpoint.has(&bare(&e.name)))
+        {
+            for entry in &mut list {
+                entry.name = bare(&entry.name);
+            }
+        }
+        let mut entries = HashMap::new();
+        for entry in list {
+            for (part, _) in &entry.parts {
+                entries.insert(part.clone(), entry.clone());
+            }
+        }
+        let ready = HashMap::new();
+        Self {
+            checkpoint,
+            entries,
+            ready,
+        }
+    }
+
+    /// A parameter.
+    ///
+    /// # Errors
+    /// A tensor that is missing, of another shape, or cannot be read.
+    pub fn take(&mut self, parameter: &str) -> Result<Tensor> {
+        if let Some(tensor) = self.ready.remove(parameter) {
+            return Ok(tensor);
+        }
+        let Some(entry) = self.entries.get(parameter) else {
+            let remedy = "this is a bug of pistar";
+            return Err(Error::invalid(
+                parameter,
+                "no file has a name for it",
+                remedy,
+            ));
+        };
+        let mut tensor = self.checkpoint.take(&entry.name, &entry.shape())?;
+        if entry.transposed {
+            tensor = tensor.t()?;
+        }
+        if entry.parts.len() == 1 {
+            return Ok(tensor.contiguous()?);
+        }
+        let mut start = 0;
+        for (name, shape) in &entry.parts {
+            let part = tensor.narrow(0, start, shape[0])?.contiguous()?;
+            self.ready.insert(name.clone(), part);
+            start += shape[0];
+        }
+        self.ready
+            .remove(parameter)
+            .ok_or_else(|| Error::invalid(parameter, "no file holds it", "this is a bug of pistar"))
+    }
+
+    /// That nothing is left in the files.
+    ///
+    /// # Errors
+    /// The first tensor that nobody asked for.
+    pub fn finish(self) -> Result<()> {
+        self.checkpoint.all_taken()
+    }
+}

@@ -1,0 +1,75 @@
+//! What a model's completions are worth: reward, distance from the reference, entropy, length, and who
+//! wins against whom.
+
+mod compare;
+mod entrant;
+mod load;
+mod prompts;
+mod report;
+
+pub use compare::{Compared, compare};
+pub use entrant::{Completion, Entrant, generated, read, rewarded};
+pub use load::{Loaded, load};
+pub use prompts::{Prompt, Prompts};
+pub use report::{Report, WinRate, win_rate};
+
+use super::generate::{Progress, Sampling};
+use super::reward::Weighted;
+use crate::error::Result;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::text::tokenizer::Tokenizer;
+use crate::stats::Bootstrap;
+
+/// How an evaluation is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// How completions are drawn, and how many of each prompt.
+    pub sampling: Sampling,
+    /// Seed of the completions.
+    pub seed: u64,
+    /// Most sequences that are generated at once.
+    pub batch: usize,
+    /// Most tokens that policy and reference are run on at once.
+    pub batch_tokens: usize,
+    /// The intervals.
+    pub bootstrap: Bootstrap,
+}
+
+impl Default for Settings {
+    /// The model's own distribution, 16 at once, 95 %.
+    fn default() -> Self {
+        Self {
+            sampling: Sampling::default(),
+            seed: 0,
+            batch: 16,
+            batch_tokens: 8192,
+            bootstrap: Bootstrap::default(),
+        }
+    }
+}
+
+/// Draws completions of the prompts, scores them, and holds them against the reference if there is
+/// one. The same seed gives the same report, whatever the number of threads and the batch.
+///
+/// # Errors
+/// Those of [`generate`](super::generate::generate), of the rewards and of the reference.
+pub fn evaluate(
+    model: &Decoder,
+    reference: Option<&Decoder>,
+    tokenizer: &Tokenizer,
+    prompts: &Prompts,
+    rewards: &mut Weighted,
+    settings: &Settings,
+    progress: impl FnMut(Progress) + Send,
+) -> Result<(Report, Entrant)> {
+    let (completions, sequences) = generated(model, tokenizer, prompts, settings, progress)?;
+    let mut entrant = rewarded("model", completions, prompts, rewards)?;
+    if let Some(reference) = reference {
+        let compared = compare(model, reference, &sequences, settings.batch_tokens)?;
+        for (completion, compared) in entrant.completions.iter_mut().zip(compared) {
+            completion.compared = Some(compared);
+        }
+    }
+    let report = Report::new(&entrant, &settings.sampling, &settings.bootstrap);
+    Ok((report, entrant))
+}

@@ -1,0 +1,141 @@
+//! Attention of one token over those before it.
+
+use super::cache::{Cache, TILE};
+use crate::llm::model::architecture::Architecture;
+use crate::llm::tensor::ops::float::Float;
+use crate::llm::tensor::ops::simd::{exponentials, max};
+
+/// A token's place.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub layer: usize,
+    /// How many tokens are before it.
+    pub position: usize,
+}
+
+/// The output of all heads, `[heads · D]`, for a query `[heads · D]` whose own key and value are in
+/// the cache. Its numbers depend on the tokens before it and on nothing else. Meant to be inlined
+/// into [`vectorised`](crate::llm::tensor::ops::simd::vectorised).
+#[inline(always)]
+pub(super) fn attend<T: Float>(
+    a: &Architecture,
+    cache: &Cache<T>,
+    at: Place,
+    query: &[T],
+    out: &mut [T],
+    weights: &mut Vec<[T; TILE]>,
+) {
+    let dim = a.head_dim;
+    let group = a.heads / a.kv_heads;
+    let end = at.position + 1;
+    let first = end.saturating_sub(a.window.unwrap_or(end));
+    let tiles = first / TILE..end.div_ceil(TILE);
+    let seen = first - tiles.start * TILE..end - tiles.start * TILE;
+    weights.resize(tiles.len(), [T::zero(); TILE]);
+    let scale = T::of((dim as f64).sqrt().recip());
+    for head in 0..a.heads {
+        let query = &query[head * dim..][..dim];
+        let out = &mut out[head * dim..][..dim];
+        for (tile, scores) in tiles.clone().zip(weights.iter_mut()) {
+            *scores = dots(query, cache.keys(tile, at.layer, head / group));
+        }
+        let flat = weights.as_flattened_mut();
+        flat[..seen.start].fill(T::zero());
+        flat[seen.end..].fill(T::zero());
+        let scores = &mut flat[seen.clone()];
+        let top = scale * max(scores, scores[0]);
+        let sum = exponentials(scores, scale, top);
+        let values = tiles
+            .clone()
+            .map(|tile| cache.values(tile, at.layer, head / group));
+        mix_all(weights, values, out);
+        let factor = T::one() / sum;
+        out.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
+/// Sums that run at once, so that none waits for the last: even and odd terms.
+const SUMS: usize = 2;
+
+/// `Σ_d q_d K_d` of every token of a tile.
+#[inline(always)]
+fn dots<T: Float>(query: &[T], keys: &[[T; TILE]]) -> [T; TILE] {
+    let n = query.len();
+    let keys = &keys[..n];
+    let mut sums = [[T::zero(); TILE]; SUMS];
+    let whole = n / SUMS * SUMS;
+    let mut i = 0;
+    while i < whole {
+        for s in 0..SUMS {
+            let (x, keys) = (query[i + s], &keys[i + s]);
+            for lane in 0..TILE {
+                sums[s][lane] = x.mul_add(keys[lane], sums[s][lane]);
+            }
+        }
+        i += SUMS;
+    }
+    while i < n {
+        for lane in 0..TILE {
+            sums[0][lane] = query[i].mul_add(keys[i][lane], sums[0][lane]);
+        }
+        i += 1;
+    }
+    total(sums)
+}
+
+/// `Σ_t w_t V_t`, as many columns at once as registers like.
+#[inline(always)]
+fn mix_all<'v, T: Float>(
+    weights: &[[T; TILE]],
+    values: impl Iterator<Item = &'v [T]> + Clone,
+    out: &mut [T],
+) {
+    let dim = out.len();
+    let mut from = 0;
+    while from < dim {
+        let values = values.clone();
+        from += match dim - from {
+            32.. => mix::<T, 32>(weights, values, from, out),
+            16.. => mix::<T, 16>(weights, values, from, out),
+            8.. => mix::<T, 8>(weights, values, from, out),
+            4.. => mix::<T, 4>(weights, values, from, out),
+            2.. => mix::<T, 2>(weights, values, from, out),
+            _ => mix::<T, 1>(weights, values, from, out),
+        };
+    }
+}
+
+/// W columns of it; gives W.
+#[inline(always)]
+fn mix<'v, T: Float, const W: usize>(
+    weights: &[[T; TILE]],
+    values: impl Iterator<Item = &'v [T]>,
+    from: usize,
+    out: &mut [T],
+) -> usize {
+    let dim = out.len();
+    let mut sums = [[T::zero(); W]; SUMS];
+    for (weights, values) in weights.iter().zip(values) {
+        let mut t = 0;
+        while t < TILE {
+            for s in 0..SUMS {
+                let w = weights[t + s];
+                let values = &values[(t + s) * dim + from..][..W];
+                for lane in 0..W {
+                    sums[s][lane] = w.mul_add(values[lane], sums[s][lane]);
+                }
+            }
+            t += SUMS;
+        }
+    }
+    out[from..from + W].copy_from_slice(&total(sums));
+    W
+}
+
+#[inline(always)]
+fn total<T: Float, const W: usize>(sums: [[T; W]; SUMS]) -> [T; W] {
+    std::array::from_fn(
+        #[inline(always)]
+        |lane| sums[0][lane] + sums[1][lane],
+    )
+}

@@ -1,0 +1,81 @@
+//! One new token a sequence.
+
+use candle_core::Tensor;
+
+use super::attention::{attend, first, mask};
+use super::{OnDevice, Piece};
+use crate::error::Result;
+use crate::llm::tensor::ops::float::Float;
+
+/// One new token a sequence: all at once, over neighbouring slots, of which some may have none.
+pub(super) struct Step {
+    slots: [usize; 2],
+    /// The input of each slot (of those without one, the first).
+    inputs: Tensor,
+    /// The slot of each input, from the first.
+    places: Tensor,
+    /// Where each slot's key and value go, `[slots, kv_heads, 1, D]`.
+    at: Tensor,
+    seen: [usize; 2],
+    mask: Tensor,
+}
+
+impl Step {
+    pub fn new<T: Float>(machine: &OnDevice<T>, pieces: &[Piece]) -> Result<Self> {
+        let a = machine.model.architecture();
+        let parameters = machine.model.parameters();
+        let (dtype, device) = (parameters.dtype(), parameters.device());
+        let slots = pieces.iter().map(|p| p.slot);
+        let begin = slots.clone().min().unwrap_or(0);
+        let end = slots.clone().max().map_or(0, |last| last + 1);
+        let count = end - begin;
+        let (mut inputs, mut at) = (vec![0u32; count], vec![u32::MAX; count]);
+        let mut positions = vec![None; count];
+        for (input, piece) in pieces.iter().enumerate() {
+            let place = piece.slot - begin;
+            inputs[place] = input as u32;
+            at[place] = piece.position as u32;
+            positions[place] = Some(piece.position);
+        }
+        let known = || positions.iter().flatten();
+        let seen = [
+            known().map(|&p| first(p, a.window)).min().unwrap_or(0),
+            known().max().map_or(0, |&p| p + 1),
+        ];
+        let hidden = mask(positions.iter().copied(), seen, a.window, (dtype, device))?;
+        let places = slots.map(|slot| (slot - begin) as u32).collect();
+        Ok(Self {
+            slots: [begin, end],
+            inputs: Tensor::from_vec(inputs, count, device)?,
+            places: Tensor::from_vec(places, pieces.len(), device)?,
+            at: Tensor::from_vec(at, (count, 1, 1, 1), device)?
+                .broadcast_as((count, a.kv_heads, 1, a.head_dim))?
+                .contiguous()?,
+            seen,
+            mask: hidden.reshape((count, 1, 1, seen[1] - seen[0]))?,
+        })
+    }
+
+    pub fn attend<T: Float>(
+        &self,
+        machine: &OnDevice<T>,
+        layer: usize,
+        qkv: [&Tensor; 3],
+    ) -> Result<Tensor> {
+        let a = machine.model.architecture();
+        let (count, group, d) = (
+            self.slots[1] - self.slots[0],
+            a.heads / a.kv_heads,
+            a.head_dim,
+        );
+        let [q, k, v] = qkv.map(|t| t.index_select(&self.inputs, 0));
+        let q = q?.reshape((count, a.kv_heads, group, d))?;
+        let new = [k?, v?].map(|t| t.reshape((count, a.kv_heads, 1, d)));
+        let [k, v] = new;
+        (machine.cache).write_each(layer, self.slots[0], &self.at, [&k?, &v?])?;
+        let part = machine.cache.part(layer, self.slots, self.seen)?;
+        let out = attend(&q, &part, &self.mask, (d as f64).sqrt().recip())?;
+        let out = out.reshape((count, a.heads * d))?;
+        Ok(out.index_select(&self.places, 0)?)
+    }
+}

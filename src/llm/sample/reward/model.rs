@@ -1,0 +1,143 @@
+//! Reward models.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Resources, Reward, Row};
+use crate::error::{Error, Result};
+use crate::llm::model::heads::{ScalarHead, Scorer};
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::model::network::Reduction;
+use crate::llm::model::sequence::Sequence;
+use crate::llm::model::weights::Checkpoint;
+use crate::llm::text::data::columns::{self, Completion};
+use crate::llm::text::data::file::progress_bar;
+use crate::llm::text::data::tokenise::{Settings as Lengths, Tokeniser};
+use crate::llm::text::data::values::Fault;
+use crate::llm::train::step;
+
+/// Rows that are scored before the progress bar moves.
+const BLOCK: usize = 64;
+
+/// Settings of [`Scores`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Folder of a body and a reward head, of an adapter with one, or of the run of either.
+    pub folder: PathBuf,
+    /// The base of an adapter, if it is not where the adapter says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
+    /// Most tokens of prompt and completion: longer completions lose their end. Without it, they are
+    /// errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
+    /// Most tokens of a prompt: longer ones lose their beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_prompt_length: Option<usize>,
+}
+
+/// The scores of a reward model, as `pistar train reward-model` (or `advantage-model-distinct`) saves
+/// it: the number of its head at the last token of `BOS prompt completion EOS`.
+pub struct Scores {
+    network: Scorer,
+    tokeniser: Tokeniser,
+    micro_batch: usize,
+}
+
+impl Settings {
+    /// Where the model is.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::find`].
+    pub(super) fn find(&self) -> Result<ModelFolder> {
+        match &self.base {
+            Some(base) => ModelFolder::on(base, &self.folder),
+            None => ModelFolder::find(&self.folder),
+        }
+    }
+}
+
+impl Scores {
+    /// The model in a folder.
+    ///
+    /// # Errors
+    /// A folder that holds no model with a reward head, or no tokenizer.
+    pub fn load(settings: &Settings, resources: &Resources) -> Result<Self> {
+        let found = settings.find()?;
+        let mut decoder = found.body(resources.dtype, &resources.device)?;
+        let head = ScalarHead::Reward;
+        // An adapter brings its own along.
+        if ScalarHead::of(&decoder) != Some(head) {
+            if !Checkpoint::open(found.weights())?.has(head.names()[0]) {
+                let place = found.folder.display().to_string();
+                let problem = "it has no reward head (score.weight)";
+                let remedy = "name a run of `pistar train reward-model`, its model/, or a \
+                              …ForSequenceClassification of one label";
+                return Err(Error::invalid(place, problem, remedy));
+            }
+            head.load(&mut decoder, found.weights())?;
+        }
+        let tokenizer = found.tokenizer()?;
+        tokenizer.fits(decoder.architecture().vocabulary)?;
+        let lengths = Lengths {
+            max_length: settings.max_length,
+            max_prompt_length: settings.max_prompt_length,
+            allow_empty: true,
+            strict_boundaries: false,
+        };
+        let context = decoder.architecture().context;
+        Ok(Self {
+            tokeniser: Tokeniser::new(Arc::new(tokenizer), context, lengths)?,
+            network: Scorer {
+                decoder,
+                head: ScalarHead::Reward,
+            },
+            micro_batch: resources.batch_tokens.max(1),
+        })
+    }
+
+    fn sequence(&self, row: &Row) -> Result<Sequence> {
+        let text = columns::Row {
+            prompt: Some(row.prompt.to_owned()),
+            completions: vec![Completion {
+                column: "completion".into(),
+                text: row.completion.to_owned(),
+                reward: 0.0,
+                weights: None,
+            }],
+            rendered: false,
+            margin: 0.0,
+        };
+        let made = self.tokeniser.example(row.index as u64, &text);
+        let (mut example, _) = made.map_err(|Fault { problem, remedy }| {
+            row.fault(problem, remedy.replace("set ", "set the reward's "))
+        })?;
+        Ok(example.responses.swap_remove(0).sequence)
+    }
+}
+
+impl Reward for Scores {
+    fn name(&self) -> String {
+        "model".into()
+    }
+
+    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+        let bar = progress_bar("reward model", rows.len() as u64);
+        let mut scores = Vec::with_capacity(rows.len());
+        for block in rows.chunks(BLOCK) {
+            let sequences: Vec<_> = block
+                .iter()
+                .map(|r| self.sequence(r))
+                .collect::<Result<_>>()?;
+            let numbers =
+                step::numbers(&self.network, Reduction::Sum, &sequences, self.micro_batch)?;
+            scores.extend(numbers.sequences);
+            bar.inc(block.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(scores)
+    }
+}

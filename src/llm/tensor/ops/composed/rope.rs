@@ -1,0 +1,35 @@
+//! [`super::super::rope`] composed.
+
+use candle_core::{Result as Candle, Tensor};
+
+use super::pack::Turns;
+use super::wide;
+use crate::error::Result;
+use crate::llm::tensor::ops::rope::check;
+use crate::llm::tensor::ops::{Rope, Starts};
+use crate::llm::tensor::tape::{Node, Tape};
+
+/// Backward: the rotation by the opposite angle. Nothing of `x` is kept.
+pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
+    check(x, heads, table, starts)?;
+    let turns = starts.pack().turns(starts, table, x.value())?;
+    let out = rotate(x.value(), &turns, false)?;
+    Ok(tape.record(out, &[x], || {
+        let x = x.target();
+        Box::new(move |gradient, sums| sums.add(&x, rotate(&gradient, &turns, true)?))
+    }))
+}
+
+/// `x cos + x̃ sin`, where x̃ has the halves of every head swapped and the first half's sine its
+/// sign; `x cos − x̃ sin` turns back.
+fn rotate(x: &Tensor, turns: &Turns, back: bool) -> Candle<Tensor> {
+    let (n, width) = x.dims2()?;
+    let dim = turns.swap.elem_count();
+    let heads = width / dim;
+    let y = wide(x)?.reshape((n * heads, dim))?;
+    let swapped = y.index_select(&turns.swap, 1)?;
+    let by = |y: Tensor, factor: &Tensor| y.reshape((n, heads, dim))?.broadcast_mul(factor);
+    let (y, swapped) = (by(y, &turns.cos)?, by(swapped, &turns.sin)?);
+    let y = if back { y - swapped } else { y + swapped }?;
+    y.to_dtype(x.dtype())?.reshape((n, width))
+}

@@ -1,0 +1,207 @@
+//! The operations composed of candle's, whose graph gives the gradient: the twin of the others, for
+//! tests and for `pistar doctor`.
+//!
+//! Only candle operations that have a gradient, and the right one, are used (no fused softmax,
+//! norm, rotary embedding or attention).
+
+use std::rc::Rc;
+
+use candle_core::{D, DType, Result as Candle, Tensor, Var};
+
+use super::{Activation, Attention, Rope, Starts};
+use crate::error::Result;
+use crate::llm::tensor::tape::{Node, Tape, Target};
+
+/// `f` of the inputs; its gradient is candle's.
+pub(crate) fn composed(
+    tape: &Tape,
+    inputs: &[&Node],
+    f: impl FnOnce(&[Tensor]) -> Candle<Tensor>,
+) -> Result<Node> {
+    if !tape.wants(inputs) {
+        let values: Vec<Tensor> = inputs.iter().map(|n| n.value().clone()).collect();
+        return Ok(Node::constant(f(&values)?));
+    }
+    let leaves: Vec<Tensor> = (inputs.iter())
+        .map(|n| Var::from_tensor(&n.value().detach()).map(Var::into_inner))
+        .collect::<Candle<_>>()?;
+    let output = f(&leaves)?;
+    let value = output.detach();
+    Ok(tape.record(value, inputs, || {
+        let inputs: Vec<Target> = inputs.iter().map(|n| n.target()).collect();
+        Box::new(move |gradient, sums| {
+            let store = (output * gradient)?.sum_all()?.backward()?;
+            for (node, leaf) in inputs.iter().zip(&leaves) {
+                if let Some(gradient) = store.get(leaf) {
+                    sums.add_shared(node, gradient)?;
+                }
+            }
+            Ok(())
+        })
+    }))
+}
+
+/// [`super::linear`]
+pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Result<Node> {
+    match bias {
+        None => composed(tape, &[x, weight], |t| t[0].matmul(&t[1].t()?)),
+        Some(bias) => composed(tape, &[x, weight, bias], |t| {
+            t[0].matmul(&t[1].t()?)?.broadcast_add(&t[2])
+        }),
+    }
+}
+
+/// [`super::rows`]
+pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
+    let index = Tensor::from_slice(rows, rows.len(), x.value().device())?;
+    composed(tape, &[x], |t| t[0].index_select(&index, 0))
+}
+
+/// [`super::rms_norm`]
+pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64) -> Result<Node> {
+    composed(tape, &[x, weight], |t| {
+        let square = t[0].sqr()?.mean_keepdim(D::Minus1)?;
+        let unit = t[0].broadcast_div(&(square + epsilon)?.sqrt()?)?;
+        unit.broadcast_mul(&(&t[1] + offset)?)
+    })
+}
+
+/// [`super::layer_norm`]
+pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f64) -> Result<Node> {
+    composed(tape, &[x, weight, bias], |t| {
+        let centred = t[0].broadcast_sub(&t[0].mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        let unit = centred.broadcast_div(&(variance + epsilon)?.sqrt()?)?;
+        unit.broadcast_mul(&t[1])?.broadcast_add(&t[2])
+    })
+}
+
+/// [`super::rope`]
+pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
+    let positions: Vec<u32> = (starts.windows(2))
+        .flat_map(|w| 0..(w[1] - w[0]) as u32)
+        .collect();
+    let positions = Tensor::from_vec(positions, x.value().dim(0)?, x.value().device())?;
+    let pick = |t: &Tensor| {
+        t.to_dtype(x.value().dtype())?
+            .index_select(&positions, 0)?
+            .unsqueeze(1)
+    };
+    let (cos, sin) = (pick(&table.cos)?, pick(&table.sin)?);
+    composed(tape, &[x], |t| {
+        let (n, width) = t[0].dims2()?;
+        let half = width / heads / 2;
+        let x = t[0].reshape((n, heads, 2 * half))?;
+        let (a, b) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
+        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+        Tensor::cat(&[first, second], 2)?.reshape((n, width))
+    })
+}
+
+/// [`super::attention`]
+pub fn attention(
+    tape: &Tape,
+    [q, k, v]: [&Node; 3],
+    form: &Attention,
+    starts: &Starts,
+) -> Result<Node> {
+    composed(tape, &[q, k, v], |t| {
+        let outputs = (starts.windows(2))
+            .map(|w| {
+                let part = |t: &Tensor| t.narrow(0, w[0], w[1] - w[0]);
+                attend(&part(&t[0])?, &part(&t[1])?, &part(&t[2])?, form)
+            })
+            .collect::<Candle<Vec<_>>>()?;
+        Tensor::cat(&outputs, 0)
+    })
+}
+
+/// Attention in one sequence.
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, form: &Attention) -> Candle<Tensor> {
+    let length = q.dim(0)?;
+    let Attention {
+        heads,
+        kv_heads,
+        head_dim,
+        ..
+    } = *form;
+    let split = |t: &Tensor, heads: usize| -> Candle<Tensor> {
+        t.reshape((length, heads, head_dim))?
+            .transpose(0, 1)?
+            .contiguous()
+    };
+    let shared = |t: &Tensor| -> Candle<Tensor> {
+        let group = heads / kv_heads;
+        split(t, kv_heads)?
+            .unsqueeze(1)?
+            .broadcast_as((kv_heads, group, length, head_dim))?
+            .reshape((heads, length, head_dim))
+    };
+    let (q, k, v) = (split(q, heads)?, shared(k)?, shared(v)?);
+    let hidden: Vec<f32> = (0..length)
+        .flat_map(|i| {
+            let first = form.window.map_or(0, |w| (i + 1).saturating_sub(w));
+            (0..length).map(move |j| {
+                if (first..=i).contains(&j) {
+                    0.0
+                } else {
+                    f32::NEG_INFINITY
+                }
+            })
+        })
+        .collect();
+    let hidden = Tensor::from_vec(hidden, (length, length), q.device())?.to_dtype(q.dtype())?;
+    let scores = (q.matmul(&k.t()?)? * form.scale)?.broadcast_add(&hidden)?;
+    let top = scores.max_keepdim(D::Minus1)?.detach();
+    let weights = scores.broadcast_sub(&top)?.exp()?;
+    let total = weights.sum_keepdim(D::Minus1)?;
+    weights
+        .broadcast_div(&total)?
+        .matmul(&v)?
+        .transpose(0, 1)?
+        .reshape((length, heads * head_dim))
+}
+
+/// [`super::gated`]
+pub fn gated(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node> {
+    composed(tape, &[gate, up], |t| activate(&t[0], f)? * &t[1])
+}
+
+/// [`super::activation`]
+pub fn activation(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
+    composed(tape, &[x], |t| activate(&t[0], f))
+}
+
+fn activate(x: &Tensor, f: Activation) -> Candle<Tensor> {
+    match f {
+        Activation::Silu => x / (x.neg()?.exp()? + 1.0)?,
+        Activation::Gelu => (x * ((x * 0.5f64.sqrt())?.erf()? + 1.0)?)? * 0.5,
+        Activation::GeluTanh => {
+            let inner = (x + (x.powf(3.0)? * 0.044715)?)?;
+            let t = (inner * (2.0 / std::f64::consts::PI).sqrt())?.tanh()?;
+            (x * (t + 1.0)?)? * 0.5
+        }
+    }
+}
+
+/// [`super::token_log_probs`]
+pub fn token_log_probs(
+    tape: &Tape,
+    hidden: &Node,
+    head: &Node,
+    targets: &Rc<[u32]>,
+) -> Result<Node> {
+    let index = Tensor::from_slice(targets, (targets.len(), 1), hidden.value().device())?;
+    composed(tape, &[hidden, head], |t| {
+        let logits = t[0].matmul(&t[1].t()?)?;
+        let logits = match logits.dtype() {
+            DType::BF16 | DType::F16 => logits.to_dtype(DType::F32)?,
+            _ => logits,
+        };
+        let top = logits.max_keepdim(D::Minus1)?.detach();
+        let shifted = logits.broadcast_sub(&top)?;
+        let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+        (shifted.gather(&index, 1)? - total)?.squeeze(1)
+    })
+}

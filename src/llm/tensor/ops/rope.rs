@@ -1,0 +1,112 @@
+//! [`super::rope`] on the CPU.
+
+use super::float::Float;
+use super::kernel::{same, tensor};
+use super::memory::{parts, rows_per_task, unwritten};
+use super::slice::Slice;
+use super::{Rope, Starts};
+use crate::error::{Error, Result};
+use crate::llm::tensor::tape::{Node, Tape};
+
+/// Backward: the rotation by the opposite angle.
+pub fn rope<T: Float>(
+    tape: &Tape,
+    x: &Node,
+    heads: usize,
+    table: &Rope,
+    starts: &Starts,
+) -> Result<Node> {
+    let [n, width, half] = check(x, heads, table, starts)?;
+    let value = x.value().contiguous()?;
+    let out = rotate(
+        &Slice::<T>::new(&value)?,
+        half,
+        width,
+        table,
+        starts,
+        T::one(),
+    )?;
+    Ok(tape.record(tensor(out, (n, width))?, &[x], || {
+        let (x, table, starts) = (x.target(), table.clone(), starts.clone());
+        Box::new(move |gradient, sums| {
+            let gradient = gradient.contiguous()?;
+            let dy = Slice::<T>::new(&gradient)?;
+            let dx = rotate(&dy, half, width, &table, &starts, -T::one())?;
+            sums.add(&x, tensor(dx, (n, width))?)
+        })
+    }))
+}
+
+/// Rows, their width and half a head's, if they fit.
+pub(super) fn check(x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<[usize; 3]> {
+    let (n, width) = x.value().dims2()?;
+    let (length, half) = table.cos.dims2()?;
+    same("rope", width, 2 * half * heads)?;
+    same("rope", n, starts.last().copied().unwrap_or(0))?;
+    let lengths = starts.windows(2).map(|w| w[1] - w[0]);
+    if let Some(longest) = lengths.max().filter(|&longest| longest > length) {
+        return Err(Error::invalid(
+            "rope",
+            format!("a sequence has {longest} tokens"),
+            format!("the table has {length} positions"),
+        ));
+    }
+    Ok([n, width, half])
+}
+
+/// Rotates every head's halves; `turn` is 1 or −1.
+fn rotate<T: Float>(
+    x: &[T],
+    half: usize,
+    width: usize,
+    table: &Rope,
+    starts: &Starts,
+    turn: T,
+) -> Result<Vec<T>> {
+    let (cos, sin) = (table.cos.contiguous()?, table.sin.contiguous()?);
+    let (cos, sin) = (Slice::<T>::new(&cos)?, Slice::<T>::new(&sin)?);
+    let each = rows_per_task(width);
+    let positions: Vec<usize> = starts.windows(2).flat_map(|w| 0..w[1] - w[0]).collect();
+    // SAFETY: the loop below writes every number.
+    let mut out = unsafe { unwritten::<T>(x.len()) };
+    parts(
+        &mut out,
+        each * width,
+        #[inline(always)]
+        |i, out| {
+            for row in 0..out.len() / width {
+                let token = i * each + row;
+                let at = positions[token] * half;
+                let (cos, sin) = (&cos[at..][..half], &sin[at..][..half]);
+                let (out, x) = (
+                    &mut out[row * width..][..width],
+                    &x[token * width..][..width],
+                );
+                let mut head = 0;
+                while head < width {
+                    let (first, second) = out[head..][..2 * half].split_at_mut(half);
+                    let (a, b) = x[head..][..2 * half].split_at(half);
+                    turn_head([first, second], [a, b], [cos, sin], turn);
+                    head += 2 * half;
+                }
+            }
+        },
+    );
+    Ok(out)
+}
+
+#[inline(always)]
+fn turn_head<T: Float>(
+    [first, second]: [&mut [T]; 2],
+    [a, b]: [&[T]; 2],
+    [cos, sin]: [&[T]; 2],
+    turn: T,
+) {
+    let n = first.len();
+    let (second, a, b, cos, sin) = (&mut second[..n], &a[..n], &b[..n], &cos[..n], &sin[..n]);
+    for i in 0..n {
+        let sin = turn * sin[i];
+        first[i] = a[i] * cos[i] - b[i] * sin;
+        second[i] = b[i] * cos[i] + a[i] * sin;
+    }
+}

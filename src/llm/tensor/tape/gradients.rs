@@ -1,0 +1,213 @@
+//! Gradients on their way back, and those of leaves.
+
+use candle_core::{DType, Tensor};
+
+use super::{Node, Target};
+use crate::error::{Error, Result};
+use crate::llm::tensor::ops::add_in_place;
+
+/// A gradient so far. Several nodes may share one tensor, which then must not be changed.
+pub(super) enum Sum {
+    Owned(Tensor),
+    Shared(Tensor),
+}
+
+impl Sum {
+    /// Whether it may be changed, from first to last number.
+    fn is_free(&self) -> bool {
+        matches!(self, Self::Owned(tensor) if tensor.is_contiguous())
+    }
+
+    fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Owned(t) | Self::Shared(t) => t,
+        }
+    }
+
+    fn into_tensor(self) -> Tensor {
+        match self {
+            Self::Owned(t) | Self::Shared(t) => t,
+        }
+    }
+
+    /// A tensor that nobody else holds.
+    fn into_own(self) -> Result<Tensor> {
+        match self {
+            Self::Owned(tensor) => Ok(tensor),
+            Self::Shared(tensor) => Ok(tensor.copy()?),
+        }
+    }
+
+    /// `self + other`, in the memory of whichever is owned.
+    fn plus(self, other: Self) -> Result<Self> {
+        Ok(Self::Owned(match (self, other) {
+            (Self::Owned(sum), other) | (other, Self::Owned(sum)) => {
+                add_in_place(&sum, other.tensor())?;
+                sum
+            }
+            (Self::Shared(a), Self::Shared(b)) => (a + b)?,
+        }))
+    }
+}
+
+/// Gradients on their way back.
+pub struct Gradients {
+    slots: Vec<Option<Sum>>,
+}
+
+impl Gradients {
+    /// Those of that many nodes: of leaves what was found before, of others nothing yet.
+    pub(super) fn of(leaves: &mut LeafGradients, nodes: usize) -> Self {
+        let mut slots: Vec<_> = (leaves.sums.iter_mut())
+            .map(|sum| sum.take().map(Sum::Owned))
+            .collect();
+        slots.resize_with(nodes, || None);
+        Self { slots }
+    }
+
+    pub(super) fn seed(&mut self, seeds: impl IntoIterator<Item = (Node, Tensor)>) -> Result<()> {
+        (seeds.into_iter())
+            .try_for_each(|(node, cotangent)| self.add_shared(&node.target(), &cotangent))
+    }
+
+    /// Adds a freshly computed tensor, which nobody else holds, to the gradient of a node.
+    ///
+    /// # Errors
+    /// Shapes that differ.
+    pub fn add(&mut self, target: &Target, gradient: Tensor) -> Result<()> {
+        self.plus(target, Sum::Owned(gradient))
+    }
+
+    /// Adds a tensor that is also used elsewhere to the gradient of a node.
+    ///
+    /// # Errors
+    /// Shapes that differ.
+    pub fn add_shared(&mut self, target: &Target, gradient: &Tensor) -> Result<()> {
+        self.plus(target, Sum::Shared(gradient.clone()))
+    }
+
+    /// Takes out the gradient of a node so far, to be added to in place and given back to
+    /// [`add`](Self::add); `None` where there is none yet, or one that is also used elsewhere.
+    pub fn take(&mut self, target: &Target) -> Option<Tensor> {
+        let sum = self.slots[target.slot()?].take_if(|sum| sum.is_free())?;
+        Some(sum.into_tensor())
+    }
+
+    pub(super) fn take_slot(&mut self, slot: usize) -> Option<Tensor> {
+        self.slots[slot].take().map(Sum::into_tensor)
+    }
+
+    /// Hands out a leaf's gradient, if there is one.
+    pub(super) fn hand(
+        &mut self,
+        leaf: usize,
+        take: &mut dyn FnMut(usize, Tensor) -> Result<()>,
+    ) -> Result<()> {
+        match self.slots[leaf].take() {
+            Some(sum) => take(leaf, sum.into_own()?),
+            None => Ok(()),
+        }
+    }
+
+    /// The gradients of the first `leaves` nodes, moved to a tape of `nodes`.
+    pub(super) fn lend(&mut self, leaves: usize, nodes: usize) -> Self {
+        let mut slots: Vec<_> = self.slots[..leaves].iter_mut().map(Option::take).collect();
+        slots.resize_with(nodes, || None);
+        Self { slots }
+    }
+
+    /// Moves what was [lent](Self::lend) back to `home`; gives the gradient of the node after them.
+    pub(super) fn give_back(mut self, home: &mut Self, leaves: usize) -> Option<Tensor> {
+        for (to, from) in home.slots[..leaves].iter_mut().zip(&mut self.slots) {
+            *to = from.take();
+        }
+        self.take_slot(leaves)
+    }
+
+    /// What is left, of leaves.
+    pub(super) fn into_leaves(self, leaves: &mut LeafGradients) -> Result<()> {
+        for (slot, sum) in self.slots.into_iter().zip(&mut leaves.sums) {
+            *sum = slot.map(Sum::into_own).transpose()?;
+        }
+        Ok(())
+    }
+
+    fn plus(&mut self, target: &Target, gradient: Sum) -> Result<()> {
+        let Some(slot) = target.slot() else {
+            return Ok(());
+        };
+        let (given, wanted) = (gradient.tensor().dims(), target.shape().dims());
+        if given != wanted {
+            let message = format!("a gradient of shape {given:?} for a tensor of {wanted:?}");
+            let backend = "tape";
+            return Err(Error::Backend { backend, message });
+        }
+        let sum = match self.slots[slot].take() {
+            None => gradient,
+            Some(sum) => sum.plus(gradient)?,
+        };
+        self.slots[slot] = Some(sum);
+        Ok(())
+    }
+}
+
+/// What has been accumulated for each leaf; `None` where nothing arrived.
+pub struct LeafGradients {
+    sums: Vec<Option<Tensor>>,
+    /// Whether something was added that is coarser than f32.
+    coarse: bool,
+}
+
+impl LeafGradients {
+    /// Nothing yet, for that many leaves.
+    pub fn new(leaves: usize) -> Self {
+        Self {
+            sums: (0..leaves).map(|_| None).collect(),
+            coarse: false,
+        }
+    }
+
+    /// The gradient of a leaf.
+    pub fn get(&self, leaf: usize) -> Option<&Tensor> {
+        self.sums[leaf].as_ref()
+    }
+
+    /// Whether nothing has arrived.
+    pub fn is_empty(&self) -> bool {
+        self.sums.iter().all(Option::is_none)
+    }
+
+    /// Whether bf16 or f16 numbers were [added](Self::add): then others must be too.
+    pub fn is_coarse(&self) -> bool {
+        self.coarse
+    }
+
+    /// Adds a tensor that nobody else holds to the gradient of a leaf. Sums of bf16 and f16 numbers
+    /// are kept in f32.
+    ///
+    /// # Errors
+    /// Shapes that differ.
+    pub fn add(&mut self, leaf: usize, gradient: Tensor) -> Result<()> {
+        let is_coarse = |tensor: &Tensor| matches!(tensor.dtype(), DType::BF16 | DType::F16);
+        let wide = |tensor: Tensor| match is_coarse(&tensor) {
+            true => tensor.to_dtype(DType::F32),
+            false => Ok(tensor),
+        };
+        self.coarse |= is_coarse(&gradient);
+        self.sums[leaf] = Some(match self.sums[leaf].take() {
+            None => gradient,
+            Some(sum) => {
+                let sum = wide(sum)?;
+                add_in_place(&sum, &wide(gradient)?)?;
+                sum
+            }
+        });
+        Ok(())
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.sums.iter_mut().for_each(|g| *g = None);
+        self.coarse = false;
+    }
+}

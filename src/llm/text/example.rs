@@ -1,0 +1,96 @@
+//! A row of data in tokens, and batches of them.
+
+use std::collections::HashMap;
+
+use super::batch::TextBatch;
+use crate::llm::model::sequence::Sequence;
+use crate::loss::InputKind;
+
+/// A response to an example's prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    /// Prompt and completion.
+    pub sequence: Sequence,
+    /// Its reward; of rated responses 1 if desirable and 0 if not, in ranked lists the advantage; 0
+    /// where there is none.
+    pub reward: f64,
+}
+
+/// One example: two responses of a pair, the preferred one first where there are labels; two or
+/// more scored ones, which make as many pairs as there are; one of single and rated ones; all of a
+/// group; all of a ranked list, from worst to best.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// Its row in the data, from 0.
+    pub row: u64,
+    /// Its responses.
+    pub responses: Vec<Response>,
+    /// By how much a reward model is to score the preferred response of a pair above the other; 0 where nothing is
+    /// said.
+    pub margin: f64,
+}
+
+impl Example {
+    /// Tokens of all its responses.
+    pub fn tokens(&self) -> usize {
+        (self.responses.iter())
+            .map(|r| r.sequence.tokens().len())
+            .sum()
+    }
+}
+
+/// Examples of one kind as a batch, each with weight `1/B`; k scored responses are k(k − 1)/2 pairs
+/// that share it equally. `log_reference` gives the reference's number of each response of each
+/// example, 0 if there is none.
+pub fn collate(
+    kind: InputKind,
+    examples: &[Example],
+    mut log_reference: impl FnMut(&Example, usize) -> f64,
+) -> TextBatch {
+    let mut text = TextBatch::default();
+    let weight = 1.0 / examples.len() as f64;
+    let mut prompts: HashMap<&[u32], u32> = HashMap::new();
+    for example in examples {
+        let first = text.sequences.len() as u32;
+        for (index, response) in example.responses.iter().enumerate() {
+            text.sequences.push(response.sequence.clone());
+            text.log_reference.push(log_reference(example, index));
+        }
+        let place = |text: &mut TextBatch, slot: usize, index: usize| {
+            text.slots[slot].push(first + index as u32);
+            text.reward[slot].push(example.responses[index].reward);
+        };
+        let count = example.responses.len();
+        if let InputKind::ScoredPairs | InputKind::LabelledPairs = kind {
+            let pairs = count * count.saturating_sub(1) / 2;
+            for (i, j) in (0..count).flat_map(|i| (i + 1..count).map(move |j| (i, j))) {
+                place(&mut text, 0, i);
+                place(&mut text, 1, j);
+                text.weight.push(weight / pairs as f64);
+                text.margin.push(example.margin);
+            }
+            continue;
+        }
+        (0..count).for_each(|index| place(&mut text, 0, index));
+        text.weight.push(weight);
+        match kind {
+            InputKind::Groups | InputKind::Lists => text.sizes.push(count),
+            InputKind::Rated => {
+                text.desirable.push(example.responses[0].reward);
+                text.held.push(0.0);
+            }
+            InputKind::Singles => {
+                let sequence = &example.responses[0].sequence;
+                let next = text.prompts.len() as u32;
+                let prompt = *prompts.entry(sequence.prompt()).or_insert(next);
+                if prompt == next {
+                    text.prompts.push(sequence.clone());
+                }
+                text.prompt.push(prompt);
+                text.held.push(0.0);
+            }
+            InputKind::ScoredPairs | InputKind::LabelledPairs => {}
+        }
+    }
+    text
+}

@@ -1,0 +1,396 @@
+//! An operation on given shapes: what is checked, bounded, costed and timed.
+
+use std::f64::consts::PI;
+use std::rc::Rc;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::Result;
+use crate::llm::tensor::ops::{self, Activation, Attention, Rope, Starts, plain};
+use crate::llm::tensor::tape::{Node, Tape};
+
+/// An operation of [`ops`] on given shapes.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// [`ops::linear`]
+    Linear {
+        /// N
+        rows: usize,
+        /// I
+        inputs: usize,
+        /// O
+        outputs: usize,
+        /// Whether there is a b.
+        bias: bool,
+    },
+    /// [`ops::embedding`]
+    Embedding {
+        /// V
+        vocabulary: usize,
+        /// D
+        width: usize,
+        /// Rows of the table.
+        ids: Rc<[u32]>,
+    },
+    /// [`ops::rows`]
+    Rows {
+        /// N
+        rows: usize,
+        /// D
+        width: usize,
+        /// Which rows.
+        picks: Rc<[u32]>,
+    },
+    /// [`ops::rms_norm`]
+    RmsNorm {
+        /// N
+        rows: usize,
+        /// D
+        width: usize,
+        /// What is added to weights.
+        offset: f64,
+    },
+    /// [`ops::layer_norm`]
+    LayerNorm {
+        /// N
+        rows: usize,
+        /// D
+        width: usize,
+    },
+    /// [`ops::rope`]
+    Rope {
+        /// Heads.
+        heads: usize,
+        /// Width of a head.
+        head_dim: usize,
+        /// Sequences.
+        starts: Starts,
+    },
+    /// [`ops::attention`]
+    Attention {
+        /// Heads, their width, the window.
+        form: Attention,
+        /// Sequences.
+        starts: Starts,
+    },
+    /// [`ops::gated`]
+    Gated {
+        /// N
+        rows: usize,
+        /// D
+        width: usize,
+        /// The nonlinearity.
+        f: Activation,
+    },
+    /// [`ops::activation`]
+    Activation {
+        /// N
+        rows: usize,
+        /// D
+        width: usize,
+        /// The nonlinearity.
+        f: Activation,
+    },
+    /// [`ops::add`]
+    Add {
+        /// N
+        rows: usize,
+        /// D
+        width: usize,
+    },
+    /// [`ops::scale`]
+    Scale {
+        /// N
+        rows: usize,
+        /// D
+        width: usize,
+        /// What is multiplied by.
+        factor: f64,
+    },
+    /// [`ops::token_log_probs`]
+    TokenLogProbs {
+        /// D
+        width: usize,
+        /// V
+        vocabulary: usize,
+        /// The token at each of M rows.
+        targets: Rc<[u32]>,
+    },
+}
+
+/// ε of norms.
+const EPSILON: f64 = 1e-5;
+
+/// A differentiable input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// Its name in messages.
+    pub name: &'static str,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Standard deviation of its random numbers: such that the output's is about 1.
+    pub deviation: f64,
+}
+
+impl Call {
+    /// Name of the function in [`ops`].
+    pub fn function(&self) -> &'static str {
+        match self {
+            Self::Linear { .. } => "linear",
+            Self::Embedding { .. } => "embedding",
+            Self::Rows { .. } => "rows",
+            Self::RmsNorm { .. } => "rms_norm",
+            Self::LayerNorm { .. } => "layer_norm",
+            Self::Rope { .. } => "rope",
+            Self::Attention { .. } => "attention",
+            Self::Gated { .. } => "gated",
+            Self::Activation { .. } => "activation",
+            Self::Add { .. } => "add",
+            Self::Scale { .. } => "scale",
+            Self::TokenLogProbs { .. } => "token_log_probs",
+        }
+    }
+
+    /// What it is differentiated by, in the order of its arguments.
+    pub fn inputs(&self) -> Vec<Input> {
+        let input = |name, shape: &[usize], deviation: f64| Input {
+            name,
+            shape: shape.to_vec(),
+            deviation,
+        };
+        let root = |width: usize| (width as f64).sqrt().recip();
+        match *self {
+            Self::Linear {
+                rows,
+                inputs,
+                outputs,
+                bias,
+            } => {
+                let mut list = vec![
+                    input("x", &[rows, inputs], 1.0),
+                    input("weight", &[outputs, inputs], root(inputs)),
+                ];
+                list.extend(bias.then(|| input("bias", &[outputs], 1.0)));
+                list
+            }
+            Self::Embedding {
+                vocabulary, width, ..
+            } => vec![input("table", &[vocabulary, width], 1.0)],
+            Self::Rows { rows, width, .. } => vec![input("x", &[rows, width], 1.0)],
+            Self::RmsNorm { rows, width, .. } => vec![
+                input("x", &[rows, width], 1.0),
+                input("weight", &[width], 1.0),
+            ],
+            Self::LayerNorm { rows, width } => vec![
+                input("x", &[rows, width], 1.0),
+                input("weight", &[width], 1.0),
+                input("bias", &[width], 1.0),
+            ],
+            Self::Rope {
+                heads,
+                head_dim,
+                ref starts,
+            } => vec![input("x", &[tokens(starts), heads * head_dim], 1.0)],
+            Self::Attention {
+                ref form,
+                ref starts,
+            } => {
+                let n = tokens(starts);
+                let kv = [n, form.kv_heads * form.head_dim];
+                vec![
+                    input("q", &[n, form.heads * form.head_dim], 1.0),
+                    input("k", &kv, 1.0),
+                    input("v", &kv, 1.0),
+                ]
+            }
+            Self::Gated { rows, width, .. } => vec![
+                input("gate", &[rows, width], 1.0),
+                input("up", &[rows, width], 1.0),
+            ],
+            Self::Activation { rows, width, .. } | Self::Scale { rows, width, .. } => {
+                vec![input("x", &[rows, width], 1.0)]
+            }
+            Self::Add { rows, width } => {
+                vec![
+                    input("a", &[rows, width], 1.0),
+                    input("b", &[rows, width], 1.0),
+                ]
+            }
+            Self::TokenLogProbs {
+                width,
+                vocabulary,
+                ref targets,
+            } => vec![
+                input("hidden", &[targets.len(), width], 1.0),
+                input("head", &[vocabulary, width], root(width)),
+            ],
+        }
+    }
+
+    /// The output's shape.
+    pub fn output(&self) -> Vec<usize> {
+        match *self {
+            Self::Linear { rows, outputs, .. } => vec![rows, outputs],
+            Self::Embedding { width, ref ids, .. } => vec![ids.len(), width],
+            Self::Rows {
+                width, ref picks, ..
+            } => vec![picks.len(), width],
+            Self::RmsNorm { rows, width, .. }
+            | Self::LayerNorm { rows, width }
+            | Self::Gated { rows, width, .. }
+            | Self::Activation { rows, width, .. }
+            | Self::Add { rows, width }
+            | Self::Scale { rows, width, .. } => vec![rows, width],
+            Self::Rope {
+                heads,
+                head_dim,
+                ref starts,
+            } => vec![tokens(starts), heads * head_dim],
+            Self::Attention {
+                ref form,
+                ref starts,
+            } => vec![tokens(starts), form.heads * form.head_dim],
+            Self::TokenLogProbs { ref targets, .. } => vec![targets.len()],
+        }
+    }
+
+    /// Cosines and sines, if it needs them, in f64 on the CPU.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn table(&self) -> Result<Option<Rope>> {
+        let Self::Rope {
+            head_dim, starts, ..
+        } = self
+        else {
+            return Ok(None);
+        };
+        let longest = (starts.windows(2).map(|w| w[1] - w[0])).max().unwrap_or(0);
+        let half = head_dim / 2;
+        let part = |f: fn(f64) -> f64| -> Result<Tensor> {
+            let angle = |t: usize, i: usize| t as f64 * 1e4f64.powf(-(i as f64) / half as f64);
+            let numbers: Vec<f64> = (0..longest)
+                .flat_map(|t| (0..half).map(move |i| f(angle(t, i) % (2.0 * PI))))
+                .collect();
+            Ok(Tensor::from_vec(numbers, (longest, half), &Device::Cpu)?)
+        };
+        Ok(Some(Rope {
+            cos: part(f64::cos)?,
+            sin: part(f64::sin)?,
+        }))
+    }
+
+    /// The operation as models call it.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    pub fn run(&self, tape: &Tape, x: &[Node], table: Option<&Rope>) -> Result<Node> {
+        match self {
+            Self::Linear { .. } => ops::linear(tape, &x[0], &x[1], x.get(2)),
+            Self::Embedding { ids, .. } => ops::embedding(tape, &x[0], ids),
+            Self::Rows { picks, .. } => ops::rows(tape, &x[0], picks),
+            Self::RmsNorm { offset, .. } => ops::rms_norm(tape, &x[0], &x[1], EPSILON, *offset),
+            Self::LayerNorm { .. } => ops::layer_norm(tape, &x[0], &x[1], &x[2], EPSILON),
+            Self::Rope { heads, starts, .. } => {
+                ops::rope(tape, &x[0], *heads, given(table)?, starts)
+            }
+            Self::Attention { form, starts } => {
+                ops::attention(tape, [&x[0], &x[1], &x[2]], form, starts)
+            }
+            Self::Gated { f, .. } => ops::gated(tape, &x[0], &x[1], *f),
+            Self::Activation { f, .. } => ops::activation(tape, &x[0], *f),
+            Self::Add { .. } => ops::add(tape, &x[0], &x[1]),
+            Self::Scale { factor, .. } => ops::scale(tape, &x[0], *factor),
+            Self::TokenLogProbs { targets, .. } => {
+                ops::token_log_probs(tape, &x[0], &x[1], targets)
+            }
+        }
+    }
+
+    /// Its twin of candle's operations, whose graph gives the gradient.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn twin(&self, tape: &Tape, x: &[Node], table: Option<&Rope>) -> Result<Node> {
+        match self {
+            Self::Linear { .. } => plain::linear(tape, &x[0], &x[1], x.get(2)),
+            Self::Embedding { ids, .. } => plain::rows(tape, &x[0], ids),
+            Self::Rows { picks, .. } => plain::rows(tape, &x[0], picks),
+            Self::RmsNorm { offset, .. } => plain::rms_norm(tape, &x[0], &x[1], EPSILON, *offset),
+            Self::LayerNorm { .. } => plain::layer_norm(tape, &x[0], &x[1], &x[2], EPSILON),
+            Self::Rope { heads, starts, .. } => {
+                plain::rope(tape, &x[0], *heads, given(table)?, starts)
+            }
+            Self::Attention { form, starts } => {
+                plain::attention(tape, [&x[0], &x[1], &x[2]], form, starts)
+            }
+            Self::Gated { f, .. } => plain::gated(tape, &x[0], &x[1], *f),
+            Self::Activation { f, .. } => plain::activation(tape, &x[0], *f),
+            Self::Add { .. } => plain::composed(tape, &[&x[0], &x[1]], |t| &t[0] + &t[1]),
+            Self::Scale { factor, .. } => plain::composed(tape, &[&x[0]], |t| &t[0] * *factor),
+            Self::TokenLogProbs { targets, .. } => {
+                plain::token_log_probs(tape, &x[0], &x[1], targets)
+            }
+        }
+    }
+}
+
+/// Tokens of all sequences.
+pub fn tokens(starts: &Starts) -> usize {
+    starts.last().copied().unwrap_or(0)
+}
+
+fn given(table: Option<&Rope>) -> Result<&Rope> {
+    table.ok_or_else(|| {
+        let (problem, remedy) = ("no cosines and sines", "make them with Call::table");
+        crate::Error::invalid("rope", problem, remedy)
+    })
+}
+
+/// The precision and device of tensors.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Precision.
+    pub dtype: DType,
+    /// Device.
+    pub device: Device,
+}
+
+impl Place {
+    /// f64 on the CPU.
+    pub fn reference() -> Self {
+        Self {
+            dtype: DType::F64,
+            device: Device::Cpu,
+        }
+    }
+
+    /// A tensor there.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn put(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+
+    /// Cosines and sines there, in f32 at least, as decoders have them.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn table(&self, table: Option<&Rope>) -> Result<Option<Rope>> {
+        let Some(Rope { cos, sin }) = table else {
+            return Ok(None);
+        };
+        let wide = Self {
+            dtype: match self.dtype {
+                DType::BF16 => DType::F32,
+                other => other,
+            },
+            device: self.device.clone(),
+        };
+        Ok(Some(Rope {
+            cos: wide.put(cos)?,
+            sin: wide.put(sin)?,
+        }))
+    }
+}

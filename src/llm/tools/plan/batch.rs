@@ -1,0 +1,192 @@
+//! What goes through networks at once, by its lengths.
+
+use crate::llm::text::example::Example;
+
+/// A response's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Response {
+    /// Of prompt and completion together.
+    pub tokens: usize,
+    /// Of the prompt.
+    pub prompt: usize,
+}
+
+/// Sequences that lie end to end.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Piece {
+    /// Their lengths.
+    pub responses: Vec<Response>,
+}
+
+impl Piece {
+    /// Tokens of all of them.
+    pub fn tokens(&self) -> usize {
+        self.responses.iter().map(|r| r.tokens).sum()
+    }
+
+    /// Sequences of at most so many tokens together, at least one in each, as
+    /// [`llm::step`](crate::llm::train::step) cuts them.
+    pub fn cut(&self, budget: usize) -> Vec<Self> {
+        let mut pieces: Vec<Self> = Vec::new();
+        for &response in &self.responses {
+            match pieces.last_mut() {
+                Some(piece) if piece.tokens() + response.tokens <= budget => {
+                    piece.responses.push(response);
+                }
+                _ => pieces.push(Self {
+                    responses: vec![response],
+                }),
+            }
+        }
+        pieces
+    }
+}
+
+/// The examples of a step, each by its responses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The responses of each.
+    pub examples: Vec<Vec<Response>>,
+}
+
+impl Step {
+    /// So many examples of so many responses, all alike.
+    pub fn uniform(examples: usize, responses: usize, response: Response) -> Self {
+        Self {
+            examples: vec![vec![response; responses]; examples],
+        }
+    }
+
+    /// The same with no response of more tokens: a prompt that is longer leaves one for a completion.
+    pub fn cut(&self, most: usize) -> Self {
+        let cut = |response: &Response| {
+            let tokens = response.tokens.min(most);
+            let prompt = response.prompt.min(tokens.saturating_sub(1));
+            Response { tokens, prompt }
+        };
+        let each = |example: &Vec<Response>| example.iter().map(cut).collect();
+        Self {
+            examples: self.examples.iter().map(each).collect(),
+        }
+    }
+
+    /// The lengths of examples.
+    pub fn of(examples: &[Example]) -> Self {
+        let lengths = |example: &Example| {
+            (example.responses.iter())
+                .map(|r| Response {
+                    tokens: r.sequence.tokens().len(),
+                    prompt: r.sequence.prompt().len(),
+                })
+                .collect()
+        };
+        Self {
+            examples: examples.iter().map(lengths).collect(),
+        }
+    }
+
+    /// Whole examples of at most so many tokens together, at least one in each, as a run's plan
+    /// cuts a step.
+    pub fn parts(&self, budget: usize) -> Vec<Piece> {
+        let mut parts: Vec<Piece> = Vec::new();
+        for example in &self.examples {
+            let tokens: usize = example.iter().map(|r| r.tokens).sum();
+            match parts.last_mut() {
+                Some(part) if part.tokens() + tokens <= budget => {
+                    part.responses.extend(example);
+                }
+                _ => parts.push(Piece {
+                    responses: example.clone(),
+                }),
+            }
+        }
+        parts
+    }
+}
+
+/// Of steps, those that no other is larger than in everything that memory depends on: prompts too
+/// if a network reads them alone. Each is reduced to the parts that matter: the first, and if there
+/// are several the second, taken to be as large.
+pub fn heaviest(steps: &[Step], budget: usize, prompts_count: bool) -> Vec<Vec<Piece>> {
+    let mut parts: Vec<(bool, Piece)> = Vec::new();
+    for step in steps {
+        let cut = step.parts(budget);
+        let several = cut.len() > 1;
+        parts.extend(cut.into_iter().map(|part| (several, part)));
+    }
+    let size = |(several, piece): &(bool, Piece)| {
+        let of = |f: fn(&Response) -> usize| piece.responses.iter().map(f);
+        let prompts: usize = of(|r| r.prompt).sum();
+        let longest = of(|r| r.tokens).max().unwrap_or(0);
+        let pieces = piece.cut(budget).len();
+        let alone = usize::from(pieces == 1);
+        [
+            piece.tokens(),
+            piece.tokens() - prompts,
+            if prompts_count { prompts } else { 0 },
+            longest,
+            alone,
+            usize::from(*several),
+        ]
+    };
+    let sizes: Vec<_> = parts.iter().map(size).collect();
+    let mut chosen: Vec<usize> = Vec::new();
+    let below = |a: &[usize; 6], b: &[usize; 6]| a.iter().zip(b).all(|(a, b)| a <= b);
+    for (i, size) in sizes.iter().enumerate() {
+        if chosen.iter().any(|&c| below(size, &sizes[c])) {
+            continue;
+        }
+        chosen.retain(|&c| !below(&sizes[c], size));
+        chosen.push(i);
+    }
+    (chosen.into_iter())
+        .map(|i| {
+            let (several, piece) = &parts[i];
+            vec![piece.clone(); 1 + usize::from(*several)]
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(tokens: usize, prompt: usize) -> Response {
+        Response { tokens, prompt }
+    }
+
+    #[test]
+    fn steps_are_cut_as_they_are_run() {
+        let step = Step::uniform(5, 2, response(10, 3));
+        let sizes = |budget| -> Vec<usize> {
+            let parts = step.parts(budget);
+            parts.iter().map(|p| p.responses.len()).collect()
+        };
+        assert_eq!(sizes(100), [10]);
+        assert_eq!(sizes(99), [8, 2]);
+        assert_eq!(sizes(1), [2; 5]);
+        let cut = step.parts(1)[0].cut(19);
+        assert_eq!(cut.len(), 2);
+    }
+
+    #[test]
+    fn of_many_steps_the_heaviest_count() {
+        let step = |tokens, prompt| Step::uniform(2, 1, response(tokens, prompt));
+        let steps = [
+            step(10, 2),
+            step(20, 15),
+            step(20, 2),
+            step(19, 2),
+            step(20, 2),
+        ];
+        let heavy = heaviest(&steps, 1000, true);
+        let found: Vec<Response> = heavy.iter().map(|parts| parts[0].responses[0]).collect();
+        assert_eq!(found, [response(20, 15), response(20, 2)]);
+        assert!(heavy.iter().all(|parts| parts.len() == 1));
+        assert!(
+            heaviest(&steps, 20, false)
+                .iter()
+                .all(|parts| parts.len() == 2)
+        );
+    }
+}

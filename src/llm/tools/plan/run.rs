@@ -1,0 +1,271 @@
+//! A run in bytes: the networks, a step, the optimiser's pass, in the order of
+//! [`llm::train`](crate::llm::train).
+
+use std::collections::BTreeMap;
+
+use super::batch::Piece;
+use super::learner::Learner;
+use super::ledger::{Held, Kind, Largest, Ledger, Peak, Phase};
+use super::machine::Machine;
+use super::network::{Network, Role};
+use super::ops::Form;
+use super::tape::{Node, Tape};
+use crate::error::Result;
+use crate::llm::model::config::Config;
+use crate::llm::model::lora::AdapterConfig;
+use crate::llm::train::Precision;
+
+/// What a policy is held against.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reference {
+    /// Nothing.
+    None,
+    /// Numbers that the model as given computes before the first step.
+    Numbers,
+    /// Numbers that another model computes before the first step.
+    NumbersOf(Box<Config>, Option<AdapterConfig>),
+    /// The model as given, in memory.
+    Live,
+}
+
+/// All that a run's memory depends on, but for its data.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The model.
+    pub config: Config,
+    /// What is trained.
+    pub role: Role,
+    /// Whether a separate value network is trained too.
+    pub value: bool,
+    /// What it is held against.
+    pub reference: Reference,
+    /// Precision of weights and activations.
+    pub precision: Precision,
+    /// The adapter that is trained instead of all weights.
+    pub adapter: Option<AdapterConfig>,
+    /// Whether it is the model's own, so that its reference has a copy of it.
+    pub goes_on: bool,
+    /// Whether blocks are run again in the backward.
+    pub recompute: bool,
+    /// Whether the optimiser uses each gradient as soon as it is final.
+    pub in_backward: bool,
+    /// Most tokens that are run at once.
+    pub micro_batch: usize,
+    /// Whether it is a run of one step, whose moments appear at its end.
+    pub one_step: bool,
+    /// Where it runs.
+    pub machine: Machine,
+}
+
+/// What a run takes.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The most of each part of it.
+    pub phases: BTreeMap<Phase, Peak>,
+    /// The most that one operation needed while it ran.
+    pub largest: Option<Largest>,
+    /// Activations that the backward of a part finds.
+    pub kept: u64,
+    /// Those of a block.
+    pub kept_per_block: u64,
+    /// Numbers of all parameters of the policy.
+    pub parameters: u64,
+    /// Of those that are trained.
+    pub trained: u64,
+    /// Most tokens that were run at once.
+    pub tokens: usize,
+    /// Sequences in the part with the most.
+    pub sequences: usize,
+    /// Tokens of the longest sequence.
+    pub longest: usize,
+    /// Parts of a step; the second of several is the one that counts.
+    pub several: bool,
+}
+
+impl Outcome {
+    /// The most at once.
+    pub fn peak(&self) -> Option<&Peak> {
+        self.phases.values().max_by_key(|peak| peak.bytes)
+    }
+
+    /// The most at once in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.peak().map_or(0, |peak| peak.bytes)
+    }
+}
+
+/// A network that ran, and the nodes that cotangents are given for; none if it has to run again.
+type Recorded<'n> = Option<(Tape<'n>, Vec<Node>)>;
+
+impl Run {
+    /// What it takes, if a step has these parts.
+    ///
+    /// # Errors
+    /// A target of the adapter that names no linear layer.
+    pub fn take(&self, parts: &[Piece]) -> Result<Outcome> {
+        let ledger = Ledger::new();
+        let form = self.form();
+        let products = match form.fused {
+            true => self.machine.threads as u64 * self.machine.second_cache,
+            false => 0,
+        };
+        let workspaces = ledger.take(Kind::Workspaces, products);
+        let policy = self.network(&ledger, Kind::Weights, self.role)?;
+        let value = match self.value {
+            true => Some(self.network(&ledger, Kind::ValueNetwork, Role::Value)?),
+            false => None,
+        };
+        // A tensor as the file has it, and as it is kept.
+        let largest = policy.largest() * form.size.max(4);
+        if self.machine.cpu {
+            drop(ledger.take(Kind::Transients, 2 * largest));
+        }
+        let (live, as_given) = self.reference(&ledger, &policy, parts)?;
+        ledger.enter(Phase::Forward);
+        let mut of_policy = Learner::new(&ledger, self, &policy, Kind::Gradients);
+        let mut of_value =
+            (value.as_ref()).map(|value| Learner::new(&ledger, self, value, Kind::ValueNetwork));
+        let several = parts.len() > 1;
+        let mut kept = [0; 2];
+        for part in parts {
+            if let Some(network) = &live {
+                ledger.enter(Phase::Reference);
+                self.numbers(&ledger, network, part);
+            }
+            ledger.enter(Phase::Forward);
+            let recorded = self.record(&ledger, &policy, part);
+            let values = (value.as_ref()).and_then(|value| self.record(&ledger, value, part));
+            let most = |a: [u64; 2], b: [u64; 2]| [a[0].max(b[0]), a[1].max(b[1])];
+            if let (Some(network), Some(learner)) = (&value, &mut of_value) {
+                kept = most(kept, self.push(learner, network, values, part, several));
+            }
+            let found = self.push(&mut of_policy, &policy, recorded, part, several);
+            kept = most(kept, found);
+        }
+        ledger.enter(Phase::Optimiser);
+        of_policy.update(&ledger);
+        of_value
+            .iter_mut()
+            .for_each(|learner| learner.update(&ledger));
+        ledger.enter(Phase::Checkpoint);
+        ledger.operation("save", None);
+        if self.machine.cpu && self.adapter.is_none() {
+            drop(ledger.take(Kind::Transients, 2 * largest));
+        }
+        drop((live, as_given, workspaces));
+        let tokens = |piece: &Piece| piece.cut(self.micro_batch).iter().map(Piece::tokens).max();
+        let responses = parts.iter().flat_map(|part| &part.responses);
+        Ok(Outcome {
+            phases: ledger.peaks(),
+            largest: ledger.largest(),
+            kept: kept[0],
+            kept_per_block: kept[1],
+            parameters: policy.count(false),
+            trained: policy.count(true),
+            tokens: parts.iter().filter_map(tokens).max().unwrap_or(0),
+            sequences: parts.iter().map(|p| p.responses.len()).max().unwrap_or(0),
+            longest: responses.map(|r| r.tokens).max().unwrap_or(0),
+            several,
+        })
+    }
+
+    /// How numbers are computed.
+    pub(super) fn form(&self) -> Form {
+        let size = self.precision.dtype().size_in_bytes() as u64;
+        Form {
+            size,
+            fused: self.machine.cpu && size >= 4,
+            machine: self.machine,
+        }
+    }
+
+    fn network(&self, ledger: &Ledger, kind: Kind, role: Role) -> Result<Network> {
+        let (form, adapter) = (self.form(), self.adapter.as_ref());
+        let (config, recompute) = (&self.config, self.recompute);
+        Network::new(ledger, kind, form, config, role, adapter, recompute)
+    }
+
+    /// The reference's numbers before the first step; its network, if that stays, or the copy of an
+    /// adapter that was given.
+    fn reference(
+        &self,
+        ledger: &Ledger,
+        policy: &Network,
+        parts: &[Piece],
+    ) -> Result<(Option<Network>, Option<Held>)> {
+        let made = |config: &Config, adapter: Option<&AdapterConfig>| {
+            let (role, kind) = (Role::Policy, Kind::Reference);
+            Network::new(ledger, kind, self.form(), config, role, adapter, false)
+        };
+        let numbers = |network: &Network| {
+            let each = |part| self.numbers(ledger, network, part);
+            parts.iter().for_each(each);
+        };
+        ledger.enter(Phase::Reference);
+        match &self.reference {
+            Reference::None => {}
+            Reference::Live if self.adapter.is_none() => {
+                return Ok((Some(made(&self.config, None)?), None));
+            }
+            // An adapter's reference is the base that it is on, with a copy of the one that was given.
+            Reference::Numbers | Reference::Live => {
+                let moves = match self.goes_on {
+                    true => policy.count(true) * self.form().size,
+                    false => 0,
+                };
+                let copy = ledger.take(Kind::Reference, moves);
+                numbers(policy);
+                return Ok((None, (self.reference == Reference::Live).then_some(copy)));
+            }
+            Reference::NumbersOf(config, adapter) => numbers(&made(config, adapter.as_ref())?),
+        }
+        Ok((None, None))
+    }
+
+    /// Pushes cotangents back; says what activations a backward found, and those of a block.
+    fn push<'n>(
+        &self,
+        learner: &mut Learner,
+        network: &'n Network,
+        mut recorded: Recorded<'n>,
+        part: &Piece,
+        several: bool,
+    ) -> [u64; 2] {
+        let ledger = network.ledger();
+        let mut kept = [0; 2];
+        for piece in part.cut(self.micro_batch) {
+            ledger.enter(Phase::Forward);
+            let (tape, seeds) = match recorded.take() {
+                Some(recorded) => recorded,
+                None => run(ledger, network, &piece),
+            };
+            kept[0] = kept[0].max(ledger.live(Kind::Activations));
+            kept[1] = kept[1].max(tape.kept_per_block());
+            learner.push(ledger, tape, &seeds, several);
+        }
+        kept
+    }
+
+    fn numbers(&self, ledger: &Ledger, network: &Network, part: &Piece) {
+        for piece in part.cut(self.micro_batch) {
+            network.forward(&Tape::idle(ledger), &piece);
+        }
+    }
+
+    /// A network's numbers, recorded if all goes through at once.
+    fn record<'n>(&self, ledger: &Ledger, network: &'n Network, part: &Piece) -> Recorded<'n> {
+        match part.cut(self.micro_batch).as_slice() {
+            [all] => Some(run(ledger, network, all)),
+            _ => {
+                self.numbers(ledger, network, part);
+                None
+            }
+        }
+    }
+}
+
+fn run<'n>(ledger: &Ledger, network: &'n Network, piece: &Piece) -> (Tape<'n>, Vec<Node>) {
+    let tape = Tape::recording(ledger, network.weights.len());
+    let seeds = network.forward(&tape, piece);
+    (tape, seeds)
+}

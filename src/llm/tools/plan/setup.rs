@@ -1,0 +1,230 @@
+//! From the settings of a run to what its memory depends on.
+
+use super::batch::{Piece, Response, Step, heaviest};
+use super::machine::Machine;
+use super::network::Role;
+use super::run::{Outcome, Reference, Run};
+use crate::error::{Error, Result};
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::text::example::Example;
+use crate::llm::train::objective::TextObjective;
+use crate::llm::train::step::in_parts;
+use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, survey};
+use crate::loss::InputKind;
+
+/// Lengths where there are no data.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lengths {
+    /// Tokens of every response, prompt and completion together.
+    pub sequence: Option<usize>,
+    /// Tokens of every prompt. Without, whatever takes most: one token for a policy, whose
+    /// completions are then longest, all for a value network.
+    pub prompt: Option<usize>,
+    /// Responses of an example, where their number is free.
+    pub responses: Option<usize>,
+}
+
+/// A run and its steps.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    /// The run.
+    pub run: Run,
+    /// Its steps, or one that is like all of them.
+    pub steps: Vec<Step>,
+    /// Whether their lengths are those of data.
+    pub of_data: bool,
+    /// Whether they were given by `sequence`.
+    pub sequence: bool,
+    /// Whether products of f32 matrices are to be rounded to TF32, which nothing else can be.
+    pub tf32: bool,
+}
+
+impl Budget {
+    /// Of a run of those [resolved](Settings::resolve) settings. Of the model's folder nothing is
+    /// read but `config.json`; if data are given, and no `sequence`, the tokenizer and the data too.
+    ///
+    /// # Errors
+    /// Settings that a run would refuse; a folder without `config.json`; lengths beyond the model's
+    /// context.
+    pub fn new(
+        settings: &Settings,
+        machine: Machine,
+        lengths: Lengths,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
+        let objective = settings.objective()?;
+        let found = ModelFolder::find(settings.model_folder()?)?;
+        let config = found.config()?;
+        let context = config.architecture.context;
+        let role = match (objective.scores(), objective.value(), settings.value) {
+            (true, _, _) => Role::Score,
+            (_, true, ValueNetwork::Shared) => Role::PolicyWithValue,
+            _ => Role::Policy,
+        };
+        let reference = match (&settings.reference, objective.reference()) {
+            (_, false) => Reference::None,
+            (ReferenceSource::Precomputed, true) => Reference::Numbers,
+            (ReferenceSource::Live, true) => Reference::Live,
+            (ReferenceSource::Model(dir), true) => {
+                let other = ModelFolder::find(dir)?;
+                Reference::NumbersOf(Box::new(other.config()?), other.adapter_config()?)
+            }
+        };
+        let mut run = Run {
+            role,
+            value: objective.value() && settings.value == ValueNetwork::Separate,
+            reference,
+            precision: settings.dtype,
+            adapter: adapter(settings, &found)?,
+            goes_on: found.adapter().is_some(),
+            recompute: settings.recompute,
+            in_backward: settings.optimizer_in_backward,
+            micro_batch: settings.micro_batch_tokens,
+            one_step: settings.steps == Some(1),
+            machine,
+            config,
+        };
+        let of_data = settings.data.is_some() && lengths.sequence.is_none();
+        let steps = if of_data {
+            let mut steps = Vec::new();
+            let visit = |examples: &[Example]| steps.push(Step::of(examples));
+            let count = survey(settings, &run.config.architecture, tell, visit)?;
+            run.one_step = count == 1;
+            steps
+        } else {
+            vec![uniform(settings, &objective, &run, context, lengths)?]
+        };
+        let budget = Self {
+            run,
+            steps,
+            of_data,
+            sequence: lengths.sequence.is_some(),
+            tf32: settings.tf32,
+        };
+        let (parts, _) = budget.parts(budget.run.micro_batch);
+        match budget.run.in_backward && parts > 1 {
+            true => Err(in_parts("the largest step", budget.tokens()[0], parts)),
+            false => Ok(budget),
+        }
+    }
+
+    /// What it takes: the most of all steps.
+    ///
+    /// # Errors
+    /// A target of the adapter that names no linear layer.
+    pub fn outcome(&self) -> Result<Outcome> {
+        self.with(&self.run)
+    }
+
+    /// The same of another run on the same data.
+    ///
+    /// # Errors
+    /// As [`outcome`](Self::outcome).
+    pub fn with(&self, run: &Run) -> Result<Outcome> {
+        let mut most: Option<Outcome> = None;
+        for parts in heaviest(&self.steps, run.micro_batch, run.value) {
+            let outcome = run.take(&parts)?;
+            if most
+                .as_ref()
+                .is_none_or(|most| outcome.bytes() > most.bytes())
+            {
+                most = Some(outcome);
+            }
+        }
+        most.ok_or_else(|| Error::invalid("data", "they have no step", "give one example or more"))
+    }
+
+    /// Tokens of the largest step, and of the largest example.
+    pub fn tokens(&self) -> [usize; 2] {
+        let of = |responses: &Vec<Response>| responses.iter().map(|r| r.tokens).sum::<usize>();
+        let step = |step: &Step| step.examples.iter().map(of).sum();
+        let example = |step: &Step| step.examples.iter().map(of).max();
+        [
+            self.steps.iter().map(step).max().unwrap_or(0),
+            self.steps.iter().filter_map(example).max().unwrap_or(0),
+        ]
+    }
+
+    /// Parts of the largest step, and the largest of them.
+    pub fn parts(&self, micro_batch: usize) -> (usize, Piece) {
+        let cut = self.steps.iter().map(|step| step.parts(micro_batch));
+        let most = cut.max_by_key(|parts| parts.iter().map(Piece::tokens).sum::<usize>());
+        let parts = most.unwrap_or_default();
+        let count = parts.len();
+        let largest = parts.into_iter().max_by_key(Piece::tokens);
+        (count, largest.unwrap_or_default())
+    }
+}
+
+/// A step of examples that are all alike.
+fn uniform(
+    settings: &Settings,
+    objective: &TextObjective,
+    run: &Run,
+    context: usize,
+    lengths: Lengths,
+) -> Result<Step> {
+    let fail =
+        |place: &str, problem: String, remedy: String| Err(Error::invalid(place, problem, remedy));
+    let (place, tokens) = match (lengths.sequence, settings.max_length) {
+        (Some(tokens), _) => ("sequence", tokens),
+        (None, Some(tokens)) => ("max_length", tokens.min(context)),
+        (None, None) => ("max_length", context),
+    };
+    if tokens > context {
+        let remedy = format!("the model takes at most {context} tokens");
+        return fail(place, format!("it is {tokens}"), remedy);
+    }
+    if tokens < 2 {
+        let remedy = "a response has a token of the prompt and one of the completion at least";
+        return fail(place, format!("it is {tokens}"), remedy.into());
+    }
+    let most = match run.value {
+        true => tokens - 1,
+        false => 1,
+    };
+    let prompt = lengths.prompt.unwrap_or(most);
+    if prompt == 0 || prompt >= tokens {
+        let remedy = format!("give 1 or more, below the sequence's {tokens} tokens");
+        return fail("prompt", format!("it is {prompt}"), remedy);
+    }
+    let responses = match (objective.kind(), lengths.responses) {
+        (InputKind::LabelledPairs, None | Some(2)) => 2,
+        (InputKind::Singles | InputKind::Rated, None | Some(1)) => 1,
+        (InputKind::LabelledPairs | InputKind::Singles | InputKind::Rated, Some(count)) => {
+            let has = match objective.kind() {
+                InputKind::LabelledPairs => "two",
+                _ => "one",
+            };
+            let remedy = format!("an example of {} has {has}: leave it out", objective.name());
+            return fail("responses", format!("it is {count}"), remedy);
+        }
+        (_, Some(count)) if count < 2 => {
+            let remedy = "an example has two or more".into();
+            return fail("responses", format!("it is {count}"), remedy);
+        }
+        (_, count) => count.unwrap_or(2),
+    };
+    let examples = settings.batch.saturating_mul(settings.accumulation);
+    if examples.saturating_mul(responses) > MOST {
+        let remedy = format!("a step of at most {MOST} responses can be planned");
+        return fail("batch", format!("a step has {examples} examples"), remedy);
+    }
+    let all = examples.saturating_mul(responses).saturating_mul(tokens);
+    if all > MOST_TOKENS {
+        let remedy = format!("a step of at most {MOST_TOKENS} tokens can be planned");
+        return fail("batch", format!("a step has {all} tokens"), remedy);
+    }
+    Ok(Step::uniform(
+        examples,
+        responses,
+        Response { tokens, prompt },
+    ))
+}
+
+/// Most responses of a step without data.
+const MOST: usize = 1 << 22;
+
+/// Most tokens of it: times the widths of an [`Architecture`](crate::llm::model::architecture::most) they
+/// are numbers of 64 bits.
+const MOST_TOKENS: usize = 1 << 34;

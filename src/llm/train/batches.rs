@@ -1,0 +1,281 @@
+//! Which examples make which step, and what of them is run at once.
+
+use std::cell::RefCell;
+
+use super::examples::Examples;
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::llm::model::sequence::Sequence;
+use crate::llm::text::batch::TextBatch;
+use crate::llm::text::data::Ordering;
+use crate::llm::text::example::Example;
+use crate::llm::train::objective::{TextObjective, mismatched};
+use crate::llm::train::step::in_parts;
+use crate::loss::{InputKind, Objective};
+
+/// Which examples make which step, and what of them is run at once.
+pub struct Batches<'a> {
+    objective: TextObjective,
+    micro_batch: usize,
+    longest: usize,
+    examples: &'a dyn Examples,
+    ordering: Ordering,
+    shuffle: bool,
+    per_epoch: u64,
+    steps: u64,
+    /// The epoch visited last, and its batches.
+    epoch: RefCell<Option<(u64, Vec<Vec<u32>>)>>,
+}
+
+impl<'a> Batches<'a> {
+    /// The plan of a run on a model that takes `context` tokens.
+    ///
+    /// # Errors
+    /// No examples, a batch beyond them, or one that is too small for the objective.
+    pub fn new(settings: &Settings, context: usize, examples: &'a dyn Examples) -> Result<Self> {
+        let objective = settings.objective()?;
+        let batch = settings.batch.saturating_mul(settings.accumulation);
+        let ordering = Ordering {
+            batch,
+            seed: settings.seed,
+            drop_last: settings.drop_last,
+            bucket: settings.length_buckets,
+        };
+        let count = examples.count();
+        if count == 0 {
+            return Err(Error::invalid(
+                "data",
+                "it has no examples",
+                "give one or more",
+            ));
+        }
+        ordering.check(count)?;
+        let per_epoch = ordering.count(count) as u64;
+        let steps = match settings.steps {
+            Some(steps) => steps,
+            None => (settings.epochs * per_epoch as f64).ceil() as u64,
+        };
+        let last = match (count % batch, settings.drop_last) {
+            (0, _) | (_, true) => batch,
+            (rest, false) => rest,
+        };
+        let smallest = match steps < per_epoch {
+            true => batch,
+            false => last,
+        };
+        if objective.anchored() && smallest < 2 {
+            return Err(Error::invalid(
+                "batch",
+                format!("of {count} examples, a step of {batch} leaves one alone"),
+                "KTO's z₀ needs two or more: give another batch, drop_last, or train kto-no-kl",
+            ));
+        }
+        let plan = Self {
+            objective,
+            micro_batch: settings.micro_batch_tokens,
+            longest: settings.max_length.unwrap_or(context),
+            examples,
+            ordering,
+            shuffle: settings.shuffle,
+            per_epoch,
+            steps,
+            epoch: RefCell::new(None),
+        };
+        if settings.optimizer_in_backward {
+            plan.check_whole()?;
+        }
+        Ok(plan)
+    }
+
+    /// An error if the lengths of the data say that a step will be run in several parts.
+    fn check_whole(&self) -> Result<()> {
+        // Of a ranked list SFT takes one response, and the length is that of all.
+        let lengths = match self.objective.registered() {
+            Objective::Sft => None,
+            _ => self.examples.lengths(),
+        };
+        let Some(lengths) = lengths else {
+            return Ok(());
+        };
+        let single = matches!(self.objective.kind(), InputKind::Singles | InputKind::Rated);
+        let (mut most, mut left) = ((0, 0), self.steps);
+        for epoch in 0..self.steps.div_ceil(self.per_epoch) {
+            for rows in self.batches(epoch)?.iter().take(left as usize) {
+                let tokens: usize = rows.iter().map(|&r| lengths[r as usize] as usize).sum();
+                // One sequence is run alone however long it is.
+                if tokens > most.0 && !(single && rows.len() == 1) {
+                    most = (tokens, self.steps - left);
+                }
+                left -= 1;
+            }
+        }
+        match most {
+            (tokens, step) if tokens > self.micro_batch => {
+                let parts = tokens.div_ceil(self.micro_batch);
+                Err(in_parts(&format!("step {}", step + 1), tokens, parts))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The plan of an evaluation: all examples once, in their order, in batches of the size that
+    /// those of training have. Where a batch's examples are coupled, one that would be left alone
+    /// joins the batch before it.
+    ///
+    /// # Errors
+    /// Settings without an objective, or too few examples for it.
+    pub fn held_out(
+        settings: &Settings,
+        context: usize,
+        examples: &'a dyn Examples,
+    ) -> Result<Self> {
+        let count = examples.count();
+        let size = settings.batch.saturating_mul(settings.accumulation);
+        let objective = settings.objective()?;
+        let rows: Vec<u32> = (0..count as u32).collect();
+        let mut batches: Vec<Vec<u32>> = rows.chunks(size).map(<[u32]>::to_vec).collect();
+        if objective.anchored() && batches.last().is_some_and(|last| last.len() == 1) {
+            let alone = batches.pop().unwrap_or_default();
+            match batches.last_mut() {
+                Some(last) => last.extend(alone),
+                None => {
+                    return Err(Error::invalid(
+                        "evaluation split",
+                        "it has one example",
+                        "KTO's z₀ needs two or more: hold out more, or train kto-no-kl",
+                    ));
+                }
+            }
+        }
+        let steps = batches.len() as u64;
+        Ok(Self {
+            objective,
+            micro_batch: settings.micro_batch_tokens,
+            longest: settings.max_length.unwrap_or(context),
+            examples,
+            ordering: Ordering {
+                batch: size,
+                seed: 0,
+                drop_last: false,
+                bucket: None,
+            },
+            shuffle: false,
+            per_epoch: steps,
+            steps,
+            epoch: RefCell::new(Some((0, batches))),
+        })
+    }
+
+    /// What is minimised.
+    pub fn objective(&self) -> &TextObjective {
+        &self.objective
+    }
+
+    /// The examples.
+    pub fn source(&self) -> &dyn Examples {
+        self.examples
+    }
+
+    /// Steps in all.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Steps of an epoch.
+    pub fn per_epoch(&self) -> u64 {
+        self.per_epoch
+    }
+
+    /// Epochs that so many steps make.
+    pub fn epochs(&self, steps: u64) -> f64 {
+        steps as f64 / self.per_epoch as f64
+    }
+
+    /// The first steps, which visit every response that the run will see.
+    pub fn covering(&self) -> u64 {
+        let others =
+            self.ordering.drop_last && !self.examples.count().is_multiple_of(self.ordering.batch);
+        match self.objective.anchored() || others {
+            true => self.steps,
+            false => self.steps.min(self.per_epoch),
+        }
+    }
+
+    /// The batch of the step after `done` others, without the reference's numbers, and the examples
+    /// that it was made of.
+    ///
+    /// # Errors
+    /// Those of the examples.
+    pub fn batch(&self, done: u64) -> Result<(TextBatch, Vec<Example>)> {
+        let examples = self.objective.select(self.rows(done)?);
+        Ok((self.objective.batch(&examples), examples))
+    }
+
+    /// Most tokens that are run at once.
+    pub fn micro_batch(&self) -> usize {
+        self.micro_batch
+    }
+
+    /// A step's batch in what is run at once, whole examples each: every response is run once, and
+    /// in the same company by the policy and the reference, so that equal weights give equal
+    /// numbers, to the last bit.
+    pub fn parts(&self, text: &TextBatch, examples: &[Example]) -> Vec<TextBatch> {
+        let mut parts: Vec<(usize, std::ops::Range<usize>)> = Vec::new();
+        for (i, example) in examples.iter().enumerate() {
+            let tokens = example.tokens();
+            match parts.last_mut() {
+                Some((sum, part)) if *sum + tokens <= self.micro_batch => {
+                    *sum += tokens;
+                    part.end = i + 1;
+                }
+                _ => parts.push((tokens, i..i + 1)),
+            }
+        }
+        let mut done = 0;
+        let part = |(_, rows): (usize, std::ops::Range<usize>)| {
+            let mut part = self.objective.batch(&examples[rows]);
+            let here = done..done + part.weight.len();
+            done = here.end;
+            part.weight.copy_from_slice(&text.weight[here.clone()]);
+            if !part.held.is_empty() {
+                part.held.copy_from_slice(&text.held[here]);
+            }
+            part
+        };
+        parts.into_iter().map(part).collect()
+    }
+
+    /// What z₀ is estimated from, for KTO; else nothing.
+    ///
+    /// # Errors
+    /// A batch of one example.
+    pub fn mismatched(&self, text: &TextBatch) -> Result<Vec<Sequence>> {
+        match self.objective.anchored() {
+            true => mismatched(text, self.longest),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn rows(&self, done: u64) -> Result<Vec<Example>> {
+        let (epoch, index) = (done / self.per_epoch, done % self.per_epoch);
+        let mut visited = self.epoch.borrow_mut();
+        let batches = match visited.take() {
+            Some((last, batches)) if last == epoch => batches,
+            _ => self.batches(epoch)?,
+        };
+        let (_, batches) = visited.insert((epoch, batches));
+        self.examples.at(&batches[index as usize])
+    }
+
+    fn batches(&self, epoch: u64) -> Result<Vec<Vec<u32>>> {
+        let to_vec = |batch: &[u32]| batch.to_vec();
+        if self.shuffle {
+            let (count, lengths) = (self.examples.count(), self.examples.lengths());
+            let batches = (self.ordering).batches(epoch, count, lengths.as_deref())?;
+            return Ok(batches.iter().map(to_vec).collect());
+        }
+        let rows: Vec<u32> = (0..self.examples.count() as u32).collect();
+        let all = rows.chunks(self.ordering.batch).map(to_vec);
+        Ok(all.take(self.per_epoch as usize).collect())
+    }
+}

@@ -1,0 +1,141 @@
+//! The course of a run: steps, rows, evaluations, checkpoints.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::folder::Folder;
+use super::metrics::Row;
+use super::trainer::Trainer;
+use crate::error::Result;
+use crate::llm::files::checkpoint;
+use crate::llm::text::data::file::progress_bar;
+
+/// How a run ended that did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// All steps are done. The run's folder.
+    Complete(PathBuf),
+    /// They were done before, from the same inputs. The run's folder.
+    Before(PathBuf),
+    /// It was asked to stop, and goes on with `--resume`.
+    Interrupted {
+        /// The run's folder.
+        dir: PathBuf,
+        /// Steps done, all of which are in a checkpoint.
+        steps: u64,
+    },
+}
+
+/// What rates are made of.
+struct Clock {
+    began: Instant,
+    /// Seconds that evaluations took.
+    apart: f64,
+    /// Training seconds and tokens at the last row.
+    last: (f64, u64),
+}
+
+impl Clock {
+    fn now(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Tokens per second of training since it was last asked.
+    fn rate(&mut self, tokens: u64) -> f64 {
+        let now = self.now() - self.apart;
+        let (before, had) = std::mem::replace(&mut self.last, (now, tokens));
+        (tokens - had) as f64 / (now - before)
+    }
+}
+
+impl Trainer<'_> {
+    /// All steps that are left, with rows, evaluations and checkpoints in the run's folder. Once
+    /// `stop` is set, the step that is being done is the last one, and a checkpoint follows.
+    /// Returns whether all steps are done.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step) and [`evaluate`](Self::evaluate), or a folder that cannot be
+    /// written.
+    pub fn run(&mut self, folder: &mut Folder, stop: &AtomicBool) -> Result<bool> {
+        let settings = self.settings;
+        let bar = progress_bar("training", self.plan.steps());
+        bar.set_position(self.state.steps);
+        bar.reset_eta();
+        let mut clock = Clock {
+            began: Instant::now(),
+            apart: 0.0,
+            last: (0.0, self.state.num_tokens),
+        };
+        if settings.eval_on_start && self.state.steps == 0 {
+            bar.suspend(|| self.evaluated(folder, &mut clock))?;
+        }
+        while self.state.steps < self.plan.steps() {
+            if stop.load(Ordering::Relaxed) {
+                bar.finish_and_clear();
+                self.interrupted(folder)?;
+                return Ok(false);
+            }
+            self.step(Some(folder))?;
+            let steps = self.state.steps;
+            let last = steps == self.plan.steps();
+            let due = |every: u64| every > 0 && (last || steps.is_multiple_of(every));
+            if due(settings.log_every) {
+                let row = self.row(&mut clock);
+                folder.row(&row)?;
+                bar.set_message(row.to_string());
+            }
+            let mut save = due(settings.checkpoint_every);
+            if due(settings.eval_every.unwrap_or(0)) {
+                save |= bar.suspend(|| self.evaluated(folder, &mut clock))?;
+            }
+            if save {
+                self.checkpoint(folder, false)?;
+            }
+            bar.set_position(steps);
+        }
+        bar.finish_and_clear();
+        Ok(true)
+    }
+
+    /// The row of what was measured since the last one.
+    fn row(&mut self, clock: &mut Clock) -> Row {
+        Row {
+            step: self.state.steps,
+            epoch: self.plan.epochs(self.state.steps),
+            metrics: self.state.meter.take(),
+            num_tokens: self.state.num_tokens,
+            seconds: clock.now(),
+            tokens_per_second: Some(clock.rate(self.state.num_tokens)),
+            eval_runtime: None,
+        }
+    }
+
+    /// Evaluates, and writes the row. Returns whether the weights are to be kept as the best.
+    fn evaluated(&mut self, folder: &mut Folder, clock: &mut Clock) -> Result<bool> {
+        let began = Instant::now();
+        let metrics = self.evaluate()?;
+        let took = began.elapsed().as_secs_f64();
+        clock.apart += took;
+        let best = self.state.is_best(self.settings, &metrics);
+        folder.row(&Row {
+            step: self.state.steps,
+            epoch: self.plan.epochs(self.state.steps),
+            metrics,
+            num_tokens: self.state.num_tokens,
+            seconds: clock.now(),
+            tokens_per_second: None,
+            eval_runtime: Some(took),
+        })?;
+        Ok(best)
+    }
+
+    /// Saves what was done, unless it is in a checkpoint already, or is nothing.
+    fn interrupted(&self, folder: &mut Folder) -> Result<()> {
+        let steps = self.state.steps;
+        match steps == 0 || checkpoint::path(folder.dir(), steps).exists() {
+            true => Ok(()),
+            false => self.checkpoint(folder, true),
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! A batch's loss and its gradient: numbers first, cotangents second.
+//!
+//! Networks turn sequences into numbers; a loss sees numbers only, in f64 on the host; its
+//! cotangents go back through the networks. What does not fit into memory at once is run twice:
+//! once for the numbers, and again in micro-batches for the gradients. No loss can tell.
+
+mod sink;
+
+pub use sink::Sink;
+
+use candle_core::{DType, Tensor};
+
+use crate::backend::nd::Var;
+use crate::bandit::population::{Batch, on_tape};
+use crate::error::{Error, Result};
+use crate::llm::model::network::{Network, Output, Reduction};
+use crate::llm::model::sequence::Sequence;
+use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
+use crate::llm::text::batch::TextBatch;
+use crate::loss::{InputKind, Inputs};
+
+/// What is run on every batch.
+pub struct Step<'a> {
+    /// What the loss is fed.
+    pub kind: InputKind,
+    /// What gives each sequence its trained number.
+    pub policy: &'a dyn Network,
+    /// What gives each prompt its value, if that is trained too and not shared.
+    pub value: Option<&'a dyn Network>,
+    /// How a sequence's number is made of its tokens'.
+    pub reduction: Reduction,
+    /// Most tokens that are run at once.
+    pub micro_batch: usize,
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Weighted sum of the losses.
+    pub loss: f64,
+    /// The numbers the loss saw.
+    pub batch: Batch,
+    /// Whether gradients were pushed back.
+    pub pushed: bool,
+}
+
+/// The numbers of sequences.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// One of each sequence.
+    pub sequences: Vec<f64>,
+    /// A value of each sequence's prompt, if the network shares one.
+    pub values: Vec<f64>,
+}
+
+impl Step<'_> {
+    /// Adds the gradient of `Σᵢ weightᵢ lossᵢ` to `policy` and `value`.
+    ///
+    /// # Errors
+    /// Those of the loss and of the networks.
+    pub fn run(
+        &self,
+        text: &TextBatch,
+        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+        policy: &mut LeafGradients,
+        value: &mut LeafGradients,
+    ) -> Result<Outcome> {
+        self.run_into(text, loss, Sink::Sum(policy), Sink::Sum(value))
+    }
+
+    /// Pushes the gradient of `Σᵢ weightᵢ lossᵢ` to where it goes. Where a gradient is used at once,
+    /// nothing is pushed if the loss or a cotangent is not finite.
+    ///
+    /// # Errors
+    /// Those of the loss, of the networks and of what takes gradients; a batch of several parts
+    /// where gradients are used at once.
+    pub fn run_into(
+        &self,
+        text: &TextBatch,
+        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+        mut policy: Sink,
+        mut value: Sink,
+    ) -> Result<Outcome> {
+        let mut runs = Runs::new(
+            self.policy,
+            self.reduction,
+            &text.sequences,
+            self.micro_batch,
+        )?;
+        let mut value_runs = match self.value {
+            Some(network) => Some(Runs::new(
+                network,
+                Reduction::Sum,
+                &text.prompts,
+                self.micro_batch,
+            )?),
+            None => None,
+        };
+        let of_prompts = value_runs.as_ref().map(|runs| &runs.numbers.sequences);
+        let baseline = baseline(text, of_prompts.map(Vec::as_slice), &runs.numbers.values);
+        let batch = text.numbers(self.kind, &runs.numbers.sequences, baseline);
+        let cotangents = on_tape(self.kind, &batch, loss)?;
+        let loss = cotangents.value;
+        if policy.is_eager() || value.is_eager() {
+            runs.check_whole()?;
+            value_runs.iter().try_for_each(Runs::check_whole)?;
+            let mut all = cotangents.gradient.iter().flatten();
+            if !loss.is_finite() || !all.all(|g| g.is_finite()) {
+                let pushed = false;
+                return Ok(Outcome {
+                    loss,
+                    batch,
+                    pushed,
+                });
+            }
+        }
+        let mut of_sequences = vec![0.0; text.sequences.len()];
+        for (slots, gradient) in text.slots.iter().zip(&cotangents.gradient) {
+            (slots.iter().zip(gradient)).for_each(|(&s, g)| of_sequences[s as usize] += g);
+        }
+        // After the places comes the gradient of the number held against them.
+        let places = text.slots.iter().filter(|s| !s.is_empty()).count();
+        let held = cotangents
+            .gradient
+            .get(places)
+            .map_or(&[][..], Vec::as_slice);
+        let mut of_values = vec![0.0; runs.numbers.values.len()];
+        match &mut value_runs {
+            Some(runs) => {
+                let mut of_prompts = vec![0.0; text.prompts.len()];
+                (text.prompt.iter().zip(held)).for_each(|(&p, g)| of_prompts[p as usize] += g);
+                runs.push_into(&of_prompts, &[], &mut value)?;
+            }
+            None if !of_values.is_empty() => {
+                (text.slots[0].iter().zip(held)).for_each(|(&s, g)| of_values[s as usize] += g);
+            }
+            None => {}
+        }
+        runs.push_into(&of_sequences, &of_values, &mut policy)?;
+        Ok(Outcome {
+            loss,
+            batch,
+            pushed: true,
+        })
+    }
+
+    /// `Σᵢ weightᵢ lossᵢ` without its gradient.
+    ///
+    /// # Errors
+    /// Those of the loss and of the networks.
+    pub fn evaluate(
+        &self,
+        text: &TextBatch,
+        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+    ) -> Result<Outcome> {
+        let policy = numbers(
+            self.policy,
+            self.reduction,
+            &text.sequences,
+            self.micro_batch,
+        )?;
+        let of_prompts = self
+            .value
+            .map(|value| numbers(value, Reduction::Sum, &text.prompts, self.micro_batch))
+            .transpose()?
+            .map(|values| values.sequences);
+        let baseline = baseline(text, of_prompts.as_deref(), &policy.values);
+        let batch = text.numbers(self.kind, &policy.sequences, baseline);
+        let loss = on_tape(self.kind, &batch, loss)?.value;
+        let pushed = false;
+        Ok(Outcome {
+            loss,
+            batch,
+            pushed,
+        })
+    }
+}
+
+/// The number held against each example: that of a network which reads prompts, or of a head that
+/// the policy shares, or what is held.
+fn baseline(text: &TextBatch, of_prompts: Option<&[f64]>, shared: &[f64]) -> Vec<f64> {
+    match (of_prompts, shared) {
+        (Some(values), _) => text.prompt.iter().map(|&p| values[p as usize]).collect(),
+        (None, []) => text.held.clone(),
+        (None, values) => text.slots[0].iter().map(|&s| values[s as usize]).collect(),
+    }
+}
+
+/// Numbers only: what each sequence gets from a network.
+///
+/// # Errors
+/// Those of the network.
+pub fn numbers(
+    network: &dyn Network,
+    reduction: Reduction,
+    sequences: &[Sequence],
+    micro_batch: usize,
+) -> Result<Numbers> {
+    let mut numbers = Numbers::default();
+    for part in parts(sequences, micro_batch) {
+        let output = network.forward(&Tape::idle(), &part)?;
+        read(network, &part, &output, reduction, &mut numbers)?;
+    }
+    Ok(numbers)
+}
+
+/// A network's runs on a batch: numbers first, cotangents second. Where all fitted into one run it
+/// was recorded, else every part is run again.
+pub struct Runs<'a> {
+    network: &'a dyn Network,
+    reduction: Reduction,
+    parts: Vec<Vec<&'a Sequence>>,
+    recorded: Option<(Tape<'a>, Output)>,
+    numbers: Numbers,
+}
+
+impl<'a> Runs<'a> {
+    /// Runs the network for its numbers, on at most `micro_batch` tokens at once.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn new(
+        network: &'a dyn Network,
+        reduction: Reduction,
+        sequences: &'a [Sequence],
+        micro_batch: usize,
+    ) -> Result<Self> {
+        let parts = parts(sequences, micro_batch);
+        let mut runs = Self {
+            network,
+            reduction,
+            parts,
+            recorded: None,
+            numbers: Numbers::default(),
+        };
+        match runs.parts.as_slice() {
+            [all] => {
+                let (tape, output) = record(network, all)?;
+                read(network, all, &output, reduction, &mut runs.numbers)?;
+                runs.recorded = Some((tape, output));
+            }
+            _ => runs.numbers = numbers(network, reduction, sequences, micro_batch)?,
+        }
+        Ok(runs)
+    }
+
+    /// What the network gave.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// An error unless everything was run at once.
+    fn check_whole(&self) -> Result<()> {
+        match self.parts.len() {
+            0 | 1 => Ok(()),
+            count => {
+                let tokens = self.parts.iter().flatten().map(|s| s.tokens().len());
+                Err(in_parts("the step", tokens.sum(), count))
+            }
+        }
+    }
+
+    /// Pushes the cotangents of sequences and of shared values to the parameters.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn push(
+        &mut self,
+        of_sequences: &[f64],
+        of_values: &[f64],
+        gradients: &mut LeafGradients,
+    ) -> Result<()> {
+        self.push_into(of_sequences, of_values, &mut Sink::Sum(gradients))
+    }
+
+    fn push_into(
+        &mut self,
+        of_sequences: &[f64],
+        of_values: &[f64],
+        sink: &mut Sink,
+    ) -> Result<()> {
+        let mut done = 0;
+        for part in &self.parts {
+            let here = done..done + part.len();
+            done = here.end;
+            let (tape, output) = match self.recorded.take() {
+                Some(recorded) => recorded,
+                None => record(self.network, part)?,
+            };
+            let mut pieces = Vec::new();
+            let ends = output.starts.windows(2);
+            for ((w, sequence), g) in ends.zip(part).zip(&of_sequences[here.clone()]) {
+                let count = w[1] - w[0];
+                match weights(self.network, sequence) {
+                    Some(weights) => {
+                        let g = g * self.reduction.scale(sequence.weight());
+                        pieces.extend(weights.iter().map(|w| g * w));
+                    }
+                    None => {
+                        let g = g * self.reduction.scale(count as f64);
+                        pieces.extend(std::iter::repeat_n(g, count));
+                    }
+                }
+            }
+            let mut seeds = vec![(output.pieces.clone(), like(&output.pieces, &pieces)?)];
+            if let Some(values) = &output.values {
+                seeds.push((values.clone(), like(values, &of_values[here])?));
+            }
+            // The activations die with the tape.
+            drop(output);
+            sink.take(tape, seeds)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a step of several parts whose gradients are used at once.
+pub(in crate::llm) fn in_parts(step: &str, tokens: usize, parts: usize) -> Error {
+    Error::invalid(
+        "micro_batch_tokens",
+        format!("{step} has {tokens} tokens and would be run in {parts} parts or more"),
+        format!(
+            "optimizer_in_backward needs every step in one: give {tokens} or more, or a smaller \
+             batch"
+        ),
+    )
+}
+
+fn record<'a>(network: &'a dyn Network, sequences: &[&Sequence]) -> Result<(Tape<'a>, Output)> {
+    let tape = Tape::recording(network.leaves());
+    let output = network.forward(&tape, sequences)?;
+    Ok((tape, output))
+}
+
+/// Consecutive sequences of at most `budget` tokens together, at least one in each part.
+fn parts(sequences: &[Sequence], budget: usize) -> Vec<Vec<&Sequence>> {
+    let mut parts: Vec<(usize, Vec<&Sequence>)> = Vec::new();
+    for sequence in sequences {
+        let tokens = sequence.tokens().len();
+        match parts.last_mut() {
+            Some((sum, part)) if *sum + tokens <= budget => {
+                *sum += tokens;
+                part.push(sequence);
+            }
+            _ => parts.push((tokens, vec![sequence])),
+        }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+/// What the pieces that a network gives of a sequence weigh, unless each weighs 1.
+fn weights<'a>(network: &dyn Network, sequence: &'a Sequence) -> Option<&'a [f64]> {
+    sequence.weights().filter(|_| network.has_token_pieces())
+}
+
+fn read(
+    network: &dyn Network,
+    part: &[&Sequence],
+    output: &Output,
+    reduction: Reduction,
+    numbers: &mut Numbers,
+) -> Result<()> {
+    let pieces = host(&output.pieces)?;
+    let starts = output.starts.windows(2);
+    (numbers.sequences).extend(starts.zip(part).map(|(w, sequence)| {
+        let pieces = &pieces[w[0]..w[1]];
+        match weights(network, sequence) {
+            Some(_) => sequence.sum(pieces) * reduction.scale(sequence.weight()),
+            None => pieces.iter().sum::<f64>() * reduction.scale(pieces.len() as f64),
+        }
+    }));
+    if let Some(values) = &output.values {
+        numbers.values.extend(host(values)?);
+    }
+    Ok(())
+}
+
+fn host(node: &Node) -> Result<Vec<f64>> {
+    Ok(node.value().to_dtype(DType::F64)?.to_vec1()?)
+}
+
+fn like(node: &Node, numbers: &[f64]) -> Result<Tensor> {
+    let value = node.value();
+    if value.elem_count() != numbers.len() {
+        return Err(Error::Shape {
+            operation: "cotangents",
+            left: value.elem_count(),
+            right: numbers.len(),
+        });
+    }
+    let tensor = Tensor::from_slice(numbers, numbers.len(), &candle_core::Device::Cpu)?;
+    Ok(tensor.to_dtype(value.dtype())?.to_device(value.device())?)
+}

@@ -1,0 +1,34 @@
+//! Where the gradients of leaves go.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
+
+/// Where the gradients of leaves go.
+pub enum Sink<'a> {
+    /// To those that are there. One of bf16 or f16 numbers is kept as it is, sums of them in f32.
+    Sum(&'a mut LeafGradients),
+    /// To a function, each as soon as it is final, when the leaf may be changed in place: none is
+    /// kept.
+    Each(&'a mut dyn FnMut(usize, Tensor) -> Result<()>),
+}
+
+impl Sink<'_> {
+    /// Whether gradients are used before all of them are there.
+    pub(super) fn is_eager(&self) -> bool {
+        matches!(self, Self::Each(_))
+    }
+
+    /// Pushes cotangents back.
+    pub(super) fn take(&mut self, tape: Tape, seeds: Vec<(Node, Tensor)>) -> Result<()> {
+        match self {
+            Self::Sum(sums) if sums.is_empty() || sums.is_coarse() => {
+                tape.consume(seeds, &mut |leaf, gradient| sums.add(leaf, gradient))
+            }
+            // Sums of the precision of what is added grow in place.
+            Self::Sum(sums) => tape.backward(seeds, sums),
+            Self::Each(take) => tape.consume(seeds, *take),
+        }
+    }
+}
