@@ -2,8 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pistar::backend::nd::{Tape, Var};
-use pistar::bandit::population::Batch;
-use pistar::loss::{InputKind, Objective, Parameters};
+use pistar::loss::{Batch, InputKind, Objective, Parameters};
 use pistar::random::{Purpose, Stream};
 
 const SIZES: [usize; 3] = [64, 4_096, 65_536];

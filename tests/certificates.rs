@@ -5,9 +5,10 @@ use pistar::backend::Backend;
 use pistar::backend::dual::Dual;
 use pistar::backend::mutant::Fault;
 use pistar::backend::nd::Tape;
-use pistar::bandit::population::{Batch, Feed, evaluate_with, on_tape};
+use pistar::bandit::population::{Feed, evaluate_with};
+
 use pistar::bandit::{Evidence, Shape, random_problem};
-use pistar::loss::Objective;
+use pistar::loss::{Batch, Objective, on_tape};
 use pistar::random::{Purpose, Stream};
 use pistar::verify::{certify, sabotage};
 

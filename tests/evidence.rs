@@ -256,8 +256,10 @@ fn tables_of_another_shape_are_refused() {
 /// Visiting all pairs stops at its cap, not before and not for listed pairs.
 #[test]
 fn pairs_are_visited_up_to_the_cap() {
-    use pistar::bandit::population::{Batch, Feed, PAIR_CAP, evaluate_with};
+    use pistar::bandit::population::{Feed, PAIR_CAP, evaluate_with};
+
     use pistar::bandit::{Shape, random_problem};
+    use pistar::loss::Batch;
     let reached = |arms: usize, evidence: &dyn Fn(&Problem) -> Evidence, objective| -> String {
         let shape = Shape {
             prompts: 1,

@@ -6,9 +6,10 @@ use candle_core::{DType, Device, Tensor};
 use pistar::Error;
 use pistar::backend::nd::{Tape, Var};
 use pistar::backend::{Backend, Segments, candle};
-use pistar::bandit::population::{Batch, Cotangents, Evaluation, Feed, evaluate_with, on_tape};
+use pistar::bandit::population::{Evaluation, Feed, evaluate_with};
+
 use pistar::bandit::{Evidence, Problem, Shape, random_problem};
-use pistar::loss::{InputKind, Inputs, Objective, Response, rloo};
+use pistar::loss::{Batch, Cotangents, InputKind, Inputs, Objective, Response, on_tape, rloo};
 use proptest::prelude::*;
 
 const F64: f64 = 1e-12;

@@ -1,9 +1,10 @@
 //! Policy gradient with a baseline on fixed laws: stationary points of each baseline, what they
 //! minimise where they do, and whether the flow returns to them.
 
-use pistar::bandit::population::{Feed, evaluate_with, on_tape};
+use pistar::bandit::population::{Feed, evaluate_with};
+
 use pistar::bandit::{Evidence, Policy, Problem, kl};
-use pistar::loss::{Baseline, InputKind, Objective};
+use pistar::loss::{Baseline, InputKind, Objective, on_tape};
 use pistar::solve::{self, FixedPoint, minimise::smooth};
 use proptest::prelude::*;
 

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use pistar::bandit::population::{Batch, Feed, linear_advantage, on_tape};
+use pistar::bandit::population::{Feed, linear_advantage};
+
 use pistar::bandit::{Dataset, Evidence, Problem, Record, kl};
-use pistar::loss::{InputKind, Objective, Table, Value};
+use pistar::loss::{Batch, InputKind, Objective, Table, Value, on_tape};
 use pistar::solve::{FixedPoint, Rest, fixed_point};
 use proptest::collection::vec;
 use proptest::prelude::*;

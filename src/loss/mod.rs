@@ -6,6 +6,7 @@
 
 pub mod advantage;
 mod baseline;
+mod batch;
 pub mod copg;
 pub mod copr;
 pub mod dpo;
@@ -22,6 +23,7 @@ mod spec;
 use std::rc::Rc;
 
 pub use baseline::{Baseline, Value};
+pub use batch::{Batch, Cotangents, on_tape};
 pub use registry::Objective;
 pub use spec::{InputKind, Kind, Spec, Table};
 

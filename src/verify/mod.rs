@@ -10,10 +10,11 @@ mod sabotage;
 
 pub use sabotage::{Sabotage, sabotage};
 
-use crate::bandit::population::{Batch, Cotangents, Evaluation, Feed, evaluate_with, on_tape};
+use crate::bandit::population::{Evaluation, Feed, evaluate_with};
+
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::error::Result;
-use crate::loss::{Kind, Objective, Value};
+use crate::loss::{Batch, Cotangents, Kind, Objective, Value, on_tape};
 use crate::magnitude::largest;
 use crate::random::{Purpose, Stream};
 use crate::solve::{fixed_point, update};

@@ -4,10 +4,11 @@
 use super::{Certificate, certify_with, problems};
 use crate::backend::mutant::{Fault, Mutant, Saboteur};
 use crate::backend::nd::{Tape, Var};
-use crate::bandit::population::{Batch, Cotangents, Evaluation, Feed, evaluate_with};
+use crate::bandit::population::{Evaluation, Feed, evaluate_with};
+
 use crate::bandit::{Evidence, Problem};
 use crate::error::Result;
-use crate::loss::{Kind, Objective};
+use crate::loss::{Batch, Cotangents, Kind, Objective};
 use crate::random::{Purpose, Stream};
 use std::rc::Rc;
 

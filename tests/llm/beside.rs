@@ -10,7 +10,7 @@ use pistar::llm::model::sequence::Sequence;
 use pistar::llm::tensor::tape::LeafGradients;
 use pistar::llm::text::chat::{ChatTemplate, Given, Message};
 use pistar::llm::text::data::{Form, Reading, Settings, Source};
-use pistar::llm::text::example::Example;
+use pistar::llm::text::example::{Example, in_parts};
 use pistar::llm::train::objective::{Numbers, TextObjective};
 use pistar::llm::train::reference::Cache;
 use pistar::llm::train::step::{self, Runs, Step};
@@ -256,12 +256,12 @@ fn a_reward_model_holds_a_pair_against_its_margin() {
     ];
     let text = objective.batch(&pairs);
     let scores = [1.5, 1.0, -0.2, 0.4];
-    let parts = text.split(InputKind::LabelledPairs, 1);
+    let parts = in_parts(&text, &pairs, 1, |some| objective.batch(some));
     assert_eq!(parts.len(), 2);
     let loss = |text: &pistar::llm::text::batch::TextBatch, scores: &[f64]| {
         let batch = text.numbers(InputKind::LabelledPairs, scores, Vec::new());
         let of = |inputs: &_| objective.loss(inputs);
-        pistar::bandit::population::on_tape(InputKind::LabelledPairs, &batch, of)
+        pistar::loss::on_tape(InputKind::LabelledPairs, &batch, of)
             .unwrap()
             .value
     };

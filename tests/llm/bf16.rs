@@ -12,7 +12,7 @@ use pistar::llm::model::sequence::{Packed, Sequence};
 use pistar::llm::tensor::optimizer::{AdamW, Config};
 use pistar::llm::tensor::parameters::Parameters;
 use pistar::llm::tensor::tape::{LeafGradients, Tape};
-use pistar::llm::text::example::Example;
+use pistar::llm::text::example::{Example, in_parts};
 use pistar::llm::train::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, Reference};
 use pistar::llm::train::schedule::Shape;
@@ -424,7 +424,7 @@ fn gradients_of_several_parts_are_summed_in_f32() {
     let mut whole = LeafGradients::new(model.leaves());
     run(std::slice::from_ref(&text), &mut whole);
     all(&whole, DType::BF16);
-    let parts = text.split(dpo.kind(), 20);
+    let parts = in_parts(&text, &examples, 20, |some| dpo.batch(some));
     assert!(parts.len() > 2);
     let mut sums = LeafGradients::new(model.leaves());
     run(&parts, &mut sums);

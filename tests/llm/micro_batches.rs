@@ -6,7 +6,7 @@ use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::tensor::tape::LeafGradients;
 use pistar::llm::text::batch::TextBatch;
-use pistar::llm::text::example::{Example, Response, collate};
+use pistar::llm::text::example::{Example, Response, collate, in_parts};
 use pistar::llm::train::step::Step;
 use pistar::loss::{InputKind, Objective, Parameters};
 use pistar::random::{Purpose, Stream};
@@ -87,7 +87,8 @@ fn every_objective_is_the_same_in_any_pieces() {
     for objective in Objective::ALL {
         let kind = objective.spec().inputs;
         let examples = examples(kind);
-        let whole = collate(kind, &examples, |e, i| -1.0 - e.row as f64 - 0.5 * i as f64);
+        let batch = |some: &[_]| collate(kind, some, |e, i| -1.0 - e.row as f64 - 0.5 * i as f64);
+        let whole = batch(&examples);
         for reduction in [Reduction::Sum, Reduction::Mean] {
             let one = gradients(
                 &model,
@@ -98,7 +99,7 @@ fn every_objective_is_the_same_in_any_pieces() {
             );
             assert!(one.1.iter().flatten().any(|g| *g != 0.0));
             for (part, micro) in [(30, 30), (12, 5), (usize::MAX, 7), (1, usize::MAX), (1, 1)] {
-                let parts = whole.split(kind, part);
+                let parts = in_parts(&whole, &examples, part, batch);
                 let other = gradients(&model, objective, &parts, micro, reduction);
                 let name = objective.name();
                 assert!(

@@ -300,7 +300,7 @@ fn token_reduction_is_of_policy_and_reference_alike() {
             for (i, &slot) in slots.iter().enumerate() {
                 let count = sums.text.sequences[slot as usize].completion().len() as f64;
                 for of in [0, 1] {
-                    let number = |batch: &pistar::bandit::population::Batch| {
+                    let number = |batch: &pistar::loss::Batch| {
                         [&batch.log_policy, &batch.log_reference][of][place][i]
                     };
                     let (sum, mean) = (number(&sums.batch), number(&means.batch));

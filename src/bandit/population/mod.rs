@@ -1,21 +1,18 @@
 //! Exact expectations as weighted batches: the sample loss, fed every example with its
 //! probability, *is* the population loss.
 
-mod batch;
 mod feed;
 mod held;
 mod rows;
 
-pub use batch::Batch;
 pub use feed::{Feed, Rating, policy_of};
 pub use held::{held, missing};
 pub use rows::linear_advantage;
 
 use super::evidence::{Comparisons, Evidence, Threshold, View};
 use super::problem::{Problem, Prompt};
-use crate::backend::nd::{Tape, Var};
 use crate::error::{Error, Result};
-use crate::loss::{InputKind, Inputs, Objective};
+use crate::loss::{Batch, Cotangents, InputKind, Objective, on_tape};
 use rows::Rows;
 
 /// Examples a batch holds at most; longer lists stream through in pieces of this size.
@@ -23,15 +20,6 @@ const CHUNK: usize = 4096;
 
 /// Most arms of a prompt for which all pairs are visited.
 pub const PAIR_CAP: usize = 20_000;
-
-/// A weighted loss of a batch and its gradient with respect to each response's trained number.
-#[derive(Debug, Clone)]
-pub struct Cotangents {
-    /// Weighted sum of the per-example losses.
-    pub value: f64,
-    /// Gradients, in the order of the leaves of [`Batch::inputs`].
-    pub gradient: Vec<Vec<f64>>,
-}
 
 /// A population loss.
 #[derive(Debug, Clone)]
@@ -46,31 +34,6 @@ pub struct Evaluation {
     pub value_gradient: Option<Vec<f64>>,
     /// That number.
     pub value_at: Option<Vec<f64>>,
-}
-
-/// Runs a loss written on [`nd`](crate::backend::nd) over a batch.
-///
-/// # Errors
-/// Those of the loss.
-pub fn on_tape(
-    kind: InputKind,
-    batch: &Batch,
-    loss: impl Fn(&Inputs<Var>) -> Result<Var>,
-) -> Result<Cotangents> {
-    let tape = Tape::new();
-    let (inputs, leaves) = batch.inputs(
-        kind,
-        |v| Ok(tape.leaf(v.to_vec())),
-        |v| Ok(tape.constant(v.to_vec())),
-    )?;
-    let each = loss(&inputs)?;
-    let leaves: Vec<&Var> = leaves.iter().collect();
-    let gradient = tape.backward(&each, &batch.weight, &leaves)?;
-    let value = each.with(|v| v.iter().zip(&batch.weight).map(|(v, w)| v * w).sum());
-    Ok(Cotangents {
-        value,
-        gradient: gradient.into_iter().map(|g| g.to_vec()).collect(),
-    })
 }
 
 /// The population loss of a registered objective at tabular `logits` (or scores).

@@ -1,9 +1,8 @@
 //! A policy at one prompt, in plain numbers: what the claims' right-hand sides are computed from.
 
-use crate::bandit::population::{Batch, Cotangents, on_tape};
 use crate::bandit::{Evidence, Problem, Prompt, log_sum_exp, population};
 use crate::error::Result;
-use crate::loss::{InputKind, Inputs, Objective, copg};
+use crate::loss::{Batch, Cotangents, InputKind, Inputs, Objective, copg, on_tape};
 use crate::random::{Purpose, Stream};
 use crate::solve::minimise;
 

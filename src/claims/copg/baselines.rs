@@ -2,10 +2,11 @@
 
 use super::super::{Finding, random_problems, toy};
 use super::at::{gap, logits, objective};
-use crate::bandit::population::{Feed, evaluate_with, on_tape};
+use crate::bandit::population::{Feed, evaluate_with};
+
 use crate::bandit::{Evidence, Policy, Problem, population};
 use crate::error::Result;
-use crate::loss::{Baseline, InputKind, Objective};
+use crate::loss::{Baseline, InputKind, Objective, on_tape};
 use crate::solve::fixed_point;
 use crate::solve::flow::{Course, Frame, Numeric, follow};
 

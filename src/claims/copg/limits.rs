@@ -6,13 +6,14 @@ use super::super::{Finding, random_problems, toy};
 use super::at::{gap, logits, mean, minimiser};
 use crate::backend::nd::sigmoid;
 use crate::backend::{Backend, nd::Var};
-use crate::bandit::population::{Feed, evaluate_with, on_tape};
+use crate::bandit::population::{Feed, evaluate_with};
+
 use crate::bandit::{
     Beta, Comparisons, Dataset, Edge, Evidence, PairLaw, Policy, Problem, Prompt, Shape,
     log_sum_exp, population, random_problem,
 };
 use crate::error::Result;
-use crate::loss::{InputKind, Inputs, Objective, Response, copg};
+use crate::loss::{InputKind, Inputs, Objective, Response, copg, on_tape};
 use crate::random::{Purpose, Stream};
 use crate::solve::fixed_point;
 use crate::solve::flow::{Course, Frame, Numeric, follow};

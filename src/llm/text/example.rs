@@ -1,6 +1,7 @@
 //! A row of data in tokens, and batches of them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::batch::TextBatch;
 use crate::llm::model::sequence::Sequence;
@@ -93,4 +94,39 @@ pub fn collate(
         }
     }
     text
+}
+
+/// The batch `whole` of `examples` in what is run at once: consecutive examples of at most `budget` tokens, an
+/// example beyond that alone, each part made by `collate` from its own; what depends on the whole step (weights,
+/// and what is held against responses) stays as it is there. Every response is run once, and in the same company
+/// by the policy and the reference, so that equal weights give equal numbers, to the last bit.
+pub fn in_parts(
+    whole: &TextBatch,
+    examples: &[Example],
+    budget: usize,
+    collate: impl Fn(&[Example]) -> TextBatch,
+) -> Vec<TextBatch> {
+    let mut parts: Vec<(usize, Range<usize>)> = Vec::new();
+    for (i, example) in examples.iter().enumerate() {
+        let tokens = example.tokens();
+        match parts.last_mut() {
+            Some((sum, part)) if sum.saturating_add(tokens) <= budget => {
+                *sum += tokens;
+                part.end = i + 1;
+            }
+            _ => parts.push((tokens, i..i + 1)),
+        }
+    }
+    let mut done = 0;
+    let part = |(_, rows): (usize, Range<usize>)| {
+        let mut part = collate(&examples[rows]);
+        let here = done..done + part.weight.len();
+        done = here.end;
+        part.weight.copy_from_slice(&whole.weight[here.clone()]);
+        if !part.held.is_empty() {
+            part.held.copy_from_slice(&whole.held[here]);
+        }
+        part
+    };
+    parts.into_iter().map(part).collect()
 }

@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::llm::model::sequence::Sequence;
 use crate::llm::text::batch::TextBatch;
 use crate::llm::text::data::Ordering;
-use crate::llm::text::example::Example;
+use crate::llm::text::example::{Example, in_parts};
 use crate::llm::train::objective::{TextObjective, mismatched};
-use crate::llm::train::step::in_parts;
+use crate::llm::train::step::beyond_one_run;
 use crate::loss::{InputKind, Objective};
 
 /// Which examples make which step, and what of them is run at once.
@@ -112,7 +112,7 @@ impl<'a> Batches<'a> {
         match most {
             (tokens, step) if tokens > self.micro_batch => {
                 let parts = tokens.div_ceil(self.micro_batch);
-                Err(in_parts(&format!("step {}", step + 1), tokens, parts))
+                Err(beyond_one_run(&format!("step {}", step + 1), tokens, parts))
             }
             _ => Ok(()),
         }
@@ -216,33 +216,11 @@ impl<'a> Batches<'a> {
         self.micro_batch
     }
 
-    /// A step's batch in what is run at once, whole examples each: every response is run once, and
-    /// in the same company by the policy and the reference, so that equal weights give equal
-    /// numbers, to the last bit.
+    /// A step's batch in what is run at once.
     pub fn parts(&self, text: &TextBatch, examples: &[Example]) -> Vec<TextBatch> {
-        let mut parts: Vec<(usize, std::ops::Range<usize>)> = Vec::new();
-        for (i, example) in examples.iter().enumerate() {
-            let tokens = example.tokens();
-            match parts.last_mut() {
-                Some((sum, part)) if *sum + tokens <= self.micro_batch => {
-                    *sum += tokens;
-                    part.end = i + 1;
-                }
-                _ => parts.push((tokens, i..i + 1)),
-            }
-        }
-        let mut done = 0;
-        let part = |(_, rows): (usize, std::ops::Range<usize>)| {
-            let mut part = self.objective.batch(&examples[rows]);
-            let here = done..done + part.weight.len();
-            done = here.end;
-            part.weight.copy_from_slice(&text.weight[here.clone()]);
-            if !part.held.is_empty() {
-                part.held.copy_from_slice(&text.held[here]);
-            }
-            part
-        };
-        parts.into_iter().map(part).collect()
+        in_parts(text, examples, self.micro_batch, |some| {
+            self.objective.batch(some)
+        })
     }
 
     /// What z₀ is estimated from, for KTO; else nothing.

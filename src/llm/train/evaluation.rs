@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use super::metrics::Meter;
 use super::trainer::Trainer;
-use crate::bandit::population::Batch;
 use crate::error::Result;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::example::{Example, Response};
 use crate::llm::train::objective::{TextObjective, TokenReduction};
-use crate::loss::InputKind;
+use crate::loss::{Batch, InputKind};
 
 /// Begins the names of what is evaluated.
 pub const EVAL: &str = "eval_";

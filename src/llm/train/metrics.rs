@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bandit::population::Batch;
 use crate::llm::train::objective::TextObjective;
-use crate::loss::InputKind;
+use crate::loss::{Batch, InputKind};
 
 /// How the values of several steps make one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use super::trainer::{Stepped, Trainer};
 use crate::error::Result;
 use crate::llm::files::checkpoint;
 use crate::llm::model::network::Network;
-use crate::llm::train::step::{Sink, Step, in_parts};
+use crate::llm::train::step::{Sink, Step, beyond_one_run};
 
 impl Trainer<'_> {
     /// The next step's batch, its gradient and the update in one. Nothing changes if the loss or one
@@ -15,7 +15,7 @@ impl Trainer<'_> {
         let mut parts = self.plan.parts(&text, &examples);
         let [part] = parts.as_mut_slice() else {
             let step = format!("step {}", self.state.steps + 1);
-            return Err(in_parts(&step, text.tokens(), parts.len()));
+            return Err(beyond_one_run(&step, text.tokens(), parts.len()));
         };
         part.log_reference = self.log_reference(&part.sequences)?;
         let objective = self.plan.objective();

@@ -11,13 +11,12 @@ pub use sink::Sink;
 use candle_core::{DType, Tensor};
 
 use crate::backend::nd::Var;
-use crate::bandit::population::{Batch, on_tape};
 use crate::error::{Error, Result};
 use crate::llm::model::network::{Network, Output, Reduction};
 use crate::llm::model::sequence::Sequence;
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
 use crate::llm::text::batch::TextBatch;
-use crate::loss::{InputKind, Inputs};
+use crate::loss::{Batch, InputKind, Inputs, on_tape};
 
 /// What is run on every batch.
 pub struct Step<'a> {
@@ -255,7 +254,7 @@ impl<'a> Runs<'a> {
             0 | 1 => Ok(()),
             count => {
                 let tokens = self.parts.iter().flatten().map(|s| s.tokens().len());
-                Err(in_parts("the step", tokens.sum(), count))
+                Err(beyond_one_run("the step", tokens.sum(), count))
             }
         }
     }
@@ -315,7 +314,7 @@ impl<'a> Runs<'a> {
 }
 
 /// What is wrong with a step of several parts whose gradients are used at once.
-pub(in crate::llm) fn in_parts(step: &str, tokens: usize, parts: usize) -> Error {
+pub(in crate::llm) fn beyond_one_run(step: &str, tokens: usize, parts: usize) -> Error {
     Error::invalid(
         "micro_batch_tokens",
         format!("{step} has {tokens} tokens and would be run in {parts} parts or more"),

@@ -9,7 +9,6 @@ use super::optimizer_in_backward::Stop;
 use super::settings::Settings;
 use super::state::State;
 use crate::backend::nd::Var;
-use crate::bandit::population::Batch;
 use crate::error::{Error, Result};
 use crate::llm::model::network::Network;
 use crate::llm::model::sequence::Sequence;
@@ -19,7 +18,7 @@ use crate::llm::text::example::Example;
 use crate::llm::train::reference::Reference;
 use crate::llm::train::schedule::Schedule;
 use crate::llm::train::step::{self, Step};
-use crate::loss::Inputs;
+use crate::loss::{Batch, Inputs};
 
 /// The per-example loss of a user, `[B]`, on the host in f64.
 type OwnLoss<'a> = dyn Fn(&Inputs<Var>) -> Result<Var> + 'a;

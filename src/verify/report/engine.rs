@@ -4,9 +4,10 @@ use super::Loss;
 use crate::backend::Backend;
 use crate::backend::dual::Dual;
 use crate::backend::nd::{Tape, Var};
-use crate::bandit::population::{Batch, linear_advantage};
+use crate::bandit::population::linear_advantage;
+
 use crate::error::{Error, Result};
-use crate::loss::{InputKind, Parameters};
+use crate::loss::{Batch, InputKind, Parameters};
 use crate::random::{Purpose, Stream};
 
 /// A loss on a batch.

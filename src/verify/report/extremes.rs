@@ -3,9 +3,8 @@
 use super::engine::{Run, directions, forward, random, reverse, slots};
 use super::gradient::{ROUNDING, parameters};
 use super::{Area, Check, Loss, Outcome};
-use crate::bandit::population::Batch;
 use crate::error::Result;
-use crate::loss::{InputKind, Parameters, Table};
+use crate::loss::{Batch, InputKind, Parameters, Table};
 
 pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
     Ok(vec![ties(loss)?, far(loss)?])

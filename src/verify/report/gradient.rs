@@ -2,9 +2,8 @@
 
 use super::engine::{Run, directions, forward, random, reverse, slots};
 use super::{Area, Check, Loss, Outcome};
-use crate::bandit::population::Batch;
 use crate::error::Result;
-use crate::loss::{Kind, Parameters, Value};
+use crate::loss::{Batch, Kind, Parameters, Value};
 
 /// Batches tried.
 const TRIES: u64 = 6;

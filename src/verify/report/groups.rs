@@ -4,10 +4,11 @@ use super::Loss;
 use super::engine::{Run, random, reverse};
 use super::gradient::parameters;
 use super::population::furnished;
-use crate::bandit::population::{Batch, Feed};
+use crate::bandit::population::Feed;
+
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, Shape, random_problem};
 use crate::error::{Error, Result};
-use crate::loss::InputKind;
+use crate::loss::{Batch, InputKind};
 use crate::random::{Purpose, Stream};
 
 /// The sizes of groups that are tried.

@@ -3,9 +3,8 @@
 use super::engine::{random, reverse, slots};
 use super::gradient::parameters;
 use super::{Area, Check, Loss, Outcome};
-use crate::bandit::population::Batch;
 use crate::error::Result;
-use crate::loss::{InputKind, Kind};
+use crate::loss::{Batch, InputKind, Kind};
 
 /// Batches of segments, each with segments of this many examples.
 const BATCHES: u64 = 6;

@@ -3,10 +3,11 @@
 use super::engine::{reverse, swapped};
 use super::groups;
 use super::{Loss, Subject};
-use crate::bandit::population::{Batch, Cotangents, Feed, evaluate_with, policy_of};
+use crate::bandit::population::{Feed, evaluate_with, policy_of};
+
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, Prompt};
 use crate::error::{Error, Result};
-use crate::loss::{InputKind, Value};
+use crate::loss::{Batch, Cotangents, InputKind, Value};
 use crate::random::{Purpose, Stream};
 use crate::solve::flow::Frame;
 

@@ -13,13 +13,13 @@ use pistar::llm::model::sequence::{Packed, Predictions, Sequence};
 use pistar::llm::tensor::tape::Tape;
 use pistar::llm::text::batch::TextBatch;
 use pistar::llm::train::step::{Step, numbers};
-use pistar::loss::{InputKind, Objective};
+use pistar::loss::Objective;
 use pistar::solve::fixed_point;
 
 use crate::language::bandit;
 
 pub type Forward<'a> = dyn for<'m> Fn(&'m Decoder, &Tape<'m>, &[&Sequence]) -> Result<Output> + 'a;
-pub type Parts<'a> = dyn Fn(TextBatch, InputKind) -> Vec<TextBatch> + 'a;
+pub type Parts<'a> = dyn Fn(TextBatch) -> Vec<TextBatch> + 'a;
 
 /// A pipeline, part by part; the healthy one by default.
 pub struct Pipeline<'a> {
@@ -47,7 +47,7 @@ impl Pipeline<'_> {
             reduction: Reduction::Sum,
             text: &|_| {},
             live: false,
-            parts: &|text, _| vec![text],
+            parts: &|text| vec![text],
             micro_batch: usize::MAX,
             architecture: &|_| {},
         }
@@ -101,7 +101,7 @@ impl Pipeline<'_> {
             if self.live {
                 text.log_reference = reference(&text);
             }
-            for part in (self.parts)(text, kind) {
+            for part in (self.parts)(text) {
                 step.run(&part, loss, gradients, none)?;
             }
             Ok(())

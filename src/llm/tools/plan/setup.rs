@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::example::Example;
 use crate::llm::train::objective::TextObjective;
-use crate::llm::train::step::in_parts;
+use crate::llm::train::step::beyond_one_run;
 use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, survey};
 use crate::loss::InputKind;
 
@@ -103,7 +103,11 @@ impl Budget {
         };
         let (parts, _) = budget.parts(budget.run.micro_batch);
         match budget.run.in_backward && parts > 1 {
-            true => Err(in_parts("the largest step", budget.tokens()[0], parts)),
+            true => Err(beyond_one_run(
+                "the largest step",
+                budget.tokens()[0],
+                parts,
+            )),
             false => Ok(budget),
         }
     }

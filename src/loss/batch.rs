@@ -1,10 +1,11 @@
-//! Plain numbers, and the inputs they make on any backend.
+//! Plain numbers, the inputs they make on any backend, and a loss run on them.
 
 use std::rc::Rc;
 
+use super::{InputKind, Inputs, Response};
+use crate::backend::nd::{Tape, Var};
 use crate::backend::{Backend, Segments};
 use crate::error::Result;
-use crate::loss::{InputKind, Inputs, Response};
 
 /// Plain numbers of a batch: one or two responses per example, or a group of them.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +101,7 @@ impl Batch {
         self.weight.append(&mut other.weight);
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         for slot in 0..2 {
             self.log_policy[slot].clear();
             self.log_reference[slot].clear();
@@ -111,4 +112,38 @@ impl Batch {
         self.sizes.clear();
         self.weight.clear();
     }
+}
+
+/// A weighted loss of a batch and its gradient with respect to each response's trained number.
+#[derive(Debug, Clone)]
+pub struct Cotangents {
+    /// Weighted sum of the per-example losses.
+    pub value: f64,
+    /// Gradients, in the order of the leaves of [`Batch::inputs`].
+    pub gradient: Vec<Vec<f64>>,
+}
+
+/// Runs a loss written on [`nd`](crate::backend::nd) over a batch.
+///
+/// # Errors
+/// Those of the loss.
+pub fn on_tape(
+    kind: InputKind,
+    batch: &Batch,
+    loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+) -> Result<Cotangents> {
+    let tape = Tape::new();
+    let (inputs, leaves) = batch.inputs(
+        kind,
+        |v| Ok(tape.leaf(v.to_vec())),
+        |v| Ok(tape.constant(v.to_vec())),
+    )?;
+    let each = loss(&inputs)?;
+    let leaves: Vec<&Var> = leaves.iter().collect();
+    let gradient = tape.backward(&each, &batch.weight, &leaves)?;
+    let value = each.with(|v| v.iter().zip(&batch.weight).map(|(v, w)| v * w).sum());
+    Ok(Cotangents {
+        value,
+        gradient: gradient.into_iter().map(|g| g.to_vec()).collect(),
+    })
 }
