@@ -50,10 +50,12 @@ impl Axis {
             (lo, hi) = (lo.min(v), hi.max(v));
         }
         let size = lo.abs().max(hi.abs());
-        let more = match hi - lo > 1e-9 * size {
-            true => room * (hi - lo),
-            false if size < 1e-300 => 1.0,
-            false => 0.1 * size,
+        let more = if hi - lo > 1e-9 * size {
+            room * (hi - lo)
+        } else if size < 1e-300 {
+            1.0
+        } else {
+            0.1 * size
         };
         Self::linear(lo - more, hi + more)
     }

@@ -8,8 +8,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::file::{create_part, part};
 use anyhow::{Context, Result, ensure};
-use pistar::file::{create_part, part};
 use plotters::prelude::*;
 
 use super::paper::Paper;

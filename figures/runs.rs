@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::llm::train::runs::Curve;
 use anyhow::{Result, bail};
-use pistar::llm::train::runs::Curve;
 
 use super::axes::Axis;
 use super::chart::{Chart, Layer};
@@ -57,9 +57,10 @@ pub fn draw(metric: &str, curves: &[Curve], out_stem: &Path) -> Result<()> {
         }
     }
     let axes = axes(&lines);
-    let panels: Vec<Option<&str>> = match apart {
-        true => objectives.iter().map(|o| Some(*o)).collect(),
-        false => vec![None],
+    let panels: Vec<Option<&str>> = if apart {
+        objectives.iter().map(|o| Some(*o)).collect()
+    } else {
+        vec![None]
     };
     let mut charts = Vec::new();
     for panel in panels {
@@ -179,9 +180,10 @@ fn caption(curves: &[Curve], width: usize) -> String {
     let mut words = match (few, many) {
         (_, 1) => "One run a line.".to_string(),
         (few, many) => {
-            let seeds = match few == many {
-                true => format!("{many} seeds"),
-                false => format!("{few} to {many} seeds"),
+            let seeds = if few == many {
+                format!("{many} seeds")
+            } else {
+                format!("{few} to {many} seeds")
             };
             let short = curves
                 .iter()

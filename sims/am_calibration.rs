@@ -9,11 +9,11 @@
 
 use std::path::Path;
 
+use crate::bandit::{Dataset, Evidence, Problem, Shape, random_problem};
+use crate::loss::InputKind;
+use crate::solve::advantage::{self, Form};
+use crate::solve::calibration::{Moments, error, moments};
 use anyhow::{Context, Result};
-use pistar::bandit::{Dataset, Evidence, Problem, Shape, random_problem};
-use pistar::loss::InputKind;
-use pistar::solve::advantage::{self, Form};
-use pistar::solve::calibration::{Moments, error, moments};
 use serde_json::json;
 
 use super::report::{Point, Spread, markdown, number};

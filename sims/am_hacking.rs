@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
+use crate::sim::multitask::{Experiment, VARIANTS, experiment};
 use anyhow::{Context, Result};
-use pistar::sim::multitask::{Experiment, VARIANTS, experiment};
 use serde_json::json;
 
 use super::report::{Spread, markdown};

@@ -9,13 +9,13 @@
 
 use std::path::Path;
 
+use crate::bandit::{Evidence, Problem};
+use crate::loss::Objective;
+use crate::sim::Optimizer;
+use crate::sim::phases::{self, Reference};
+use crate::solve::bpo::{self, Inner};
+use crate::solve::fixed_point;
 use anyhow::{Context, Result};
-use pistar::bandit::{Evidence, Problem};
-use pistar::loss::Objective;
-use pistar::sim::Optimizer;
-use pistar::sim::phases::{self, Reference};
-use pistar::solve::bpo::{self, Inner};
-use pistar::solve::fixed_point;
 use serde_json::json;
 
 use super::report::{Spread, markdown, maybe, number};
@@ -99,7 +99,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     plan(Inner::Dpo, Reference::Static, 1).check()?;
     let run = Run::start(SIM.name, request, dir, config)?;
 
-    let mean_reward = |policy: &pistar::bandit::Policy| -> f64 {
+    let mean_reward = |policy: &crate::bandit::Policy| -> f64 {
         let each = problem.prompts().iter().zip(policy.probabilities());
         each.map(|(prompt, row)| {
             prompt.weight

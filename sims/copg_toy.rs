@@ -11,12 +11,12 @@
 use std::path::Path;
 use std::time::Instant;
 
+use crate::bandit::{Evidence, Problem};
+use crate::loss::Objective;
+use crate::sim::folder::Folder;
+use crate::sim::{Config, Optimizer, Row, run};
+use crate::solve::fixed_point;
 use anyhow::{Result, ensure};
-use pistar::bandit::{Evidence, Problem};
-use pistar::loss::Objective;
-use pistar::sim::folder::Folder;
-use pistar::sim::{Config, Optimizer, Row, run};
-use pistar::solve::fixed_point;
 use serde_json::{Value, json};
 
 use super::report::{Spread, markdown};
@@ -54,9 +54,10 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     let tabular = request.policy == Policy::Tabular;
     // A step of one size on every weight of a transformer moves a logit a hundred times as far as
     // on a table.
-    let rates = match tabular {
-        true => vec![1e-3, 1e-2],
-        false => vec![1e-5, 1e-4],
+    let rates = if tabular {
+        vec![1e-3, 1e-2]
+    } else {
+        vec![1e-5, 1e-4]
     };
     let rates = request.lr.clone().unwrap_or(rates);
     let config = |lr| Config {
@@ -156,10 +157,10 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
 
 #[cfg(feature = "llm")]
 mod transformer {
-    use pistar::Result;
-    use pistar::bandit::Problem;
-    use pistar::llm::language::{LAYERS, START, Seeds, WIDTH, spelled};
-    use pistar::sim::{Config, Row, run_with};
+    use crate::Result;
+    use crate::bandit::Problem;
+    use crate::llm::language::{LAYERS, START, Seeds, WIDTH, spelled};
+    use crate::sim::{Config, Row, run_with};
     use serde_json::{Value, json};
 
     /// What is trained, for the manifest.
@@ -179,7 +180,7 @@ mod transformer {
         }))
     }
 
-    /// Trains transformers as [`run`](pistar::sim::run) trains tables.
+    /// Trains transformers as [`run`](crate::sim::run) trains tables.
     pub fn train(
         problem: &Problem,
         config: &Config,
@@ -187,7 +188,7 @@ mod transformer {
         progress: impl Fn(usize) + Sync,
     ) -> Result<()> {
         let bandit = spelled(problem)?;
-        let make = |objective, seeds| -> Result<Box<dyn pistar::sim::Trained + '_>> {
+        let make = |objective, seeds| -> Result<Box<dyn crate::sim::Trained + '_>> {
             let seeds = Seeds::new(&bandit, objective, seeds, config.optimizer)?;
             Ok(Box::new(seeds))
         };
@@ -197,9 +198,9 @@ mod transformer {
 
 #[cfg(not(feature = "llm"))]
 mod transformer {
-    use pistar::bandit::Problem;
-    use pistar::sim::{Config, Row};
-    use pistar::{Error, Result};
+    use crate::bandit::Problem;
+    use crate::sim::{Config, Row};
+    use crate::{Error, Result};
     use serde_json::Value;
 
     fn missing() -> Error {

@@ -8,9 +8,9 @@
 
 use std::path::Path;
 
+use crate::bandit::Problem;
+use crate::solve::copr::{Divergence, Motion, Target, curve, lower_bound, motion};
 use anyhow::{Context, Result};
-use pistar::bandit::Problem;
-use pistar::solve::copr::{Divergence, Motion, Target, curve, lower_bound, motion};
 use serde_json::json;
 
 use super::report::{markdown, number};

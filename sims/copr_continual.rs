@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::continual::{Method, Plan, Sequence, SequenceShape, run as learn};
 use anyhow::Result;
-use pistar::continual::{Method, Plan, Sequence, SequenceShape, run as learn};
 use serde_json::json;
 
 use super::report::{Spread, markdown, number};

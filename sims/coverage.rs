@@ -14,8 +14,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::bandit::{Dataset, Evidence, Problem};
 use anyhow::Result;
-use pistar::bandit::{Dataset, Evidence, Problem};
 use serde_json::json;
 
 use super::families::{Family, Skipped, ZERO, families, left_out};

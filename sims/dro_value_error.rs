@@ -10,10 +10,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::bandit::{Evidence, Problem, Shape, random_problem};
+use crate::loss::InputKind;
+use crate::solve::dro::{minima, value_error};
 use anyhow::Result;
-use pistar::bandit::{Evidence, Problem, Shape, random_problem};
-use pistar::loss::InputKind;
-use pistar::solve::dro::{minima, value_error};
 use serde_json::json;
 
 use super::report::{frequency, markdown, number};

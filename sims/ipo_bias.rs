@@ -11,10 +11,10 @@
 
 use std::path::Path;
 
+use crate::bandit::{Evidence, PairLaw, Problem, Shape, Simplex, random_problem};
+use crate::loss::Objective;
+use crate::solve::fixed_point;
 use anyhow::{Context, Result};
-use pistar::bandit::{Evidence, PairLaw, Problem, Shape, Simplex, random_problem};
-use pistar::loss::Objective;
-use pistar::solve::fixed_point;
 use serde_json::json;
 
 use super::report::{frequency, markdown, number};

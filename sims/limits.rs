@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::bandit::{Evidence, Problem};
+use crate::loss::Objective;
+use crate::solve::fixed_point;
 use anyhow::{Result, ensure};
-use pistar::bandit::{Evidence, Problem};
-use pistar::loss::Objective;
-use pistar::solve::fixed_point;
 
 use super::Request;
 use super::families::Skipped;

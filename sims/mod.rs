@@ -21,8 +21,8 @@ pub mod table;
 
 use std::path::Path;
 
-use pistar::bandit::Problem;
-use pistar::loss::Objective;
+use crate::bandit::Problem;
+use crate::loss::Objective;
 
 /// What a sim trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

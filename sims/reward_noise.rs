@@ -11,9 +11,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::bandit::{Dataset, Evidence, Problem};
+use crate::loss::InputKind;
 use anyhow::Result;
-use pistar::bandit::{Dataset, Evidence, Problem};
-use pistar::loss::InputKind;
 use serde_json::json;
 
 use super::families::{Family, Skipped, families, left_out};

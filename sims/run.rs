@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::sim::folder::Folder;
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use pistar::sim::folder::Folder;
 use rayon::prelude::*;
 use serde_json::Value;
 

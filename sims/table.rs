@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use crate::file;
+use crate::text::{cut, exact};
 use anyhow::{Context, Result, bail, ensure};
-use pistar::file;
-use pistar::text::{cut, exact};
 
 /// What a cell of a table may hold.
 pub trait Cell: Sized {

@@ -23,11 +23,25 @@
 //! large a number may be), [`text`], [`stats`] and [`random`].
 #![warn(missing_docs)]
 
+/// Says a line on standard error, which may have gone with its terminal: nobody is left to be told then.
+#[cfg(feature = "cli")]
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 pub mod backend;
 pub mod bandit;
 pub mod claims;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod continual;
 pub mod error;
+#[cfg(feature = "plot")]
+#[path = "../figures/mod.rs"]
+mod figures;
 pub mod file;
 #[cfg(feature = "llm")]
 pub mod llm;
@@ -35,12 +49,33 @@ pub mod loss;
 pub mod magnitude;
 pub mod random;
 pub mod sim;
+#[cfg(feature = "cli")]
+#[path = "../sims/mod.rs"]
+mod sims;
 pub mod solve;
 pub mod stats;
 pub mod text;
 pub mod verify;
 
 pub use error::{Error, Result};
+
+/// Makes the allocator that counts tensors a program's own, for its commands to say what a run took; without the
+/// feature `llm` there are none. For a program's `main.rs`, beside [`cli::main`].
+#[cfg(feature = "llm")]
+#[macro_export]
+macro_rules! measure_memory {
+    () => {
+        #[global_allocator]
+        static HEAP: $crate::llm::tensor::memory::Counting = $crate::llm::tensor::memory::Counting;
+    };
+}
+
+/// Makes the allocator that counts tensors a program's own; without the feature `llm` there are none.
+#[cfg(not(feature = "llm"))]
+#[macro_export]
+macro_rules! measure_memory {
+    () => {};
+}
 
 // Mutation testing builds one target only, so the integration tests join the unit tests there.
 #[cfg(all(test, mutants))]

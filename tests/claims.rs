@@ -1,6 +1,7 @@
 //! Every claim's verdict is found again, and the command shows it.
 
 use std::collections::BTreeSet;
+#[cfg(feature = "cli")]
 use std::process::Command;
 
 use pistar::claims::{Finding, Paper, Verdict, all, check};
@@ -103,6 +104,7 @@ fn findings_follow_their_numbers() {
     assert_eq!(verdict(Finding::refuted(false, "")), None);
 }
 
+#[cfg(feature = "cli")]
 /// Exit code, standard output and standard error of `pistar`.
 fn pistar(args: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_pistar"))
@@ -117,6 +119,7 @@ fn pistar(args: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn the_command_prints_them_for_people_and_for_scripts() {
     let (code, json, err) = pistar(&["claims", "--paper", "copg", "--json"]);
@@ -164,6 +167,7 @@ fn the_command_prints_them_for_people_and_for_scripts() {
     assert!(last.ends_with("every verdict found again"), "{last}");
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn an_unknown_paper_is_refused() {
     let (code, out, err) = pistar(&["claims", "--paper", "ppo"]);

@@ -337,9 +337,12 @@ fn a_dataset_that_repeats_the_laws_solves_like_the_population() {
     let reward = [2.5, 2.0, 1.0];
     let probability = |y: usize, z: usize| 1.0 / (1.0 + f64::exp(reward[z] - reward[y]));
     for (name, label) in [("plain.jsonl", false), ("labelled.jsonl", true)] {
-        let lines = exact_pairs(|y, z| match label {
-            true => format!(", \"label\": {}", probability(y, z)),
-            false => String::new(),
+        let lines = exact_pairs(|y, z| {
+            if label {
+                format!(", \"label\": {}", probability(y, z))
+            } else {
+                String::new()
+            }
         });
         assert_eq!(lines.lines().count(), 200);
         place.write(name, lines);

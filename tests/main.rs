@@ -5,6 +5,8 @@ mod advantage;
 mod aggregate;
 #[cfg(not(mutants))]
 mod answers;
+#[cfg(not(mutants))]
+mod arrows;
 mod backend;
 mod bandit;
 mod bpo;
@@ -12,7 +14,7 @@ mod calibration;
 mod certificates;
 #[cfg(not(mutants))]
 mod claims;
-#[cfg(not(mutants))]
+#[cfg(all(feature = "cli", not(mutants)))]
 mod cli;
 mod common;
 mod continual;

@@ -1,6 +1,7 @@
 //! Reports: none of a registered loss has a fault, every broken one has the right fault, and what a
 //! loss merely lacks is called a difference.
 
+#[cfg(feature = "cli")]
 use std::process::Command;
 
 use pistar::Result;
@@ -516,6 +517,7 @@ fn pages_are_narrow_and_json_is_whole() {
     }
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn the_command_reports() {
     let run = |args: &[&str]| {
@@ -693,6 +695,7 @@ fn limits_are_those_of_ones_own_problem() {
     );
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn the_command_takes_a_problem_and_a_temperature() {
     let run = |args: &[&str]| {

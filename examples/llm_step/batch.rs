@@ -42,9 +42,10 @@ impl Batch {
         };
         let places = slots.each_ref().map(Vec::len);
         Ok(TextBatch {
-            log_reference: match self.log_reference.is_empty() {
-                true => vec![0.0; sequences.len()],
-                false => self.log_reference.clone(),
+            log_reference: if self.log_reference.is_empty() {
+                vec![0.0; sequences.len()]
+            } else {
+                self.log_reference.clone()
             },
             sequences,
             reward: places.map(|n| vec![0.0; n]),

@@ -82,12 +82,13 @@ fn main() -> ExitCode {
     let said = format!("{error:#}");
     eprintln!("llm_step: {said}");
     let said = said.to_lowercase();
-    match ["out of memory", "out_of_memory"]
+    if ["out of memory", "out_of_memory"]
         .iter()
         .any(|m| said.contains(m))
     {
-        true => OUT_OF_MEMORY.into(),
-        false => 2.into(),
+        OUT_OF_MEMORY.into()
+    } else {
+        2.into()
     }
 }
 

@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
+use crate::loss::Objective;
 use anyhow::{Result, ensure};
-use pistar::loss::Objective;
 use serde_json::json;
 
 use super::report;

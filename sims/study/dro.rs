@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
+use crate::loss::Objective;
 use anyhow::Result;
-use pistar::loss::Objective;
 
 use super::report;
 use super::rows::read_rows;

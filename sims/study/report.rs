@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::stats::t_interval;
 use anyhow::{Result, ensure};
-use pistar::stats::t_interval;
 
 use super::copg::best_beta;
 use super::rows::{Row, rates};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::llm::sample::reward::{LexiconSettings, Part, Rule, Specification};
 use anyhow::Result;
-use pistar::llm::sample::reward::{LexiconSettings, Part, Rule, Specification};
 
 /// Words of a glad story, which count 1 each, and of a sad one, −1.
 const GLAD: &str = "beautiful best excited friend friends fun glad good happy hug hugged kind laugh \

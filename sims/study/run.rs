@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::file::{PART, only, write_whole};
+use crate::sim::folder::{Folder, Manifest, another};
 use anyhow::{Context, Result, anyhow, ensure};
-use pistar::file::{PART, only, write_whole};
-use pistar::sim::folder::{Folder, Manifest, another};
 use serde_json::Value;
 
 use super::Request;

@@ -3,18 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::file::only;
+use crate::llm::files::checkpoint::write_folder;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::saving::Saving;
+use crate::llm::model::sequence::Sequence;
+use crate::llm::text::example::{Example, Response};
+use crate::llm::text::tokenizer::Tokenizer;
+use crate::llm::train::reference::Reference;
+use crate::llm::train::{Batches, Settings, Trainer};
+use crate::random::{Purpose, Stream};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
-use pistar::file::only;
-use pistar::llm::files::checkpoint::write_folder;
-use pistar::llm::model::decoder::Decoder;
-use pistar::llm::model::saving::Saving;
-use pistar::llm::model::sequence::Sequence;
-use pistar::llm::text::example::{Example, Response};
-use pistar::llm::text::tokenizer::Tokenizer;
-use pistar::llm::train::reference::Reference;
-use pistar::llm::train::{Batches, Settings, Trainer};
-use pistar::random::{Purpose, Stream};
 use serde_json::{Map, json};
 
 use super::Request;
@@ -110,7 +110,7 @@ fn words() -> Vec<String> {
     SPECIAL.iter().map(|s| s.to_string()).chain(words).collect()
 }
 
-fn write_tokenizer(dir: &Path) -> pistar::Result<()> {
+fn write_tokenizer(dir: &Path) -> crate::Result<()> {
     let vocabulary: Map<_, _> = (words().into_iter().enumerate())
         .map(|(i, word)| (word, json!(i)))
         .collect();
@@ -130,13 +130,13 @@ fn write_tokenizer(dir: &Path) -> pistar::Result<()> {
         ("tokenizer_config.json", special),
     ] {
         let path = dir.join(name);
-        fs::write(&path, contents.to_string()).map_err(pistar::Error::io(&path, "write to"))?;
+        fs::write(&path, contents.to_string()).map_err(crate::Error::io(&path, "write to"))?;
     }
     Ok(())
 }
 
 /// A Llama of two blocks that has read the stories, for a folder with a tokenizer.
-fn train(dir: &Path, key: u64) -> pistar::Result<Decoder> {
+fn train(dir: &Path, key: u64) -> crate::Result<Decoder> {
     let config = json!({
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": words().len(),
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -145,7 +145,7 @@ fn train(dir: &Path, key: u64) -> pistar::Result<Decoder> {
         "bos_token_id": 1, "eos_token_id": 2,
     });
     let path = dir.join("config.json");
-    fs::write(&path, config.to_string()).map_err(pistar::Error::io(&path, "write to"))?;
+    fs::write(&path, config.to_string()).map_err(crate::Error::io(&path, "write to"))?;
     let tokenizer = Tokenizer::load(dir)?;
     let mut examples = Vec::new();
     for row in 0..STORIES {

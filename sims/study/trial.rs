@@ -1,15 +1,15 @@
 //! One training run of a study, and how its policy does on the way.
 
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::heads::{ScalarHead, Scorer};
+use crate::llm::model::sequence::Sequence;
+use crate::llm::sample::reward::Weighted;
+use crate::llm::text::example::{Example, Response};
+use crate::llm::train::reference::Reference;
+use crate::llm::train::{Batches, Model, Settings, Trainer};
+use crate::loss::{InputKind, Objective};
 use anyhow::Result;
 use candle_core::{DType, Device};
-use pistar::llm::model::decoder::Decoder;
-use pistar::llm::model::heads::{ScalarHead, Scorer};
-use pistar::llm::model::sequence::Sequence;
-use pistar::llm::sample::reward::Weighted;
-use pistar::llm::text::example::{Example, Response};
-use pistar::llm::train::reference::Reference;
-use pistar::llm::train::{Batches, Model, Settings, Trainer};
-use pistar::loss::{InputKind, Objective};
 
 use super::rows::Row;
 use super::world::{Draw, Scored, World, sequence};
@@ -82,9 +82,10 @@ impl Trial {
         let examples = examples(self.objective, world);
         let plan = Batches::new(&settings, policy.architecture().context, &examples)?;
         let steps = plan.steps();
-        let value = match plan.objective().value() {
-            true => Some(self.value(world)?),
-            false => None,
+        let value = if plan.objective().value() {
+            Some(self.value(world)?)
+        } else {
+            None
         };
         let mut trainer = Trainer::new(
             &settings,
@@ -175,9 +176,12 @@ fn examples(objective: Objective, world: &World) -> Vec<Example> {
     };
     let pairs = world.pairs.iter().filter(|[a, b]| a.reward != b.reward);
     match objective.spec().inputs {
-        InputKind::LabelledPairs => (pairs.map(|[a, b]| match a.reward > b.reward {
-            true => vec![response(a, 0.0), response(b, 0.0)],
-            false => vec![response(b, 0.0), response(a, 0.0)],
+        InputKind::LabelledPairs => (pairs.map(|[a, b]| {
+            if a.reward > b.reward {
+                vec![response(a, 0.0), response(b, 0.0)]
+            } else {
+                vec![response(b, 0.0), response(a, 0.0)]
+            }
         }))
         .enumerate()
         .map(example)

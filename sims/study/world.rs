@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::llm::model::decoder::Decoder;
+use crate::llm::model::identity::Identity;
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::model::sequence::Sequence;
+use crate::llm::sample::generate::{Generated, Sampling, generate};
+use crate::llm::sample::reward::{Resources, Reward, Row, Specification, Weighted};
+use crate::llm::text::tokenizer::Tokenizer;
+use crate::llm::train::reference::Cache;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
-use pistar::llm::model::decoder::Decoder;
-use pistar::llm::model::identity::Identity;
-use pistar::llm::model::model_folder::ModelFolder;
-use pistar::llm::model::sequence::Sequence;
-use pistar::llm::sample::generate::{Generated, Sampling, generate};
-use pistar::llm::sample::reward::{Resources, Reward, Row, Specification, Weighted};
-use pistar::llm::text::tokenizer::Tokenizer;
-use pistar::llm::train::reference::Cache;
 use serde_json::Map;
 
 /// Tokens of a prompt after BOS, and most of a completion.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use pistar::Error;
-use pistar::file::json;
-use pistar::magnitude::in_range;
-use pistar::stats::runs::{Aggregate, Scores, probability_of_improvement};
-use pistar::stats::{Bootstrap, Estimate};
+use crate::Error;
+use crate::file::json;
+use crate::magnitude::in_range;
+use crate::stats::runs::{Aggregate, Scores, probability_of_improvement};
+use crate::stats::{Bootstrap, Estimate};
 use serde::Deserialize;
 use serde_json::json;
 

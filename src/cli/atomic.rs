@@ -5,9 +5,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use pistar::Error;
-use pistar::file::{folder_of, is_device};
-use pistar::llm::files::staged::Staged;
+use crate::Error;
+use crate::file::{folder_of, is_device};
+use crate::llm::files::staged::Staged;
 
 use super::output::print;
 
@@ -41,7 +41,7 @@ pub fn write(out: &Path, text: &str) -> anyhow::Result<()> {
 /// pipe. A link to a file is replaced itself: what it leads to stays as it was.
 pub fn lines(
     out: &Path,
-    write: impl FnOnce(&mut dyn FnMut(&[u8]) -> pistar::Result<()>) -> pistar::Result<()>,
+    write: impl FnOnce(&mut dyn FnMut(&[u8]) -> crate::Result<()>) -> crate::Result<()>,
 ) -> anyhow::Result<()> {
     if in_place(out) {
         // It has no place to be moved to.

@@ -1,6 +1,6 @@
 //! `pistar claims`
 
-use pistar::claims::{Checked, Measure, Paper, Verdict, all, check};
+use crate::claims::{Checked, Measure, Paper, Verdict, all, check};
 use serde_json::{Value, json};
 
 use super::{Found, input, output};

@@ -1,9 +1,9 @@
 //! Flags of what models run on, for the commands that run some.
 
+use crate::llm::tensor::device;
+use crate::llm::train::Precision;
+use crate::{Error, Result};
 use candle_core::{DType, Device};
-use pistar::llm::tensor::device;
-use pistar::llm::train::Precision;
-use pistar::{Error, Result};
 
 /// Where tensors live, and in which precision.
 #[derive(clap::Args)]

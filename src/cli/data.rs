@@ -5,13 +5,13 @@ use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::Error;
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::text::data::check::{Balance, Check, Checker, Look, Quantiles};
+use crate::llm::text::data::{Form, Reading, Settings, unread};
+use crate::llm::text::objective::TextObjective;
+use crate::text::suggestion;
 use clap::Subcommand;
-use pistar::Error;
-use pistar::llm::model::model_folder::ModelFolder;
-use pistar::llm::text::data::check::{Balance, Check, Checker, Look, Quantiles};
-use pistar::llm::text::data::{Form, Reading, Settings, unread};
-use pistar::llm::train::objective::TextObjective;
-use pistar::text::suggestion;
 
 use super::{Found, output};
 
@@ -98,17 +98,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let context = architecture.context;
     let checker = Checker::open(&args.data, &args.reading, tokenizer, context, settings)?;
     let check = checker.check(form, args.show as usize - 1)?;
-    match args.json {
-        true => output::json(&serde_json::to_value(&check)?)?,
-        false => output::print(&page(&check))?,
+    if args.json {
+        output::json(&serde_json::to_value(&check)?)?
+    } else {
+        output::print(&page(&check))?
     }
-    match check.refuses() {
-        false => Ok(()),
-        true => Err(Found(format!(
+    if check.refuses() {
+        Err(Found(format!(
             "training would refuse {} of {} rows as {}",
             check.refused, check.rows, check.kind
         ))
-        .into()),
+        .into())
+    } else {
+        Ok(())
     }
 }
 
@@ -186,12 +188,11 @@ fn notes(check: &Check) -> Vec<String> {
     };
     let mut note = |count: u64, what: &str, rows: &[String]| {
         if count > 0 {
-            let first = match rows.is_empty() {
-                true => String::new(),
-                false => {
-                    let rows: Vec<String> = rows.iter().map(|row| short(row)).collect();
-                    format!(" (first: {})", rows.join(", "))
-                }
+            let first = if rows.is_empty() {
+                String::new()
+            } else {
+                let rows: Vec<String> = rows.iter().map(|row| short(row)).collect();
+                format!(" (first: {})", rows.join(", "))
             };
             notes.push(format!("{count} {what}{first}"));
         }
@@ -269,9 +270,10 @@ const SHOWN: usize = 1200;
 /// A row, what is in the loss marked.
 fn shown(look: &Look) -> String {
     let colours = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let [faint, bright, plain] = match colours {
-        true => ["\u{1b}[2m", "\u{1b}[1;32m", "\u{1b}[0m"],
-        false => ["", "⟦", "⟧"],
+    let [faint, bright, plain] = if colours {
+        ["\u{1b}[2m", "\u{1b}[1;32m", "\u{1b}[0m"]
+    } else {
+        ["", "⟦", "⟧"]
     };
     let end = if colours { plain } else { "" };
     let mut text = format!("\n{}, as the model gets it:\n", look.place);

@@ -1,8 +1,8 @@
 //! `pistar doctor`
 
-use pistar::llm::tensor::device::device;
-use pistar::llm::tools::doctor::precision::Precision;
-use pistar::llm::tools::doctor::{Section, Settings, examine};
+use crate::llm::tensor::device::device;
+use crate::llm::tools::doctor::precision::Precision;
+use crate::llm::tools::doctor::{Section, Settings, examine};
 
 use super::{Found, output};
 

@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use pistar::Error;
-use pistar::llm::sample::evaluate::{
+use crate::Error;
+use crate::llm::sample::evaluate::{
     Entrant, Loaded, Prompts, Report, Settings, WinRate, evaluate, generated, load, read, rewarded,
     win_rate,
 };
-use pistar::llm::sample::generate::{Progress, Sampling};
-use pistar::llm::sample::reward::{Resources, Weighted};
-use pistar::llm::text::data::Reading;
-use pistar::llm::text::data::file::progress_bar;
-use pistar::llm::train::limits::{RESAMPLES, count};
-use pistar::stats::{Bootstrap, Estimate, Mean};
-use pistar::text::number;
+use crate::llm::sample::generate::{Progress, Sampling};
+use crate::llm::sample::reward::{Resources, Weighted};
+use crate::llm::text::data::Reading;
+use crate::llm::text::data::file::progress_bar;
+use crate::llm::train::limits::{RESAMPLES, count};
+use crate::stats::{Bootstrap, Estimate, Mean};
+use crate::text::number;
 use serde_json::json;
 
 use super::{atomic, output, rewards};
@@ -145,16 +145,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     // Files first: what is wrong with them shows before anything is generated.
     let mut files = Vec::new();
     for against in &args.against {
-        files.push(match against.is_dir() {
-            true => None,
-            false => Some(read(against, &prompts)?),
+        files.push(if against.is_dir() {
+            None
+        } else {
+            Some(read(against, &prompts)?)
         });
     }
     let (report, entrant) = subject(args, ours, &resources, &settings, &prompts, &mut rewards)?;
     if let Some(out) = &args.out {
         let mut text = String::new();
         for row in entrant.rows(&prompts) {
-            text += &pistar::file::json::row(row)?;
+            text += &crate::file::json::row(row)?;
             text.push('\n');
         }
         atomic::write(out, &text)?;
@@ -191,7 +192,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             wins.push(win_rate(one, other, &settings.bootstrap));
         }
     }
-    let reward = pistar::llm::sample::reward::Reward::name(&rewards);
+    let reward = crate::llm::sample::reward::Reward::name(&rewards);
     if args.json {
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -290,8 +291,8 @@ fn unused(entrants: &[Entrant], base: String) -> String {
 fn bar<T>(
     prompts: &Prompts,
     settings: &Settings,
-    run: impl FnOnce(&mut (dyn FnMut(Progress) + Send)) -> pistar::Result<T>,
-) -> pistar::Result<T> {
+    run: impl FnOnce(&mut (dyn FnMut(Progress) + Send)) -> crate::Result<T>,
+) -> crate::Result<T> {
     let count = prompts.all.len() * settings.sampling.samples;
     let (bar, start) = (progress_bar("generating", count as u64), Instant::now());
     let mut tell = |Progress { done, tokens }: Progress| {

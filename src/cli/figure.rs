@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::sim::folder::Manifest;
 use anyhow::anyhow;
-use pistar::sim::folder::Manifest;
 
 use super::output;
 
@@ -55,7 +55,7 @@ pub fn draw(name: &str, rows: &Path, stem: &Path) -> anyhow::Result<Option<PathB
     let Some(figure) = figures::ALL.iter().find(|f| f.name == name) else {
         anyhow::bail!(
             "figure: there is none called `{name}`; {}",
-            pistar::text::suggestion(name, figures::ALL.iter().map(|f| f.name))
+            crate::text::suggestion(name, figures::ALL.iter().map(|f| f.name))
         );
     };
     (figure.draw)(rows, stem)?;

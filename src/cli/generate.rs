@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pistar::Error;
-use pistar::llm::model::model_folder::ModelFolder;
-use pistar::llm::sample::evaluate::Loaded;
-use pistar::llm::sample::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
-use pistar::llm::text::data::Reading;
-use pistar::llm::text::data::file::progress_bar;
+use crate::Error;
+use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::sample::evaluate::Loaded;
+use crate::llm::sample::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
+use crate::llm::text::data::Reading;
+use crate::llm::text::data::file::progress_bar;
 use serde::Serialize;
 
 use super::{atomic, compute::Compute};
@@ -125,9 +125,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             .map(|text| Prompt::new(text, &tokenizer, context))
             .collect::<Result<_, Error>>()?,
     };
-    let ends = match args.ignore_eos {
-        true => &[],
-        false => tokenizer.ends(),
+    let ends = if args.ignore_eos {
+        &[]
+    } else {
+        tokenizer.ends()
     };
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|p| p.tokens.clone()).collect();
     let (bar, start) = (

@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
 
-use pistar::bandit::{Dataset, Problem};
-use pistar::claims::Paper;
-use pistar::file;
-use pistar::loss::Objective;
-use pistar::{Error, Result};
+use crate::bandit::{Dataset, Problem};
+use crate::claims::Paper;
+use crate::file;
+use crate::loss::Objective;
+use crate::{Error, Result};
 
 /// How a path is called in messages.
 pub fn origin(path: &Path) -> String {

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::Error;
+use crate::llm::model::decoder::Decoder;
+use crate::llm::sample::evaluate::{Loaded, load};
+use crate::llm::sample::logprobs::log_probs;
+use crate::llm::text::data::file::progress_bar;
+use crate::llm::text::data::{Form, Reading, Settings, Source};
 use anyhow::Context;
-use pistar::Error;
-use pistar::llm::model::decoder::Decoder;
-use pistar::llm::sample::evaluate::{Loaded, load};
-use pistar::llm::sample::logprobs::log_probs;
-use pistar::llm::text::data::file::progress_bar;
-use pistar::llm::text::data::{Form, Reading, Settings, Source};
 
 use super::{atomic, compute::Compute};
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use pistar::Error;
-use pistar::bandit::{Evidence, Problem, population};
-use pistar::loss::Kind;
-use pistar::solve::bpo::{Inner, phase_problem, phases};
+use crate::Error;
+use crate::bandit::{Evidence, Problem, population};
+use crate::loss::Kind;
+use crate::solve::bpo::{Inner, phase_problem, phases};
 use serde_json::json;
 
 use super::target::Target;
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The problem of phase k: its reference and behaviour are the exact policy after k − 1 phases.
-fn stage(problem: &Problem, inner: Inner, k: usize) -> pistar::Result<Problem> {
+fn stage(problem: &Problem, inner: Inner, k: usize) -> crate::Result<Problem> {
     let before = match k {
         0 => {
             let remedy = "ask for at least one phase";

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use pistar::llm::model::lora::merge;
-use pistar::llm::model::model_folder::ModelFolder;
+use crate::llm::model::lora::merge;
+use crate::llm::model::model_folder::ModelFolder;
 
 use super::output;
 

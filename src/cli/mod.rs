@@ -1,4 +1,6 @@
 //! The command line: one subcommand a file.
+//!
+//! A program with losses of its own has all of it by calling [`main`].
 
 mod aggregate;
 #[cfg(feature = "llm")]
@@ -22,7 +24,7 @@ mod loss;
 #[cfg(feature = "llm")]
 mod merge;
 mod objectives;
-pub mod output;
+mod output;
 #[cfg(feature = "llm")]
 mod plan;
 mod problem;
@@ -43,6 +45,8 @@ mod target;
 #[cfg(feature = "llm")]
 mod train;
 mod verify;
+
+use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -118,14 +122,32 @@ enum Command {
 /// Ran to its end and found something wrong: exit code 1, where a command that cannot run has 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Found(pub String);
+struct Found(String);
 
 /// Was asked to stop and did: exit code 130, as of any program that Ctrl-C ends.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Stopped(pub String);
+struct Stopped(String);
 
-pub fn run() -> anyhow::Result<()> {
+/// Runs the command that the arguments name, and says what went wrong on standard error.
+///
+/// Exit status: 0 as asked, 1 ran to its end and found something wrong, 2 cannot run, 130 stopped by a signal.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Stopped>() => {
+            tell!("{error:#}");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            tell!("error: {error:#}");
+            ExitCode::from(if error.is::<Found>() { 1 } else { 2 })
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match cli.command {

@@ -1,7 +1,7 @@
 //! `pistar objectives`
 
-use pistar::loss::{Objective, Spec};
-use pistar::solve::bpo::Inner;
+use crate::loss::{Objective, Spec};
+use crate::solve::bpo::Inner;
 use serde_json::json;
 
 use super::output;

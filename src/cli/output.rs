@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write, stdout};
 
 use anyhow::Context;
 
-pub use pistar::text::{exact, number, wrap};
+pub use crate::text::{exact, number, wrap};
 
 /// Prints text as it is.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -16,7 +16,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 
 /// Prints a JSON value on one line, keys in order.
 pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
-    print(&format!("{}\n", pistar::file::json::sorted(value.clone())))
+    print(&format!("{}\n", crate::file::json::sorted(value.clone())))
 }
 
 /// Whether the reader went away, as `head` does: nothing to complain about.

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::Error;
+use crate::llm::text::data::Reading;
+use crate::llm::tools::plan::{Budget, Change, Lengths, Machine, Memory, Report, machine};
+use crate::llm::train::Settings;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use pistar::Error;
-use pistar::llm::text::data::Reading;
-use pistar::llm::tools::plan::{Budget, Change, Lengths, Machine, Memory, Report, machine};
-use pistar::llm::train::Settings;
 
 use super::{Found, output, train};
 
@@ -84,18 +84,20 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
     };
     let budget = Budget::new(&settings, machine, lengths, &mut |line| eprintln!("{line}"))?;
     let report = Report::new(&budget, memory)?;
-    match args.json {
-        true => output::json(&serde_json::to_value(&report)?)?,
-        false => output::print(&text(&settings, &report))?,
+    if args.json {
+        output::json(&serde_json::to_value(&report)?)?
+    } else {
+        output::print(&text(&settings, &report))?
     }
-    match report.fits {
-        true => Ok(()),
-        false => Err(Found(format!(
+    if report.fits {
+        Ok(())
+    } else {
+        Err(Found(format!(
             "it does not fit: {} of {}",
             report.size(report.total_bytes),
             report.size(report.memory.bytes)
         ))
-        .into()),
+        .into())
     }
 }
 
@@ -127,9 +129,10 @@ fn text(settings: &Settings, report: &Report) -> String {
         settings.dtype.dtype().as_str(),
         settings.device,
     );
-    let lengths = match report.of_data {
-        true => "the largest step of the data",
-        false => "a step",
+    let lengths = if report.of_data {
+        "the largest step of the data"
+    } else {
+        "a step"
     };
     text += &format!(
         "{lengths} has {} tokens, run in {}; at most {} at once, the longest response {}\n\n",
@@ -145,18 +148,20 @@ fn text(settings: &Settings, report: &Report) -> String {
     text += &output::columns(&rows);
     text += &format!("\nat most: {}\n", report.course());
     if let Some(tokens) = report.largest_micro_batch_tokens {
-        let all = match tokens >= report.step_tokens {
-            true => " (a whole step)",
-            false => "",
+        let all = if tokens >= report.step_tokens {
+            " (a whole step)"
+        } else {
+            ""
         };
         text += &format!("largest that fits: --micro-batch-tokens {tokens}{all}\n");
     }
     if report.fits {
         let little = report.total_bytes > report.memory.bytes / 10 * 9;
         return text
-            + match little {
-                true => "it fits, with less than a tenth to spare\n",
-                false => "it fits\n",
+            + if little {
+                "it fits, with less than a tenth to spare\n"
+            } else {
+                "it fits\n"
             };
     }
     let list = |text: &mut String, head: &str, changes: &[&Change]| {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::bandit::{Dataset, Shape, random_problem};
 use clap::{Subcommand, ValueEnum};
-use pistar::bandit::{Dataset, Shape, random_problem};
 
 use super::{input, output};
 

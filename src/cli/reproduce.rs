@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pistar::file::write_whole;
-use pistar::sim::folder::Manifest;
+use crate::file::write_whole;
+use crate::sim::folder::Manifest;
 
 use super::{figure, output, sim};
 use crate::sims;

@@ -1,7 +1,7 @@
 //! Flags of rewards, for the commands that take some.
 
-use pistar::Result;
-use pistar::llm::sample::reward::{Resources, Specification, seconds_of};
+use crate::Result;
+use crate::llm::sample::reward::{Resources, Specification, seconds_of};
 
 use super::compute::Compute;
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use pistar::Error;
-use pistar::llm::train::runs::{Condition, Run, Summary, curves, differing, find, order};
+use crate::Error;
+use crate::llm::train::runs::{Condition, Run, Summary, curves, differing, find, order};
 use serde_json::{Map, Value, json};
 
 use super::{Found, output};
@@ -56,11 +56,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let metrics = metrics(args, &runs)?;
     order(&mut runs, args.metric.first().map(String::as_str));
-    match args.json {
-        true => output::json(&Value::Array(
+    if args.json {
+        output::json(&Value::Array(
             runs.iter().map(|r| object(r, &runs)).collect(),
-        ))?,
-        false => output::print(&table(&runs, &metrics))?,
+        ))?
+    } else {
+        output::print(&table(&runs, &metrics))?
     }
     if let Some(file) = &args.figure {
         figure(file, &runs, &metrics[0], args.json)?;
@@ -89,9 +90,10 @@ fn metrics(args: &Args, runs: &[Run]) -> anyhow::Result<Vec<String>> {
             .collect();
         known.sort_unstable();
         known.dedup();
-        let remedy = match known.is_empty() {
-            true => "they have no rows yet".into(),
-            false => format!("use one of {}", known.join(", ")),
+        let remedy = if known.is_empty() {
+            "they have no rows yet".into()
+        } else {
+            format!("use one of {}", known.join(", "))
         };
         let problem = "no run has it";
         return Err(Error::invalid(format!("metric: {unknown}"), problem, remedy).into());

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use pistar::Error;
-use pistar::llm::sample::reward::calibration::{Calibration, Group, Pair};
-use pistar::llm::sample::reward::{Rows, Scored, Slot, grouped};
-use pistar::llm::text::data::Reading;
-use pistar::stats::{Bootstrap, clustered};
-use pistar::text::number;
+use crate::Error;
+use crate::llm::sample::reward::calibration::{Calibration, Group, Pair};
+use crate::llm::sample::reward::{Rows, Scored, Slot, grouped};
+use crate::llm::text::data::Reading;
+use crate::stats::{Bootstrap, clustered};
+use crate::text::number;
 
 use super::{atomic, output, rewards};
 
@@ -120,7 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut text = String::new();
     for line in lines {
-        text += &pistar::file::json::row(line)?;
+        text += &crate::file::json::row(line)?;
         text.push('\n');
     }
     atomic::write(out, &text)
@@ -129,7 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// Prompts by number, one for each completion.
 fn prompts(rows: &Rows) -> Vec<usize> {
     let mut known: HashMap<String, usize> = HashMap::new();
-    let number = |row: pistar::llm::sample::reward::Row| {
+    let number = |row: crate::llm::sample::reward::Row| {
         let next = known.len();
         *known.entry(row.prompt.to_owned()).or_insert(next)
     };

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::loss::Objective;
 use anyhow::bail;
-use pistar::loss::Objective;
 
 use super::{input, output};
 use crate::sims::{self, MOST_RATES, Policy};

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pistar::bandit::{Beta, Evidence, Policy, Problem};
-use pistar::solve::bpo::phases;
-use pistar::solve::{FixedPoint, fixed_point};
-use pistar::{Error, Result};
+use crate::bandit::{Beta, Evidence, Policy, Problem};
+use crate::solve::bpo::phases;
+use crate::solve::{FixedPoint, fixed_point};
+use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::target::Target;

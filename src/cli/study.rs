@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::file::write_whole;
+use crate::llm::train::limits::{RATE, number};
 use anyhow::bail;
-use pistar::file::write_whole;
-use pistar::llm::train::limits::{RATE, number};
 
 use super::{figure, output, sim};
 use crate::sims::study::{self, Study};
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let Some(study) = study::ALL.iter().find(|s| s.name == name) else {
         bail!(
             "study: there is none called `{name}`; {}",
-            pistar::text::suggestion(name, study::ALL.iter().map(|s| s.name))
+            crate::text::suggestion(name, study::ALL.iter().map(|s| s.name))
         );
     };
     let lr = args.lr.unwrap_or(RATE);

@@ -1,9 +1,9 @@
 //! What `solve` and `loss` know by name: the registered objectives, and BPO's phases of some.
 
-use pistar::loss::Objective;
-use pistar::solve::bpo::Inner;
-use pistar::text::suggestion;
-use pistar::{Error, Result};
+use crate::loss::Objective;
+use crate::solve::bpo::Inner;
+use crate::text::suggestion;
+use crate::{Error, Result};
 
 /// An objective, or phases of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

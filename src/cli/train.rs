@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use crate::llm::files::checkpoint::CHECKPOINT;
+use crate::llm::text::data::Reading;
+use crate::llm::text::objective::TextObjective;
+use crate::llm::train::sweep::{Axis, Sweep};
+use crate::llm::train::{CONFIG, Ended, Settings, config_reference, train_until};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use pistar::llm::files::checkpoint::CHECKPOINT;
-use pistar::llm::text::data::Reading;
-use pistar::llm::train::objective::TextObjective;
-use pistar::llm::train::sweep::{Axis, Sweep};
-use pistar::llm::train::{CONFIG, Ended, Settings, config_reference, train_until};
 
 use super::{Found, Stopped, output, stop};
 
@@ -107,7 +107,7 @@ pub fn merged(
     let Some(path) = file else {
         return Ok(flags);
     };
-    let text = pistar::file::read(path)?;
+    let text = crate::file::read(path)?;
     Ok(flags.with_file(&text, &path.display().to_string(), given)?)
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use pistar::Result;
-use pistar::bandit::{Beta, Problem};
-use pistar::loss::Objective;
-use pistar::verify::report::{Outcome, Report, WIDTH, report, report_on};
+use crate::Result;
+use crate::bandit::{Beta, Problem};
+use crate::loss::Objective;
+use crate::verify::report::{Outcome, Report, WIDTH, report, report_on};
 use rayon::prelude::*;
 
 use super::{Found, input, output};

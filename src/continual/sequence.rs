@@ -77,9 +77,10 @@ fn order_score(reward: &[f64], ratio: &[f64]) -> f64 {
             };
             // At the start the log-ratios are equal up to rounding.
             let gap = ratio[better] - ratio[worse];
-            right += match gap.abs() < 1e-9 {
-                true => 0.5,
-                false => f64::from(u8::from(gap > 0.0)),
+            right += if gap.abs() < 1e-9 {
+                0.5
+            } else {
+                f64::from(u8::from(gap > 0.0))
             };
             pairs += 1.0;
         }

@@ -27,9 +27,12 @@ pub fn surrogate(log_policy: &[f64], log_old: &[f64], advantage: &[f64], epsilon
 /// Its gradient in ln π(y), each response on its own: `π(y) A(y)` where it is [`active`], else 0.
 pub fn cotangent(log_policy: &[f64], log_old: &[f64], advantage: &[f64], epsilon: f64) -> Vec<f64> {
     (log_policy.iter().zip(log_old).zip(advantage))
-        .map(|((l, old), &a)| match active((l - old).exp(), a, epsilon) {
-            true => l.exp() * a,
-            false => 0.0,
+        .map(|((l, old), &a)| {
+            if active((l - old).exp(), a, epsilon) {
+                l.exp() * a
+            } else {
+                0.0
+            }
         })
         .collect()
 }

@@ -193,9 +193,10 @@ impl Point {
                 .collect()
         };
         Self {
-            table: match objective.trains_scores() {
-                true => zeros(),
-                false => problem.reference().log().to_vec(),
+            table: if objective.trains_scores() {
+                zeros()
+            } else {
+                problem.reference().log().to_vec()
             },
             values: problem.prompts().iter().map(|p| p.value).collect(),
         }

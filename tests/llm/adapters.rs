@@ -9,7 +9,7 @@ use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::model_folder::ModelFolder;
 use pistar::llm::model::saving::Saving;
 use pistar::llm::model::sequence::Packed;
-use pistar::llm::train::objective::TextObjective;
+use pistar::llm::text::objective::TextObjective;
 use serde_json::Value;
 
 use crate::fixtures::{largest, numbers};

@@ -5,15 +5,16 @@ use std::fs;
 use candle_core::{DType, Device};
 use pistar::Result;
 use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::inference;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::tensor::tape::LeafGradients;
 use pistar::llm::text::chat::{ChatTemplate, Given, Message};
 use pistar::llm::text::data::{Form, Reading, Settings, Source};
 use pistar::llm::text::example::{Example, in_parts};
-use pistar::llm::train::objective::{Numbers, TextObjective};
+use pistar::llm::text::objective::{Numbers, TextObjective};
 use pistar::llm::train::reference::Cache;
-use pistar::llm::train::step::{self, Runs, Step};
+use pistar::llm::train::step::{Runs, Step};
 use pistar::loss::{InputKind, Objective, Parameters};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -485,7 +486,7 @@ fn a_reference_s_number_has_the_weights_of_the_policy_s() {
     }
     let cached = pistar::llm::train::reference::Reference::Cached(cache);
     for reduction in [Reduction::Sum, Reduction::Mean] {
-        let policy = step::numbers(&model, reduction, &all, 64)
+        let policy = inference::numbers(&model, reduction, &all, 64)
             .unwrap()
             .sequences;
         let reference = cached.numbers(&all, reduction, 64).unwrap();
@@ -529,7 +530,7 @@ fn a_masked_message_is_as_if_its_tokens_were_not_in_the_loss() {
             .unwrap()
             .loss
     };
-    use pistar::llm::train::objective::TokenReduction::{Batch, Mean, Sum};
+    use pistar::llm::text::objective::TokenReduction::{Batch, Mean, Sum};
     for reduction in [Batch, Mean, Sum] {
         let sft = TextObjective::new("sft", numbers(Some(reduction))).unwrap();
         let (one, other) = (loss([&masked, &b], &sft), loss([&given, &b], &sft));

@@ -13,7 +13,7 @@ use pistar::llm::tensor::optimizer::{AdamW, Config};
 use pistar::llm::tensor::parameters::Parameters;
 use pistar::llm::tensor::tape::{LeafGradients, Tape};
 use pistar::llm::text::example::{Example, in_parts};
-use pistar::llm::train::objective::TextObjective;
+use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, Reference};
 use pistar::llm::train::schedule::Shape;
 use pistar::llm::train::step::Step;
@@ -93,9 +93,10 @@ impl Kind {
         reference: u64,
     ) -> Trainer<'a> {
         let objective = settings.objective().unwrap();
-        let reference = match objective.reference() {
-            true => Reference::Live(Box::new(self.model(reference, None))),
-            false => Reference::None,
+        let reference = if objective.reference() {
+            Reference::Live(Box::new(self.model(reference, None)))
+        } else {
+            Reference::None
         };
         let head = objective.scores().then_some(ScalarHead::Reward);
         let value = (objective.value()).then(|| self.network(3, Some(ScalarHead::Value)));

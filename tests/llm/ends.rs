@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pistar::llm::train::objective::TextObjective;
+use pistar::llm::text::objective::TextObjective;
 use serde_json::Value;
 
 use crate::place::Place;

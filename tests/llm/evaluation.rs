@@ -3,8 +3,8 @@
 use std::fs;
 
 use pistar::llm::text::data::{Form, Settings as Rows, Source};
+use pistar::llm::text::objective::TextObjective;
 use pistar::llm::text::tokenizer::Tokenizer;
-use pistar::llm::train::objective::TextObjective;
 use pistar::loss::Objective;
 use serde_json::Value;
 

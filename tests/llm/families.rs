@@ -15,9 +15,10 @@ use crate::fixtures::{self, Expected, MODELS, folder, numbers};
 /// A number of a network that weighs every piece differently, and its gradient if asked for.
 fn weighed(network: &dyn Network, sequences: &[Sequence], gradient: bool) -> (f64, LeafGradients) {
     let mut leaves = LeafGradients::new(network.leaves());
-    let tape = match gradient {
-        true => Tape::recording(network.leaves()),
-        false => Tape::idle(),
+    let tape = if gradient {
+        Tape::recording(network.leaves())
+    } else {
+        Tape::idle()
     };
     let sequences: Vec<_> = sequences.iter().collect();
     let output = network.forward(&tape, &sequences).unwrap();
@@ -141,9 +142,10 @@ fn a_random_model_follows_its_configuration() {
                 continue;
             }
             assert_ne!(values, numbers(&r.tensor), "{name}: {}", p.name);
-            match p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight") {
-                true => residual.extend(values),
-                false => matrices.extend(values.iter().filter(|x| **x != 0.0)),
+            if p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight") {
+                residual.extend(values)
+            } else {
+                matrices.extend(values.iter().filter(|x| **x != 0.0))
             }
         }
         let deviation = |x: &[f64]| (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();

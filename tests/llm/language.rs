@@ -13,9 +13,9 @@ use pistar::llm::language::{
     Bandit, Cells, Language, Population, Table, Training, normal_rewards, walk,
 };
 use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::inference::numbers;
 use pistar::llm::model::network::Reduction;
 use pistar::llm::tensor::tape::LeafGradients;
-use pistar::llm::train::step::numbers;
 use pistar::loss::Objective;
 
 /// A transformer wide enough for any table over a few prompts.
@@ -89,9 +89,10 @@ fn an_expectation_in_text_is_the_exact_one() {
             continue;
         }
         let want = evaluate(problem, &evidence, objective, &bandit.rows(&start)).unwrap();
-        let cells = match objective.trains_scores() {
-            true => Cells::Scores,
-            false => Cells::Logits,
+        let cells = if objective.trains_scores() {
+            Cells::Scores
+        } else {
+            Cells::Logits
         };
         let table = Table::new(&language, cells, &start).unwrap();
         let mut population = Population::new(&bandit, &evidence, objective).unwrap();

@@ -108,9 +108,10 @@ fn a_bf16_run_is_kept_in_bf16_and_goes_on_to_the_bit() {
         let at = |name: &str| place.at(&format!("{out}/checkpoint-2/{name}"));
         let load = |name: &str| candle_core::safetensors::load(at(name), &Device::Cpu).unwrap();
         let is_adapter = case.contains(&"--lora-rank");
-        let model = load(match is_adapter {
-            true => "adapter_model.safetensors",
-            false => "model.safetensors",
+        let model = load(if is_adapter {
+            "adapter_model.safetensors"
+        } else {
+            "model.safetensors"
         });
         assert!(model.values().all(|t| t.dtype() == DType::BF16), "{case:?}");
         let state = load("optimizer.safetensors");

@@ -176,9 +176,10 @@ fn activation_and_gated() {
         // Far from 0 too.
         let mut wide = || dice.tensor(&shape).affine(3.0, 0.0).unwrap();
         let inputs = (0..1 + usize::from(gated)).map(|_| wide()).collect();
-        let op: Op = match gated {
-            true => Box::new(move |way, tape, x| by!(way, gated(tape, &x[0], &x[1], f))),
-            false => Box::new(move |way, tape, x| by!(way, activation(tape, &x[0], f))),
+        let op: Op = if gated {
+            Box::new(move |way, tape, x| by!(way, gated(tape, &x[0], &x[1], f)))
+        } else {
+            Box::new(move |way, tape, x| by!(way, activation(tape, &x[0], f)))
         };
         Case { inputs, op }
     };

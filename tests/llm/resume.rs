@@ -89,9 +89,10 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
             }
             fs::remove_dir_all(place.at(&out)).unwrap();
         }
-        match place.at(&out).exists() && !list(&place.at(&out)).unwrap().is_empty() {
-            true => late += 1,
-            false => early += 1,
+        if place.at(&out).exists() && !list(&place.at(&out)).unwrap().is_empty() {
+            late += 1
+        } else {
+            early += 1
         }
         place.train(&all[1..]);
         assert_eq!(place.rows(&out), place.rows(&whole(case)), "{kill}");

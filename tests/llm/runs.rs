@@ -4,7 +4,7 @@ use std::fs;
 
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
-use pistar::llm::train::objective::TextObjective;
+use pistar::llm::text::objective::TextObjective;
 use serde_json::Value;
 
 use crate::place::Place;
@@ -54,9 +54,10 @@ fn every_objective_trains_and_its_settings_run_the_same_again() {
             assert!(row["grad_norm"].as_f64().unwrap() > 0.0, "{name}");
         }
         let model = place.at(&format!("{out}/model"));
-        let loaded = match objective.trains_scores() {
-            true => Decoder::load_body(&model, DType::F32, &Device::Cpu),
-            false => Decoder::load(&model, DType::F32, &Device::Cpu),
+        let loaded = if objective.trains_scores() {
+            Decoder::load_body(&model, DType::F32, &Device::Cpu)
+        } else {
+            Decoder::load(&model, DType::F32, &Device::Cpu)
         };
         assert!(loaded.is_ok(), "{name}: {:?}", loaded.err());
         let manifest: Value =

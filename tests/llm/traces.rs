@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::inference::numbers;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::tensor::optimizer::{AdamW, Config};
 use pistar::llm::tensor::tape::LeafGradients;
 use pistar::llm::text::example::{Example, Response};
-use pistar::llm::train::objective::{Numbers, TextObjective, TokenReduction, mismatched};
-use pistar::llm::train::step::{Step, numbers};
+use pistar::llm::text::objective::{Numbers, TextObjective, TokenReduction, mismatched};
+use pistar::llm::train::step::Step;
 use pistar::loss::{InputKind, Parameters};
 use serde::Deserialize;
 
@@ -65,9 +66,10 @@ fn train(
 ) -> (Vec<f64>, Decoder) {
     let load = || Decoder::load(folder("llama"), dtype, &Device::Cpu).unwrap();
     let (model, reference) = (load(), load());
-    let token_reduction = match mean {
-        true => TokenReduction::Mean,
-        false => TokenReduction::Sum,
+    let token_reduction = if mean {
+        TokenReduction::Mean
+    } else {
+        TokenReduction::Sum
     };
     let objective = TextObjective::new(
         name,

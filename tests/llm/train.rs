@@ -8,7 +8,7 @@ use pistar::llm::model::heads::{ScalarHead, Scorer};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::tensor::parameters::Parameters;
 use pistar::llm::text::example::{Example, Response};
-use pistar::llm::train::objective::TextObjective;
+use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, FILE, Reference};
 use pistar::llm::train::{Batches, Learner, Model, Settings, TokenReduction, Trainer, precompute};
 use pistar::loss::InputKind;
@@ -81,13 +81,15 @@ pub fn trainer<'a>(
     [policy, reference]: [u64; 2],
 ) -> Trainer<'a> {
     let objective = settings.objective().unwrap();
-    let reference = match objective.reference() {
-        true => Reference::Live(Box::new(decoder(reference, DType::F64))),
-        false => Reference::None,
+    let reference = if objective.reference() {
+        Reference::Live(Box::new(decoder(reference, DType::F64)))
+    } else {
+        Reference::None
     };
-    let policy = match objective.scores() {
-        true => scorer(ScalarHead::Reward, policy),
-        false => Box::new(decoder(policy, DType::F64)),
+    let policy = if objective.scores() {
+        scorer(ScalarHead::Reward, policy)
+    } else {
+        Box::new(decoder(policy, DType::F64))
     };
     let value = objective.value().then(|| scorer(ScalarHead::Value, 3));
     let plan = Batches::new(settings, 32, examples).unwrap();
@@ -143,9 +145,10 @@ fn close(a: &[f64], b: &[f64], what: &str) {
 
 fn reductions(objective: &str) -> Vec<Option<TokenReduction>> {
     let objective = settings(objective).objective().unwrap();
-    match objective.scores() {
-        true => vec![None],
-        false => vec![Some(TokenReduction::Sum), Some(TokenReduction::Mean), None],
+    if objective.scores() {
+        vec![None]
+    } else {
+        vec![Some(TokenReduction::Sum), Some(TokenReduction::Mean), None]
     }
 }
 
@@ -742,9 +745,12 @@ fn metrics_are_what_their_names_say() {
     };
     // Which response is chosen, and which rejected.
     type Pick = fn(&Example) -> [usize; 2];
-    let greater: Pick = |e| match e.responses[0].reward >= e.responses[1].reward {
-        true => [0, 1],
-        false => [1, 0],
+    let greater: Pick = |e| {
+        if e.responses[0].reward >= e.responses[1].reward {
+            [0, 1]
+        } else {
+            [1, 0]
+        }
     };
     let cases: [(&str, InputKind, Pick); 3] = [
         ("dpo", InputKind::LabelledPairs, |_| [0, 1]),

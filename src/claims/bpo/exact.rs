@@ -192,9 +192,10 @@ pub(super) fn slic_ranks() -> Result<Finding> {
     let count = |sure: bool| -> Result<(usize, usize)> {
         let (mut tied, mut pairs) = (0, 0);
         for problem in &problems {
-            let evidence = match sure {
-                true => noiseless(problem),
-                false => Evidence::population(problem),
+            let evidence = if sure {
+                noiseless(problem)
+            } else {
+                Evidence::population(problem)
             };
             let point = fixed_point(Objective::Slic, problem, &evidence)?;
             for (prompt, row) in problem.prompts().iter().zip(policy_of(&point)?.log()) {

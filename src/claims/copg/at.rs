@@ -127,9 +127,10 @@ pub(super) fn pairs(at: &At<'_>, reward: &[f64], beta: f64, squared: bool) -> Re
         let Inputs::Pair { first, second } = inputs else {
             return Objective::Copg.loss(inputs, beta);
         };
-        match squared {
-            true => copg::copg_squared(first, second, beta),
-            false => copg::copg(first, second, beta),
+        if squared {
+            copg::copg_squared(first, second, beta)
+        } else {
+            copg::copg(first, second, beta)
         }
     })
 }

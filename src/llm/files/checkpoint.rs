@@ -8,8 +8,7 @@ use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 use crate::file::{PART, folder_of, part, part_for, sync_folder};
-
-use crate::llm::model::weights::{broken, refusal};
+use crate::llm::files::finite::{broken, refusal};
 
 pub use crate::file::write_whole as write_file;
 
@@ -183,14 +182,16 @@ fn remove(path: &Path) -> Result<()> {
 fn sync_all(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        match path.is_dir() {
-            true => sync_all(&path)?,
-            false => File::open(path)?.sync_all()?,
+        if path.is_dir() {
+            sync_all(&path)?
+        } else {
+            File::open(path)?.sync_all()?
         }
     }
     // Only Unix opens folders.
-    match cfg!(unix) {
-        true => File::open(folder)?.sync_all(),
-        false => Ok(()),
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()
+    } else {
+        Ok(())
     }
 }

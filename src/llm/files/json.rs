@@ -31,8 +31,9 @@ pub fn read(path: &Path) -> Result<Object> {
 /// # Errors
 /// As [`read`].
 pub fn read_if_there(path: &Path) -> Result<Object> {
-    match path.exists() {
-        true => read(path),
-        false => Ok(Object::new()),
+    if path.exists() {
+        read(path)
+    } else {
+        Ok(Object::new())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub(in crate::llm) mod fields;
+pub mod finite;
 pub(in crate::llm) mod hash;
 pub mod json;
 pub(in crate::llm) mod quiet;

@@ -112,9 +112,10 @@ impl<'a> Seeds<'a> {
         optimizer: Optimizer,
     ) -> Result<Self> {
         let network = |seed: usize| {
-            let network = match objective.trains_scores() {
-                true => Network::Scores(zero(bandit.language(), seed as u64)?),
-                false => Network::Policy(start(bandit, seed as u64)?),
+            let network = if objective.trains_scores() {
+                Network::Scores(zero(bandit.language(), seed as u64)?)
+            } else {
+                Network::Policy(start(bandit, seed as u64)?)
             };
             let steps = steps(optimizer, network.trained())?;
             Ok((network, steps))

@@ -4,12 +4,13 @@ use super::{Population, Table};
 use crate::error::Result;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::heads::Scorer;
+use crate::llm::model::inference::numbers;
 use crate::llm::model::network::{Network, Reduction};
 use crate::llm::tensor::optimizer::{AdamW, Config};
 use crate::llm::tensor::parameters::Parameters;
 use crate::llm::tensor::tape::LeafGradients;
 use crate::llm::train::schedule::{Schedule, Shape};
-use crate::llm::train::step::{Outcome, Step, numbers};
+use crate::llm::train::step::{Outcome, Step};
 
 /// A network, and the parameters that steps change.
 #[derive(Clone, Copy)]

@@ -7,8 +7,9 @@ use candle_core::{DType, Device};
 use super::config::{Config, Family};
 use super::decoder::Decoder;
 use super::heads::ScalarHead;
-use super::weights::{Checkpoint, Loader, same};
+use super::weights::{Checkpoint, Loader};
 use crate::error::{Error, Result};
+use crate::llm::tensor::same;
 
 impl Decoder {
     /// The model in a folder (`config.json` and safetensors), its numbers converted to `dtype`.

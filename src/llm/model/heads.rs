@@ -98,17 +98,19 @@ impl ScalarHead {
 
     /// The shape of a tensor of a head.
     fn shape(name: &str, width: usize) -> Vec<usize> {
-        match name.ends_with("bias") {
-            true => vec![1],
-            false => vec![1, width],
+        if name.ends_with("bias") {
+            vec![1]
+        } else {
+            vec![1, width]
         }
     }
 
     /// Gives a decoder this head with that weight, or changes the one it has.
     pub(in crate::llm) fn set(self, decoder: &mut Decoder, weight: &Tensor) -> Result<()> {
-        match Self::of(decoder) == Some(self) {
-            true => decoder.parameters_mut().set(self.names()[0], weight),
-            false => self.put(decoder, |_, _| Ok(weight.clone())),
+        if Self::of(decoder) == Some(self) {
+            decoder.parameters_mut().set(self.names()[0], weight)
+        } else {
+            self.put(decoder, |_, _| Ok(weight.clone()))
         }
     }
 

@@ -6,6 +6,7 @@ pub mod decoder;
 pub(in crate::llm) mod folder;
 pub mod heads;
 pub mod identity;
+pub mod inference;
 pub mod lora;
 pub mod model_folder;
 pub mod network;

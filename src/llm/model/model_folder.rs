@@ -12,10 +12,12 @@ use super::heads::ScalarHead;
 use super::lora::{AdapterConfig, CONFIG as ADAPTER_CONFIG};
 use crate::error::{Error, Result};
 use crate::llm::files::checkpoint;
-use crate::llm::text::tokenizer::Tokenizer;
-use crate::llm::train::{CONFIG as RUN_CONFIG, MODEL};
 
 const CONFIG: &str = "config.json";
+/// The settings of a run, resolved: in its folder.
+pub const RUN_CONFIG: &str = "config.toml";
+/// Where the trained network is in the end: in a run's folder.
+pub const RUN_MODEL: &str = "model";
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Between an adapter's folder and that of its base, where it says a wrong one or none.
@@ -66,18 +68,6 @@ impl ModelFolder {
         }
         let base = Some(whole(inside(base)?)?);
         Ok(Self { folder, base })
-    }
-
-    /// The tokenizer of a model that is named, or that in a folder which holds nothing else.
-    ///
-    /// # Errors
-    /// As [`find`](Self::find) and [`Tokenizer::load`].
-    pub fn tokenizer_of(named: &Path) -> Result<Tokenizer> {
-        if Self::is_tokenizer(named) {
-            Tokenizer::load(named)
-        } else {
-            Self::find(named)?.tokenizer()
-        }
     }
 
     /// Whether a folder itself has a tokenizer.
@@ -131,18 +121,11 @@ impl ModelFolder {
 
     /// The folder of the tokenizer: the adapter's, if it has one, else that of the weights.
     pub fn tokenizer_folder(&self) -> &Path {
-        match self.folder.join(TOKENIZER).is_file() {
-            true => &self.folder,
-            false => self.weights(),
+        if self.folder.join(TOKENIZER).is_file() {
+            &self.folder
+        } else {
+            self.weights()
         }
-    }
-
-    /// The tokenizer.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::load`].
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        Tokenizer::load(self.tokenizer_folder())
     }
 
     /// The language model, with its adapter, if it has one, frozen.
@@ -183,7 +166,7 @@ impl ModelFolder {
 /// The model or adapter in a folder, or in the `model/` of a run's.
 fn inside(dir: &Path) -> Result<PathBuf> {
     let is_one = |dir: &Path| dir.join(CONFIG).is_file() || is_adapter(dir);
-    let inner = dir.join(MODEL);
+    let inner = dir.join(RUN_MODEL);
     match (is_one(dir), is_one(&inner)) {
         (true, _) => unambiguous(dir),
         (false, true) => unambiguous(&inner),
@@ -210,11 +193,10 @@ fn unambiguous(dir: &Path) -> Result<PathBuf> {
 fn none(dir: &Path) -> Error {
     let place = dir.display().to_string();
     if !dir.exists() {
-        let remedy = match hub_name(&place) {
-            true => download(&place),
-            false => {
-                "name a folder with config.json or adapter_config.json, or that of a run".into()
-            }
+        let remedy = if hub_name(&place) {
+            download(&place)
+        } else {
+            "name a folder with config.json or adapter_config.json, or that of a run".into()
         };
         return Error::invalid(place, "there is no such folder", remedy);
     }
@@ -263,9 +245,10 @@ fn base_of(adapter: &Path) -> Result<PathBuf> {
     match from(Path::new("")).or_else(around) {
         Some(base) => whole(inside(&base).map_err(|e| e.in_file(&place))?),
         None => {
-            let remedy = match hub_name(&named) {
-                true => format!("{}, and {say}", download(&named)),
-                false => say,
+            let remedy = if hub_name(&named) {
+                format!("{}, and {say}", download(&named))
+            } else {
+                say
             };
             let problem = format!("the adapter's base `{named}` is no folder here");
             Err(Error::invalid(place, problem, remedy))
@@ -275,14 +258,13 @@ fn base_of(adapter: &Path) -> Result<PathBuf> {
 
 /// A base that is no adapter.
 fn whole(base: PathBuf) -> Result<PathBuf> {
-    match is_adapter(&base) {
-        false => Ok(base),
-        true => {
-            let place = base.display().to_string();
-            let problem = "it is an adapter, and was named as an adapter's base";
-            let remedy = format!("merge it first: pistar merge {place} --out DIR");
-            Err(Error::invalid(place, problem, remedy))
-        }
+    if is_adapter(&base) {
+        let place = base.display().to_string();
+        let problem = "it is an adapter, and was named as an adapter's base";
+        let remedy = format!("merge it first: pistar merge {place} --out DIR");
+        Err(Error::invalid(place, problem, remedy))
+    } else {
+        Ok(base)
     }
 }
 

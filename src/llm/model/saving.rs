@@ -133,9 +133,10 @@ impl Decoder {
                         .collect();
                     Box::new(move || {
                         let whole = Tensor::cat(&parts, 0)?;
-                        match entry.transposed {
-                            true => Ok(whole.t()?.contiguous()?),
-                            false => Ok(whole),
+                        if entry.transposed {
+                            Ok(whole.t()?.contiguous()?)
+                        } else {
+                            Ok(whole)
                         }
                     })
                 },

@@ -69,8 +69,9 @@ pub fn log_probs<E: From<Error>>(
             }
         }
     }
-    match batch.is_empty() {
-        true => Ok(()),
-        false => run(&mut batch),
+    if batch.is_empty() {
+        Ok(())
+    } else {
+        run(&mut batch)
     }
 }

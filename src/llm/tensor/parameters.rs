@@ -102,9 +102,10 @@ impl Parameters {
     ) -> Result<Self> {
         let list = (self.list.iter())
             .map(|p| {
-                let tensor = match frozen && shared(p) {
-                    true => p.tensor.clone(),
-                    false => p.tensor.copy()?,
+                let tensor = if frozen && shared(p) {
+                    p.tensor.clone()
+                } else {
+                    p.tensor.copy()?
                 };
                 Ok(Parameter {
                     name: p.name.clone(),
@@ -141,9 +142,10 @@ impl Parameters {
         let Parameter {
             tensor, trainable, ..
         } = &self.list[id.0];
-        match trainable {
-            true => tape.leaf(id.0, tensor.clone()),
-            false => Node::constant(tensor.clone()),
+        if *trainable {
+            tape.leaf(id.0, tensor.clone())
+        } else {
+            Node::constant(tensor.clone())
         }
     }
 

@@ -142,9 +142,10 @@ impl<'a> Tape<'a> {
         let backward = move |gradient: Tensor, sums: &mut Gradients| {
             // x is one leaf more.
             let tape = Self::recording(leaves + 1);
-            let x = match target.wanted() {
-                true => tape.leaf(leaves, x),
-                false => Node::constant(x),
+            let x = if target.wanted() {
+                tape.leaf(leaves, x)
+            } else {
+                Node::constant(x)
             };
             let y = f(&tape, &x)?;
             drop(x);

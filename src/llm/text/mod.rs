@@ -4,4 +4,5 @@ pub mod batch;
 pub mod chat;
 pub mod data;
 pub mod example;
+pub mod objective;
 pub mod tokenizer;

@@ -2,6 +2,7 @@
 
 mod added;
 mod growth;
+mod of_model;
 mod special;
 
 use std::ops::Range;

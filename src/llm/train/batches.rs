@@ -9,7 +9,7 @@ use crate::llm::model::sequence::Sequence;
 use crate::llm::text::batch::TextBatch;
 use crate::llm::text::data::Ordering;
 use crate::llm::text::example::{Example, in_parts};
-use crate::llm::train::objective::{TextObjective, mismatched};
+use crate::llm::text::objective::{TextObjective, mismatched};
 use crate::llm::train::step::beyond_one_run;
 use crate::loss::{InputKind, Objective};
 
@@ -59,10 +59,7 @@ impl<'a> Batches<'a> {
             (0, _) | (_, true) => batch,
             (rest, false) => rest,
         };
-        let smallest = match steps < per_epoch {
-            true => batch,
-            false => last,
-        };
+        let smallest = if steps < per_epoch { batch } else { last };
         if objective.anchored() && smallest < 2 {
             return Err(Error::invalid(
                 "batch",
@@ -195,9 +192,10 @@ impl<'a> Batches<'a> {
     pub fn covering(&self) -> u64 {
         let others =
             self.ordering.drop_last && !self.examples.count().is_multiple_of(self.ordering.batch);
-        match self.objective.anchored() || others {
-            true => self.steps,
-            false => self.steps.min(self.per_epoch),
+        if self.objective.anchored() || others {
+            self.steps
+        } else {
+            self.steps.min(self.per_epoch)
         }
     }
 
@@ -228,9 +226,10 @@ impl<'a> Batches<'a> {
     /// # Errors
     /// A batch of one example.
     pub fn mismatched(&self, text: &TextBatch) -> Result<Vec<Sequence>> {
-        match self.objective.anchored() {
-            true => mismatched(text, self.longest),
-            false => Ok(Vec::new()),
+        if self.objective.anchored() {
+            mismatched(text, self.longest)
+        } else {
+            Ok(Vec::new())
         }
     }
 

@@ -120,9 +120,10 @@ impl Trainer<'_> {
 pub(super) fn prune(run: &Path, keep: usize, state: &State, newest: Option<u64>) -> Result<()> {
     let mut regular = Vec::new();
     for (steps, path) in checkpoint::list(run)? {
-        match Some(steps) != newest && Saved::read(&path)?.interrupted {
-            true => checkpoint::discard(&path)?,
-            false => regular.push((steps, path)),
+        if Some(steps) != newest && Saved::read(&path)?.interrupted {
+            checkpoint::discard(&path)?
+        } else {
+            regular.push((steps, path))
         }
     }
     if keep == 0 {

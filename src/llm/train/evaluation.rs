@@ -9,7 +9,7 @@ use crate::llm::model::decoder::Decoder;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::example::{Example, Response};
-use crate::llm::train::objective::{TextObjective, TokenReduction};
+use crate::llm::text::objective::{TextObjective, TokenReduction};
 use crate::loss::{Batch, InputKind};
 
 /// Begins the names of what is evaluated.

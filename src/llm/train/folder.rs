@@ -30,12 +30,9 @@ use crate::file;
 use crate::llm::files::checkpoint;
 use crate::llm::model::identity::Identity;
 
-/// The settings, resolved.
-pub const CONFIG: &str = "config.toml";
+pub use crate::llm::model::model_folder::{RUN_CONFIG as CONFIG, RUN_MODEL as MODEL};
 /// The rows.
 pub const METRICS: &str = "metrics.jsonl";
-/// Where the trained network is in the end.
-pub const MODEL: &str = "model";
 /// What ran on what.
 pub const MANIFEST: &str = "manifest.json";
 /// What a run writes besides its settings, its checkpoints and the reference's numbers.

@@ -6,14 +6,14 @@ use super::evaluation::Evaluation;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
+use crate::llm::model::inference;
 use crate::llm::model::network::Reduction;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::{Generated, Prompt, Sampling, completion_text, generate};
 use crate::llm::sample::reward::{Resources, Row, Specification, Weighted};
 use crate::llm::text::data::file::progress_bar;
+use crate::llm::text::objective::TextObjective;
 use crate::llm::text::tokenizer::Tokenizer;
-use crate::llm::train::objective::TextObjective;
-use crate::llm::train::step;
 
 /// Sequences that are generated at once.
 const BATCH: usize = 16;
@@ -113,7 +113,7 @@ impl Generation {
                 prompt.len(),
             )?);
         }
-        let theirs = step::numbers(reference, Reduction::Sum, &sequences, self.micro_batch)?;
+        let theirs = inference::numbers(reference, Reduction::Sum, &sequences, self.micro_batch)?;
         let ratios = found
             .iter()
             .zip(&theirs.sequences)
@@ -206,9 +206,10 @@ pub(super) fn check(settings: &Settings, objective: &TextObjective) -> Result<()
     let useless =
         |place: &str, remedy: &str| Err(Error::invalid(place, "nothing has a use for it", remedy));
     if settings.eval_prompts.is_none() {
-        return match settings.eval_reward.is_empty() {
-            true => Ok(()),
-            false => useless("eval_reward", "give eval_prompts too, or leave it out"),
+        return if settings.eval_reward.is_empty() {
+            Ok(())
+        } else {
+            useless("eval_reward", "give eval_prompts too, or leave it out")
         };
     }
     if objective.scores() {

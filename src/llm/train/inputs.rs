@@ -8,7 +8,7 @@ use crate::llm::model::identity::Identity;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::sample::generate::Prompt;
 use crate::llm::sample::reward::Specification;
-use crate::llm::train::objective::TextObjective;
+use crate::llm::text::objective::TextObjective;
 
 /// What is right where an input is not the one that the run began with.
 const REMEDY: &str = "put the old one back, or start a new run in another --out";

@@ -26,7 +26,7 @@ use crate::llm::files::checkpoint;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::identity::Identity;
 use crate::llm::model::model_folder::ModelFolder;
-use crate::llm::train::objective::TextObjective;
+use crate::llm::text::objective::TextObjective;
 use crate::llm::train::reference::{self, Cache, Reference};
 
 /// A checkpoint to go on from.
@@ -132,13 +132,12 @@ impl<'a> Run<'a> {
                 Some(at) => Ok((role.restored(at, settings)?, Some(decoder))),
             }
         };
-        let value = match objective.value() && settings.value == ValueNetwork::Separate {
-            true => {
-                let decoder = Role::Value.decoder(given, dtype, &device)?;
-                let at = at.map(|at| at.join(VALUE));
-                Some(made(Role::Value, decoder, at.as_deref())?.0)
-            }
-            false => None,
+        let value = if objective.value() && settings.value == ValueNetwork::Separate {
+            let decoder = Role::Value.decoder(given, dtype, &device)?;
+            let at = at.map(|at| at.join(VALUE));
+            Some(made(Role::Value, decoder, at.as_deref())?.0)
+        } else {
+            None
         };
         let (policy, start) = made(role, start, at)?;
         let computed = cache.as_ref().is_some_and(|cache| !cache.is_empty());

@@ -272,13 +272,14 @@ impl Claimed {
         let name = (path.strip_prefix(own).ok())
             .and_then(|rest| rest.components().next())
             .map(|first| first.as_os_str().to_string_lossy().into_owned());
-        match name.is_some_and(|n| n == MODEL || n.starts_with(checkpoint::CHECKPOINT)) {
-            false => Ok(()),
-            true => Err(Error::invalid(
+        if name.is_some_and(|n| n == MODEL || n.starts_with(checkpoint::CHECKPOINT)) {
+            Err(Error::invalid(
                 format!("{place}: {}", read.display()),
                 "the run itself would write there",
                 "choose another --out",
-            )),
+            ))
+        } else {
+            Ok(())
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::llm::train::objective::TextObjective;
+use crate::llm::text::objective::TextObjective;
 use crate::loss::{Batch, InputKind};
 
 /// How the values of several steps make one.
@@ -92,12 +92,13 @@ impl Meter {
             InputKind::LabelledPairs => {
                 (0..batch.len()).for_each(|i| pair([0, i], [1, i], share(i)))
             }
-            InputKind::ScoredPairs => {
-                (0..batch.len()).for_each(|i| match batch.reward[0][i] >= batch.reward[1][i] {
-                    true => pair([0, i], [1, i], share(i)),
-                    false => pair([1, i], [0, i], share(i)),
-                })
-            }
+            InputKind::ScoredPairs => (0..batch.len()).for_each(|i| {
+                if batch.reward[0][i] >= batch.reward[1][i] {
+                    pair([0, i], [1, i], share(i))
+                } else {
+                    pair([1, i], [0, i], share(i))
+                }
+            }),
             InputKind::Lists if objective.reference() => {
                 let mut start = 0;
                 for &size in batch.sizes.iter() {
@@ -110,9 +111,10 @@ impl Meter {
             InputKind::Rated => {
                 for (i, &desirable) in batch.desirable.iter().enumerate() {
                     let (reward, logp) = told([0, i]);
-                    let of = match desirable > 0.5 {
-                        true => "chosen",
-                        false => "rejected",
+                    let of = if desirable > 0.5 {
+                        "chosen"
+                    } else {
+                        "rejected"
                     };
                     self.mean(&format!("rewards/{of}"), reward);
                     self.mean(&format!("logps/{of}"), logp);

@@ -19,7 +19,7 @@ use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::model::saving::{self, Saving};
 use crate::llm::model::weights::Checkpoint;
 use crate::llm::tensor::parameters::Parameters;
-use crate::llm::train::objective::TextObjective;
+use crate::llm::text::objective::TextObjective;
 
 impl Model for Decoder {
     fn decoder(&self) -> &Decoder {

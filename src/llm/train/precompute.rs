@@ -50,8 +50,9 @@ pub(super) fn precompute_until(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    match cache.len() == before {
-        true => Ok(all),
-        false => cache.save().map(|()| all),
+    if cache.len() == before {
+        Ok(all)
+    } else {
+        cache.save().map(|()| all)
     }
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
-use super::step;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::files::checkpoint;
 use crate::llm::files::hash::hex;
+use crate::llm::model::inference;
 use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::Sequence;
 
@@ -39,7 +39,7 @@ impl Reference {
         match self {
             Self::None => Ok(vec![0.0; sequences.len()]),
             Self::Live(network) => {
-                Ok(step::numbers(&**network, reduction, sequences, micro_batch)?.sequences)
+                Ok(inference::numbers(&**network, reduction, sequences, micro_batch)?.sequences)
             }
             Self::Cached(cache) => (sequences.iter())
                 .map(|s| Ok(cache.sum(s)? * reduction.scale(s.weight())))
@@ -120,7 +120,7 @@ impl Cache {
         if keys.iter().all(|k| self.sums.contains_key(k)) {
             return Ok(());
         }
-        let numbers = step::numbers(network, Reduction::Sum, sequences, micro_batch)?;
+        let numbers = inference::numbers(network, Reduction::Sum, sequences, micro_batch)?;
         for (key, sum) in keys.into_iter().zip(numbers.sequences) {
             self.sums.entry(key).or_insert(sum);
         }

@@ -9,7 +9,7 @@ use super::networks::another;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
-use crate::llm::train::objective::{Numbers, TextObjective};
+use crate::llm::text::objective::{Numbers, TextObjective};
 use crate::llm::train::schedule::Schedule;
 use crate::loss::Parameters;
 
@@ -55,10 +55,7 @@ impl Settings {
         let objective = self.objective()?;
         self.limits()?;
         self.find_models()?;
-        let lr = match objective.reference() {
-            true => 1e-6,
-            false => 2e-5,
-        };
+        let lr = if objective.reference() { 1e-6 } else { 2e-5 };
         self.lr.get_or_insert(lr);
         if !objective.scores() {
             self.token_reduction
@@ -210,9 +207,10 @@ impl Settings {
                 "give keep_best too, or leave it out",
             );
         };
-        let split = match splits.iter().any(|(_, given)| *given) {
-            true => evaluation::names(objective),
-            false => Vec::new(),
+        let split = if splits.iter().any(|(_, given)| *given) {
+            evaluation::names(objective)
+        } else {
+            Vec::new()
         };
         let known: Vec<String> = (split.into_iter())
             .chain(generation::names(self, objective))
@@ -235,8 +233,9 @@ impl Settings {
 }
 
 fn useless(place: &str, given: bool, remedy: &str) -> Result<()> {
-    match given {
-        true => Err(Error::invalid(place, "nothing has a use for it", remedy)),
-        false => Ok(()),
+    if given {
+        Err(Error::invalid(place, "nothing has a use for it", remedy))
+    } else {
+        Ok(())
     }
 }

@@ -133,9 +133,10 @@ impl Trainer<'_> {
     /// Saves what was done, unless it is in a checkpoint already, or is nothing.
     fn interrupted(&self, folder: &mut Folder) -> Result<()> {
         let steps = self.state.steps;
-        match steps == 0 || checkpoint::path(folder.dir(), steps).exists() {
-            true => Ok(()),
-            false => self.checkpoint(folder, true),
+        if steps == 0 || checkpoint::path(folder.dir(), steps).exists() {
+            Ok(())
+        } else {
+            self.checkpoint(folder, true)
         }
     }
 }

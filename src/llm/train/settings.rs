@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::llm::tensor::device;
 use crate::llm::tensor::optimizer::Config;
 use crate::llm::text::data::{self, Reading};
-use crate::llm::train::objective::TokenReduction;
+use crate::llm::text::objective::TokenReduction;
 use crate::llm::train::schedule::Shape;
 
 /// Everything a run depends on: the flags of `pistar train`, and the fields of its `config.toml`.

@@ -7,8 +7,8 @@ use super::settings::Settings;
 use super::split::Rows;
 use crate::error::{Error, Result};
 use crate::llm::text::data::{Form, Source};
+use crate::llm::text::objective::TextObjective;
 use crate::llm::text::tokenizer::Tokenizer;
-use crate::llm::train::objective::TextObjective;
 
 /// The files of a run.
 pub(super) struct Sources {

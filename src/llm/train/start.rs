@@ -87,9 +87,10 @@ pub(super) fn train_in(
         tell("the run is complete already");
         return Ok(Ended::Before(dir));
     }
-    let checkpoint = match resume {
-        true => Checkpoint::choose(&dir, from)?,
-        false => None,
+    let checkpoint = if resume {
+        Checkpoint::choose(&dir, from)?
+    } else {
+        None
     };
     let (run, sources) = Run::load(&settings, inputs, &dir, checkpoint, tell)?;
     run.train(&sources, claimed, stop, tell)

@@ -8,10 +8,11 @@ mod sink;
 
 pub use sink::Sink;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::backend::nd::Var;
 use crate::error::{Error, Result};
+use crate::llm::model::inference::{Numbers, numbers, parts, read, weights};
 use crate::llm::model::network::{Network, Output, Reduction};
 use crate::llm::model::sequence::Sequence;
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
@@ -41,15 +42,6 @@ pub struct Outcome {
     pub batch: Batch,
     /// Whether gradients were pushed back.
     pub pushed: bool,
-}
-
-/// The numbers of sequences.
-#[derive(Debug, Clone, Default)]
-pub struct Numbers {
-    /// One of each sequence.
-    pub sequences: Vec<f64>,
-    /// A value of each sequence's prompt, if the network shares one.
-    pub values: Vec<f64>,
 }
 
 impl Step<'_> {
@@ -185,24 +177,6 @@ fn baseline(text: &TextBatch, of_prompts: Option<&[f64]>, shared: &[f64]) -> Vec
     }
 }
 
-/// Numbers only: what each sequence gets from a network.
-///
-/// # Errors
-/// Those of the network.
-pub fn numbers(
-    network: &dyn Network,
-    reduction: Reduction,
-    sequences: &[Sequence],
-    micro_batch: usize,
-) -> Result<Numbers> {
-    let mut numbers = Numbers::default();
-    for part in parts(sequences, micro_batch) {
-        let output = network.forward(&Tape::idle(), &part)?;
-        read(network, &part, &output, reduction, &mut numbers)?;
-    }
-    Ok(numbers)
-}
-
 /// A network's runs on a batch: numbers first, cotangents second. Where all fitted into one run it
 /// was recorded, else every part is run again.
 pub struct Runs<'a> {
@@ -329,53 +303,6 @@ fn record<'a>(network: &'a dyn Network, sequences: &[&Sequence]) -> Result<(Tape
     let tape = Tape::recording(network.leaves());
     let output = network.forward(&tape, sequences)?;
     Ok((tape, output))
-}
-
-/// Consecutive sequences of at most `budget` tokens together, at least one in each part.
-fn parts(sequences: &[Sequence], budget: usize) -> Vec<Vec<&Sequence>> {
-    let mut parts: Vec<(usize, Vec<&Sequence>)> = Vec::new();
-    for sequence in sequences {
-        let tokens = sequence.tokens().len();
-        match parts.last_mut() {
-            Some((sum, part)) if *sum + tokens <= budget => {
-                *sum += tokens;
-                part.push(sequence);
-            }
-            _ => parts.push((tokens, vec![sequence])),
-        }
-    }
-    parts.into_iter().map(|(_, part)| part).collect()
-}
-
-/// What the pieces that a network gives of a sequence weigh, unless each weighs 1.
-fn weights<'a>(network: &dyn Network, sequence: &'a Sequence) -> Option<&'a [f64]> {
-    sequence.weights().filter(|_| network.has_token_pieces())
-}
-
-fn read(
-    network: &dyn Network,
-    part: &[&Sequence],
-    output: &Output,
-    reduction: Reduction,
-    numbers: &mut Numbers,
-) -> Result<()> {
-    let pieces = host(&output.pieces)?;
-    let starts = output.starts.windows(2);
-    (numbers.sequences).extend(starts.zip(part).map(|(w, sequence)| {
-        let pieces = &pieces[w[0]..w[1]];
-        match weights(network, sequence) {
-            Some(_) => sequence.sum(pieces) * reduction.scale(sequence.weight()),
-            None => pieces.iter().sum::<f64>() * reduction.scale(pieces.len() as f64),
-        }
-    }));
-    if let Some(values) = &output.values {
-        numbers.values.extend(host(values)?);
-    }
-    Ok(())
-}
-
-fn host(node: &Node) -> Result<Vec<f64>> {
-    Ok(node.value().to_dtype(DType::F64)?.to_vec1()?)
 }
 
 fn like(node: &Node, numbers: &[f64]) -> Result<Tensor> {

@@ -10,6 +10,7 @@ use super::settings::Settings;
 use super::state::State;
 use crate::backend::nd::Var;
 use crate::error::{Error, Result};
+use crate::llm::model::inference;
 use crate::llm::model::network::Network;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::tensor::tape::LeafGradients;
@@ -17,7 +18,7 @@ use crate::llm::text::batch::TextBatch;
 use crate::llm::text::example::Example;
 use crate::llm::train::reference::Reference;
 use crate::llm::train::schedule::Schedule;
-use crate::llm::train::step::{self, Step};
+use crate::llm::train::step::{Outcome, Step};
 use crate::loss::{Batch, Inputs};
 
 /// The per-example loss of a user, `[B]`, on the host in f64.
@@ -135,9 +136,10 @@ impl<'a> Trainer<'a> {
     /// `optimizer_in_backward` a step of several parts.
     pub fn step(&mut self, folder: Option<&Folder>) -> Result<Stepped> {
         let factor = self.schedule.factor(self.state.steps);
-        let stepped = match self.settings.optimizer_in_backward {
-            true => self.step_at_once(factor, folder)?,
-            false => self.step_by_norm(factor, folder)?,
+        let stepped = if self.settings.optimizer_in_backward {
+            self.step_at_once(factor, folder)?
+        } else {
+            self.step_by_norm(factor, folder)?
         };
         self.measure(&stepped, factor);
         self.state.num_tokens += stepped.text.tokens() as u64;
@@ -217,7 +219,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Adds a part's gradient to those of the learners.
-    fn push(&mut self, part: &TextBatch) -> Result<step::Outcome> {
+    fn push(&mut self, part: &TextBatch) -> Result<Outcome> {
         let objective = self.plan.objective();
         let none = &mut LeafGradients::new(0);
         let (value, of_value) = match &mut self.value {
@@ -246,7 +248,7 @@ impl<'a> Trainer<'a> {
         let sequences = plan.mismatched(text)?;
         let reduction = self.plan.objective().reduction();
         let policy = &*self.policy.model;
-        let policy = step::numbers(policy, reduction, &sequences, self.plan.micro_batch())?;
+        let policy = inference::numbers(policy, reduction, &sequences, self.plan.micro_batch())?;
         let reference = self.log_reference(&sequences)?;
         let ratios = policy.sequences.iter().zip(&reference).map(|(p, r)| p - r);
         let mean = ratios.sum::<f64>() / sequences.len() as f64;

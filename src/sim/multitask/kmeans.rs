@@ -94,10 +94,11 @@ fn seeds(points: &DMatrix<f64>, clusters: usize, stream: &mut Stream) -> DMatrix
                 each.fold(f64::INFINITY, f64::min)
             })
             .collect();
-        let next = match far.iter().any(|&d| d > 0.0) {
-            true => Categorical::new(&far).draw(stream),
+        let next = if far.iter().any(|&d| d > 0.0) {
+            Categorical::new(&far).draw(stream)
+        } else {
             // All points are taken: any will do.
-            false => stream.below(n as u32) as usize,
+            stream.below(n as u32) as usize
         };
         chosen.push(next);
     }

@@ -8,11 +8,12 @@ use pistar::llm::language::{
 };
 use pistar::llm::model::architecture::Architecture;
 use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::inference::numbers;
 use pistar::llm::model::network::{Network, Output, Reduction};
 use pistar::llm::model::sequence::{Packed, Predictions, Sequence};
 use pistar::llm::tensor::tape::Tape;
 use pistar::llm::text::batch::TextBatch;
-use pistar::llm::train::step::{Step, numbers};
+use pistar::llm::train::step::Step;
 use pistar::loss::Objective;
 use pistar::solve::fixed_point;
 

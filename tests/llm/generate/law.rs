@@ -115,13 +115,12 @@ fn samples_follow_the_exact_law() {
         let (mut chi_square, mut outcomes) = (0.0, 0);
         for (&count, &p) in counts.iter().zip(&expected) {
             let mean = p * DRAWS as f64;
-            match p > 0.0 {
-                true => {
-                    assert!(mean > 5.0, "too rare for a test: {mean}");
-                    chi_square += (f64::from(count) - mean).powi(2) / mean;
-                    outcomes += 1;
-                }
-                false => assert_eq!(count, 0),
+            if p > 0.0 {
+                assert!(mean > 5.0, "too rare for a test: {mean}");
+                chi_square += (f64::from(count) - mean).powi(2) / mean;
+                outcomes += 1;
+            } else {
+                assert_eq!(count, 0)
             }
         }
         let freedom = f64::from(outcomes - 1);

@@ -70,9 +70,10 @@ pub fn trained(
 
 /// The distance of what was learned from the objective's exact fixed point.
 fn distance(bandit: &Bandit, objective: Objective, training: Training) -> f64 {
-    let bandit = &match objective.value() == Some(Value::Given) {
-        true => valued(bandit),
-        false => bandit.clone(),
+    let bandit = &if objective.value() == Some(Value::Given) {
+        valued(bandit)
+    } else {
+        bandit.clone()
     };
     let evidence = Evidence::population(bandit.problem());
     let want = fixed_point(objective, bandit.problem(), &evidence).unwrap();

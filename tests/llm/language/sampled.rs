@@ -9,7 +9,7 @@ use pistar::llm::language::{
 };
 use pistar::llm::model::network::Reduction;
 use pistar::llm::text::example::collate;
-use pistar::llm::train::objective::{Numbers, TextObjective};
+use pistar::llm::text::objective::{Numbers, TextObjective};
 use pistar::llm::train::step::Step;
 use pistar::llm::train::{Meter, Row};
 use pistar::loss::Objective;

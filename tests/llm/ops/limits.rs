@@ -263,9 +263,10 @@ fn bf16_log_probabilities_do_not_suffer_from_large_logits() {
     let run = |inputs: &[Tensor; 2], plain: bool| -> Vec<f64> {
         let tape = Tape::idle();
         let [h, w] = inputs.each_ref().map(|t| Node::constant(t.clone()));
-        let out = match plain {
-            true => pistar::llm::tensor::ops::plain::token_log_probs(&tape, &h, &w, &targets),
-            false => token_log_probs_within(&tape, &h, &w, &targets, 30_000),
+        let out = if plain {
+            pistar::llm::tensor::ops::plain::token_log_probs(&tape, &h, &w, &targets)
+        } else {
+            token_log_probs_within(&tape, &h, &w, &targets, 30_000)
         };
         let out = out.unwrap().value().to_dtype(DType::F64).unwrap();
         out.to_vec1().unwrap()

@@ -95,9 +95,12 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
     let (a, b) = (numbers(a), numbers(b));
     let size = b.iter().fold(1.0f64, |m, x| m.max(x.abs()));
-    (a.iter().zip(&b)).fold(0.0f64, |m, (a, b)| match (a - b).is_nan() {
-        true => f64::INFINITY,
-        false => m.max((a - b).abs() / size),
+    (a.iter().zip(&b)).fold(0.0f64, |m, (a, b)| {
+        if (a - b).is_nan() {
+            f64::INFINITY
+        } else {
+            m.max((a - b).abs() / size)
+        }
     })
 }
 

@@ -5,9 +5,9 @@ use std::fs;
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{ScalarHead, Scorer};
+use pistar::llm::model::inference::numbers;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::train::step::numbers;
 use serde_json::{Value, json};
 
 use super::{lines, place, refuses, runs};

@@ -60,9 +60,10 @@ impl Decoder {
             let at = |part: &str| format!("model.layers.{layer}.{part}");
             let mut linear = |part: &str, [i, o]: [usize; 2], bias: bool| -> Result<Linear> {
                 let weight = get(at(&format!("{part}.weight")), &[o, i])?;
-                let bias = match bias {
-                    true => Some(get(at(&format!("{part}.bias")), &[o])?),
-                    false => None,
+                let bias = if bias {
+                    Some(get(at(&format!("{part}.bias")), &[o])?)
+                } else {
+                    None
                 };
                 let lora = None;
                 Ok(Linear { weight, bias, lora })
@@ -72,13 +73,14 @@ impl Decoder {
             let key = linear("self_attn.k_proj", [a.width, kv], a.qkv_bias)?;
             let value = linear("self_attn.v_proj", [a.width, kv], a.qkv_bias)?;
             let output = linear("self_attn.o_proj", [q, a.width], a.output_bias)?;
-            let gate = match a.gated {
-                true => Some(linear(
+            let gate = if a.gated {
+                Some(linear(
                     "mlp.gate_proj",
                     [a.width, a.intermediate],
                     a.mlp_bias,
-                )?),
-                false => None,
+                )?)
+            } else {
+                None
             };
             let up = linear("mlp.up_proj", [a.width, a.intermediate], a.mlp_bias)?;
             let down = linear("mlp.down_proj", [a.intermediate, a.width], a.mlp_bias)?;

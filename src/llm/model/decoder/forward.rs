@@ -40,9 +40,10 @@ impl Decoder {
             let run = move |tape: &Tape<'a>, x: &Node| {
                 self.block(tape, block, x, table.as_ref(), &starts)
             };
-            x = match self.recompute {
-                true => tape.again(&x, run)?,
-                false => run(tape, &x)?,
+            x = if self.recompute {
+                tape.again(&x, run)?
+            } else {
+                run(tape, &x)?
             };
         }
         self.normalise(tape, self.norm, &x)

@@ -96,9 +96,10 @@ impl Initial {
         let mut stream = Stream::new(self.seed, Purpose::Start, self.index);
         let count: usize = shape.iter().product();
         let residual = ["o_proj.weight", "down_proj.weight"];
-        let deviation = match residual.iter().any(|r| name.ends_with(r)) {
-            true => self.residual,
-            false => self.deviation,
+        let deviation = if residual.iter().any(|r| name.ends_with(r)) {
+            self.residual
+        } else {
+            self.deviation
         };
         let mut numbers: Vec<f64> = match shape {
             [_] if name.ends_with("bias") => vec![0.0; count],

@@ -112,9 +112,10 @@ impl AdapterConfig {
 
     /// What `B A x` is multiplied by.
     pub fn scaling(&self) -> f64 {
-        match self.rank_stabilised {
-            true => self.alpha / (self.rank as f64).sqrt(),
-            false => self.alpha / self.rank as f64,
+        if self.rank_stabilised {
+            self.alpha / (self.rank as f64).sqrt()
+        } else {
+            self.alpha / self.rank as f64
         }
     }
 
@@ -200,9 +201,10 @@ impl AdapterConfig {
             Target::AllLinear | Target::Pattern(_) => json!(paths),
             Target::Names(names) => json!(names),
         };
-        let (task, saved) = match reward {
-            true => ("SEQ_CLS", json!(["classifier", "score"])),
-            false => ("CAUSAL_LM", Value::Null),
+        let (task, saved) = if reward {
+            ("SEQ_CLS", json!(["classifier", "score"]))
+        } else {
+            ("CAUSAL_LM", Value::Null)
         };
         json!({
             "base_model_name_or_path": self.base,

@@ -11,7 +11,8 @@ use crate::file::json::sorted;
 use crate::llm::files::staged::Staged;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::heads::ScalarHead;
-use crate::llm::model::weights::{self, Checkpoint, Item, same};
+use crate::llm::model::weights::{self, Checkpoint, Item};
+use crate::llm::tensor::same;
 
 /// What an adapter is made of, in its folder.
 pub const CONFIG: &str = "adapter_config.json";
@@ -119,9 +120,10 @@ impl Decoder {
             }
         }
         let score = key("score.weight");
-        let score = match checkpoint.has(&score) {
-            true => Some(checkpoint.take(&score, &[1, self.architecture().width])?),
-            false => None,
+        let score = if checkpoint.has(&score) {
+            Some(checkpoint.take(&score, &[1, self.architecture().width])?)
+        } else {
+            None
         };
         checkpoint.all_taken()?;
         Ok(Read {
@@ -141,9 +143,10 @@ impl Decoder {
 
     /// PEFT saves embeddings and output head too if either is adapted: they must be the base's.
     fn unchanged(&self, checkpoint: &mut Checkpoint) -> Result<()> {
-        let embedding = match self.stores_transposed() {
-            true => "transformer.wte",
-            false => "model.embed_tokens",
+        let embedding = if self.stores_transposed() {
+            "transformer.wte"
+        } else {
+            "model.embed_tokens"
         };
         let tied = self.architecture().tied;
         let head = if tied {

@@ -42,9 +42,10 @@ pub fn merge(found: &ModelFolder, out: &Path, overwrite: bool) -> Result<DType> 
     let of_base = stored.has(reward.names()[0]);
     let of_adapter = Checkpoint::file(&adapter.join(WEIGHTS))
         .is_ok_and(|weights| weights.has(&super::files::key(reward.names()[0])));
-    let mut model = match of_base || of_adapter {
-        true => Decoder::load_body(base, computed, &Device::Cpu)?,
-        false => Decoder::load(base, computed, &Device::Cpu)?,
+    let mut model = if of_base || of_adapter {
+        Decoder::load_body(base, computed, &Device::Cpu)?
+    } else {
+        Decoder::load(base, computed, &Device::Cpu)?
     };
     if of_base {
         reward.load(&mut model, base)?;
@@ -96,24 +97,26 @@ fn free(out: &Path, overwrite: bool) -> Result<()> {
         }
         any = true;
     }
-    match any && !overwrite {
-        true => fail(
+    if any && !overwrite {
+        fail(
             "there is a model in it already",
             "pass --overwrite to replace it, or choose another --out",
-        ),
-        false => Ok(()),
+        )
+    } else {
+        Ok(())
     }
 }
 
 /// Refuses to write where something is read.
 fn apart(out: &Path, read: &Path) -> Result<()> {
     let real = |path: &Path| path.canonicalize().ok();
-    match real(out).is_some() && real(out) == real(read) {
-        false => Ok(()),
-        true => Err(Error::invalid(
+    if real(out).is_some() && real(out) == real(read) {
+        Err(Error::invalid(
             format!("--out: {}", out.display()),
             "the adapter or its base is read from there",
             "choose another --out",
-        )),
+        ))
+    } else {
+        Ok(())
     }
 }

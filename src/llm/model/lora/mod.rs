@@ -67,11 +67,12 @@ impl Decoder {
             let bound = (shape[1] as f64).sqrt().recip();
             let mut stream = Stream::new(seed, Purpose::Start, index);
             let count = shape[0] * shape[1];
-            let numbers: Vec<f64> = match is_a {
-                true => (0..count)
+            let numbers: Vec<f64> = if is_a {
+                (0..count)
                     .map(|_| bound * (2.0 * stream.uniform() - 1.0))
-                    .collect(),
-                false => vec![0.0; count],
+                    .collect()
+            } else {
+                vec![0.0; count]
             };
             Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
         })?;

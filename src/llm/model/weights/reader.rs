@@ -10,9 +10,9 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
-use super::finite::not_finite;
 use crate::error::{Error, Result};
 use crate::file;
+use crate::llm::files::finite::not_finite;
 use crate::llm::files::json;
 
 /// The longest header that the format allows.

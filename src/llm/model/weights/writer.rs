@@ -7,9 +7,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
-use super::finite::{not_finite, refusal};
 use crate::error::{Error, Result};
 use crate::file::json::sorted;
+use crate::llm::files::finite::{not_finite, refusal};
 use crate::llm::files::staged::{Sink, Staged};
 
 /// A tensor to be written, made only when its turn comes.
@@ -170,9 +170,10 @@ fn f16(flat: &Tensor) -> Result<Vec<u16>> {
 /// # Errors
 /// If it cannot be removed.
 pub fn before(dir: &Path, names: &[String]) -> Result<()> {
-    match names.len() > 1 {
-        true => remove(&dir.join(INDEX)),
-        false => Ok(()),
+    if names.len() > 1 {
+        remove(&dir.join(INDEX))
+    } else {
+        Ok(())
     }
 }
 

@@ -104,16 +104,17 @@ fn batch(policy: &Decoder, reference: &Decoder, sequences: &[&Sequence]) -> Resu
             tokens: w[1] - w[0],
         };
         let finite = compared.log_ratio().is_finite() && compared.divergence.is_finite();
-        match finite {
-            true => Ok(compared),
-            false => Err(Error::invalid(
+        if finite {
+            Ok(compared)
+        } else {
+            Err(Error::invalid(
                 "reference",
                 format!(
                     "ln π − ln π_ref of a completion is {}",
                     compared.log_ratio()
                 ),
                 "check the weights of both models, or try --dtype f64",
-            )),
+            ))
         }
     });
     sums.collect()

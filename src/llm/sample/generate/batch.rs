@@ -151,9 +151,10 @@ impl Job<'_> {
         logits: &[T],
         samplers: &mut Vec<Sampler<T>>,
     ) -> Result<()> {
-        let threads = match logits.len() > SHARED {
-            true => rayon::current_num_threads().min(live.len()),
-            false => 1,
+        let threads = if logits.len() > SHARED {
+            rayon::current_num_threads().min(live.len())
+        } else {
+            1
         };
         let size = live.len().div_ceil(threads.max(1)).max(1);
         let vocabulary = logits.len() / live.len().max(1);
@@ -180,9 +181,10 @@ impl Job<'_> {
         sampler: &mut Sampler<T>,
     ) -> Result<()> {
         let so_far = &mut live.so_far;
-        let forbidden = match so_far.tokens.len() < self.sampling.min_new_tokens {
-            true => self.ends,
-            false => &[],
+        let forbidden = if so_far.tokens.len() < self.sampling.min_new_tokens {
+            self.ends
+        } else {
+            &[]
         };
         let choice = sampler.choose(logits, self.sampling, forbidden, &mut live.stream)?;
         so_far.tokens.push(choice.token);

@@ -197,9 +197,10 @@ impl<T: Float> Engine<T> {
             for (i, &token) in tokens.iter().enumerate() {
                 let row = &table[token as usize * a.width..][..a.width];
                 let from = x.len();
-                match a.embedding_scale == 1.0 {
-                    true => x.extend_from_slice(row),
-                    false => x.extend(row.iter().map(|&e| e * scale)),
+                if a.embedding_scale == 1.0 {
+                    x.extend_from_slice(row)
+                } else {
+                    x.extend(row.iter().map(|&e| e * scale))
                 }
                 if let Some(positions) = &positions {
                     let at = (piece.position + i) * a.width;
@@ -287,9 +288,10 @@ fn next<T: Float>(inputs: &[Input<T>], at: &mut (usize, usize)) -> Vec<Piece> {
             tokens: at.1..end,
         });
         row += end - at.1;
-        *at = match end == input.tokens.len() {
-            true => (at.0 + 1, 0),
-            false => (at.0, end),
+        *at = if end == input.tokens.len() {
+            (at.0 + 1, 0)
+        } else {
+            (at.0, end)
         };
     }
     pieces

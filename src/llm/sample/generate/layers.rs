@@ -110,9 +110,10 @@ impl<T: Float> Block<T> {
         let (stride, inner) = (self.up.stride(), a.intermediate);
         out.resize(x.len() / stride * inner, T::zero());
         for (out, x) in rows(out, inner).zip(x.chunks_exact(stride)) {
-            match a.gated {
-                true => pointwise::gate(a.activation, out, &x[..inner], &x[inner..2 * inner]),
-                false => pointwise::activate(a.activation, out, &x[..inner]),
+            if a.gated {
+                pointwise::gate(a.activation, out, &x[..inner], &x[inner..2 * inner])
+            } else {
+                pointwise::activate(a.activation, out, &x[..inner])
             }
         }
     }

@@ -76,9 +76,10 @@ impl<T: Float> Machine for Cached<T> {
             .map(|(cache, tokens)| Input { cache, tokens })
             .collect();
         let apart = self.small && inputs.iter().all(|i| i.tokens.len() == 1);
-        let (groups, threads) = match apart {
-            true => (rayon::current_num_threads().min(inputs.len()), Threads::One),
-            false => (1, Threads::All),
+        let (groups, threads) = if apart {
+            (rayon::current_num_threads().min(inputs.len()), Threads::One)
+        } else {
+            (1, Threads::All)
         };
         let size = inputs.len().div_ceil(groups.max(1)).max(1);
         let vocabulary = self.engine.architecture().vocabulary;

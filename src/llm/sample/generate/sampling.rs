@@ -160,13 +160,14 @@ impl<T: Float> Sampler<T> {
             },
         );
         let log = total.ln();
-        match (top + total + moment).is_finite() {
-            true => Ok([top + log, log - moment / total]),
-            false => Err(Error::invalid(
+        if (top + total + moment).is_finite() {
+            Ok([top + log, log - moment / total])
+        } else {
+            Err(Error::invalid(
                 "logits",
                 "the model gives numbers that are not finite",
                 "check its weights, or try --dtype f64",
-            )),
+            ))
         }
     }
 
@@ -179,18 +180,17 @@ impl<T: Float> Sampler<T> {
         stream: &mut Stream,
     ) -> Result<usize> {
         let t = sampling.temperature;
-        let scores = match forbidden.is_empty() {
-            true => logits,
-            false => {
-                self.scores.clear();
-                self.scores.extend_from_slice(logits);
-                for &token in forbidden {
-                    if let Some(score) = self.scores.get_mut(token as usize) {
-                        *score = T::of(f64::NEG_INFINITY);
-                    }
+        let scores = if forbidden.is_empty() {
+            logits
+        } else {
+            self.scores.clear();
+            self.scores.extend_from_slice(logits);
+            for &token in forbidden {
+                if let Some(score) = self.scores.get_mut(token as usize) {
+                    *score = T::of(f64::NEG_INFINITY);
                 }
-                &self.scores
             }
+            &self.scores
         };
         let top_score = vectorised(
             #[inline(always)]

@@ -143,9 +143,10 @@ impl Command {
         match ended {
             Err(Ended::TimedOut) => {
                 let seconds = self.timeout.as_secs_f64();
-                let problem = match scores.len() == rows {
-                    false => format!("no answer within {seconds} seconds, {answered}"),
-                    true => format!("no end within {seconds} seconds, {answered}"),
+                let problem = if scores.len() == rows {
+                    format!("no end within {seconds} seconds, {answered}")
+                } else {
+                    format!("no answer within {seconds} seconds, {answered}")
                 };
                 let remedy = "raise --reward-timeout if it may take so long";
                 Err((format!("{problem}; it was killed"), remedy))
@@ -198,9 +199,10 @@ fn answer(line: &str) -> std::result::Result<f64, String> {
             _ => return Err(format!("is no number: `{shown}`")),
         },
     };
-    match number.is_finite() {
-        true => Ok(number),
-        false => Err(format!("is not finite: `{shown}`")),
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err(format!("is not finite: `{shown}`"))
     }
 }
 

@@ -90,9 +90,10 @@ impl Exact {
         if let (true, Some(a), Some(b)) = (self.numbers, number(a), number(b)) {
             return a.equals(&b);
         }
-        match self.case_sensitive {
-            true => a == b,
-            false => a.to_lowercase() == b.to_lowercase(),
+        if self.case_sensitive {
+            a == b
+        } else {
+            a.to_lowercase() == b.to_lowercase()
         }
     }
 
@@ -133,9 +134,10 @@ impl Reward for Exact {
         let score = |row: &Row| {
             let truth = self.truth(row)?;
             let said = self.answer(row.completion);
-            Ok(match said.is_some_and(|said| self.equal(said, &truth)) {
-                true => self.right,
-                false => self.wrong,
+            Ok(if said.is_some_and(|said| self.equal(said, &truth)) {
+                self.right
+            } else {
+                self.wrong
             })
         };
         rows.iter().map(score).collect()

@@ -110,12 +110,13 @@ impl Lexicon {
     fn add(&mut self, place: &str, word: &str, score: f64, skip: bool) -> Result<()> {
         let fail = |problem: String, remedy: &str| Err(Error::invalid(place, problem, remedy));
         if !is_word(word) {
-            return match skip {
-                true => Ok(()),
-                false => fail(
+            return if skip {
+                Ok(())
+            } else {
+                fail(
                     format!("`{word}` is not a single word and would never be found"),
                     "remove it, or set skip_phrases = true to leave all such entries out",
-                ),
+                )
             };
         }
         if !is_in_range(score) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Resources, Reward, Row};
 use crate::error::{Error, Result};
 use crate::llm::model::heads::{ScalarHead, Scorer};
+use crate::llm::model::inference;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::model::network::Reduction;
 use crate::llm::model::sequence::Sequence;
@@ -16,7 +17,6 @@ use crate::llm::text::data::columns::{self, Completion};
 use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::data::tokenise::{Settings as Lengths, Tokeniser};
 use crate::llm::text::data::values::Fault;
-use crate::llm::train::step;
 
 /// Rows that are scored before the progress bar moves.
 const BLOCK: usize = 64;
@@ -133,7 +133,7 @@ impl Reward for Scores {
                 .map(|r| self.sequence(r))
                 .collect::<Result<_>>()?;
             let numbers =
-                step::numbers(&self.network, Reduction::Sum, &sequences, self.micro_batch)?;
+                inference::numbers(&self.network, Reduction::Sum, &sequences, self.micro_batch)?;
             scores.extend(numbers.sequences);
             bar.inc(block.len() as u64);
         }

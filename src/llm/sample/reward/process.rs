@@ -161,12 +161,11 @@ impl Process {
         // Until its standard error is closed, or long enough.
         let _ = self.errors.recv_timeout(GRACE);
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        match said.is_empty() {
-            true => String::new(),
-            false => {
-                let lines: Vec<&str> = said.iter().map(String::as_str).collect();
-                format!("\nits last words:\n  {}", lines.join("\n  "))
-            }
+        if said.is_empty() {
+            String::new()
+        } else {
+            let lines: Vec<&str> = said.iter().map(String::as_str).collect();
+            format!("\nits last words:\n  {}", lines.join("\n  "))
         }
     }
 
@@ -257,11 +256,12 @@ fn next_line(stream: &mut impl BufRead) -> Option<io::Result<String>> {
             if line.ends_with(b"\n") {
                 line.pop();
             }
-            Some(match line.len() as u64 > LONGEST {
-                true => Err(io::Error::other(format!(
+            Some(if line.len() as u64 > LONGEST {
+                Err(io::Error::other(format!(
                     "a line has more than {LONGEST} bytes"
-                ))),
-                false => Ok(String::from_utf8_lossy(&line).into_owned()),
+                )))
+            } else {
+                Ok(String::from_utf8_lossy(&line).into_owned())
             })
         }
     }

@@ -105,9 +105,10 @@ impl Specification {
             let toml = path
                 .extension()
                 .is_some_and(|e| e.eq_ignore_ascii_case("toml"));
-            match toml && !KINDS.iter().any(|(kind, _)| starts(flag, kind)) {
-                true => parts.extend(from_file(path)?),
-                false => parts.push(from_flag(flag)?),
+            if toml && !KINDS.iter().any(|(kind, _)| starts(flag, kind)) {
+                parts.extend(from_file(path)?)
+            } else {
+                parts.push(from_flag(flag)?)
             }
         }
         if parts.is_empty() {

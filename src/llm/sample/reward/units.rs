@@ -14,9 +14,10 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
 /// A word as it is compared: in lower case, and with a straight apostrophe.
 pub(super) fn folded(word: &str, case_sensitive: bool) -> String {
     let word = word.replace('’', "'");
-    match case_sensitive {
-        true => word,
-        false => word.to_lowercase(),
+    if case_sensitive {
+        word
+    } else {
+        word.to_lowercase()
     }
 }
 

@@ -42,9 +42,10 @@ impl Weighted {
         };
         for (name, weight, reward) in &mut self.0 {
             let place = format!("reward `{name}`");
-            let scores = match rows.is_empty() {
-                true => Vec::new(),
-                false => reward.score(rows).map_err(|e| e.in_file(&place))?,
+            let scores = if rows.is_empty() {
+                Vec::new()
+            } else {
+                reward.score(rows).map_err(|e| e.in_file(&place))?
             };
             if scores.len() != rows.len() {
                 return Err(Error::invalid(

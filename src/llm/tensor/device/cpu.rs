@@ -47,8 +47,9 @@ fn vectors() -> &'static str {
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    match cfg!(target_arch = "aarch64") {
-        true => "neon",
-        false => "none",
+    if cfg!(target_arch = "aarch64") {
+        "neon"
+    } else {
+        "none"
     }
 }

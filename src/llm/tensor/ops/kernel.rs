@@ -32,13 +32,14 @@ pub fn precision(x: &Node) -> Option<DType> {
 /// # Errors
 /// They do not.
 pub fn same(operation: &'static str, left: usize, right: usize) -> Result<()> {
-    match left == right {
-        true => Ok(()),
-        false => Err(Error::Shape {
+    if left == right {
+        Ok(())
+    } else {
+        Err(Error::Shape {
             operation,
             left,
             right,
-        }),
+        })
     }
 }
 
@@ -47,12 +48,13 @@ pub fn same(operation: &'static str, left: usize, right: usize) -> Result<()> {
 /// # Errors
 /// They have not.
 pub fn same_shape(a: &Tensor, b: &Tensor) -> Result<()> {
-    match a.dims() == b.dims() {
-        true => Ok(()),
-        false => Err(Error::Backend {
+    if a.dims() == b.dims() {
+        Ok(())
+    } else {
+        Err(Error::Backend {
             backend: "ops",
             message: format!("shapes {:?} and {:?} differ", a.dims(), b.dims()),
-        }),
+        })
     }
 }
 

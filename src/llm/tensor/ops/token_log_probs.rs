@@ -57,9 +57,10 @@ fn within<T: Float>(
     for rows in layer.chunks() {
         let chunk = layer.exponentials::<T>(rows, last.take())?;
         log_probs.extend(chunk.rows.chunks_exact(2).map(|row| row[1]));
-        match keep {
-            true => kept.push(chunk),
-            false => last = Some(chunk),
+        if keep {
+            kept.push(chunk)
+        } else {
+            last = Some(chunk)
         }
     }
     drop(last);
@@ -96,9 +97,10 @@ fn within<T: Float>(
                 }
                 last = Some(chunk);
             }
-            match hidden.wanted() {
-                true => sums.add(&hidden, tensor(dh, (m, width))?),
-                false => Ok(()),
+            if hidden.wanted() {
+                sums.add(&hidden, tensor(dh, (m, width))?)
+            } else {
+                Ok(())
             }
         })
     }))

@@ -73,9 +73,10 @@ impl Moments {
             steps: 0,
             first: zeros()?,
             second: zeros()?,
-            master: match is_coarse(theta.dtype()) {
-                true => Some(theta.to_dtype(dtype)?),
-                false => None,
+            master: if is_coarse(theta.dtype()) {
+                Some(theta.to_dtype(dtype)?)
+            } else {
+                None
             },
         })
     }

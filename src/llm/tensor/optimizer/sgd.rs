@@ -53,10 +53,13 @@ fn descend<T: Float>(theta: &Tensor, gradient: &Tensor, rate: f64) -> Result<()>
     let gradient = Slice::<T>::new(gradient)?;
     let rate = T::of(rate);
     let each = |p: &mut [T], g: &[T]| p.iter_mut().zip(g).for_each(|(p, &g)| *p -= rate * g);
-    modify(theta, |p: &mut [T]| match p.len() <= CHUNK {
-        true => each(p, &gradient),
-        false => (p.par_chunks_mut(CHUNK))
-            .zip(gradient.par_chunks(CHUNK))
-            .for_each(|(p, g)| each(p, g)),
+    modify(theta, |p: &mut [T]| {
+        if p.len() <= CHUNK {
+            each(p, &gradient)
+        } else {
+            (p.par_chunks_mut(CHUNK))
+                .zip(gradient.par_chunks(CHUNK))
+                .for_each(|(p, g)| each(p, g))
+        }
     })
 }

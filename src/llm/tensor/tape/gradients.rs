@@ -189,9 +189,12 @@ impl LeafGradients {
     /// Shapes that differ.
     pub fn add(&mut self, leaf: usize, gradient: Tensor) -> Result<()> {
         let is_coarse = |tensor: &Tensor| matches!(tensor.dtype(), DType::BF16 | DType::F16);
-        let wide = |tensor: Tensor| match is_coarse(&tensor) {
-            true => tensor.to_dtype(DType::F32),
-            false => Ok(tensor),
+        let wide = |tensor: Tensor| {
+            if is_coarse(&tensor) {
+                tensor.to_dtype(DType::F32)
+            } else {
+                Ok(tensor)
+            }
         };
         self.coarse |= is_coarse(&gradient);
         self.sums[leaf] = Some(match self.sums[leaf].take() {

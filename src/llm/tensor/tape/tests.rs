@@ -41,9 +41,10 @@ fn network<'a>(tape: &Tape<'a>, values: &'a [Tensor], again: bool, layer: Layer)
     let mut x = ops::embedding(tape, &nodes(tape)[2], &ids).unwrap();
     for _ in 0..3 {
         let run = move |tape: &Tape<'a>, x: &Node| layer(tape, &nodes(tape), x);
-        x = match again {
-            true => tape.again(&x, run).unwrap(),
-            false => run(tape, &x).unwrap(),
+        x = if again {
+            tape.again(&x, run).unwrap()
+        } else {
+            run(tape, &x).unwrap()
         };
     }
     x

@@ -87,9 +87,12 @@ impl Day {
                 Some('-') => (codes.next(), true),
                 code => (code, false),
             };
-            let number = |n: usize, width: usize| match bare {
-                true => n.to_string(),
-                false => format!("{n:0width$}"),
+            let number = |n: usize, width: usize| {
+                if bare {
+                    n.to_string()
+                } else {
+                    format!("{n:0width$}")
+                }
             };
             text += &match code {
                 Some('Y') => format!("{:04}", self.year),

@@ -107,9 +107,10 @@ impl ChatTemplate {
                 !before.ends_with(is_word) && !after.starts_with(is_word)
             })
         };
-        match THOUGHT.contains(&name) {
-            true => THOUGHT.into_iter().any(names),
-            false => names(name),
+        if THOUGHT.contains(&name) {
+            THOUGHT.into_iter().any(names)
+        } else {
+            names(name)
         }
     }
 
@@ -266,9 +267,10 @@ fn by_name(named: &Path, tokenizer: &Tokenizer) -> Result<(String, String)> {
     let built_in = BUILT_IN.iter().find(|(name, _)| Path::new(name) == named);
     if let Some((name, source)) = built_in {
         // A model's own template knows whether it has seen BOS before conversations.
-        let bos = match tokenizer.begins_with_bos() {
-            true => "{{ bos_token }}",
-            false => "",
+        let bos = if tokenizer.begins_with_bos() {
+            "{{ bos_token }}"
+        } else {
+            ""
         };
         return Ok((format!("chat template {name}"), format!("{bos}{source}")));
     }

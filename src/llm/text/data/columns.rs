@@ -10,7 +10,7 @@ use super::dialogue::Dialogue;
 pub(super) use super::values::listed;
 use super::values::{Columns, Fault, Parsed, Spoken, fault, quoted};
 use crate::bandit::population::linear_advantage;
-use crate::llm::train::objective::TextObjective;
+use crate::llm::text::objective::TextObjective;
 use crate::loss::{InputKind, Objective};
 
 /// What a row is read as.

@@ -111,9 +111,10 @@ impl Dialogue {
 
     /// A text without a prompt; of a conversation, its last turn.
     pub(super) fn alone(&self, completions: Vec<Spoken>, aside: &Aside) -> Parsed<Row> {
-        match completions.iter().all(|c| matches!(c.said, Said::Text(_))) {
-            true => texts(None, completions),
-            false => self.last_turn(completions, aside),
+        if completions.iter().all(|c| matches!(c.said, Said::Text(_))) {
+            texts(None, completions)
+        } else {
+            self.last_turn(completions, aside)
         }
     }
 
@@ -346,9 +347,12 @@ impl Dialogue {
         }
         let unnamed = given.into_iter().filter(|(_, name)| !template.names(name));
         unnamed
-            .map(|(of, name)| match of == name {
-                true => format!("`{name}` (the chat template does not name it)"),
-                false => format!("`{name}` of {of} (the chat template does not name it)"),
+            .map(|(of, name)| {
+                if of == name {
+                    format!("`{name}` (the chat template does not name it)")
+                } else {
+                    format!("`{name}` of {of} (the chat template does not name it)")
+                }
             })
             .collect()
     }

@@ -157,9 +157,10 @@ impl Rows {
     /// # Errors
     /// A file that can no longer be read.
     pub fn line(&self, row: usize) -> Result<u64> {
-        match self.index.plain {
-            true => Ok(row as u64 + 1),
-            false => index::line(&self.file, self.index.starts[row]).map_err(self.failed("read")),
+        if self.index.plain {
+            Ok(row as u64 + 1)
+        } else {
+            index::line(&self.file, self.index.starts[row]).map_err(self.failed("read"))
         }
     }
 

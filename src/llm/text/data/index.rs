@@ -103,9 +103,10 @@ impl Index {
                 break;
             }
             hash.update(bytes);
-            let skip = match bytes.starts_with(MARK) && offset == 0 {
-                true => MARK.len(),
-                false => 0,
+            let skip = if bytes.starts_with(MARK) && offset == 0 {
+                MARK.len()
+            } else {
+                0
             };
             scan.piece(&bytes[skip..], skip as u64 + offset)
                 .map_err(wrong)?;

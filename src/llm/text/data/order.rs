@@ -54,9 +54,10 @@ impl Ordering {
 
     /// Batches of an epoch over that many rows.
     pub fn count(&self, rows: usize) -> usize {
-        match self.drop_last {
-            true => rows / self.batch,
-            false => rows.div_ceil(self.batch),
+        if self.drop_last {
+            rows / self.batch
+        } else {
+            rows.div_ceil(self.batch)
         }
     }
 

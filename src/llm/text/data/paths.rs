@@ -30,13 +30,14 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     found.sort();
-    match found.is_empty() {
-        false => Ok(found),
-        true => Err(Error::invalid(
+    if found.is_empty() {
+        Err(Error::invalid(
             path.display().to_string(),
             "no file matches",
             "name a file, or several: FOLDER/*.jsonl",
-        )),
+        ))
+    } else {
+        Ok(found)
     }
 }
 

@@ -158,17 +158,16 @@ impl Bound {
         };
         // What is wrong with rows is told when they are looked for, by line.
         let _ = scan.piece(bytes, self.offset - bytes.len() as u64);
-        match self.offset.saturating_sub(scan.last()) > index::longest(format) {
-            false => Ok(()),
-            true => {
-                let place = format!("{origin}: row {}", scan.rows().max(1));
-                let [problem, remedy] = index::too_long(format);
-                Err(Error::invalid(
-                    place,
-                    format!("unpacked, {problem}"),
-                    remedy,
-                ))
-            }
+        if self.offset.saturating_sub(scan.last()) > index::longest(format) {
+            let place = format!("{origin}: row {}", scan.rows().max(1));
+            let [problem, remedy] = index::too_long(format);
+            Err(Error::invalid(
+                place,
+                format!("unpacked, {problem}"),
+                remedy,
+            ))
+        } else {
+            Ok(())
         }
     }
 }

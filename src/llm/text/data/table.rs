@@ -67,9 +67,10 @@ impl Table {
     /// As [`open`](Self::open); an expression that cannot be parsed; a row for which one cannot be
     /// evaluated.
     pub fn read(path: &Path, reading: &Reading) -> Result<Self> {
-        let mapping = match reading.maps() {
-            true => Some(Mapping::new(reading)?),
-            false => None,
+        let mapping = if reading.maps() {
+            Some(Mapping::new(reading)?)
+        } else {
+            None
         };
         let files: Vec<Rows> = (paths::files(path)?.iter())
             .map(|file| Rows::open(file, reading.format))

@@ -298,9 +298,10 @@ impl Tokeniser {
             Some(parts) => Some(self.weights(&at, &completion.text, parts)?),
             None => None,
         };
-        let ended = match text.rendered {
-            true => self.end(&mut tokens)?,
-            false => tokens.last() == Some(&self.eos),
+        let ended = if text.rendered {
+            self.end(&mut tokens)?
+        } else {
+            tokens.last() == Some(&self.eos)
         };
         if tokens.len() == usize::from(ended) && !self.settings.allow_empty {
             return fault(

@@ -161,10 +161,7 @@ pub fn distance(found: &[f64], wanted: &[f64]) -> f64 {
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
     let far = norm(&mut found.iter().zip(wanted).map(|(a, b)| a - b));
     let size = norm(&mut wanted.iter().copied());
-    match far == 0.0 {
-        true => 0.0,
-        false => far / size,
-    }
+    if far == 0.0 { 0.0 } else { far / size }
 }
 
 #[cfg(test)]

@@ -77,9 +77,10 @@ fn features() -> String {
         ("plot", cfg!(feature = "plot")),
     ];
     let on: Vec<&str> = all.iter().filter(|(_, on)| *on).map(|(n, _)| *n).collect();
-    let build = match cfg!(debug_assertions) {
-        true => "; debug: times mean nothing",
-        false => "",
+    let build = if cfg!(debug_assertions) {
+        "; debug: times mean nothing"
+    } else {
+        ""
     };
     format!("with {}{build}", on.join(", "))
 }

@@ -381,9 +381,10 @@ fn reached(model: &Decoder, found: &Pass) -> Result<Row> {
             Some(gradient) => numbers(gradient)?.iter().map(|x| x * x).sum::<f64>(),
             None => 0.0,
         };
-        match norm.is_finite() && norm > 0.0 {
-            true => reached += 1,
-            false => missing.push(parameter.name.as_str()),
+        if norm.is_finite() && norm > 0.0 {
+            reached += 1
+        } else {
+            missing.push(parameter.name.as_str())
         }
     }
     let row = Row::count("parameters reached", reached, expected);

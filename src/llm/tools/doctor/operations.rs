@@ -212,9 +212,10 @@ pub fn judge(
     let outputs = found.named(call).into_iter().zip(wanted.named(call));
     for (((output, found), (_, wanted)), bound) in outputs.zip(Bound::of(call)) {
         let bound = slack * bound.at(precision);
-        let error = match found.dims() == wanted.dims() {
-            true => distance(&numbers(found)?, &numbers(wanted)?),
-            false => f64::NAN,
+        let error = if found.dims() == wanted.dims() {
+            distance(&numbers(found)?, &numbers(wanted)?)
+        } else {
+            f64::NAN
         };
         all.insert(output.clone(), json!({"error": error, "bound": bound}));
         // NaN is worse than everything.

@@ -68,17 +68,19 @@ impl Precision {
 
     /// Those that a device is examined in unless one is named.
     pub fn all(device: &Device) -> Vec<Self> {
-        match device.is_cpu() {
-            true => vec![Self::F64, Self::F32, Self::Bf16],
-            false => vec![Self::F32, Self::Bf16],
+        if device.is_cpu() {
+            vec![Self::F64, Self::F32, Self::Bf16]
+        } else {
+            vec![Self::F32, Self::Bf16]
         }
     }
 
     /// The one that a device trains in unless one is named.
     pub fn usual(device: &Device) -> Self {
-        match device.is_cpu() {
-            true => Self::F32,
-            false => Self::Bf16,
+        if device.is_cpu() {
+            Self::F32
+        } else {
+            Self::Bf16
         }
     }
 
@@ -87,13 +89,14 @@ impl Precision {
     /// # Errors
     /// TF32 on a CPU.
     pub fn check(self, device: &Device) -> Result<()> {
-        match self == Self::Tf32 && !device.is_cuda() {
-            false => Ok(()),
-            true => Err(Error::invalid(
+        if self == Self::Tf32 && !device.is_cuda() {
+            Err(Error::invalid(
                 "--dtype",
                 "it is `tf32`, which only CUDA devices have",
                 "give f32, f64 or bf16, or --device cuda",
-            )),
+            ))
+        } else {
+            Ok(())
         }
     }
 

@@ -184,10 +184,7 @@ impl Row {
 }
 
 fn verdict(ok: bool) -> Verdict {
-    match ok {
-        true => Verdict::Ok,
-        false => Verdict::Fail,
-    }
+    if ok { Verdict::Ok } else { Verdict::Fail }
 }
 
 /// Rows under one heading.
@@ -276,9 +273,10 @@ impl Report {
 
 /// A line of cells two spaces apart, the remark in the room that is left or below.
 fn line([name, found, bound, verdict]: &[String; 4], widths: [usize; 4], remark: &str) -> String {
-    let found = match bound.is_empty() {
-        true => pad(found, widths[1] + 2 + widths[2]),
-        false => format!("{}  {}", pad(found, widths[1]), pad(bound, widths[2])),
+    let found = if bound.is_empty() {
+        pad(found, widths[1] + 2 + widths[2])
+    } else {
+        format!("{}  {}", pad(found, widths[1]), pad(bound, widths[2]))
     };
     let verdict = pad(verdict, widths[3]);
     let mut text = format!("{}  {found}  {verdict}", pad(name, widths[0]));

@@ -145,17 +145,18 @@ pub fn calls(a: &Architecture, predictions: &Predictions) -> Vec<Times> {
     };
     push(Stage::Attention, attention, layers);
     let (rows, f) = (n, a.activation);
-    let nonlinearity = match a.gated {
-        true => Call::Gated {
+    let nonlinearity = if a.gated {
+        Call::Gated {
             rows,
             width: a.intermediate,
             f,
-        },
-        false => Call::Activation {
+        }
+    } else {
+        Call::Activation {
             rows,
             width: a.intermediate,
             f,
-        },
+        }
     };
     push(Stage::Nonlinearity, nonlinearity, layers);
     push(Stage::Residuals, Call::Add { rows, width }, residuals);

@@ -85,9 +85,10 @@ fn measure(
     bar.set_length(calls.len() as u64 + 2);
     let bytes = place.dtype.size_in_bytes() as f64;
     let mut pool = Pool::new(seed);
-    let cache = match place.device.is_cpu() {
-        true => 4 * Machine::new(true).last_cache as usize,
-        false => 1 << 28,
+    let cache = if place.device.is_cpu() {
+        4 * Machine::new(true).last_cache as usize
+    } else {
+        1 << 28
     };
     // Per stage: seconds and floors, forward and backward.
     let mut stages = Stage::ALL.map(|stage| (stage, [0.0; 2], [0.0; 2]));
@@ -180,9 +181,10 @@ fn measure(
     let share = 100.0 * achieved / flops;
     rows.push(
         speed
-            .remark(match share > BEYOND {
-                true => format!("more than the ceiling, which was found while {BUSY}"),
-                false => format!("{share:.1} % of the ceiling"),
+            .remark(if share > BEYOND {
+                format!("more than the ceiling, which was found while {BUSY}")
+            } else {
+                format!("{share:.1} % of the ceiling")
             })
             .detail("flops_per_step", products)
             .detail("share", achieved / flops),

@@ -128,9 +128,10 @@ impl Budget {
         };
         // No two prompts are cut, and every completion has a token.
         let responses = || self.steps.iter().flat_map(|s| s.examples.iter().flatten());
-        let least = match self.of_data {
-            true => responses().map(|r| r.prompt).max().unwrap_or(0) + 1,
-            false => 2,
+        let least = if self.of_data {
+            responses().map(|r| r.prompt).max().unwrap_or(0) + 1
+        } else {
+            2
         };
         let longest = responses().map(|r| r.tokens).max().unwrap_or(0);
         let of = |length: usize| Self {
@@ -141,9 +142,10 @@ impl Budget {
         let fits = |length: usize| -> Result<bool> {
             let shorter = of(length);
             let [_, example] = shorter.tokens();
-            let micro_batch = match run.in_backward {
-                true => run.micro_batch,
-                false => example.min(run.micro_batch),
+            let micro_batch = if run.in_backward {
+                run.micro_batch
+            } else {
+                example.min(run.micro_batch)
             };
             let run = Run {
                 micro_batch,
@@ -157,9 +159,10 @@ impl Budget {
         let (mut low, mut high) = (least, longest);
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            match fits(middle)? {
-                true => low = middle,
-                false => high = middle,
+            if fits(middle)? {
+                low = middle
+            } else {
+                high = middle
             }
         }
         let shorter = of(low);
@@ -174,9 +177,10 @@ impl Budget {
                 .push(format!("--micro-batch-tokens {tokens}"));
             combined.costs.push(PIECES.into());
         }
-        let flag = match self.sequence {
-            true => "--sequence",
-            false => "--max-length",
+        let flag = if self.sequence {
+            "--sequence"
+        } else {
+            "--max-length"
         };
         combined.settings.push(format!("{flag} {low}"));
         combined
@@ -204,10 +208,7 @@ impl Budget {
             return Ok(Some(step));
         }
         // Steps without data are of examples that are alike: whole ones count.
-        let unit = match self.of_data {
-            true => 1,
-            false => example.max(1),
-        };
+        let unit = if self.of_data { 1 } else { example.max(1) };
         let (mut low, mut high) = (0, step.div_ceil(unit));
         if high > 1 && fits(unit)? {
             low = 1;
@@ -216,9 +217,10 @@ impl Budget {
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            match fits(middle * unit)? {
-                true => low = middle,
-                false => high = middle,
+            if fits(middle * unit)? {
+                low = middle
+            } else {
+                high = middle
             }
         }
         if low > 0 {
@@ -281,9 +283,10 @@ impl Budget {
                 }
                 next.in_backward = true;
                 let [step, _] = self.tokens();
-                let whole = match step > run.micro_batch {
-                    true => format!(" --micro-batch-tokens {step}"),
-                    false => String::new(),
+                let whole = if step > run.micro_batch {
+                    format!(" --micro-batch-tokens {step}")
+                } else {
+                    String::new()
                 };
                 next.micro_batch = step.max(run.micro_batch);
                 let cost = "no clipping, and a step is one part";
@@ -302,9 +305,10 @@ impl Budget {
                     return Ok(None);
                 }
                 next.precision = Precision::Bf16;
-                let cost = match self.tf32 {
-                    true => "8 bits of precision in the network, and --tf32 goes",
-                    false => "8 bits of precision in the network; the optimiser has f32",
+                let cost = if self.tf32 {
+                    "8 bits of precision in the network, and --tf32 goes"
+                } else {
+                    "8 bits of precision in the network; the optimiser has f32"
                 };
                 (dtype(next.precision), cost)
             }

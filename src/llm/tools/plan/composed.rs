@@ -14,9 +14,10 @@ const PIECE: u64 = 1 << 24;
 /// A matrix product's operands and result, in numbers of the tensors that they lie in. candle widens
 /// all of them on a CPU in bf16.
 fn product(form: &Form, numbers: [u64; 3]) -> u64 {
-    match form.machine.cpu && form.size < 4 {
-        true => 4 * numbers.iter().sum::<u64>(),
-        false => 0,
+    if form.machine.cpu && form.size < 4 {
+        4 * numbers.iter().sum::<u64>()
+    } else {
+        0
     }
 }
 
@@ -38,9 +39,10 @@ pub fn linear(form: &Form, n: usize, [i, o]: [usize; 2], biased: bool) -> Needs 
 /// Rows of one index are added in pairs, in f32.
 pub fn rows(form: &Form, m: usize, width: usize, repeated: bool) -> Needs {
     let numbers = count(m, width);
-    let before = match repeated {
-        true => (form.widened() + 3 * form.wide()) * numbers,
-        false => 0,
+    let before = if repeated {
+        (form.widened() + 3 * form.wide()) * numbers
+    } else {
+        0
     };
     Needs {
         before,

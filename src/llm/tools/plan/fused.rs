@@ -9,10 +9,7 @@ pub fn packed(form: &Form, [rows, inner, columns]: [usize; 3], transposed: bool)
     // Its kernels take so many rows at once; it packs where this pays.
     let size = form.wide();
     let kernel = 192 / size as usize;
-    let least = match transposed {
-        true => 2 * kernel,
-        false => 128 * kernel,
-    };
+    let least = if transposed { 2 * kernel } else { 128 * kernel };
     if rows <= least {
         return 0;
     }
@@ -23,13 +20,15 @@ pub fn packed(form: &Form, [rows, inner, columns]: [usize; 3], transposed: bool)
 
 pub fn linear(form: &Form, n: usize, [i, o]: [usize; 2], [trained, biased]: [bool; 2]) -> Needs {
     let dx = packed(form, [i, o, n], false);
-    let dw = match trained {
-        true => packed(form, [i, n, o], true),
-        false => 0,
+    let dw = if trained {
+        packed(form, [i, n, o], true)
+    } else {
+        0
     };
-    let db = match biased {
-        true => form.of(n.div_ceil(rows_per_task(o)), o),
-        false => 0,
+    let db = if biased {
+        form.of(n.div_ceil(rows_per_task(o)), o)
+    } else {
+        0
     };
     Needs {
         forward: packed(form, [o, i, n], false),

@@ -72,9 +72,10 @@ impl Learner {
 
     /// On the CPU everything is done in place.
     fn needs(&self, composed: impl Fn(&Form, u64) -> u64, count: u64) -> u64 {
-        match self.form.machine.cpu {
-            true => 0,
-            false => composed(&self.form, count),
+        if self.form.machine.cpu {
+            0
+        } else {
+            composed(&self.form, count)
         }
     }
 

@@ -225,9 +225,10 @@ impl Network {
     fn log_probs(&self, tape: &Tape, hidden: &Node, m: usize) -> Node {
         let (form, width) = (&self.form, self.a.width);
         let hidden = ops::rows(tape, form, hidden, [m, width], false);
-        let name = match self.a.tied {
-            true => "model.embed_tokens.weight",
-            false => "lm_head.weight",
+        let name = if self.a.tied {
+            "model.embed_tokens.weight"
+        } else {
+            "lm_head.weight"
         };
         let mut head = self.node(tape, self.names[name]);
         let shape = [self.a.vocabulary, width];
@@ -269,9 +270,10 @@ impl Network {
             let turns = turns.clone();
             let run =
                 move |tape: &Tape<'a>, x: &Node| self.block(tape, layer, x, turns.as_ref(), rows);
-            x = match self.recompute {
-                true => tape.again(&x, run),
-                false => run(tape, &x),
+            x = if self.recompute {
+                tape.again(&x, run)
+            } else {
+                run(tape, &x)
             };
         }
         tape.enter(None);
@@ -337,12 +339,11 @@ impl Network {
         let x = self.norm(tape, &at("post_attention_layernorm"), x, n);
         let shape = [a.width, a.intermediate];
         let up = self.linear(tape, &at("mlp.up_proj"), &x, n, shape);
-        let inner = match a.gated {
-            true => {
-                let gate = self.linear(tape, &at("mlp.gate_proj"), &x, n, shape);
-                ops::gated(tape, form, [&gate, &up], a.activation, [n, a.intermediate])
-            }
-            false => ops::activation(tape, form, &up, a.activation, [n, a.intermediate]),
+        let inner = if a.gated {
+            let gate = self.linear(tape, &at("mlp.gate_proj"), &x, n, shape);
+            ops::gated(tape, form, [&gate, &up], a.activation, [n, a.intermediate])
+        } else {
+            ops::activation(tape, form, &up, a.activation, [n, a.intermediate])
         };
         self.linear(
             tape,

@@ -32,10 +32,7 @@ impl Form {
 
     /// Bytes of a copy of a number in that precision, if it is another one.
     pub fn widened(&self) -> u64 {
-        match self.size < 4 {
-            true => 4,
-            false => 0,
-        }
+        if self.size < 4 { 4 } else { 0 }
     }
 
     fn statistics(&self, rows: usize, width: usize) -> u64 {
@@ -65,12 +62,13 @@ pub fn linear(
     shape: [usize; 2],
 ) -> Node {
     let biased = bias.is_some_and(Node::wanted);
-    let (how, needs) = match form.fused {
-        true => (
+    let (how, needs) = if form.fused {
+        (
             How::InPlace,
             fused::linear(form, n, shape, [weight.wanted(), biased]),
-        ),
-        false => (How::Fresh, composed::linear(form, n, shape, bias.is_some())),
+        )
+    } else {
+        (How::Fresh, composed::linear(form, n, shape, bias.is_some()))
     };
     let mut inputs = vec![(x, Some(how)), (weight, Some(how))];
     inputs.extend(bias.map(|bias| (bias, Some(How::Fresh))));
@@ -86,9 +84,10 @@ pub fn linear(
 
 /// Rows of a table or of an activation, some of them `repeated` or each at most once.
 pub fn rows(tape: &Tape, form: &Form, x: &Node, [m, width]: [usize; 2], repeated: bool) -> Node {
-    let (how, needs) = match form.fused {
-        true => (How::InPlace, Needs::default()),
-        false => (How::Fresh, composed::rows(form, m, width, repeated)),
+    let (how, needs) = if form.fused {
+        (How::InPlace, Needs::default())
+    } else {
+        (How::Fresh, composed::rows(form, m, width, repeated))
     };
     tape.run(Op {
         name: "rows",
@@ -108,9 +107,10 @@ pub fn rms_norm(tape: &Tape, form: &Form, x: &Node, w: &Node, n: usize, width: u
         inputs: vec![(x, how), (w, how)],
         keeps: vec![x],
         statistics: form.statistics(n, 1) + form.statistics(1, width),
-        needs: match form.fused {
-            true => fused::norm(form, n, width, 1),
-            false => composed::norm(form, n, width, false),
+        needs: if form.fused {
+            fused::norm(form, n, width, 1)
+        } else {
+            composed::norm(form, n, width, false)
         },
         ..Op::default()
     })
@@ -132,9 +132,10 @@ pub fn layer_norm(
         inputs: vec![(x, how), (w, how), (b, how)],
         keeps: vec![x],
         statistics: form.statistics(n, 2),
-        needs: match form.fused {
-            true => fused::norm(form, n, width, 2),
-            false => composed::norm(form, n, width, true),
+        needs: if form.fused {
+            fused::norm(form, n, width, 2)
+        } else {
+            composed::norm(form, n, width, true)
         },
         ..Op::default()
     })
@@ -154,9 +155,10 @@ pub fn rope(
         out: form.of(n, width),
         inputs: vec![(x, Some(How::Fresh))],
         keeps: turns.into_iter().collect(),
-        needs: match form.fused {
-            true => fused::rope(n),
-            false => composed::rope(form, n, width),
+        needs: if form.fused {
+            fused::rope(n)
+        } else {
+            composed::rope(form, n, width)
         },
         ..Op::default()
     })
@@ -180,9 +182,10 @@ pub fn attention(
         keeps: vec![q, k, v],
         keeps_output: true,
         statistics: form.statistics(if form.fused { rows.n } else { rows.padded }, heads),
-        needs: match form.fused {
-            true => fused::attention(form, [kv_heads, head_dim], rows.longest, rows.sequences),
-            false => composed::attention(form, shape, rows),
+        needs: if form.fused {
+            fused::attention(form, [kv_heads, head_dim], rows.longest, rows.sequences)
+        } else {
+            composed::attention(form, shape, rows)
         },
     })
 }
@@ -202,9 +205,10 @@ pub fn gated(
         inputs: vec![(up, how), (gate, how)],
         together: true,
         keeps: vec![gate, up],
-        needs: match form.fused {
-            true => Needs::default(),
-            false => composed::gated(form, n, width, f),
+        needs: if form.fused {
+            Needs::default()
+        } else {
+            composed::gated(form, n, width, f)
         },
         ..Op::default()
     })
@@ -223,9 +227,10 @@ pub fn activation(
         out: form.of(n, width),
         inputs: vec![(x, Some(How::Fresh))],
         keeps: vec![x],
-        needs: match form.fused {
-            true => Needs::default(),
-            false => composed::activation(form, n, width, f),
+        needs: if form.fused {
+            Needs::default()
+        } else {
+            composed::activation(form, n, width, f)
         },
         ..Op::default()
     })
@@ -279,23 +284,23 @@ pub fn token_log_probs(
     shape: [usize; 2],
 ) -> Node {
     let [_, vocabulary] = shape;
-    let (mut needs, mut statistics) = match form.fused {
-        true => (Needs::default(), 0),
+    let (mut needs, mut statistics) = if form.fused {
+        (Needs::default(), 0)
+    } else {
         // The logarithm of the sum, and the target's logit and place.
-        false => (
+        (
             composed::token_log_probs(form, m, shape),
             form.statistics(m, 2),
-        ),
+        )
     };
     if form.fused {
         let each = (CHUNK / vocabulary.max(1)).clamp(1, m.max(1));
         needs = fused::linear(form, each, shape, [head.wanted(), false]);
-        match tape.wants(&[hidden, head]) && m * vocabulary <= KEPT {
-            true => statistics = form.of(m, vocabulary) + form.of(m, 2),
-            false => {
-                needs.forward += form.of(each, vocabulary);
-                needs.backward += form.of(each, vocabulary);
-            }
+        if tape.wants(&[hidden, head]) && m * vocabulary <= KEPT {
+            statistics = form.of(m, vocabulary) + form.of(m, 2)
+        } else {
+            needs.forward += form.of(each, vocabulary);
+            needs.backward += form.of(each, vocabulary);
         }
     }
     tape.run(Op {

@@ -88,11 +88,12 @@ impl Report {
     /// Those of [`Budget::outcome`].
     pub fn new(budget: &Budget, memory: Memory) -> Result<Self> {
         let (run, outcome) = (&budget.run, budget.outcome()?);
-        let process_bytes = match run.machine.cpu {
-            true => memory::resident()
+        let process_bytes = if run.machine.cpu {
+            memory::resident()
                 .unwrap_or(0)
-                .saturating_sub(memory::live()),
-            false => CONTEXT,
+                .saturating_sub(memory::live())
+        } else {
+            CONTEXT
         };
         let room = memory.bytes.saturating_sub(process_bytes);
         let (bytes, at, at_peak) = match outcome.peak() {
@@ -100,14 +101,16 @@ impl Report {
             None => unreachable!("loading takes memory"),
         };
         let fits = bytes <= room;
-        let changes = match fits {
-            true => Vec::new(),
-            false => budget.changes(room)?,
+        let changes = if fits {
+            Vec::new()
+        } else {
+            budget.changes(room)?
         };
         let alone = changes.iter().any(|change| change.fits);
-        let together = match fits || alone {
-            true => None,
-            false => budget.together(room)?,
+        let together = if fits || alone {
+            None
+        } else {
+            budget.together(room)?
         };
         let (parts, _) = budget.parts(run.micro_batch);
         Ok(Self {

@@ -105,15 +105,17 @@ impl Run {
     pub fn take(&self, parts: &[Piece]) -> Result<Outcome> {
         let ledger = Ledger::new();
         let form = self.form();
-        let products = match form.fused {
-            true => self.machine.threads as u64 * self.machine.second_cache,
-            false => 0,
+        let products = if form.fused {
+            self.machine.threads as u64 * self.machine.second_cache
+        } else {
+            0
         };
         let workspaces = ledger.take(Kind::Workspaces, products);
         let policy = self.network(&ledger, Kind::Weights, self.role)?;
-        let value = match self.value {
-            true => Some(self.network(&ledger, Kind::ValueNetwork, Role::Value)?),
-            false => None,
+        let value = if self.value {
+            Some(self.network(&ledger, Kind::ValueNetwork, Role::Value)?)
+        } else {
+            None
         };
         // A tensor as the file has it, and as it is kept.
         let largest = policy.largest() * form.size.max(4);
@@ -209,9 +211,10 @@ impl Run {
             }
             // An adapter's reference is the base that it is on, with a copy of the one that was given.
             Reference::Numbers | Reference::Live => {
-                let moves = match self.goes_on {
-                    true => policy.count(true) * self.form().size,
-                    false => 0,
+                let moves = if self.goes_on {
+                    policy.count(true) * self.form().size
+                } else {
+                    0
                 };
                 let copy = ledger.take(Kind::Reference, moves);
                 numbers(policy);

@@ -7,7 +7,7 @@ use super::run::{Outcome, Reference, Run};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::example::Example;
-use crate::llm::train::objective::TextObjective;
+use crate::llm::text::objective::TextObjective;
 use crate::llm::train::step::beyond_one_run;
 use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, survey};
 use crate::loss::InputKind;
@@ -102,13 +102,14 @@ impl Budget {
             tf32: settings.tf32,
         };
         let (parts, _) = budget.parts(budget.run.micro_batch);
-        match budget.run.in_backward && parts > 1 {
-            true => Err(beyond_one_run(
+        if budget.run.in_backward && parts > 1 {
+            Err(beyond_one_run(
                 "the largest step",
                 budget.tokens()[0],
                 parts,
-            )),
-            false => Ok(budget),
+            ))
+        } else {
+            Ok(budget)
         }
     }
 
@@ -183,10 +184,7 @@ fn uniform(
         let remedy = "a response has a token of the prompt and one of the completion at least";
         return fail(place, format!("it is {tokens}"), remedy.into());
     }
-    let most = match run.value {
-        true => tokens - 1,
-        false => 1,
-    };
+    let most = if run.value { tokens - 1 } else { 1 };
     let prompt = lengths.prompt.unwrap_or(most);
     if prompt == 0 || prompt >= tokens {
         let remedy = format!("give 1 or more, below the sequence's {tokens} tokens");

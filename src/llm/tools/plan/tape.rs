@@ -200,9 +200,10 @@ impl<'a> Tape<'a> {
             let mut waiting = Vec::new();
             for (target, how) in gradients {
                 let sum = made(sums, target, how);
-                match together {
-                    true => waiting.push((target, sum)),
-                    false => sums.plus(target, sum),
+                if together {
+                    waiting.push((target, sum))
+                } else {
+                    sums.plus(target, sum)
                 }
             }
             (waiting.into_iter()).for_each(|(target, sum)| sums.plus(target, sum));
@@ -355,9 +356,10 @@ impl Sums {
 
     /// Memory for a gradient.
     fn fresh(&self, (slot, bytes): Target) -> Held {
-        let kind = match slot.is_some_and(|slot| slot < self.leaves) {
-            true => self.kind,
-            false => Kind::Transients,
+        let kind = if slot.is_some_and(|slot| slot < self.leaves) {
+            self.kind
+        } else {
+            Kind::Transients
         };
         self.ledger.take(kind, bytes)
     }

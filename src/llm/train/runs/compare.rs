@@ -26,9 +26,10 @@ impl Summary {
         let best = Better::of(name).map(|better| {
             let first = (values[0].1, values[0].0);
             values.iter().fold(first, |best, &(step, value)| {
-                match is_better(better, value, best.0) {
-                    true => (value, step),
-                    false => best,
+                if is_better(better, value, best.0) {
+                    (value, step)
+                } else {
+                    best
                 }
             })
         });

@@ -120,9 +120,10 @@ impl Run {
         let table = toml::Table::try_from(&settings).map_err(|e| broken(CONFIG, e.to_string()))?;
         let mut settings = BTreeMap::new();
         flatten("", &table, &mut settings);
-        let rows = match dir.join(METRICS).exists() {
-            true => text(METRICS)?,
-            false => String::new(),
+        let rows = if dir.join(METRICS).exists() {
+            text(METRICS)?
+        } else {
+            String::new()
         };
         let (steps, metrics) = metrics(&rows);
         let processes = Process::all(dir).unwrap_or_default();

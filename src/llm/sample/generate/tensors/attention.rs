@@ -41,9 +41,12 @@ pub(super) fn mask(
             None => from..to,
             Some(p) => first(p, window)..p + 1,
         };
-        (from..to).map(move |token| match seen.contains(&token) {
-            true => 0.0,
-            false => f32::NEG_INFINITY,
+        (from..to).map(move |token| {
+            if seen.contains(&token) {
+                0.0
+            } else {
+                f32::NEG_INFINITY
+            }
         })
     });
     let hidden: Vec<f32> = hidden.collect();

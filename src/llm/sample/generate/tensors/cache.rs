@@ -54,9 +54,12 @@ impl Cache {
         if slots <= self.slots && tokens <= self.tokens {
             return Ok(());
         }
-        let grown = |want: usize, have: usize, most: usize| match want <= have {
-            true => have,
-            false => want.max(2 * have).min(most.max(want)),
+        let grown = |want: usize, have: usize, most: usize| {
+            if want <= have {
+                have
+            } else {
+                want.max(2 * have).min(most.max(want))
+            }
         };
         let slots = grown(slots, self.slots, self.most);
         let tokens = grown(

@@ -85,16 +85,13 @@ impl<'m, T: Float> OnDevice<'m, T> {
             positions: positions.into(),
             wanted: wanted.into(),
         };
-        match pieces.iter().all(|p| p.tokens.len() == 1) {
-            true => {
-                let step = Step::new(self, pieces)?;
-                let attend = &mut |layer, qkv: [&Tensor; 3]| step.attend(self, layer, qkv);
-                self.model.cached(&new, attend)
-            }
-            false => {
-                let attend = &mut |layer, qkv: [&Tensor; 3]| self.attend_each(pieces, layer, qkv);
-                self.model.cached(&new, attend)
-            }
+        if pieces.iter().all(|p| p.tokens.len() == 1) {
+            let step = Step::new(self, pieces)?;
+            let attend = &mut |layer, qkv: [&Tensor; 3]| step.attend(self, layer, qkv);
+            self.model.cached(&new, attend)
+        } else {
+            let attend = &mut |layer, qkv: [&Tensor; 3]| self.attend_each(pieces, layer, qkv);
+            self.model.cached(&new, attend)
         }
     }
 

@@ -57,9 +57,10 @@ fn scaled(x: &Tensor, factor: f64) -> Candle<Tensor> {
         DType::F16 => false,
         _ => true,
     };
-    match exact {
-        true => x * factor,
-        false => (wide(x)? * factor)?.to_dtype(x.dtype()),
+    if exact {
+        x * factor
+    } else {
+        (wide(x)? * factor)?.to_dtype(x.dtype())
     }
 }
 
@@ -111,10 +112,7 @@ fn columns(x: &Tensor, dtype: DType) -> Candle<Vec<Tensor>> {
 
 /// How many [`columns`] a number of the precision `of` makes.
 fn column_count(of: DType, dtype: DType) -> usize {
-    match of == coarse(dtype) {
-        true => 1,
-        false => 3,
-    }
+    if of == coarse(dtype) { 1 } else { 3 }
 }
 
 /// The precision of each of [`columns`].

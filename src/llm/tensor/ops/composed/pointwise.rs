@@ -36,9 +36,10 @@ pub fn gated(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node>
             if up.wanted() {
                 sums.add(&up, (&gradient * value)?)?;
             }
-            match gate.wanted() {
-                true => sums.add(&gate, ((gradient * u)? * slope)?),
-                false => Ok(()),
+            if gate.wanted() {
+                sums.add(&gate, ((gradient * u)? * slope)?)
+            } else {
+                Ok(())
             }
         })
     }))

@@ -56,9 +56,10 @@ impl Spread {
     /// For each index the sum of its rows of `gradient`, or zeros.
     fn apply(&self, gradient: &Tensor) -> Candle<Tensor> {
         let gradient = gradient.contiguous()?;
-        let mut sum = match self.levels.is_empty() {
-            true => gradient.clone(),
-            false => wide(&gradient)?,
+        let mut sum = if self.levels.is_empty() {
+            gradient.clone()
+        } else {
+            wide(&gradient)?
         };
         for [left, right] in &self.levels {
             sum = (sum.index_select(left, 0)? + sum.index_select(right, 0)?)?;

@@ -209,9 +209,10 @@ impl Layer {
             None if part.len() == self.head.dims()[0] => return Ok(rows),
             None => self.head.zeros_like()?,
         };
-        match fresh {
-            true => dw.slice_set(&rows, 0, part.start)?,
-            false => add_in_place(&dw.narrow(0, part.start, part.len())?, &rows)?,
+        if fresh {
+            dw.slice_set(&rows, 0, part.start)?
+        } else {
+            add_in_place(&dw.narrow(0, part.start, part.len())?, &rows)?
         }
         Ok(dw)
     }

@@ -22,9 +22,10 @@ pub struct Pass {
 
 impl Pass {
     pub fn new(config: &Config, rank: usize, step: u32, lr: f64) -> Self {
-        let decay = match config.decay_vectors || rank >= 2 {
-            true => config.weight_decay,
-            false => 0.0,
+        let decay = if config.decay_vectors || rank >= 2 {
+            config.weight_decay
+        } else {
+            0.0
         };
         let step = f64::from(step);
         Self {
@@ -68,13 +69,16 @@ impl Pass {
         let g = Slice::<T>::new(gradient)?;
         modify(theta, |p: &mut [T]| {
             modify(&moments.first, |m: &mut [T]| {
-                modify(&moments.second, |v: &mut [T]| match p.len() <= CHUNK {
-                    true => each(p, m, v, &g),
-                    false => (p.par_chunks_mut(CHUNK))
-                        .zip(m.par_chunks_mut(CHUNK))
-                        .zip(v.par_chunks_mut(CHUNK))
-                        .zip(g.par_chunks(CHUNK))
-                        .for_each(|(((p, m), v), g)| each(p, m, v, g)),
+                modify(&moments.second, |v: &mut [T]| {
+                    if p.len() <= CHUNK {
+                        each(p, m, v, &g)
+                    } else {
+                        (p.par_chunks_mut(CHUNK))
+                            .zip(m.par_chunks_mut(CHUNK))
+                            .zip(v.par_chunks_mut(CHUNK))
+                            .zip(g.par_chunks(CHUNK))
+                            .for_each(|(((p, m), v), g)| each(p, m, v, g))
+                    }
                 })
             })
         })??

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{AdamW, Moments, is_coarse, precision};
 use crate::error::{Error, Result};
-use crate::llm::model::weights::same;
 use crate::llm::tensor::parameters::{Parameter, Parameters};
+use crate::llm::tensor::same;
 
 /// Names of the parts of a parameter's state, PyTorch's.
 const PARTS: [&str; 3] = ["step", "exp_avg", "exp_avg_sq"];

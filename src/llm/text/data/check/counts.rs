@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::llm::text::data::columns::Form;
-use crate::llm::train::objective::TextObjective;
+use crate::llm::text::objective::TextObjective;
 use crate::loss::InputKind;
 
 /// What objectives of one kind would see.

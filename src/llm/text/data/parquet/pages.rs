@@ -43,9 +43,10 @@ impl Codec {
         };
         let mut unpacked = Vec::new();
         (reader.take(MOST + 1).read_to_end(&mut unpacked)).map_err(|e| failed(&e))?;
-        match unpacked.len() as u64 > MOST {
-            false => Ok(unpacked),
-            true => Err(failed(&"it has more than 256 MiB")),
+        if unpacked.len() as u64 > MOST {
+            Err(failed(&"it has more than 256 MiB"))
+        } else {
+            Ok(unpacked)
         }
     }
 }
@@ -149,9 +150,10 @@ impl Unpacking {
                 let short = || ParquetError::General("a page is shorter than its levels".into());
                 let levels = usize::try_from(levels).map_err(|_| short())?;
                 let (levels, values) = buf.split_at_checked(levels).ok_or_else(short)?;
-                let values = match values.is_empty() {
-                    true => Vec::new(),
-                    false => self.codec.unpacked(values)?,
+                let values = if values.is_empty() {
+                    Vec::new()
+                } else {
+                    self.codec.unpacked(values)?
                 };
                 *buf = [levels, &values].concat().into();
                 *is_compressed = false;

@@ -94,16 +94,18 @@ pub fn steps(
 
 /// Bytes of tensors now, and most of them at once.
 fn held(device: &Device) -> Result<Option<(u64, u64)>> {
-    Ok(match device.is_cpu() {
-        true => memory::peak().map(|peak| (memory::live(), peak)),
-        false => device::memory_used(device)?.map(|used| (used.now, used.peak)),
+    Ok(if device.is_cpu() {
+        memory::peak().map(|peak| (memory::live(), peak))
+    } else {
+        device::memory_used(device)?.map(|used| (used.now, used.peak))
     })
 }
 
 fn reset(device: &Device) -> Result<()> {
-    match device.is_cpu() {
-        true => memory::reset_peak(),
-        false => device::reset_peak(device)?,
+    if device.is_cpu() {
+        memory::reset_peak()
+    } else {
+        device::reset_peak(device)?
     }
     Ok(())
 }

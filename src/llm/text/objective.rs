@@ -121,21 +121,27 @@ impl TextObjective {
             weights,
             ..
         } = &self.numbers;
-        let positive = |place: &str, number: f64| match number.is_finite() && number > 0.0 {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                place,
-                format!("it is {number}"),
-                "give a finite number above 0",
-            )),
+        let positive = |place: &str, number: f64| {
+            if number.is_finite() && number > 0.0 {
+                Ok(())
+            } else {
+                Err(Error::invalid(
+                    place,
+                    format!("it is {number}"),
+                    "give a finite number above 0",
+                ))
+            }
         };
-        let only = |place: &str, given: bool, of: &str| match given {
-            false => Ok(()),
-            true => Err(Error::invalid(
-                place,
-                format!("`{}` has no use for it", self.name),
-                format!("leave it out; it is for {of}"),
-            )),
+        let only = |place: &str, given: bool, of: &str| {
+            if given {
+                Err(Error::invalid(
+                    place,
+                    format!("`{}` has no use for it", self.name),
+                    format!("leave it out; it is for {of}"),
+                ))
+            } else {
+                Ok(())
+            }
         };
         let missing = |place: &str, what: &str| {
             let problem = format!("`{}` needs it", self.name);

@@ -1,0 +1,86 @@
+//! Inference: the numbers that a network gives sequences.
+
+use candle_core::DType;
+
+use super::network::{Network, Output, Reduction};
+use super::sequence::Sequence;
+use crate::error::Result;
+use crate::llm::tensor::tape::{Node, Tape};
+
+/// The numbers of sequences.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// One of each sequence.
+    pub sequences: Vec<f64>,
+    /// A value of each sequence's prompt, if the network shares one.
+    pub values: Vec<f64>,
+}
+
+/// Numbers only: what each sequence gets from a network.
+///
+/// # Errors
+/// Those of the network.
+pub fn numbers(
+    network: &dyn Network,
+    reduction: Reduction,
+    sequences: &[Sequence],
+    micro_batch: usize,
+) -> Result<Numbers> {
+    let mut numbers = Numbers::default();
+    for part in parts(sequences, micro_batch) {
+        let output = network.forward(&Tape::idle(), &part)?;
+        read(network, &part, &output, reduction, &mut numbers)?;
+    }
+    Ok(numbers)
+}
+
+/// Consecutive sequences of at most `budget` tokens together, at least one in each part.
+pub(in crate::llm) fn parts(sequences: &[Sequence], budget: usize) -> Vec<Vec<&Sequence>> {
+    let mut parts: Vec<(usize, Vec<&Sequence>)> = Vec::new();
+    for sequence in sequences {
+        let tokens = sequence.tokens().len();
+        match parts.last_mut() {
+            Some((sum, part)) if *sum + tokens <= budget => {
+                *sum += tokens;
+                part.push(sequence);
+            }
+            _ => parts.push((tokens, vec![sequence])),
+        }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+/// What the pieces that a network gives of a sequence weigh, unless each weighs 1.
+pub(in crate::llm) fn weights<'a>(
+    network: &dyn Network,
+    sequence: &'a Sequence,
+) -> Option<&'a [f64]> {
+    sequence.weights().filter(|_| network.has_token_pieces())
+}
+
+/// Adds what a run gave to the numbers.
+pub(in crate::llm) fn read(
+    network: &dyn Network,
+    part: &[&Sequence],
+    output: &Output,
+    reduction: Reduction,
+    numbers: &mut Numbers,
+) -> Result<()> {
+    let pieces = host(&output.pieces)?;
+    let starts = output.starts.windows(2);
+    (numbers.sequences).extend(starts.zip(part).map(|(w, sequence)| {
+        let pieces = &pieces[w[0]..w[1]];
+        match weights(network, sequence) {
+            Some(_) => sequence.sum(pieces) * reduction.scale(sequence.weight()),
+            None => pieces.iter().sum::<f64>() * reduction.scale(pieces.len() as f64),
+        }
+    }));
+    if let Some(values) = &output.values {
+        numbers.values.extend(host(values)?);
+    }
+    Ok(())
+}
+
+fn host(node: &Node) -> Result<Vec<f64>> {
+    Ok(node.value().to_dtype(DType::F64)?.to_vec1()?)
+}
