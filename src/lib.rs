@@ -47,6 +47,7 @@ pub mod file;
 pub mod llm;
 pub mod loss;
 pub mod magnitude;
+pub mod prelude;
 pub mod random;
 pub mod sim;
 #[cfg(feature = "cli")]
