@@ -8,10 +8,10 @@ use candle_core::{DType, Device, Tensor};
 use criterion::Criterion;
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 use pistar::Result;
-use pistar::llm::tensor::ops::{self, Activation, Attention, Rope, Starts};
-use pistar::llm::tensor::optimizer::{AdamW, Config, gradient_norm};
-use pistar::llm::tensor::parameters::Parameters;
-use pistar::llm::tensor::tape::{LeafGradients, Node, Tape};
+use pistar::llm::internals::tensor::ops::{self, Activation, Attention, Rope, Starts};
+use pistar::llm::internals::tensor::optimizer::{AdamW, Config, gradient_norm};
+use pistar::llm::internals::tensor::parameters::Parameters;
+use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 use pistar::random::{Purpose, Stream};
 
 /// Sequences, their length, and a Llama's widths.

@@ -67,7 +67,8 @@ pub use error::{Error, Result};
 macro_rules! measure_memory {
     () => {
         #[global_allocator]
-        static HEAP: $crate::llm::tensor::memory::Counting = $crate::llm::tensor::memory::Counting;
+        static HEAP: $crate::llm::internals::tensor::memory::Counting =
+            $crate::llm::internals::tensor::memory::Counting;
     };
 }
 

@@ -18,11 +18,11 @@ use candle_core::{DType, Tensor};
 use clap::Parser;
 use pistar::backend::Backend;
 use pistar::backend::nd::Var;
+use pistar::llm::internals::tensor::device::{device, memory_used, reset_peak};
+use pistar::llm::internals::tensor::optimizer::{AdamW, Config, Squares, clip, gradient_norm};
+use pistar::llm::internals::tensor::tape::LeafGradients;
+use pistar::llm::internals::train::step::{Sink, Step};
 use pistar::llm::model::network::{Network, Reduction};
-use pistar::llm::tensor::device::{device, memory_used, reset_peak};
-use pistar::llm::tensor::optimizer::{AdamW, Config, Squares, clip, gradient_norm};
-use pistar::llm::tensor::tape::LeafGradients;
-use pistar::llm::train::step::{Sink, Step};
 use pistar::loss::{InputKind, Inputs, Objective, Parameters};
 
 const BETA: f64 = 0.1;

@@ -5,18 +5,18 @@
 //! in its last place is between these two).
 
 use candle_core::{DType, Device, Tensor};
+use pistar::llm::internals::tensor::optimizer::{AdamW, Config};
+use pistar::llm::internals::tensor::parameters::Parameters;
+use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
+use pistar::llm::internals::train::step::Step;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{ScalarHead, Scorer};
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::{Packed, Sequence};
-use pistar::llm::tensor::optimizer::{AdamW, Config};
-use pistar::llm::tensor::parameters::Parameters;
-use pistar::llm::tensor::tape::{LeafGradients, Tape};
 use pistar::llm::text::example::{Example, in_parts};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, Reference};
 use pistar::llm::train::schedule::Shape;
-use pistar::llm::train::step::Step;
 use pistar::llm::train::{Batches, Model, Settings, Trainer, precompute};
 use pistar::random::{Purpose, Stream};
 

@@ -2,14 +2,14 @@
 
 use candle_core::{DType, Device};
 use pistar::Result;
+use pistar::llm::internals::tensor::tape::LeafGradients;
+use pistar::llm::internals::train::step::Step;
 use pistar::llm::model::architecture::Architecture;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Predictions;
-use pistar::llm::tensor::tape::LeafGradients;
 use pistar::llm::text::data::{Form, Settings, Source};
 use pistar::llm::text::example::{Example, collate};
-use pistar::llm::train::step::Step;
 use pistar::loss::{InputKind, Objective, Parameters};
 use proptest::prelude::*;
 use serde_json::json;

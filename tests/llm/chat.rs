@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use pistar::llm::text::chat::{ChatTemplate, Message};
-use pistar::llm::text::data::dialogue::Dialogue;
+use pistar::llm::internals::text::chat::{ChatTemplate, Message};
+use pistar::llm::internals::text::data::dialogue::Dialogue;
 use pistar::llm::text::data::{Form, Reading, Settings, Source};
 use pistar::llm::text::example::Example;
 use pistar::llm::text::tokenizer::Tokenizer;

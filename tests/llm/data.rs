@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pistar::Result;
-use pistar::llm::text::data::file::JsonLines;
+use pistar::llm::internals::text::data::file::JsonLines;
 use pistar::llm::text::data::{Form, Settings, Source};
 use pistar::llm::text::example::{Example, collate};
 use pistar::loss::{InputKind, Objective};

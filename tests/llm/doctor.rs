@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::tensor::ops::Activation;
-use pistar::llm::tools::doctor::bound::Bound;
-use pistar::llm::tools::doctor::call::{Call, Place};
-use pistar::llm::tools::doctor::cost::Cost;
-use pistar::llm::tools::doctor::evaluate::{Results, Sample};
-use pistar::llm::tools::doctor::operations::{calls, check, judge};
-use pistar::llm::tools::doctor::precision::Precision;
-use pistar::llm::tools::doctor::report::Verdict;
+use pistar::llm::internals::tensor::ops::Activation;
+use pistar::llm::internals::tools::doctor::bound::Bound;
+use pistar::llm::internals::tools::doctor::call::{Call, Place};
+use pistar::llm::internals::tools::doctor::cost::Cost;
+use pistar::llm::internals::tools::doctor::evaluate::{Results, Sample};
+use pistar::llm::internals::tools::doctor::operations::{calls, check, judge};
+use pistar::llm::internals::tools::doctor::precision::Precision;
+use pistar::llm::internals::tools::doctor::report::Verdict;
 use pistar::random::{Purpose, Stream};
 use serde_json::Value;
 

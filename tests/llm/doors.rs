@@ -6,10 +6,10 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use pistar::Result;
+use pistar::llm::internals::text::data::file::JsonLines;
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::sample::reward::{Resources, Row, Specification};
-use pistar::llm::text::data::file::JsonLines;
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::Settings;
 use pistar::loss::InputKind;

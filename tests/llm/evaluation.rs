@@ -237,7 +237,7 @@ fn the_best_checkpoint_stays() {
         assert_eq!(manifest["best_global_step"], step);
         assert_eq!(manifest["best_metric_name"], metric);
         assert_eq!(number(&manifest, "best_metric"), number(best, metric));
-        let kept = pistar::llm::files::checkpoint::list(&place.at(out)).unwrap();
+        let kept = pistar::llm::internals::files::checkpoint::list(&place.at(out)).unwrap();
         let kept: Vec<u64> = kept.iter().map(|(step, _)| *step).collect();
         let mut right = vec![step, 12];
         right.dedup();

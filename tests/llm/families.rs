@@ -1,12 +1,12 @@
 //! Every family trains, and scalar heads with it.
 
 use candle_core::{DType, Device, Tensor};
+use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer};
 use pistar::llm::model::network::Network;
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::tensor::tape::{LeafGradients, Tape};
 use pistar::random::{Purpose, Stream};
 use serde_json::json;
 

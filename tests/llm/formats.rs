@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pistar::Result;
-use pistar::llm::text::data::file::JsonLines;
+use pistar::llm::internals::text::data::file::JsonLines;
 use pistar::llm::text::data::{Format, Reading};
 use serde_json::Value;
 

@@ -1,10 +1,10 @@
 //! Whole models in bf16 beside f64: on a CPU the very operations that a device runs.
 
 use candle_core::{DType, Device, Tensor};
+use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer};
 use pistar::llm::model::network::Network;
-use pistar::llm::tensor::tape::{LeafGradients, Tape};
 
 use crate::fixtures::{Expected, MODELS, folder, numbers};
 

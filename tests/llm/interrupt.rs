@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pistar::llm::files::checkpoint::list;
+use pistar::llm::internals::files::checkpoint::list;
 use serde_json::Value;
 
 use crate::place::{Place, heard, send};

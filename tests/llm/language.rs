@@ -9,13 +9,13 @@ mod simulated;
 use candle_core::{DType, Device};
 use pistar::bandit::population::evaluate;
 use pistar::bandit::{Evidence, PairLaw, Prompt, Simplex};
+use pistar::llm::internals::model::inference::numbers;
+use pistar::llm::internals::tensor::tape::LeafGradients;
 use pistar::llm::language::{
     Bandit, Cells, Language, Population, Table, Training, normal_rewards, walk,
 };
 use pistar::llm::model::decoder::Decoder;
-use pistar::llm::model::inference::numbers;
 use pistar::llm::model::network::Reduction;
-use pistar::llm::tensor::tape::LeafGradients;
 use pistar::loss::Objective;
 
 /// A transformer wide enough for any table over a few prompts.

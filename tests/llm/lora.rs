@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::ScalarHead;
 use pistar::llm::model::lora::{AdapterConfig, Target};
 use pistar::llm::model::sequence::Predictions;
-use pistar::llm::tensor::tape::{LeafGradients, Tape};
 use serde_json::{Value, json};
 
 use crate::fixtures::{Expected, folder, largest, numbers};
@@ -246,7 +246,8 @@ fn the_reference_of_an_adapter_is_its_base() {
         copy.parameters().find("model.norm.weight").unwrap(),
     );
     let tensor = &copy.parameters().get(id).tensor;
-    pistar::llm::tensor::ops::add_in_place(tensor, &tensor.ones_like().unwrap()).unwrap();
+    pistar::llm::internals::tensor::ops::add_in_place(tensor, &tensor.ones_like().unwrap())
+        .unwrap();
     assert_ne!(logits(&copy), after);
     assert_eq!(logits(&model), after);
 }

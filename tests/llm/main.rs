@@ -1,7 +1,8 @@
 //! The LLM half: one file a subject. Apart from `tests/main.rs`, so that either builds alone.
 
 #[global_allocator]
-static HEAP: pistar::llm::tensor::memory::Counting = pistar::llm::tensor::memory::Counting;
+static HEAP: pistar::llm::internals::tensor::memory::Counting =
+    pistar::llm::internals::tensor::memory::Counting;
 
 mod adapters;
 mod beside;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use pistar::Result;
-use pistar::llm::text::data::file::JsonLines;
+use pistar::llm::internals::text::data::file::JsonLines;
 use pistar::llm::text::data::{Form, Format, Reading, Settings, Source};
 use pistar::loss::InputKind;
 use serde_json::{Map, Value, json};

@@ -1,13 +1,13 @@
 //! A step does not know in how many pieces it was run.
 
 use candle_core::{DType, Device};
+use pistar::llm::internals::tensor::tape::LeafGradients;
+use pistar::llm::internals::train::step::Step;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::tensor::tape::LeafGradients;
 use pistar::llm::text::batch::TextBatch;
 use pistar::llm::text::example::{Example, Response, collate, in_parts};
-use pistar::llm::train::step::Step;
 use pistar::loss::{InputKind, Objective, Parameters};
 use pistar::random::{Purpose, Stream};
 

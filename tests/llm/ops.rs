@@ -5,7 +5,9 @@ mod limits;
 mod twins;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::tensor::ops::{self, Activation, Attention, Rope, Starts, composed, plain};
+use pistar::llm::internals::tensor::ops::{
+    self, Activation, Attention, Rope, Starts, composed, plain,
+};
 
 use twins::{Case, Dice, Make, Op, Rounding, Way, hold};
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::tensor::optimizer::{AdamW, Config, clip, gradient_norm, sgd};
-use pistar::llm::tensor::parameters::{Id, Parameters};
-use pistar::llm::tensor::tape::{LeafGradients, Tape};
+use pistar::llm::internals::tensor::optimizer::{AdamW, Config, clip, gradient_norm, sgd};
+use pistar::llm::internals::tensor::parameters::{Id, Parameters};
+use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 
 fn store(dtype: DType, list: &[(&str, &[usize], Vec<f64>)]) -> (Parameters, Vec<Id>) {
     let mut parameters = Parameters::new(dtype, &Device::Cpu);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pistar::llm::text::data::{Batches, Ordering};
+use pistar::llm::text::data::{Epoch, Ordering};
 use proptest::prelude::*;
 
 use crate::cases::settings;
@@ -59,7 +59,7 @@ proptest! {
         let mut start = 0;
         while start < whole {
             let end = (start + window).min(whole);
-            let rows = |of: &Batches| -> BTreeSet<u32> {
+            let rows = |of: &Epoch| -> BTreeSet<u32> {
                 (start..end).flat_map(|i| of.get(i).to_vec()).collect()
             };
             // The rows of a window are those it has without buckets,

@@ -1,7 +1,7 @@
 //! The same numbers as transformers.
 
 use candle_core::{DType, Device};
-use pistar::llm::files::json::Object;
+use pistar::llm::internals::files::json::Object;
 use pistar::llm::model::architecture::Positions;
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;

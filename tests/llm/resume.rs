@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use pistar::llm::files::checkpoint::list;
+use pistar::llm::internals::files::checkpoint::list;
 use pistar::random::{Purpose, Stream};
 
 use crate::place::Place;

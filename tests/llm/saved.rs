@@ -5,13 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
+use pistar::llm::internals::tensor::tape::Tape;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{ScalarHead, Scorer};
 use pistar::llm::model::lora::{AdapterConfig, Target};
 use pistar::llm::model::network::Network;
 use pistar::llm::model::saving::Saving;
 use pistar::llm::model::sequence::{Packed, Sequence};
-use pistar::llm::tensor::tape::Tape;
 use pistar::random::{Purpose, Stream};
 use serde_json::{Value, json};
 

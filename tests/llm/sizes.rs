@@ -4,13 +4,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
-use pistar::llm::files::json::{self, Object};
+use pistar::llm::internals::files::json::{self, Object};
+use pistar::llm::internals::model::weights::layout;
+use pistar::llm::internals::tools::plan::{Machine, Piece, Reference, Response, Role, Run};
 use pistar::llm::model::architecture::most;
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::lora::{AdapterConfig, Target};
-use pistar::llm::model::weights::layout;
-use pistar::llm::tools::plan::{Machine, Piece, Reference, Response, Role, Run};
 use pistar::llm::train::Precision;
 use pistar::random::{Purpose, Stream};
 use serde_json::{Value, json};

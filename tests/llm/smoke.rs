@@ -1,10 +1,10 @@
 //! A decoder at random weights.
 
 use candle_core::{DType, Device};
+use pistar::llm::internals::tensor::ops::Activation;
 use pistar::llm::model::architecture::{Architecture, Norm, Positions};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::tensor::ops::Activation;
 
 /// A Llama of a few thousand parameters.
 pub fn tiny() -> Architecture {

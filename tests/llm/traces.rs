@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device};
+use pistar::llm::internals::model::inference::numbers;
+use pistar::llm::internals::tensor::optimizer::{AdamW, Config};
+use pistar::llm::internals::tensor::tape::LeafGradients;
+use pistar::llm::internals::train::step::Step;
 use pistar::llm::model::decoder::Decoder;
-use pistar::llm::model::inference::numbers;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::tensor::optimizer::{AdamW, Config};
-use pistar::llm::tensor::tape::LeafGradients;
 use pistar::llm::text::example::{Example, Response};
 use pistar::llm::text::objective::{Numbers, TextObjective, TokenReduction, mismatched};
-use pistar::llm::train::step::Step;
 use pistar::loss::{InputKind, Parameters};
 use serde::Deserialize;
 

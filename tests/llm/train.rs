@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use pistar::llm::internals::tensor::parameters::Parameters;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{ScalarHead, Scorer};
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::tensor::parameters::Parameters;
 use pistar::llm::text::example::{Example, Response};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, FILE, Reference};

@@ -4,7 +4,7 @@ use super::decoder::Decoder;
 use super::sequence::{Predictions, Sequence};
 use crate::error::Result;
 use crate::llm::tensor::ops::Starts;
-use crate::llm::tensor::tape::{Node, Tape};
+pub use crate::llm::tensor::tape::{Node, Tape};
 
 /// How a sequence's number is made of its pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -4,10 +4,10 @@
 //!
 //! ```
 //! #[global_allocator]
-//! static HEAP: pistar::llm::tensor::memory::Counting = pistar::llm::tensor::memory::Counting;
+//! static HEAP: pistar::llm::internals::tensor::memory::Counting = pistar::llm::internals::tensor::memory::Counting;
 //!
 //! let block = vec![1u8; 1 << 20];
-//! assert!(pistar::llm::tensor::memory::peak().is_some_and(|most| most >= 1 << 20));
+//! assert!(pistar::llm::internals::tensor::memory::peak().is_some_and(|most| most >= 1 << 20));
 //! # drop(block);
 //! ```
 

@@ -67,7 +67,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// None yet, of the model of that [identity](crate::llm::model::identity).
+    /// None yet, of the model of that identity.
     pub fn new(model: String, origin: &Path) -> Self {
         Self {
             model,

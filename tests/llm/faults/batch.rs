@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
+use pistar::llm::internals::tensor::tape::Tape;
 use pistar::llm::model::network::Network;
-use pistar::llm::tensor::tape::Tape;
 use pistar::llm::text::batch::TextBatch;
 use pistar::loss::Objective;
 

@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use candle_core::{Device, Tensor};
 use pistar::Result;
+use pistar::llm::internals::tensor::ops::{self, Attention, Rope, Starts};
+use pistar::llm::internals::tensor::tape::{Node, Tape};
 use pistar::llm::model::architecture::Positions;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::Output;
 use pistar::llm::model::sequence::{Predictions, Sequence};
-use pistar::llm::tensor::ops::{self, Attention, Rope, Starts};
-use pistar::llm::tensor::tape::{Node, Tape};
 
 /// Where sequences begin for positions, and where for attention.
 pub struct Borders {

@@ -3,17 +3,17 @@
 use candle_core::{DType, Device};
 use pistar::Result;
 use pistar::bandit::Evidence;
+use pistar::llm::internals::model::inference::numbers;
+use pistar::llm::internals::tensor::tape::Tape;
+use pistar::llm::internals::train::step::Step;
 use pistar::llm::language::{
     Bandit, Language, Population, Trained, Training, total_variation, walk,
 };
 use pistar::llm::model::architecture::Architecture;
 use pistar::llm::model::decoder::Decoder;
-use pistar::llm::model::inference::numbers;
 use pistar::llm::model::network::{Network, Output, Reduction};
 use pistar::llm::model::sequence::{Packed, Predictions, Sequence};
-use pistar::llm::tensor::tape::Tape;
 use pistar::llm::text::batch::TextBatch;
-use pistar::llm::train::step::Step;
 use pistar::loss::Objective;
 use pistar::solve::fixed_point;
 

@@ -1,11 +1,11 @@
 //! Faults between a sequence and its number.
 
+use pistar::llm::internals::tensor::ops;
+use pistar::llm::internals::tensor::tape::Tape;
 use pistar::llm::model::architecture::Positions;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Output, Reduction};
 use pistar::llm::model::sequence::{Predictions, Sequence};
-use pistar::llm::tensor::ops;
-use pistar::llm::tensor::tape::Tape;
 use pistar::loss::Objective;
 
 use super::by_hand::{self, Borders, as_they_are, merged};

@@ -1,8 +1,8 @@
 //! Faults that no fixed point shows, and why.
 
+use pistar::llm::internals::tensor::tape::Tape;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::tensor::tape::Tape;
 use pistar::loss::Objective;
 
 use super::batch::{means, uniform};

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use pistar::bandit::{Dataset, Evidence, Policy};
+use pistar::llm::internals::train::step::Step;
 use pistar::llm::language::{
     Bandit, Language, Measure, Population, Training, examples, implicit, total_variation, walk,
 };
 use pistar::llm::model::network::Reduction;
 use pistar::llm::text::example::collate;
 use pistar::llm::text::objective::{Numbers, TextObjective};
-use pistar::llm::train::step::Step;
 use pistar::llm::train::{Meter, Row};
 use pistar::loss::Objective;
 use pistar::random::{Purpose, Stream};

@@ -3,9 +3,11 @@
 use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::tensor::ops::composed::{attention_within, rows, token_log_probs_within};
-use pistar::llm::tensor::ops::{Attention, Starts, add_in_place};
-use pistar::llm::tensor::tape::{LeafGradients, Node, Tape};
+use pistar::llm::internals::tensor::ops::composed::{
+    attention_within, rows, token_log_probs_within,
+};
+use pistar::llm::internals::tensor::ops::{Attention, Starts, add_in_place};
+use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 
 use super::twins::{Dice, compare, run};
 
@@ -80,7 +82,12 @@ fn long_sequences_are_done_in_blocks() {
         attention_within(tape, [&x[0], &x[1], &x[2]], &form, &starts, 1 << 26)
     });
     let plain = result(&inputs, move |tape, x| {
-        pistar::llm::tensor::ops::plain::attention(tape, [&x[0], &x[1], &x[2]], &same.0, &same.1)
+        pistar::llm::internals::tensor::ops::plain::attention(
+            tape,
+            [&x[0], &x[1], &x[2]],
+            &same.0,
+            &same.1,
+        )
     });
     compare(&composed, &plain, 1e-12);
 }
@@ -140,7 +147,7 @@ fn log_probabilities_add_to_the_gradient_that_is_there() {
         result(&inputs, move |tape, x| {
             let a = token_log_probs_within(tape, &x[0], &x[1], &targets, most)?;
             let b = token_log_probs_within(tape, &x[0], &x[1], &targets, most)?;
-            pistar::llm::tensor::ops::add(tape, &a, &b)
+            pistar::llm::internals::tensor::ops::add(tape, &a, &b)
         })
     };
     compare(&twice(9 * 8), &twice(1 << 20), 1e-13);
@@ -264,7 +271,7 @@ fn bf16_log_probabilities_do_not_suffer_from_large_logits() {
         let tape = Tape::idle();
         let [h, w] = inputs.each_ref().map(|t| Node::constant(t.clone()));
         let out = if plain {
-            pistar::llm::tensor::ops::plain::token_log_probs(&tape, &h, &w, &targets)
+            pistar::llm::internals::tensor::ops::plain::token_log_probs(&tape, &h, &w, &targets)
         } else {
             token_log_probs_within(&tape, &h, &w, &targets, 30_000)
         };

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use candle_core::{DType, Device, Tensor};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 use pistar::Result;
-use pistar::llm::tensor::tape::{LeafGradients, Node, Tape};
+use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 use pistar::random::{Purpose, Stream};
 
 /// Numbers of inputs and of the cotangent, and whole numbers.

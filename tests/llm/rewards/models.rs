@@ -3,9 +3,9 @@
 use std::fs;
 
 use candle_core::{DType, Device};
+use pistar::llm::internals::model::inference::numbers;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{ScalarHead, Scorer};
-use pistar::llm::model::inference::numbers;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use serde_json::{Value, json};

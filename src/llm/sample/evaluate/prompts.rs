@@ -35,7 +35,7 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// The [column `prompt`](PromptColumn) of a file, read as `reading` says; `limit` takes the
+    /// The column `prompt` of a file, read as `reading` says; `limit` takes the
     /// first so many. `answers` are columns that a prompt that comes again must have as it had them.
     ///
     /// # Errors

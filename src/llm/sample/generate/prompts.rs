@@ -39,7 +39,7 @@ impl Prompt {
         }
     }
 
-    /// The [column `prompt`](PromptColumn) of every row of a file that is read as `reading` says, for
+    /// The column `prompt` of every row of a file that is read as `reading` says, for
     /// a model that takes `context` tokens; and the SHA-256 of the file.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub(crate) fn composed(
     }))
 }
 
-/// [`super::linear`]
+/// `linear`
 pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Result<Node> {
     match bias {
         None => composed(tape, &[x, weight], |t| t[0].matmul(&t[1].t()?)),
@@ -51,13 +51,13 @@ pub fn linear(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node>) -> Resu
     }
 }
 
-/// [`super::rows`]
+/// `rows`
 pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
     let index = Tensor::from_slice(rows, rows.len(), x.value().device())?;
     composed(tape, &[x], |t| t[0].index_select(&index, 0))
 }
 
-/// [`super::rms_norm`]
+/// `rms_norm`
 pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64) -> Result<Node> {
     composed(tape, &[x, weight], |t| {
         let square = t[0].sqr()?.mean_keepdim(D::Minus1)?;
@@ -66,7 +66,7 @@ pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64)
     })
 }
 
-/// [`super::layer_norm`]
+/// `layer_norm`
 pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f64) -> Result<Node> {
     composed(tape, &[x, weight, bias], |t| {
         let centred = t[0].broadcast_sub(&t[0].mean_keepdim(D::Minus1)?)?;
@@ -76,7 +76,7 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
     })
 }
 
-/// [`super::rope`]
+/// `rope`
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
     let positions: Vec<u32> = (starts.windows(2))
         .flat_map(|w| 0..(w[1] - w[0]) as u32)
@@ -99,7 +99,7 @@ pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) 
     })
 }
 
-/// [`super::attention`]
+/// `attention`
 pub fn attention(
     tape: &Tape,
     [q, k, v]: [&Node; 3],
@@ -185,7 +185,7 @@ fn activate(x: &Tensor, f: Activation) -> Candle<Tensor> {
     }
 }
 
-/// [`super::token_log_probs`]
+/// `token_log_probs`
 pub fn token_log_probs(
     tape: &Tape,
     hidden: &Node,

@@ -5,34 +5,34 @@
 //! ```
 
 mod aside;
-pub mod check;
-pub mod columns;
-pub mod dialogue;
+pub(crate) mod check;
+pub(crate) mod columns;
+pub(crate) mod dialogue;
 mod digits;
 pub(crate) mod expression;
-pub mod file;
+pub(crate) mod file;
 mod filters;
-pub mod format;
+pub(crate) mod format;
 mod index;
 mod mapping;
-pub mod order;
+pub(crate) mod order;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod paths;
-pub mod prompt;
-pub mod reading;
-pub mod report;
-pub mod source;
+pub(crate) mod prompt;
+pub(crate) mod reading;
+pub(crate) mod report;
+pub(crate) mod source;
 mod spool;
-pub mod table;
-pub mod tokenise;
-pub mod unread;
-pub mod values;
+pub(crate) mod table;
+pub(crate) mod tokenise;
+pub(crate) mod unread;
+pub(crate) mod values;
 mod weights;
 
 pub use columns::Form;
 pub use format::Format;
-pub use order::{Batches, Ordering};
+pub use order::{Epoch, Ordering};
 pub use reading::Reading;
 pub use report::Report;
 pub use source::Source;

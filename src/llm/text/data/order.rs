@@ -25,7 +25,7 @@ pub struct Ordering {
 
 /// The batches of an epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batches {
+pub struct Epoch {
     rows: Vec<u32>,
     batch: usize,
 }
@@ -52,7 +52,7 @@ impl Ordering {
         Ok(())
     }
 
-    /// Batches of an epoch over that many rows.
+    /// Epoch of an epoch over that many rows.
     pub fn count(&self, rows: usize) -> usize {
         if self.drop_last {
             rows / self.batch
@@ -66,7 +66,7 @@ impl Ordering {
     ///
     /// # Errors
     /// Those of [`check`](Self::check), or buckets without lengths.
-    pub fn batches(&self, epoch: u64, rows: usize, lengths: Option<&[u32]>) -> Result<Batches> {
+    pub fn batches(&self, epoch: u64, rows: usize, lengths: Option<&[u32]>) -> Result<Epoch> {
         self.check(rows)?;
         let mut stream = Stream::new(self.seed, Purpose::Order, epoch);
         let mut rows: Vec<u32> = (0..rows as u32).collect();
@@ -90,11 +90,11 @@ impl Ordering {
             }
         }
         let batch = self.batch;
-        Ok(Batches { rows, batch })
+        Ok(Epoch { rows, batch })
     }
 }
 
-impl Batches {
+impl Epoch {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.rows.len().div_ceil(self.batch)

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::columns::Form;
 use super::dialogue::Dialogue;
 use super::file::progress_bar;
-use super::order::{Batches, Ordering};
+use super::order::{Epoch, Ordering};
 use super::reading::Reading;
 use super::report::Report;
 use super::table::Table;
@@ -38,7 +38,7 @@ impl Source {
     /// when they are asked for: [`survey`](Self::survey) finds what is wrong before that.
     ///
     /// # Errors
-    /// Those of [`Table::open`] and of [`Tokeniser::new`].
+    /// Those of the table and of a tokeniser.
     pub fn open(
         path: &Path,
         form: impl Into<Form>,
@@ -59,7 +59,7 @@ impl Source {
     /// [`open`](Self::open), with rows that are made as `reading` says.
     ///
     /// # Errors
-    /// Those of [`Table::read`], of [`Dialogue::new`] and of [`Tokeniser::new`].
+    /// Those of the table, of a dialogue and of a tokeniser.
     pub fn read(
         path: &Path,
         reading: &Reading,
@@ -169,7 +169,7 @@ impl Source {
     ///
     /// # Errors
     /// Those of [`Ordering::batches`]: [`survey`](Self::survey) finds the lengths for buckets.
-    pub fn batches(&self, ordering: &Ordering, epoch: u64) -> Result<Batches> {
+    pub fn batches(&self, ordering: &Ordering, epoch: u64) -> Result<Epoch> {
         ordering.batches(epoch, self.len(), self.lengths())
     }
 }

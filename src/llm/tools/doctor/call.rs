@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::llm::tensor::ops::{self, Activation, Attention, Rope, Starts, plain};
 use crate::llm::tensor::tape::{Node, Tape};
 
-/// An operation of [`ops`] on given shapes.
+/// An operation of `ops` on given shapes.
 #[derive(Debug, Clone)]
 pub enum Call {
     /// [`ops::linear`]
@@ -41,7 +41,7 @@ pub enum Call {
         /// Which rows.
         picks: Rc<[u32]>,
     },
-    /// [`ops::rms_norm`]
+    /// `ops::rms_norm`
     RmsNorm {
         /// N
         rows: usize,
@@ -50,7 +50,7 @@ pub enum Call {
         /// What is added to weights.
         offset: f64,
     },
-    /// [`ops::layer_norm`]
+    /// `ops::layer_norm`
     LayerNorm {
         /// N
         rows: usize,
@@ -107,7 +107,7 @@ pub enum Call {
         /// What is multiplied by.
         factor: f64,
     },
-    /// [`ops::token_log_probs`]
+    /// `ops::token_log_probs`
     TokenLogProbs {
         /// D
         width: usize,
