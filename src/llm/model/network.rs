@@ -3,7 +3,7 @@
 use super::decoder::Decoder;
 use super::sequence::{Predictions, Sequence};
 use crate::error::Result;
-use crate::llm::tensor::ops::Starts;
+pub use crate::llm::tensor::ops::Starts;
 pub use crate::llm::tensor::tape::{Node, Tape};
 
 /// How a sequence's number is made of its pieces.
