@@ -17,7 +17,7 @@ pub struct Args {
 enum Command {
     /// Print a small problem to edit: the bandit of the CoPG paper
     New {
-        /// As TOML, with comments
+        /// Print it as TOML, with comments
         #[arg(long)]
         toml: bool,
     },
@@ -43,7 +43,7 @@ enum Command {
     Draw {
         /// Problem file, JSON or TOML (`-` reads standard input)
         problem: PathBuf,
-        /// What an example is
+        /// Kind of example
         #[arg(long, value_enum, default_value_t = Sample::Preferences)]
         kind: Sample,
         /// Number of examples
