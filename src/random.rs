@@ -1,5 +1,5 @@
-//! Seeded randomness with streams that never change: same key, same numbers, on every machine and
-//! for any number of threads.
+//! Seeded randomness with streams that never change: same seed (some fields call it the key), same numbers, on
+//! every machine and for any number of threads.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};

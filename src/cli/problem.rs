@@ -21,12 +21,12 @@ enum Command {
         #[arg(long)]
         toml: bool,
     },
-    /// Print a random problem: normal rewards; weights, references and laws uniform on the simplex
+    /// Print a random problem: normal rewards; weights, references and behaviour distributions uniform on the simplex
     Random {
         /// Number of prompts
         #[arg(long, default_value_t = 3)]
         prompts: usize,
-        /// Arms of each prompt
+        /// Arms (responses) of each prompt
         #[arg(long, default_value_t = 4)]
         arms: usize,
         /// Temperature
@@ -60,7 +60,7 @@ enum Command {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Sample {
-    /// Pairs from the two laws, unlabelled
+    /// Pairs from the two behaviour distributions, unlabelled
     Pairs,
     /// Pairs with a Bradley–Terry label
     Preferences,
@@ -78,8 +78,8 @@ beta = 0.5
 margin = 2.5
 
 # One table per prompt. `weight` may be left out of all (then they weigh the same), `reference` may
-# be left out (then it is uniform), one behaviour law stands for both. Instead of `behavior`, `pairs`
-# gives the joint law of (y, y') as a square table.
+# be left out (then it is uniform), one behaviour law (distribution) stands for both. Instead of
+# `behavior`, `pairs` gives the joint distribution of (y, y') as a square table.
 [[prompts]]
 weight = 1.0
 reward = [2.5, 2.0, 1.0]

@@ -35,7 +35,7 @@ pub struct Config {
     pub objectives: Vec<Objective>,
     /// Number of seeds.
     pub seeds: usize,
-    /// Key of all random streams; runs of another key are independent.
+    /// Seed (the key) of all random streams; runs of another key are independent.
     pub key: u64,
     /// Pairs in each seed's dataset.
     pub samples: usize,

@@ -56,7 +56,7 @@ pub struct Config {
     pub optimizer: Optimizer,
     /// Number of seeds.
     pub seeds: usize,
-    /// Key of all random streams.
+    /// Seed (the key) of all random streams.
     pub key: u64,
     /// Worker threads; the rows do not depend on it.
     pub threads: usize,

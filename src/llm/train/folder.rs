@@ -79,7 +79,7 @@ pub struct Manifest {
     /// Version of the folder's format.
     #[serde(default = "first_format")]
     pub format: u64,
-    /// Key of all random streams.
+    /// Seed of all random streams.
     #[serde(default)]
     pub seed: u64,
     /// `running` (or interrupted), or `complete`.
