@@ -14,12 +14,12 @@ pub const SOFT: RGBColor = RGBColor(96, 96, 96);
 const GRID: RGBColor = RGBColor(232, 232, 232);
 const EM: f64 = 12.5;
 
-/// What an edge of a panel stands for.
+/// Scale of an edge of a panel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Axis {
-    /// At the left or lower end.
+    /// Value at the left or lower end.
     pub lo: f64,
-    /// At the right or upper end.
+    /// Value at the right or upper end.
     pub hi: f64,
     scale: Scale,
 }
@@ -84,7 +84,7 @@ impl Axis {
         Self::log(lo, power(hi, |p| (p - 1e-9).ceil()).max(10.0 * lo))
     }
 
-    /// How far along the axis `v` is, from 0 to 1; what is beyond lands on an end.
+    /// Position of `v` along the axis, from 0 to 1; values beyond land on an end.
     pub fn part(&self, v: f64) -> f64 {
         let along = match self.scale {
             Scale::Linear | Scale::Whole => (v - self.lo) / (self.hi - self.lo),
@@ -147,9 +147,9 @@ pub struct Panel {
     pub across: (f64, f64),
     /// Upper and lower edge, in points.
     pub down: (f64, f64),
-    /// What the left and the right edge stand for.
+    /// Scale of the horizontal axis.
     pub x: Axis,
-    /// What the lower and the upper edge stand for.
+    /// Scale of the vertical axis.
     pub y: Axis,
 }
 

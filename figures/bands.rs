@@ -37,7 +37,7 @@ fn point(epoch: u64, seeds: &BTreeMap<u64, f64>) -> Option<Point> {
     })
 }
 
-/// What the lines and the bands are, with the number of seeds behind a point.
+/// Legend of the lines and the bands, with the number of seeds behind a point.
 pub fn seeds(sweeps: &[Sweep]) -> String {
     let epochs = sweeps.iter().flat_map(|s| s.curves.values());
     let counts: BTreeSet<_> = epochs.flat_map(|c| c.values()).map(BTreeMap::len).collect();

@@ -136,7 +136,7 @@ impl Chart {
         Ok(room)
     }
 
-    /// How many lines its title takes in a chart `wide` points wide.
+    /// Number of lines that its title takes in a chart `wide` points wide.
     pub fn title_lines(&self, wide: f64) -> Result<usize> {
         Ok(wrap(&self.title, TITLE, wide)?.len())
     }

@@ -1,4 +1,4 @@
-//! How series look, and the legend that says so, set in as many lines as it needs.
+//! Look of series, and the legend that names them, set in as many lines as it needs.
 
 use std::f64::consts::TAU;
 
@@ -29,16 +29,16 @@ pub enum Marker {
     Down,
 }
 
-/// How a series looks.
+/// Look of a series.
 #[derive(Clone)]
 pub struct Look {
-    /// What the legend calls it.
+    /// Name in the legend.
     pub name: String,
     /// Its line and marker.
     pub color: RGBColor,
     /// Thickness of its line, in points.
     pub thick: f64,
-    /// What marks its line now and then.
+    /// Marker on its line.
     pub marker: Marker,
 }
 

@@ -22,9 +22,9 @@ pub struct Map {
     pub values: Vec<Vec<Option<f64>>>,
     /// The colours' axis.
     pub scale: Axis,
-    /// What the colours say; no bar where it is empty.
+    /// Label of the colour bar; no bar where it is empty.
     pub label: String,
-    /// What is written in each cell, `texts[j][i]`, or nothing at all.
+    /// Text of each cell, `texts[j][i]`, or nothing at all.
     pub texts: Vec<Vec<String>>,
 }
 
@@ -36,7 +36,7 @@ pub struct Region {
     pub y: Vec<f64>,
     /// `inside[j][i]`.
     pub inside: Vec<Vec<bool>>,
-    /// Whether it is hatched, or only outlined.
+    /// True if it is hatched, false if it is only outlined.
     pub hatched: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a figure draws with: text, lines and shapes placed in points, alike in SVG and PNG.
+//! Paper that a figure is drawn on: text, lines and shapes placed in points, alike in SVG and PNG.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -25,7 +25,7 @@ pub fn register() -> Result<()> {
         .map_err(|_| anyhow!("the embedded font does not parse"))
 }
 
-/// What the backend makes of its strokes and letters.
+/// Medium of the drawing: who sets its strokes and letters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
     /// The viewer sets text and joins lines.
@@ -34,7 +34,7 @@ pub enum Medium {
     Pixels,
 }
 
-/// Which part of a line of text stands at the given place; vertically it is centred there.
+/// Alignment: the part of a line of text that stands at the given place; vertically it is centred there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// Its beginning.
@@ -61,7 +61,7 @@ fn grains((x, y): (f64, f64)) -> (i32, i32) {
     (grain(x), grain(y))
 }
 
-/// How many points wide `words` come out at an em of `em` points.
+/// Width of `words` in points, at an em of `em` points.
 pub fn width(words: &str, em: f64) -> Result<f64> {
     register()?;
     let size = em * BITMAP_EM * f64::from(GRAIN);

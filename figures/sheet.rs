@@ -29,13 +29,13 @@ pub struct Sheet {
     pub caption: String,
     /// The charts, row by row; those of a row share its width evenly.
     pub rows: Vec<Vec<Chart>>,
-    /// How many charts a row has room for; 0: as many as are in it.
+    /// Number of charts that a row has room for; 0: as many as are in it.
     pub columns: usize,
     /// Height of each, in points, with a title of one line.
     pub height: f64,
-    /// What the legend names.
+    /// Entries of the legend.
     pub legend: Vec<Look>,
-    /// What dashed lines are, if the legend is to say.
+    /// Meaning of dashed lines, if the legend is to say.
     pub dashed: Option<String>,
     /// The row that the legend stands above, from 0.
     pub legend_above: usize,

@@ -163,7 +163,7 @@ mod transformer {
     use crate::sim::{Config, Row, run_with};
     use serde_json::{Value, json};
 
-    /// What is trained, for the manifest.
+    /// Record of the problem that is trained on, for the manifest.
     pub fn record(problem: &Problem) -> Result<Value> {
         let bandit = spelled(problem)?;
         let language = bandit.language();

@@ -1,5 +1,4 @@
-//! How far COPR's policy must be from π* when its mass on the ranked responses is off (COPR, A.2,
-//! Figure 4(a)).
+//! Distance of COPR's policy from π* when its mass on the ranked responses is off (COPR, A.2, Figure 4(a)).
 //!
 //! Claims: the divergence is at least that of two coins (eq. 24); a smaller γ is worse than a larger
 //! one; the likelihood of the best response keeps γ from falling. The first is true. The second

@@ -1,4 +1,4 @@
-//! What is kept and what is lost along a sequence of tasks (COPR, section 4).
+//! Forgetting along a sequence of tasks (COPR, section 4).
 //!
 //! Claim: COPR's constraints keep old tasks while new ones are learned, better than replay,
 //! regularised or plain training. Checked on sequences of random bandits of a log-linear policy,

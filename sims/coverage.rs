@@ -175,7 +175,7 @@ pub fn read_exact(dir: &Path) -> Result<Vec<Family<Mass>>> {
 pub struct Means {
     /// Pairs in a dataset.
     pub samples: u64,
-    /// Of each family: its name, and mass, mean, half width.
+    /// Curves of each family: its name, and mass, mean, half width.
     pub curves: Vec<(String, Vec<Point>)>,
 }
 

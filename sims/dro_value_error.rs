@@ -1,4 +1,4 @@
-//! What an error in DRO's value costs (DRO, eq. 5 and 6).
+//! Cost of an error in DRO's value (DRO, eq. 5 and 6).
 //!
 //! Claim: trained under a value V, the policy is off by at most `(2/τ) max |δ(1 − π/μ)|`,
 //! `δ = V^π − V`. True at every local minimum; a sharper bound is true too. What goes unsaid: up to

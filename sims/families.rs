@@ -30,13 +30,13 @@ impl<K> Family<K> {
         self.names.join(", ")
     }
 
-    /// Whether every number of the curve is zero but for rounding.
+    /// True if every number of the curve is zero but for rounding.
     pub fn is_exact(&self) -> bool {
         (self.curve.values()).all(|v| v.is_some_and(|v| v.abs() < ZERO))
     }
 }
 
-/// Whether two regrets are the same to four digits, which is what flows to rest are good for.
+/// True if two regrets are the same to four digits, which is what flows to rest are good for.
 pub fn same(a: Option<f64>, b: Option<f64>) -> bool {
     match (a, b) {
         (None, None) => true,

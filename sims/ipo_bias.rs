@@ -54,7 +54,7 @@ table! {
 }
 
 table! {
-    /// How often random problems are ranked wrongly, with different or equal laws.
+    /// Share of random problems that are ranked wrongly, with different or equal laws.
     pub struct Ranking {
         arms: u64,
         equal_laws: bool,

@@ -24,7 +24,7 @@ use std::path::Path;
 use crate::bandit::Problem;
 use crate::loss::Objective;
 
-/// What a sim trains.
+/// Policy that a sim trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Policy {
     /// A table with a logit of every arm
@@ -34,10 +34,10 @@ pub enum Policy {
     Transformer,
 }
 
-/// What a user may change of a sim.
+/// Options of a sim.
 #[derive(Default)]
 pub struct Request {
-    /// What is trained.
+    /// Policy that is trained.
     pub policy: Policy,
     /// Another bandit than the sim's own.
     pub problem: Option<Problem>,
@@ -49,7 +49,7 @@ pub struct Request {
     pub sgd: bool,
     /// Number of seeds.
     pub seeds: Option<usize>,
-    /// Key of the random streams.
+    /// Seed of the random streams (files call it the key).
     pub key: u64,
     /// Passes over the data.
     pub epochs: Option<usize>,
@@ -91,7 +91,7 @@ impl Request {
             Some((name, _)) => anyhow::bail!(
                 "--{name}: the sim {sim} has no such option; it takes {}",
                 if takes.is_empty() {
-                    "only --key, --out, --overwrite, --no-figure and --threads".into()
+                    "only --seed, --out, --overwrite, --no-figure and --threads".into()
                 } else {
                     takes
                         .iter()

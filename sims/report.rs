@@ -1,4 +1,4 @@
-//! What the sections of a report are made of.
+//! Building blocks of a report's sections.
 
 /// A Markdown table, its first column to the left and the others to the right.
 pub fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -37,12 +37,12 @@ pub struct Spread {
     pub mean: f64,
     /// The sample standard deviation, 0 for a single value.
     pub sd: f64,
-    /// How many values.
+    /// Number of values.
     pub count: usize,
 }
 
 impl Spread {
-    /// Of some values; none of no value.
+    /// Summary of some values; none of no value.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.into_iter().collect();
         let count = values.len();

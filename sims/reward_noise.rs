@@ -139,7 +139,7 @@ pub struct Series {
     pub names: Vec<String>,
     /// The exact limit on the population without noise.
     pub limit: Option<f64>,
-    /// Of each noise: pairs, mean regret, half the width of its band.
+    /// Curves of each noise: pairs, mean regret, half the width of its band.
     pub curves: Vec<(f64, Vec<Point>)>,
     /// Datasets on which there is no limit.
     pub missing: usize,

@@ -8,9 +8,9 @@ use crate::file;
 use crate::text::{cut, exact};
 use anyhow::{Context, Result, bail, ensure};
 
-/// What a cell of a table may hold.
+/// Value that a cell of a table may hold.
 pub trait Cell: Sized {
-    /// What its values are called, for the error that refuses another.
+    /// Name of its values, for the error that refuses another.
     const KIND: &'static str;
     /// The text of the cell.
     fn write(&self) -> String;

@@ -14,11 +14,11 @@ pub enum Error {
     /// A value that a user gave is not allowed.
     #[error("{}: {}; {remedy}", cut(place, SHOWN), cut(problem, SHOWN))]
     Invalid {
-        /// Where: a field path such as `prompts[0].behavior[1]`, a flag, or `FILE:LINE`.
+        /// Place: a field path such as `prompts[0].behavior[1]`, a flag, or `FILE:LINE`.
         place: String,
-        /// What was found there.
+        /// Problem: what was found there.
         problem: String,
-        /// What would be right.
+        /// Remedy: what would be right.
         remedy: String,
     },
     /// A file that cannot be read or written.
@@ -28,7 +28,7 @@ pub enum Error {
         place: String,
         /// `read`, `create`, `write to`, …
         action: &'static str,
-        /// What the system said (part of the message, so not also its source).
+        /// Reason that the system gave (part of the message, so not also its source).
         reason: std::io::Error,
     },
     /// A file that is not in the format it should be in.
@@ -36,9 +36,9 @@ pub enum Error {
     Format {
         /// The file, or `standard input`.
         origin: String,
-        /// What the parser said, with line and column.
+        /// Message of the parser, with line and column.
         message: String,
-        /// What would be right.
+        /// Remedy: what would be right.
         remedy: String,
     },
     /// Arrays whose lengths do not fit each other.
@@ -67,13 +67,13 @@ pub enum Error {
          leave it out with --objective, or use a smaller problem"
     )]
     TooLarge {
-        /// What is limited.
+        /// Limited quantity or method.
         what: &'static str,
         /// Its cap.
         cap: usize,
         /// The prompt's index.
         prompt: usize,
-        /// How many arms that prompt has.
+        /// Number of arms of that prompt.
         arms: usize,
     },
     /// A solver found no answer that is one.
@@ -83,7 +83,7 @@ pub enum Error {
     Unsound {
         /// The prompt's index.
         prompt: usize,
-        /// What is wrong with what was found.
+        /// Fault of what was found.
         what: String,
     },
     /// The problem has more prompts than a solver's stated cap.
@@ -92,11 +92,11 @@ pub enum Error {
          leave it out with --objective, or use a smaller problem"
     )]
     TooMany {
-        /// What is limited.
+        /// Limited quantity or method.
         what: &'static str,
         /// Its cap.
         cap: usize,
-        /// How many prompts the problem has.
+        /// Number of prompts of the problem.
         prompts: usize,
     },
     /// A backend failed (out of memory, a device error, …).
@@ -104,7 +104,7 @@ pub enum Error {
     Backend {
         /// `candle` or `argmin`.
         backend: &'static str,
-        /// What it said.
+        /// Its message.
         message: String,
     },
 }

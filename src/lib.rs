@@ -15,10 +15,10 @@
 //! # Ok::<(), pistar::Error>(())
 //! ```
 //!
-//! The rooms, each importing only those after it: [`verify`] certifies losses, reports on them and
-//! checks what papers claim; [`sim`] trains by sampling and [`continual`] learns task after task;
+//! The rooms, each importing only those after it: [`claims`] checks what papers claim; [`verify`] certifies
+//! losses and reports on them; [`sim`] trains by sampling and [`continual`] learns task after task;
 //! `llm` (with the feature of that name) trains transformers; [`solve`] finds fixed points;
-//! [`bandit`] holds problems, laws, policies and datasets; [`loss`] the objectives; [`backend`] the
+//! [`bandit`] holds problems, behaviour distributions, policies and datasets; [`loss`] the objectives; [`backend`] the
 //! arrays they are written on. All may use [`mod@file`] (how files are read and written), [`magnitude`] (how
 //! large a number may be), [`text`], [`stats`] and [`random`].
 #![warn(missing_docs)]

@@ -1,4 +1,4 @@
-//! How large a number that is given may be.
+//! Range check of given numbers.
 
 use std::fmt::Display;
 
@@ -9,10 +9,10 @@ use crate::text::exact;
 /// quotients, squares and the sums of many of them are still numbers.
 pub const MAGNITUDE: f64 = 1e100;
 
-/// What a number must be, in words.
+/// The range, in words.
 pub const RANGE: &str = "a finite number below 1e100 in size";
 
-/// Whether a number is finite and at most [`MAGNITUDE`] in size.
+/// True if a number is finite and at most [`MAGNITUDE`] in size.
 pub fn is_in_range(x: f64) -> bool {
     (-MAGNITUDE..=MAGNITUDE).contains(&x)
 }

@@ -1,10 +1,10 @@
-//! Seeded randomness with streams that never change: same key, same numbers, on every machine and
-//! for any number of threads.
+//! Seeded randomness with streams that never change: same seed (some fields call it the key), same numbers, on
+//! every machine and for any number of threads.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// What a stream is for; streams of different purposes are independent.
+/// Purpose of a random stream; streams of different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// A random problem.
@@ -17,7 +17,7 @@ pub enum Purpose {
     Order = 4,
     /// Random starting points.
     Start = 5,
-    /// Which prompts of an old task are replayed.
+    /// Choice of the prompts of an old task that are replayed.
     Replay = 6,
     /// The noise in the rewards of a dataset.
     Noise = 7,
@@ -25,7 +25,7 @@ pub enum Purpose {
     Generation = 8,
     /// The resamples of a bootstrap.
     Bootstrap = 9,
-    /// Which rows are held out for evaluation.
+    /// Choice of the rows held out for evaluation.
     Split = 10,
     /// The random inputs of an examination of a device.
     Doctor = 11,
@@ -117,7 +117,7 @@ pub struct Urn {
 }
 
 impl Urn {
-    /// Of weights, which must be finite and non-negative.
+    /// An urn of outcomes with these weights, which must be finite and non-negative.
     pub fn new(weights: &[f64]) -> Self {
         let leaves = weights.len().next_power_of_two();
         let mut sums = vec![0.0; 2 * leaves];

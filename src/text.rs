@@ -30,7 +30,7 @@ pub fn exact(x: f64) -> String {
     }
 }
 
-/// What to use in place of a name that is not known: the one that it is most like, or one of all.
+/// Remedy for a name that is not known: the known name that it is most like, or the list of all.
 pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     let all = format!("use one of {}", known.join(", "));

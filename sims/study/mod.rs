@@ -14,11 +14,11 @@ pub use rows::{Row, curves, fronts, rates, read_rows};
 
 use std::path::{Path, PathBuf};
 
-/// What a user may change of a study.
+/// Options of a study.
 pub struct Request {
     /// Folder of the model that is the start and the reference; none: a tiny one is trained.
     pub model: Option<PathBuf>,
-    /// What rewards a completion; none: the study's own rule.
+    /// Reward of a completion; none: the study's own rule.
     pub reward: Vec<String>,
     /// Files that a command among the rewards reads.
     pub depends: Vec<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Request {
     pub seeds: Option<u64>,
     /// Prompts to train on.
     pub prompts: Option<usize>,
-    /// Key of all random streams.
+    /// Seed of all random streams (files call it the key).
     pub key: u64,
     /// Worker threads, at least one: so many trials at once.
     pub threads: usize,
@@ -40,11 +40,11 @@ pub struct Request {
 pub struct Study {
     /// Its name on the command line; its figure is `study-NAME`.
     pub name: &'static str,
-    /// What it is about.
+    /// Its subject.
     pub about: &'static str,
     /// Runs it into a folder, or the rest of it.
     pub run: fn(&Request, &Path) -> anyhow::Result<()>,
-    /// What came out, from the folder's rows.
+    /// Report on the results, from the folder's rows.
     pub report: fn(&Path) -> anyhow::Result<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What came out of a study, against what the paper says.
+//! Report on a study's results, against what the paper says.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What rewards a completion.
+//! Rewards of completions.
 
 use std::collections::BTreeMap;
 

@@ -23,9 +23,9 @@ const WARMUP: f64 = 0.1;
 /// A setting and a seed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// What it is for: `sweep`, or `best` for the best β of the sweep again, on new seeds.
+    /// Part of the study: `sweep`, or `best` for the best β of the sweep again, on new seeds.
     pub part: &'static str,
-    /// What is minimised.
+    /// Objective that is minimised.
     pub objective: Objective,
     /// Its β.
     pub beta: f64,

@@ -1,4 +1,4 @@
-//! What all trials of a study share: prompts and completions of the reference, scored.
+//! Data that all trials of a study share: prompts and completions of the reference, scored.
 
 use std::path::{Path, PathBuf};
 
@@ -34,13 +34,13 @@ pub enum Draw {
 pub struct Scored {
     /// Prompt and completion.
     pub sequence: Sequence,
-    /// What the rule gives it.
+    /// Its reward.
     pub reward: f64,
 }
 
 /// A model, and what it says to prompts of its own.
 pub struct World {
-    /// Where it is; an adapter is merged, and all is trained.
+    /// Folder of the model; an adapter is merged, and all is trained.
     pub model: ModelFolder,
     /// Hashes of all that its rows depend on: the model's folder, and what the reward reads.
     pub inputs: Identity,

@@ -1,4 +1,4 @@
-//! What a loss may ask of an array.
+//! Operations on arrays that a loss is written in: the trait, and its implementations.
 //!
 //! A loss is written once against [`Backend`] and runs on [`nd`] (ndarray, f64, reverse mode) and
 //! on `candle` (f32 and f64, CPU and CUDA). [`dual`] wraps a backend with forward-mode

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::{Backend, Segments};
 use crate::error::Result;
 
-/// What is done to the chosen operation.
+/// Fault put into the chosen operation (mutation testing of a loss).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Its result changes sign.

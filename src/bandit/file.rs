@@ -65,10 +65,9 @@ impl Problem {
         Self::read(text, origin, false)
     }
 
-    /// As [`parse`](Self::parse), for a problem that logged data are read for: `reward` and the
-    /// behaviour laws may be left out. Without rewards no regret is known, and examples that would take
-    /// one from the problem are refused ([`Evidence::of`](super::Evidence::of)); without laws there is
-    /// no population.
+    /// Like [`parse`](Self::parse), for a problem that logged data are read for: `reward` and the behaviour laws may
+    /// be left out. Without rewards no regret is known, and examples that would take one from the problem are refused
+    /// ([`Evidence::of`](super::Evidence::of)); without laws there is no population.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).

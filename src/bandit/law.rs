@@ -1,4 +1,4 @@
-//! Where pairs of responses come from.
+//! Behaviour laws: the distributions that pairs of responses are drawn from.
 
 use super::problem::Simplex;
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ impl PairLaw {
         Self::Joint { arms, entries }
     }
 
-    /// Whether a law is given.
+    /// True if the problem gives a law.
     pub fn is_known(&self) -> bool {
         !matches!(self, Self::Joint { entries, .. } if entries.is_empty())
     }

@@ -1,5 +1,5 @@
-//! Contextual bandits: problems, laws, policies, datasets drawn from them, and what is exact about
-//! them (J, regret, KL, V*, population losses).
+//! Contextual bandits: problems, behaviour laws (distributions of responses), policies, datasets drawn from
+//! them, and their exact values (J, regret, KL, V*, population losses). The responses to a prompt are its arms.
 
 mod dataset;
 mod evidence;

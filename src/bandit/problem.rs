@@ -102,7 +102,7 @@ pub struct Prompt {
     pub reward: Vec<f64>,
     /// ln π_ref(·|x), all finite.
     pub log_reference: Vec<f64>,
-    /// Where pairs of responses come from.
+    /// Distribution that pairs of responses are drawn from.
     pub law: PairLaw,
     /// The given V(x), for DRO with a fixed value.
     pub value: Option<f64>,
@@ -197,7 +197,7 @@ impl Prompt {
             .unwrap_or_else(|| self.log_reference.iter().map(|l| l.exp()).collect())
     }
 
-    /// Whether the problem gives every reward.
+    /// True if the problem gives every reward.
     pub fn knows_rewards(&self) -> bool {
         self.reward.iter().all(|r| !r.is_nan())
     }
@@ -212,7 +212,7 @@ impl Prompt {
         self.given
     }
 
-    /// Where arm `given` of the file went, unless the reference excludes it.
+    /// Index among the kept arms of arm `given` of the file; none if the reference excludes it.
     pub fn position(&self, given: usize) -> Option<usize> {
         self.kept.binary_search(&given).ok()
     }
@@ -271,7 +271,7 @@ impl Problem {
         self.beta.get()
     }
 
-    /// Whether it gives the reward of every arm; without, nothing is known of the optimum.
+    /// True if the reward of every arm is given; without, nothing is known of the optimum.
     pub fn knows_rewards(&self) -> bool {
         self.prompts.iter().all(Prompt::knows_rewards)
     }

@@ -1,4 +1,4 @@
-//! What is exact about a policy: V*, π*, J, regret and KL, all in log space.
+//! Exact quantities of a policy: V*, π*, J, regret and KL, all in log space.
 
 use super::logistic::half_logistic_sums;
 use super::policy::{Policy, log_softmax, log_sum_exp};

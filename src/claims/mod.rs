@@ -1,4 +1,4 @@
-//! What the papers claim, checked again each time it is asked.
+//! Claims of the papers, each checked again every time it is asked.
 //!
 //! A claim has a verdict on record, and a check that finds its verdict from numbers computed at
 //! that moment. The two must agree.
@@ -100,7 +100,7 @@ impl Paper {
     }
 }
 
-/// What came of a claim.
+/// Verdict on a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// True as stated.
@@ -117,7 +117,7 @@ impl Verdict {
     /// Every verdict, in the order of tables.
     pub const ALL: [Self; 4] = [Self::Holds, Self::HoldsIf, Self::Misprint, Self::Refuted];
 
-    /// In words.
+    /// Name of the verdict, in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::Holds => "holds",
@@ -131,15 +131,15 @@ impl Verdict {
 /// A number behind a verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measure {
-    /// What it is.
+    /// Name of the quantity.
     pub name: &'static str,
-    /// As computed now.
+    /// Value as computed now.
     pub value: f64,
-    /// As the paper prints it, if it does.
+    /// Value that the paper prints, if it does.
     pub printed: Option<f64>,
 }
 
-/// What a check found.
+/// Result of a check: a verdict and its evidence.
 #[derive(Debug, Clone)]
 pub struct Finding {
     /// The verdict the numbers give; none where they fit no verdict, such as a repaired form that
@@ -160,7 +160,7 @@ impl Finding {
         }
     }
 
-    /// Of a statement true as it stands; refuted where it turns out false.
+    /// A finding on a statement that should be true as it stands; refuted where it turns out false.
     pub fn holds(as_stated: bool, evidence: impl Into<String>) -> Self {
         let verdict = if as_stated {
             Verdict::Holds
@@ -170,7 +170,7 @@ impl Finding {
         Self::of(Some(verdict), evidence)
     }
 
-    /// Of a statement that needs a condition: it holds under it, and fails somewhere without.
+    /// A finding on a statement that needs a condition: it holds under it, and fails somewhere without.
     pub fn holds_if(under: bool, fails_without: bool, evidence: impl Into<String>) -> Self {
         let verdict = match (under, fails_without) {
             (true, true) => Some(Verdict::HoldsIf),
@@ -180,7 +180,7 @@ impl Finding {
         Self::of(verdict, evidence)
     }
 
-    /// Of a printed line: it is wrong, and right as corrected.
+    /// A finding on a printed line: it is wrong, and right as corrected.
     pub fn misprint(corrected: bool, printed_fails: bool, evidence: impl Into<String>) -> Self {
         let verdict = match (corrected, printed_fails) {
             (true, true) => Some(Verdict::Misprint),
@@ -190,7 +190,7 @@ impl Finding {
         Self::of(verdict, evidence)
     }
 
-    /// Of a statement with a counterexample.
+    /// A finding on a statement that has a counterexample.
     pub fn refuted(counterexample: bool, evidence: impl Into<String>) -> Self {
         let verdict = counterexample.then_some(Verdict::Refuted);
         Self::of(verdict, evidence)
@@ -228,9 +228,9 @@ pub struct Claim {
     pub name: &'static str,
     /// The paper.
     pub paper: Paper,
-    /// Where in it: an equation, theorem, table or section.
+    /// Place in the paper: an equation, theorem, table or section.
     pub place: &'static str,
-    /// What it says, in our words.
+    /// The statement, in our words.
     pub statement: &'static str,
     /// The verdict on record.
     pub verdict: Verdict,
@@ -246,12 +246,12 @@ pub struct Claim {
 pub struct Checked {
     /// The claim.
     pub claim: Claim,
-    /// What was found.
+    /// Result of its check.
     pub finding: Finding,
 }
 
 impl Checked {
-    /// Whether the verdict came out as recorded.
+    /// True if the verdict came out as recorded.
     pub fn agrees(&self) -> bool {
         self.finding.verdict == Some(self.claim.verdict)
     }

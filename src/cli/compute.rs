@@ -5,7 +5,7 @@ use crate::llm::train::Precision;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 
-/// Where tensors live, and in which precision.
+/// Flags for the device of tensors, and their precision.
 #[derive(clap::Args)]
 pub struct Compute {
     /// `cpu`, `cuda` (the first GPU) or `cuda:N`

@@ -23,7 +23,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What training would make of a file: rows, lengths, what is cut, one row with its loss mask
+    /// Report on a file before training: rows, lengths, what is cut, one row with its loss mask
     Check(CheckArgs),
 }
 

@@ -50,7 +50,7 @@ pub struct Args {
     prompts: PathBuf,
     #[command(flatten)]
     reading: Reading,
-    /// Only the first N prompts
+    /// Evaluate the first N prompts only
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Completions to evaluate instead of a model's
@@ -59,7 +59,7 @@ pub struct Args {
     /// Completions, model or run to win against; may be repeated
     #[arg(long, value_name = "FILE|DIR")]
     against: Vec<PathBuf>,
-    /// Where the completions go with their scores, for --against, `pistar score` or `pistar train`
+    /// Write the completions with their scores here, for --against, `pistar score` or `pistar train`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -104,7 +104,7 @@ pub struct Args {
         help_heading = "Sampling"
     )]
     batch: usize,
-    /// Of completions and resamples; those that are won against have the next ones
+    /// Seed of completions and resamples; models to win against get the next ones
     #[arg(long, default_value_t = 0, help_heading = "Sampling")]
     seed: u64,
     /// Resamples of the bootstrap intervals

@@ -45,7 +45,7 @@ pub struct Args {
     /// A prompt; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
-    /// Where answers go; a file is there whole or not at all (`-` is standard output)
+    /// Write answers here; a file is there whole or not at all (`-` is standard output)
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: PathBuf,
     /// Completions of each prompt
@@ -82,6 +82,7 @@ pub struct Args {
     /// Most sequences that run at once
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
+    /// Seed of the samples
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use crate::file;
 use crate::loss::Objective;
 use crate::{Error, Result};
 
-/// How a path is called in messages.
+/// Name of a path in messages.
 pub fn origin(path: &Path) -> String {
     if path == Path::new("-") {
         "standard input".into()

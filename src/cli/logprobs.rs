@@ -33,7 +33,7 @@ pub struct Args {
     data: PathBuf,
     #[command(flatten)]
     reading: Reading,
-    /// Where answers go; a file is there whole or not at all (`-` is standard output)
+    /// Write answers here; a file is there whole or not at all (`-` is standard output)
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: PathBuf,
     #[command(flatten)]

@@ -17,11 +17,12 @@ Example:
   echo '{\"logits\": [[0.3, -0.2, 0.1]]}' | pistar loss toy.json \\
       --objective dpo --logits - --json
 
-Pairs are y ~ first law, y′ ~ second law, with Bradley–Terry labels, pairs of
-an arm with itself included (not for advantage-model-distinct). Single
-responses of policy gradients come from both laws (mass 2), those of dro and
-kto and the groups of rloo from their mean. dro-v and dro-algorithm-1 take V
-from the prompts' `value`, or without one V = E[R − βu]. For reward-model and
+Pairs are y ~ first behaviour law (distribution), y′ ~ second, with
+Bradley–Terry labels, pairs of an arm (response) with itself included (not for
+advantage-model-distinct). Single responses of policy gradients come from both
+laws (mass 2), those of dro and kto and the groups of rloo from their mean.
+dro-v and dro-algorithm-1 take V from the prompts' `value`, or without one
+V = E[R − βu]. For reward-model and
 advantage-model the table is one of scores, and the gradient is with respect to
 them. Policy gradients, rloo and dro-algorithm-1 are update fields: their
 gradient is the negated expected update, without a value.")]

@@ -70,9 +70,9 @@ enum Command {
     Loss(loss::Args),
     /// The registered objectives: formula, inputs, kind, source
     Objectives(objectives::Args),
-    /// What is true of a loss: gradient, limits, invariances, extremes, coverage
+    /// Check a loss: gradient, limits, invariances, extremes, coverage
     Verify(verify::Args),
-    /// What five papers claim, checked now: verdict, evidence, numbers
+    /// Claims of five papers, checked now: verdict, evidence, numbers
     Claims(claims::Args),
     /// A problem file to start from, or data drawn from one
     Problem(problem::Args),
@@ -105,7 +105,7 @@ enum Command {
     /// A model's completions: reward, KL, entropy, length, win rates, with intervals
     #[cfg(feature = "llm")]
     Evaluate(Box<evaluate::Args>),
-    /// Whether this machine computes what it should, and how fast: operations, models, a step
+    /// Check that this machine computes what it should, and how fast: operations, models, a step
     #[cfg(feature = "llm")]
     Doctor(doctor::Args),
     /// Scores of seeds × tasks: interquartile mean and others with rliable's intervals
@@ -147,8 +147,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Commands with the former names of their flags, which help does not show: `--key` for `--seed`.
+fn with_old_names(command: clap::Command) -> clap::Command {
+    let seed = |arg: clap::Arg| {
+        if arg.get_long() == Some("seed") {
+            arg.alias("key")
+        } else {
+            arg
+        }
+    };
+    command.mut_args(seed).mut_subcommands(with_old_names)
+}
+
 fn run() -> anyhow::Result<()> {
-    let matches = Cli::command().get_matches();
+    let matches = with_old_names(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match cli.command {
         Command::Solve(args) => solve::run(&args),

@@ -19,7 +19,7 @@ pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{}\n", crate::file::json::sorted(value.clone())))
 }
 
-/// Whether the reader went away, as `head` does: nothing to complain about.
+/// True if the reader went away, as `head` does: nothing to complain about.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let closed = |e: &std::io::Error| e.kind() == ErrorKind::BrokenPipe;
     error

@@ -17,16 +17,16 @@ pub struct Args {
 enum Command {
     /// Print a small problem to edit: the bandit of the CoPG paper
     New {
-        /// As TOML, with comments
+        /// Print it as TOML, with comments
         #[arg(long)]
         toml: bool,
     },
-    /// Print a random problem: normal rewards; weights, references and laws uniform on the simplex
+    /// Print a random problem: normal rewards; weights, references and behaviour distributions uniform on the simplex
     Random {
         /// Number of prompts
         #[arg(long, default_value_t = 3)]
         prompts: usize,
-        /// Arms of each prompt
+        /// Arms (responses) of each prompt
         #[arg(long, default_value_t = 4)]
         arms: usize,
         /// Temperature
@@ -43,7 +43,7 @@ enum Command {
     Draw {
         /// Problem file, JSON or TOML (`-` reads standard input)
         problem: PathBuf,
-        /// What an example is
+        /// Kind of example
         #[arg(long, value_enum, default_value_t = Sample::Preferences)]
         kind: Sample,
         /// Number of examples
@@ -60,7 +60,7 @@ enum Command {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Sample {
-    /// Pairs from the two laws, unlabelled
+    /// Pairs from the two behaviour distributions, unlabelled
     Pairs,
     /// Pairs with a Bradley–Terry label
     Preferences,
@@ -78,8 +78,8 @@ beta = 0.5
 margin = 2.5
 
 # One table per prompt. `weight` may be left out of all (then they weigh the same), `reference` may
-# be left out (then it is uniform), one behaviour law stands for both. Instead of `behavior`, `pairs`
-# gives the joint law of (y, y') as a square table.
+# be left out (then it is uniform), one behaviour law (distribution) stands for both. Instead of
+# `behavior`, `pairs` gives the joint distribution of (y, y') as a square table.
 [[prompts]]
 weight = 1.0
 reward = [2.5, 2.0, 1.0]

@@ -5,10 +5,10 @@ use crate::llm::sample::reward::{Resources, Specification, seconds_of};
 
 use super::compute::Compute;
 
-/// What rewards, and models, run on.
+/// Flags for rewards, and for the models among them.
 #[derive(clap::Args)]
 pub struct Flags {
-    /// What scores: KIND:TEXT or FILE.toml, several are added up (see below)
+    /// Reward: KIND:TEXT or FILE.toml, several are added up (see below)
     #[arg(
         long,
         value_name = "REWARD",
@@ -45,12 +45,12 @@ Rewards: KIND:TEXT, with fields before the colon where wanted
 Every kind has weight=NUMBER and name=TEXT too. docs/rewards.md says more.";
 
 impl Flags {
-    /// What they name, not yet loaded.
+    /// The rewards that they name, not yet loaded.
     pub fn specification(&self) -> Result<Specification> {
         Specification::parse(&self.reward)
     }
 
-    /// What it is run on.
+    /// Device, precision and limits of the rewards.
     pub fn resources(&self) -> Result<Resources> {
         Ok(Resources {
             device: self.compute.device()?,

@@ -40,8 +40,8 @@ pub struct Args {
     data: PathBuf,
     #[command(flatten)]
     reading: Reading,
-    /// Where scored rows go; a file is there whole or not at all [default: standard output, or
-    /// nowhere with --report]
+    /// Write scored rows here; a file is there whole or not at all [default: standard output, or nowhere with
+    /// --report]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Make one row of all rows of a prompt: prompt, completions, scores
@@ -53,7 +53,7 @@ pub struct Args {
     /// Score rows anew that have a score
     #[arg(long)]
     replace: bool,
-    /// Of labelled pairs (chosen, rejected, maybe category): accuracy, calibration, margin, spread
+    /// Report on labelled pairs (chosen, rejected, maybe category): accuracy, calibration, margin, spread
     #[arg(long)]
     report: bool,
     /// Bins of the calibration error

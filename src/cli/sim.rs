@@ -18,7 +18,7 @@ Examples:
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
 
 Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG.
-The rows depend on the configuration alone: same key, same bytes, whatever
+The rows depend on the configuration alone: same seed, same bytes, whatever
 --threads. Those of copg-toy are written as blocks of up to 32 seeds finish,
 with limits.csv, the exact limits. An option that a sim has no use for is
 refused.")]
@@ -35,7 +35,7 @@ pub struct Args {
     /// Train or solve these objectives instead of its own (repeatable)
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = input::objective)]
     objective: Vec<Objective>,
-    /// What is trained: a transformer's responses are spelled out, one string for each arm
+    /// Policy to train: of a transformer, the responses are spelled out, one string for each arm
     #[arg(long, value_enum, default_value_t)]
     policy: Policy,
     /// Learning rates, one run each (separated by commas) [default: 1e-3,1e-2; 1e-5,1e-4 for transformers]
@@ -44,12 +44,12 @@ pub struct Args {
     /// Plain SGD instead of Adam
     #[arg(long)]
     sgd: bool,
-    /// Number of seeds [default: the sim's own; 40 for copg-toy, 20 with transformers]
+    /// Number of independent runs (seeds) [default: the sim's own; 40 for copg-toy, 20 with transformers]
     #[arg(long)]
     seeds: Option<usize>,
-    /// Key of all random streams; another key gives independent runs
+    /// Seed of all random streams; another seed gives independent runs
     #[arg(long, default_value_t = 0)]
-    key: u64,
+    seed: u64,
     /// Passes over the dataset [default: 100; 50 for transformers]
     #[arg(long)]
     epochs: Option<usize>,
@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         lr: some(&args.lr),
         sgd: args.sgd,
         seeds: args.seeds,
-        key: args.key,
+        key: args.seed,
         epochs: args.epochs,
         samples: args.samples,
         batch: args.batch,

@@ -19,7 +19,7 @@ The reference model writes two completions to each of its own prompts, a rule
 scores them, and every objective trains offline on those, over a sweep of β and
 seeds; then the best β of each again on new seeds. Writes rows.csv, report.md,
 manifest.json and the figure as SVG and PNG. Finished trials are kept: the same
-command goes on where it was stopped. Same key, same bytes, whatever --threads.
+command goes on where it was stopped. Same seed, same bytes, whatever --threads.
 Without --model a tiny one is trained into OUT/model first.")]
 pub struct Args {
     /// Name of the study
@@ -31,8 +31,8 @@ pub struct Args {
     /// Folder of the model, adapter or run that all trials start from
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// What rewards a completion, as `pistar score` takes it; several are added [default: the words
-    /// of a glad story less those of a sad one]
+    /// Reward of a completion, as in `pistar score`; several are added [default: the words of a glad story less those
+    /// of a sad one]
     #[arg(long, value_name = "RULE")]
     reward: Vec<String>,
     /// A file that a command among the rewards reads, and that the study therefore depends on
@@ -47,9 +47,9 @@ pub struct Args {
     /// Prompts to train on [default: 2048]
     #[arg(long, value_parser = clap::value_parser!(u32).range(128..=1_000_000))]
     prompts: Option<u32>,
-    /// Key of all random streams
+    /// Seed of all random streams
     #[arg(long, default_value_t = 0)]
-    key: u64,
+    seed: u64,
     /// Trials at once [default: one a core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         lr: args.lr,
         seeds: args.seeds,
         prompts: args.prompts.map(|n| n as usize),
-        key: args.key,
+        key: args.seed,
         threads: args.threads.map_or_else(sim::all_cores, usize::from),
         overwrite: args.overwrite,
     };

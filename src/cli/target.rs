@@ -1,4 +1,4 @@
-//! What `solve` and `loss` know by name: the registered objectives, and BPO's phases of some.
+//! Targets of `solve` and `loss` by name: the registered objectives, and BPO's phases of some.
 
 use crate::loss::Objective;
 use crate::solve::bpo::Inner;

@@ -24,9 +24,9 @@ Examples:
             or solvers that disagree
   skipped   the check does not apply
 
-A limit is a rest of gradient flow from π_ref: `stable`, `neutral` (one of
-many), `boundary` (some arm's probability goes to 0), `repelling`, or `none`;
-`unbounded` if the loss falls for ever.
+A limit is a rest (a stationary point) of gradient flow from π_ref: `stable`,
+`neutral` (one of many), `boundary` (some arm's probability goes to 0),
+`repelling`, or `none`; `unbounded` if the loss falls for ever.
 
 Exit code 1 if there is a fault. A loss of your own takes ten lines of Rust:
 examples/own_loss.rs.")]

@@ -1,4 +1,4 @@
-//! What is kept and what is lost: metrics of continual learning (COPR, appendix C).
+//! Metrics of continual learning: what is kept and what is forgotten (COPR, appendix C).
 //!
 //! `a[k][j]` is the accuracy on task j after learning task k, both counted from 0; only `j ≤ k` is
 //! read. `k` names the last task learned, so metrics "at the k-th task" of the paper are those of

@@ -14,12 +14,12 @@ use crate::solve::log_softmax;
 pub struct Task {
     /// Rewards, weights, β; rankings where given, else responses are ranked by reward.
     pub problem: Problem,
-    /// For each of its prompts, the index among all prompts.
+    /// Index of each of its prompts among all prompts.
     pub prompts: Vec<usize>,
 }
 
-/// What is called a policy's accuracy on a task, a number in [0, 1]: per prompt one of these, averaged
-/// by the prompts' weights.
+/// Definition of a policy's accuracy on a task, a number in [0, 1]: per prompt one of these, averaged by the prompts'
+/// weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Score {
     /// The expected reward of the policy's response, 0 at the worst arm and 1 at the best, like the

@@ -10,7 +10,7 @@ use crate::solve::copr::{Divergence, Multipliers};
 /// Parameters beyond this have left every policy worth the name.
 const LARGEST: f64 = 1e100;
 
-/// How a new task is learned without the old ones.
+/// Method of continual learning: how a new task is learned without the data of the old ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
     /// COPR's Algorithm 1: the fit of the new task under one constraint per old task,
@@ -56,7 +56,7 @@ impl Method {
     }
 }
 
-/// How each task is trained: plain gradient descent on exact full-batch losses, as eq. 12 has it.
+/// Training settings of each task: plain gradient descent on exact full-batch losses, as eq. 12 has it.
 ///
 /// Every loss that sums over tasks is divided by the sum of their weights (Λ of eq. 11; the number of
 /// tasks for replay and joint training), so that one step size is stable for all.
@@ -72,15 +72,15 @@ pub struct Plan {
     /// Weight of the likelihood of the best response, in the fit of the new task (joint training: of
     /// all tasks): 1 in the paper, 0 leaves it out.
     pub likelihood: f64,
-    /// Which way round divergences are.
+    /// Direction of the KL divergences.
     pub divergence: Divergence,
-    /// Where each multiplier starts, at the start of every task (the paper does not say).
+    /// Initial value of each Lagrange multiplier, at the start of every task (the paper does not say).
     pub multiplier_start: f64,
     /// α of eq. 12.
     pub multiplier_rate: f64,
-    /// Where a multiplier is stopped.
+    /// Upper bound of each Lagrange multiplier.
     pub multiplier_cap: f64,
-    /// What accuracy is.
+    /// Definition of accuracy.
     pub score: Score,
     /// Steps between recorded moments.
     pub record_every: usize,
@@ -155,7 +155,7 @@ pub struct Moment {
     pub constraints: Vec<f64>,
 }
 
-/// What came of a sequence.
+/// Results of training on a sequence of tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// The method.

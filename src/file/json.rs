@@ -29,7 +29,7 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     Ok(value)
 }
 
-/// That no object of a text in JSON has a key twice.
+/// Checks that no object of a JSON text has a key twice.
 ///
 /// # Errors
 /// A syntax error, or the first key that comes again.

@@ -31,7 +31,7 @@ impl Made {
         Ok(made)
     }
 
-    /// What was made is there for good.
+    /// Keeps the folders that were made.
     pub fn stay(&mut self) {
         self.folders.clear();
     }

@@ -85,7 +85,7 @@ fn handed(_: &Path, _: &fs::Metadata) -> bool {
     false
 }
 
-/// What something that is no regular file is, in words.
+/// Name of something that is no regular file (a folder, a pipe, a socket, ...).
 pub fn kind_of(metadata: &fs::Metadata) -> &'static str {
     let kind = metadata.file_type();
     #[cfg(unix)]
@@ -110,8 +110,7 @@ pub fn kind_of(metadata: &fs::Metadata) -> &'static str {
     }
 }
 
-/// Whether a name stands for something that is open already, or for a device: written to where it is,
-/// never replaced.
+/// True if a name stands for something that is open already, or for a device: written to where it is, never replaced.
 pub fn is_device(path: &Path) -> bool {
     (folder_of(path).canonicalize()).is_ok_and(|f| f == Path::new("/dev") || f.starts_with("/proc"))
 }

@@ -19,8 +19,8 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Where a file is written that is moved to `path` when it is whole: `.NAME.part` beside it. A name
-/// for which that would be too long is cut, and told from others by its hash.
+/// Temporary path, `.NAME.part` beside it, of a file that is moved to `path` when it is complete. A name for which
+/// that would be too long is cut, and told from others by its hash.
 pub fn part(path: &Path) -> PathBuf {
     part_for(path, "")
 }

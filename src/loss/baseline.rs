@@ -68,7 +68,7 @@ impl Baseline {
     }
 }
 
-/// Which number V(x) DRO takes where the problem is evaluated.
+/// The number V(x) that DRO takes where the problem is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
     /// The prompt's given one; an error without.

@@ -33,7 +33,7 @@ impl Batch {
         self.weight.len()
     }
 
-    /// Whether it has no example.
+    /// True if it has no example.
     pub fn is_empty(&self) -> bool {
         self.weight.is_empty()
     }

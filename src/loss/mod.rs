@@ -64,7 +64,7 @@ impl From<f64> for Parameters {
     }
 }
 
-/// What a loss knows of one response in every example, each `[B]`.
+/// Numbers of one response in every example, each `[B]`.
 #[derive(Clone)]
 pub struct Response<X> {
     /// ln π(y|x), the trained number (for a reward model: its score).

@@ -142,7 +142,7 @@ impl Objective {
         }
     }
 
-    /// Which V it takes, if it is a form of DRO that has one.
+    /// The V it takes, if it is a form of DRO that has one.
     pub fn value(self) -> Option<Value> {
         match self {
             Self::DroV | Self::DroAlgorithm1 | Self::DroAlgorithm1Corrected => Some(Value::Own),
@@ -152,7 +152,7 @@ impl Objective {
         }
     }
 
-    /// What the numbers it trains stand for.
+    /// Meaning of the numbers it trains.
     pub fn table(self) -> Table {
         match self {
             Self::RewardModel | Self::AdvantageModel | Self::AdvantageModelDistinct => {
@@ -163,7 +163,7 @@ impl Objective {
         }
     }
 
-    /// Whether what it trains is a table of scores rather than a policy.
+    /// True if it trains scores (a reward model) rather than a policy.
     pub fn trains_scores(self) -> bool {
         self.table() != Table::Logits
     }

@@ -1,8 +1,8 @@
-//! What the registry says of each objective.
+//! Entries of the registry: name, formula, inputs, kind, source and fixed point of each objective.
 
 use super::Objective;
 
-/// What an objective is fed.
+/// Kind of examples that an objective takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputKind {
     /// Pairs with rewards; no labels.
@@ -19,7 +19,7 @@ pub enum InputKind {
     Lists,
 }
 
-/// What a table of numbers per arm stands for.
+/// Meaning of a table, the trained numbers of a tabular model: one number per prompt and arm (response).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     /// Logits of a policy.
@@ -31,7 +31,7 @@ pub enum Table {
 }
 
 impl InputKind {
-    /// In words.
+    /// Name of the kind, in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::ScoredPairs => "scored pairs",
@@ -44,7 +44,7 @@ impl InputKind {
     }
 }
 
-/// What sort of function an objective is, which decides how it is checked.
+/// Kind of function that an objective is, which decides how it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A smooth loss.
@@ -58,7 +58,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// In a word.
+    /// Name of the kind, in a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Smooth => "smooth",
@@ -69,20 +69,20 @@ impl Kind {
     }
 }
 
-/// What the registry says of an objective.
+/// Entry of an objective in the registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
     /// Its name on the command line and in files.
     pub name: &'static str,
     /// Per-example loss.
     pub formula: &'static str,
-    /// What it is fed.
+    /// Kind of examples that it takes.
     pub inputs: InputKind,
-    /// What sort of function it is.
+    /// Kind of function that it is.
     pub kind: Kind,
-    /// Where it was published.
+    /// The publication, with equation or section.
     pub source: &'static str,
-    /// Where its population form converges.
+    /// Limit of its population form, in words.
     pub fixed_point: &'static str,
 }
 

@@ -12,7 +12,7 @@ pub(super) type Tuple = (u32, u32, bool);
 /// How minibatches are evaluated: decided by the problem and the batch size alone, so that results
 /// do not depend on how seeds are shared out.
 pub(super) struct Tuples {
-    /// Where each prompt's arms start.
+    /// Index of the first arm of each prompt.
     pub starts: Vec<usize>,
     /// Every possible tuple, when there are few: minibatches are then counts of these.
     pub counted: Option<Vec<Tuple>>,
@@ -51,7 +51,7 @@ pub(super) struct Data {
     codes: Vec<u32>,
     /// The dataset's own tuples, when they are not counted.
     own: Vec<Tuple>,
-    /// How often each counted tuple is in the current minibatch.
+    /// Count of each distinct tuple in the current minibatch.
     pub counts: Vec<u32>,
     order: Stream,
 }

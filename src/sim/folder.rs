@@ -20,7 +20,7 @@ const COMPLETE: &str = "complete";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// In what the run of a folder differs from one of that configuration, by name; none if it is the same.
+/// Names of the settings in which the run of a folder differs from one of that configuration; none if it is the same.
 pub fn another(dir: &Path, sim: &str, config: &Value) -> Option<String> {
     let manifest = match Manifest::read(dir) {
         Ok(manifest) => manifest,
@@ -62,7 +62,7 @@ fn differences(head: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// What a run was and how it ended.
+/// Record of a run: its configuration, and how it ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// Name of the sim.

@@ -28,14 +28,14 @@ use crate::loss::{InputKind, Objective, Table};
 use batches::{Data, Tuples};
 use learner::Learner;
 
-/// What to run.
+/// Settings of a sampled training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Objectives, all trained on the same data in the same order.
     pub objectives: Vec<Objective>,
     /// Number of seeds.
     pub seeds: usize,
-    /// Key of all random streams; runs of another key are independent.
+    /// Seed (the key) of all random streams; runs of another key are independent.
     pub key: u64,
     /// Pairs in each seed's dataset.
     pub samples: usize,
@@ -43,9 +43,9 @@ pub struct Config {
     pub batch: usize,
     /// Passes over the dataset.
     pub epochs: usize,
-    /// Whether a last, smaller minibatch is dropped.
+    /// True to drop a last, smaller minibatch.
     pub drop_last: bool,
-    /// How steps are taken.
+    /// Optimizer.
     pub optimizer: Optimizer,
     /// Worker threads; the rows do not depend on it.
     pub threads: usize,
@@ -81,7 +81,7 @@ impl Config {
         }
     }
 
-    /// Whether it makes sense.
+    /// Checks the settings.
     ///
     /// # Errors
     /// What does not, and what would.
@@ -134,8 +134,8 @@ impl Config {
     }
 }
 
-/// Whether sampled pairs are all an objective needs: no value to learn beside the policy, no
-/// ratings, lists or centring.
+/// True if sampled pairs are all an objective needs: no value to learn beside the policy, no ratings, lists or
+/// centring.
 pub fn trainable(objective: Objective) -> bool {
     let pairs = !matches!(objective.spec().inputs, InputKind::Rated | InputKind::Lists);
     let whole = objective != Objective::AdvantageModelDistinct;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// How a step is made from a gradient.
+/// Optimizer: how a step is made from a gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Optimizer {
     /// `θ ← θ − lr·g`

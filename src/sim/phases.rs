@@ -23,7 +23,7 @@ use crate::random::{Categorical, Purpose, Stream};
 use crate::solve::QUADRATIC_CAP;
 use crate::solve::bpo::Inner;
 
-/// What the log-ratios of the loss are taken against.
+/// Reference policy of the loss's log-ratios.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reference {
     /// The behaviour policy of the phase: BPO.
@@ -37,7 +37,7 @@ pub enum Reference {
     },
 }
 
-/// What to run.
+/// Settings of a run of BPO.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The loss.
@@ -52,11 +52,11 @@ pub struct Config {
     pub batch: usize,
     /// Updates between rows; the first and the last policy always get one.
     pub every: usize,
-    /// How steps are taken; its memory outlives a phase.
+    /// Optimizer; its moments outlive a phase.
     pub optimizer: Optimizer,
     /// Number of seeds.
     pub seeds: usize,
-    /// Key of all random streams.
+    /// Seed (the key) of all random streams.
     pub key: u64,
     /// Worker threads; the rows do not depend on it.
     pub threads: usize,
@@ -75,12 +75,12 @@ pub struct Row {
     pub regret: f64,
     /// `E_π[R]`, the true reward.
     pub reward: f64,
-    /// How often a draw of π is preferred to one of the initial reference.
+    /// Probability that a response of π is preferred to one of the initial reference.
     pub win_rate: f64,
 }
 
 impl Config {
-    /// Whether it makes sense.
+    /// Checks the settings.
     ///
     /// # Errors
     /// What does not, and what would.

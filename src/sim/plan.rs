@@ -1,4 +1,4 @@
-//! Which responses make up each row of a loss, and how much each row weighs.
+//! Layout of a minibatch: the responses that make up each row of a loss, and each row's weight.
 
 use std::ops::Range;
 

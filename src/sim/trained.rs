@@ -1,4 +1,5 @@
-//! What sampling trains: a table, or anything else that gives a number of every arm.
+//! Policies that sampled training can train: a table (one number per prompt and arm), or any other model that gives a
+//! number of every arm.
 
 use std::ops::Range;
 use std::rc::Rc;

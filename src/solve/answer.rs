@@ -7,27 +7,27 @@ use crate::error::{Error, Result};
 /// How far from one the probabilities of a prompt may sum, per arm.
 const SUM_TOLERANCE: f64 = 1e-12;
 
-/// Where an objective converges.
+/// Fixed point of an objective: where it converges, with the evidence for it.
 #[derive(Debug, Clone)]
 pub struct FixedPoint {
     /// The limit; absent where there is none, or where it depends on the optimiser.
     pub policy: Option<Policy>,
     /// `J(π*) − J` at the limit; absent where the problem gives no rewards.
     pub regret: Option<f64>,
-    /// How it was found.
+    /// Method by which it was found.
     pub method: String,
     /// Largest entry of the expected update there, in the units of the objective's gradient with
     /// respect to the logits (or scores), the prompt's share of the examples included.
     pub residual: Option<f64>,
-    /// Whether no other point is a limit. For limits of gradient flow that have no closed form this
-    /// was tried from other starts, not proved.
+    /// True if no other point is a limit. For limits of gradient flow that have no closed form this was tried from
+    /// other starts, not proved.
     pub unique: bool,
-    /// What the limit is to the flow around it; of several prompts', the weakest.
+    /// Stability of the limit under gradient flow; of several prompts', the weakest.
     pub rest: Rest,
-    /// Where the limit depends on the path and the path was followed numerically: the largest error of
-    /// ln π (or of a score or value) to be expected, two tolerances compared.
+    /// Expected largest error of ln π (or of a score or value), by comparison of two tolerances, where the limit
+    /// depends on the path and the path was followed numerically.
     pub error: Option<f64>,
-    /// What stays free, what diverges, what was assumed.
+    /// Remarks: what stays free, what diverges, what was assumed.
     pub notes: Vec<String>,
     /// The value V(x) found beside the policy, for objectives that have one (DRO).
     pub value: Option<Vec<f64>>,
@@ -40,17 +40,17 @@ pub struct FixedPoint {
 pub struct Part {
     /// ln π over the kept arms.
     pub log_policy: Option<Vec<f64>>,
-    /// How it was found.
+    /// Method by which it was found.
     pub method: &'static str,
     /// Largest entry of this prompt's expected update, per unit of its mass.
     pub residual: f64,
-    /// Whether no other point is a limit.
+    /// True if no other point is a limit.
     pub unique: bool,
-    /// What it is to the flow around it.
+    /// Stability of the limit under gradient flow.
     pub rest: Rest,
     /// The error of ln π, where it was found along a path.
     pub error: Option<f64>,
-    /// What to know about it.
+    /// Remark on it.
     pub note: Option<String>,
 }
 

@@ -98,9 +98,9 @@ pub fn phases(problem: &Problem, inner: Inner, phases: usize) -> Result<Vec<Fixe
     Ok(solved.into_iter().map(|phase| phase.answer).collect())
 }
 
-/// As [`phases`] with a reference that lags behind: after each phase its logits become
-/// `τ ln π + (1 − τ) ln π_ref` (BPO's eq. 6, with the inner loss solved exactly at every step);
-/// pairs still come from the last policy. τ = 0 keeps the initial reference, τ = 1 is BPO.
+/// Like [`phases`], with a reference that lags behind: after each phase its logits become `τ ln π + (1 − τ) ln π_ref`
+/// (BPO's eq. 6, with the inner loss solved exactly at every step); pairs still come from the last policy. τ = 0
+/// keeps the initial reference, τ = 1 is BPO.
 ///
 /// With DPO the reference after k phases is `∝ π_0 e^{kτR/β}` and the policy
 /// `∝ π_0 e^{(1 + (k − 1)τ)R/β}`.

@@ -1,4 +1,4 @@
-//! How well the gaps of a table of scores predict who is preferred.
+//! Calibration: how well the differences of scores predict which response is preferred.
 //!
 //! The expectations are exact, over the problem's pairs of *different* responses (a pair of a
 //! response with itself is always predicted right) with Bradley–Terry labels of its rewards.
@@ -18,7 +18,7 @@ pub struct Bin {
     pub mass: f64,
     /// Mean of σ(|δ|), δ the gap of the scores; 0 in an empty bin.
     pub confidence: f64,
-    /// How often the higher-scored response is preferred; 0 in an empty bin.
+    /// Share of pairs of which the higher-scored response is preferred; 0 in an empty bin.
     pub accuracy: f64,
 }
 
@@ -121,7 +121,7 @@ pub fn binned_error(diagram: &[Bin]) -> f64 {
         .sum()
 }
 
-/// How often the preferred of two different responses has the higher score (ties count half).
+/// Probability that the preferred of two different responses has the higher score (ties count half).
 ///
 /// # Errors
 /// A table that does not fit the problem.

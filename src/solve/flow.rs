@@ -82,9 +82,9 @@ pub(crate) struct End {
     pub point: Vec<f64>,
     /// Largest entry of the update there.
     pub size: f64,
-    /// Whether [`Motion::decided`] stopped it.
+    /// True if [`Motion::decided`] stopped it.
     pub decided: bool,
-    /// Whether it came to rest: the update is rounding. A flow that goes round for ever does not.
+    /// True if it came to a stationary point: the update is rounding. A flow that goes round for ever does not.
     pub rests: bool,
 }
 

@@ -8,7 +8,7 @@ use argmin::solver::quasinewton::LBFGS;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 
-/// Where a numeric minimiser stopped.
+/// Result of a numeric minimiser.
 #[derive(Debug, Clone)]
 pub struct Minimum {
     /// The point.

@@ -7,7 +7,7 @@
 //! what is below it the other way round. With all A > 0 every rise is capped; with all A < 0 none
 //! is, and the surrogate's maximiser puts all mass that it can gain on one response.
 
-/// Whether the surrogate has a slope at this ratio (on the edge of the clip it has the inner one).
+/// True if the surrogate has a slope at this ratio (on the edge of the clip it has the inner one).
 pub fn active(ratio: f64, advantage: f64, epsilon: f64) -> bool {
     let past_above = advantage > 0.0 && ratio > 1.0 + epsilon;
     let past_below = advantage < 0.0 && ratio < 1.0 - epsilon;

@@ -5,12 +5,12 @@ use rayon::prelude::*;
 use super::Estimate;
 use crate::random::{Purpose, Stream};
 
-/// How it is drawn. The same seed gives the same intervals, whatever the number of threads.
+/// Settings of the bootstrap. The same seed gives the same intervals, whatever the number of threads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
     /// Seed of the resamples.
     pub seed: u64,
-    /// How many there are.
+    /// Number of resamples.
     pub resamples: usize,
     /// Coverage of the interval.
     pub level: f64,

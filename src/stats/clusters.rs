@@ -18,14 +18,14 @@ pub struct Mean {
     pub bootstrap: Option<[f64; 2]>,
     /// The standard deviation of all values.
     pub sd: f64,
-    /// How many values there are.
+    /// Number of values.
     pub count: usize,
-    /// How many clusters there are.
+    /// Number of clusters.
     pub clusters: usize,
 }
 
 impl Mean {
-    /// Of values on [0, 1], such as wins: no bound is beyond.
+    /// Interval of a mean of values on [0, 1], such as wins: no bound is beyond.
     #[must_use]
     pub fn of_shares(mut self) -> Self {
         self.t = self.t.map(|t| t.map(|bound| bound.clamp(0.0, 1.0)));

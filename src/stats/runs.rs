@@ -17,7 +17,7 @@ pub struct Scores {
     tasks: Vec<Vec<f64>>,
 }
 
-/// What runs and tasks are aggregated to.
+/// Statistic that runs and tasks are aggregated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aggregate {
     /// Mean over tasks of the mean over runs.
@@ -68,7 +68,7 @@ impl Aggregate {
 }
 
 impl Scores {
-    /// Of rows, one a run.
+    /// Scores from rows, one row per run.
     ///
     /// # Errors
     /// No run, no task, rows of unlike lengths, or a score that is not finite or beyond 1e100 in size.
@@ -100,12 +100,12 @@ impl Scores {
         })
     }
 
-    /// How many runs there are.
+    /// Number of runs.
     pub fn runs(&self) -> usize {
         self.tasks[0].len()
     }
 
-    /// How many tasks there are.
+    /// Number of tasks.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
     }

@@ -22,7 +22,7 @@ use crate::solve::{fixed_point, update};
 /// One property, checked.
 #[derive(Debug, Clone)]
 pub struct Certificate {
-    /// What must hold.
+    /// The property, in words.
     pub property: &'static str,
     /// The largest violation seen.
     pub error: f64,
@@ -31,7 +31,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Whether it held. A violation that is not a number counts as one.
+    /// True if the property held. A violation that is not a number counts as one.
     pub fn holds(&self) -> bool {
         self.error <= self.bound
     }

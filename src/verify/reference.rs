@@ -1,4 +1,4 @@
-//! What each loss comes to where π = π_ref and every score is 0, from its formula.
+//! Value of each loss where π = π_ref and every score is 0, from its formula.
 
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, log_sum_exp, population};
 use crate::loss::Objective;

@@ -1,5 +1,5 @@
-//! Are the certificates worth anything? Spoils every operation of a loss in every way and counts
-//! what they catch.
+//! Mutation test of the certificates: spoils every operation of a loss in every way and counts what they
+//! catch.
 
 use super::{Certificate, certify_with, problems};
 use crate::backend::mutant::{Fault, Mutant, Saboteur};
@@ -12,7 +12,7 @@ use crate::loss::{Batch, Cotangents, Kind, Objective};
 use crate::random::{Purpose, Stream};
 use std::rc::Rc;
 
-/// What became of the spoiled forms of a loss.
+/// Outcome of spoiling each operation of a loss in turn.
 #[derive(Debug, Clone)]
 pub struct Sabotage {
     /// The loss.

@@ -139,8 +139,8 @@ fn run(place: &Place, command: &str, flag: &str, value: &str) -> (String, Option
     (said, wrong)
 }
 
-#[test]
-fn every_number_of_every_command_may_be_anything() {
+/// A folder in which every command has something to do.
+fn workplace() -> Place {
     let place = Place::new(6);
     let rows = "{\"prompt\": \"w1\", \"completion\": \" w2\"}\n";
     fs::write(place.at("rows.jsonl"), rows).unwrap();
@@ -149,6 +149,12 @@ fn every_number_of_every_command_may_be_anything() {
     let problem = place.run(&["problem", "new"]).stdout;
     fs::write(place.at("p.json"), problem).unwrap();
     fs::write(place.at("l.json"), r#"{"logits": [[0.3, -0.2, 0.1]]}"#).unwrap();
+    place
+}
+
+#[test]
+fn every_number_of_every_command_may_be_anything() {
+    let place = workplace();
     let mut jobs = Vec::new();
     for command in commands(&place, &[]) {
         let words: Vec<&str> = command.split(' ').collect();
@@ -207,4 +213,70 @@ fn every_number_of_every_command_may_be_anything() {
     });
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// All that a command says and writes, but for what depends on the time.
+fn made(place: &Place, command: &str, more: &str, flag: &str) -> (String, String, Vec<Vec<u8>>) {
+    let words = command.split(' ').chain(quick(command).split_whitespace());
+    let mut args: Vec<&str> = words.chain(more.split_whitespace()).collect();
+    args.push(flag);
+    let output = place.run(&args);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {error}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let files = match command {
+        "train" => place.lasting("made-train").into_values().collect(),
+        "sim" => vec![place.read("made-sim/rows.csv").into_bytes()],
+        _ => Vec::new(),
+    };
+    let rows = match command {
+        "train" => format!("{:?}", place.rows("made-train")),
+        _ => String::new(),
+    };
+    (text, rows, files)
+}
+
+#[test]
+fn the_former_name_of_a_seed_gives_the_same_bytes() {
+    let place = workplace();
+    let mut tried = BTreeSet::new();
+    for command in commands(&place, &[]) {
+        let words: Vec<&str> = command.split(' ').collect();
+        let text = help(&place, &words);
+        assert!(!flags(&text).contains("--key"), "{command}: {text}");
+        if !flags(&text).contains("--seed") {
+            continue;
+        }
+        // It is one and the same flag.
+        let refused = |flag: &str| {
+            let output = place.run(&[&words[..], &[flag]].concat());
+            assert_eq!(output.status.code(), Some(2), "{command} {flag}");
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let said = refused("--key=x");
+        assert!(said.contains("'--seed <SEED>'"), "{command}: {said}");
+        assert_eq!(said, refused("--seed=x"), "{command}");
+        let more = match command.as_str() {
+            // They take long, or tell times.
+            "study" | "doctor" => continue,
+            "sim" => "--out=made-sim",
+            "train" => "--out=made-train",
+            "generate" => "--samples=8",
+            // Of this machine it would tell what memory the process has by now.
+            "plan" => "--gpu=h200",
+            _ => "",
+        };
+        let seed = made(&place, &command, more, "--seed=5");
+        let key = made(&place, &command, more, "--key=5");
+        assert!(seed == key, "{command}: {seed:?} {key:?}");
+        // (The memory of a run does not depend on its seed.)
+        if !matches!(command.as_str(), "plan" | "evaluate" | "aggregate") {
+            let other = made(&place, &command, more, "--key=6");
+            assert!(other != key, "{command} does not look at its seed");
+        }
+        tried.insert(command);
+    }
+    for command in ["sim", "problem draw", "train", "generate"] {
+        assert!(tried.contains(command), "{tried:?}");
+    }
 }

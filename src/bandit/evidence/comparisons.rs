@@ -1,4 +1,4 @@
-//! How often arms are compared, and who wins.
+//! Distribution of the compared pairs of arms, and the preferences between them.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Edge {
     }
 }
 
-/// How often each pair of arms is compared, and who wins.
+/// How often each pair of arms is compared, and which of the two wins.
 #[derive(Debug, Clone)]
 pub enum Comparisons {
     /// Two product laws with Bradley–Terry labels of the prompt's rewards; never tabulated, since

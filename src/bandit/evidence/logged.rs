@@ -1,4 +1,4 @@
-//! What a record of logged data is to each kind of objective.
+//! The views of logged data: what each kind of objective reads out of the records.
 
 use std::collections::BTreeMap;
 

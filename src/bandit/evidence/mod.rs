@@ -1,4 +1,4 @@
-//! What an objective is run on: the population of a problem, or logged data.
+//! Data of an objective: the population of a problem (exact expectations), or a logged dataset.
 
 mod comparisons;
 mod logged;
@@ -11,8 +11,8 @@ use super::problem::Problem;
 use crate::error::{Error, Result};
 use crate::loss::InputKind;
 
-/// What an objective is run on. Objectives of different kinds of examples see different things in the
-/// same data: each has its own [`View`].
+/// Data that an objective is trained on: a population in exact expectation, or a logged dataset. Objectives of
+/// different kinds of examples see different things in the same data: each has its own [`View`].
 #[derive(Debug, Clone)]
 pub struct Evidence {
     pairs: View,
@@ -23,7 +23,7 @@ pub struct Evidence {
     logged: bool,
 }
 
-/// What objectives of one kind of examples see, prompt by prompt.
+/// The data as objectives of one kind of examples see them, prompt by prompt.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// One entry per prompt of the problem.
@@ -38,16 +38,15 @@ pub struct PromptEvidence {
     /// Pairs and groups of two, normalised within the prompt; absent for other kinds, and where there
     /// are none.
     pub comparisons: Option<Comparisons>,
-    /// Where pairs were logged with the rewards seen: the mean of `r(a) − r(b)` over the comparisons
-    /// of each listed edge, in the order of the edges. Absent, it is the difference of `reward`.
+    /// Mean of `r(a) − r(b)` over the comparisons of each listed edge, in the order of the edges, for pairs logged
+    /// with the rewards seen. Absent, it is the difference of `reward`.
     pub differences: Option<Vec<f64>>,
     /// `m = μ₁ + μ₂`, mass 2: the law of single responses, twice; empty for other kinds.
     pub responses: Vec<f64>,
     /// The rewards of arms: the problem's; in single responses, the mean of those seen of an arm. NaN
     /// where neither is known.
     pub reward: Vec<f64>,
-    /// Where single responses were logged: arm, reward, and share of the prompt's responses, each
-    /// arm and reward once.
+    /// Logged single responses: (arm, reward, share of the prompt's responses), each arm and reward once.
     pub seen: Option<Vec<(u32, f64, f64)>>,
     /// Ranked lists with their shares, arms from worst to best.
     pub lists: Vec<(Vec<u32>, f64)>,
@@ -128,7 +127,7 @@ impl Evidence {
         self
     }
 
-    /// What objectives of a kind see.
+    /// The data as objectives of a kind see them.
     ///
     /// # Errors
     /// A ranking that a problem lacks; logged data without an example of the kind, or whose examples would take rewards from a
@@ -266,7 +265,7 @@ impl PromptEvidence {
     }
 }
 
-/// What a reward must exceed, strictly, for its response to be desirable.
+/// Threshold on the reward of a response: strictly above it, the response counts as desirable (thumb up).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {
     /// The number.
@@ -291,7 +290,7 @@ impl Threshold {
         }
     }
 
-    /// Whether a reward exceeds it.
+    /// True if a reward exceeds it, strictly and by more than rounding.
     pub fn exceeded_by(self, reward: f64) -> bool {
         reward - self.at > self.slack
     }

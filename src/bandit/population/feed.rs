@@ -1,29 +1,29 @@
-//! What an objective is fed.
+//! How the examples of an objective are made: their kind, the trained table, baseline, value and ratings.
 
 use super::dot;
 use crate::bandit::policy::{Policy, log_sum_exp};
 use crate::bandit::problem::{Problem, Prompt};
 use crate::loss::{Baseline, InputKind, Objective, Table, Value};
 
-/// What an objective is fed and how it is weighted, independent of the loss itself.
+/// How the examples of an objective are made and weighted, independent of the loss itself.
 #[derive(Debug, Clone)]
 pub struct Feed {
     /// Kind of examples.
     pub inputs: InputKind,
-    /// What a table of numbers per arm stands for.
+    /// Meaning of the trained numbers, one per arm: logits or scores.
     pub table: Table,
     /// Baseline of single responses.
     pub baseline: Option<Baseline>,
     /// DRO's value, instead of a baseline. Single responses then come from the mean of the two
     /// laws; with a baseline they come from both (mass 2).
     pub value: Option<Value>,
-    /// Whether pairs of an arm with itself count.
+    /// True if pairs of an arm with itself count.
     pub self_pairs: bool,
     /// KTO's threshold and z₀, for rated responses.
     pub rating: Rating,
 }
 
-/// How responses are rated and z₀ is found.
+/// How rewards become ratings (thumbs up and down), and how KTO's reference point z₀ is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rating {
     /// A response is desirable when its reward is above the mean of all prompts, or of its own.
@@ -33,7 +33,7 @@ pub struct Rating {
 }
 
 impl Feed {
-    /// What a registered objective is fed.
+    /// The feed of a registered objective.
     pub fn of(objective: Objective) -> Self {
         Self {
             inputs: objective.spec().inputs,
@@ -48,7 +48,7 @@ impl Feed {
         }
     }
 
-    /// Whether the table trained is one of scores, not logits.
+    /// True if the trained table holds scores (of a reward model), not logits.
     pub fn scores(&self) -> bool {
         self.table != Table::Logits
     }

@@ -29,10 +29,10 @@ pub struct Evaluation {
     /// Its gradient with respect to the logits (for a table of scores: the scores), that is, the
     /// negated expected update.
     pub gradient: Vec<Vec<f64>>,
-    /// For single and rated responses, its gradient with respect to each prompt's number (baseline,
-    /// value or z₀); zero where that is detached.
+    /// Gradient with respect to each prompt's own number (baseline, value or z₀) of single and rated responses; zero
+    /// where that number is detached.
     pub value_gradient: Option<Vec<f64>>,
-    /// That number.
+    /// Each prompt's own number, at which the gradient was taken.
     pub value_at: Option<Vec<f64>>,
 }
 

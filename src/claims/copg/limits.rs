@@ -1,4 +1,4 @@
-//! Where CoPG, IPO and DPO converge, found numerically and compared with what is said of them.
+//! Limits of CoPG, IPO and DPO, found numerically and compared with the paper's statements.
 
 use nalgebra::{Matrix3, Vector3};
 

@@ -1,4 +1,4 @@
-//! What is fitted: optimal policies, sampling distributions, and the printed code.
+//! Targets of COPR's fit: optimal policies, sampling distributions, and the printed code.
 
 use std::io::Cursor;
 

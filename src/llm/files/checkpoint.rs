@@ -76,7 +76,7 @@ pub fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<(
     fs::set_permissions(path, usual).map_err(Error::io(path, "write to"))
 }
 
-/// Where the checkpoint after that many steps is.
+/// Path of the checkpoint after that many steps.
 pub fn path(run: &Path, steps: u64) -> PathBuf {
     run.join(format!("{CHECKPOINT}{steps}"))
 }

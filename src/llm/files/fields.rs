@@ -37,7 +37,7 @@ impl<'a> Fields<'a> {
         self.object.get(name).filter(|v| !v.is_null())
     }
 
-    /// Whether it is there, `null` included.
+    /// True if the field is there, `null` included.
     pub fn has(&self, name: &str) -> bool {
         self.object.contains_key(name)
     }
@@ -124,7 +124,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether every field was read, is among the harmless, or says nothing (`null`).
+    /// Checks that every field was read, is among the harmless, or says nothing (`null`).
     ///
     /// # Errors
     /// The first that does not.

@@ -1,10 +1,10 @@
-//! Whether numbers are finite: looked at before weights are written, and when they are read.
+//! Checks that numbers are finite: before weights are written, and when they are read.
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 
-/// How many numbers of a little-endian buffer are not finite; of integers none.
+/// Number of non-finite entries of a little-endian buffer; of integers none.
 pub fn not_finite(bytes: &[u8], dtype: DType) -> usize {
     fn count<const N: usize>(bytes: &[u8], broken: impl Fn([u8; N]) -> bool) -> usize {
         let (numbers, _) = bytes.as_chunks::<N>();
@@ -21,7 +21,7 @@ pub fn not_finite(bytes: &[u8], dtype: DType) -> usize {
     }
 }
 
-/// How many numbers of a tensor are not finite.
+/// Number of non-finite entries of a tensor.
 ///
 /// # Errors
 /// A failing device.

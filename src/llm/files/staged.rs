@@ -17,7 +17,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// In a folder, which is made if it is not there.
+    /// A stage in a folder, which is made if it is not there.
     ///
     /// # Errors
     /// If it cannot be made.

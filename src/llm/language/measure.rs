@@ -1,4 +1,4 @@
-//! What is exact of a policy, beside what a run on a language model would estimate.
+//! Exact measurements of a policy, beside those that a run on a language model would estimate.
 
 use super::{Bandit, Population, total_variation};
 use crate::bandit::{Policy, Prompt};

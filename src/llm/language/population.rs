@@ -98,7 +98,7 @@ impl Population {
         &self.bandit
     }
 
-    /// What the expectation is over.
+    /// Evidence that the expectation is over.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
@@ -109,8 +109,8 @@ impl Population {
         &self.text
     }
 
-    /// Whether responses are held against a number that depends on the policy: a baseline, KTO's
-    /// z₀, or a value that no network gives.
+    /// True if responses are held against a number that depends on the policy: a baseline, KTO's z₀, or a value that
+    /// no network gives.
     pub fn holds(&self) -> bool {
         !self.text.held.is_empty()
     }

@@ -100,7 +100,7 @@ impl Network {
 }
 
 impl<'a> Seeds<'a> {
-    /// What an objective trains with those seeds.
+    /// The networks that an objective trains, with those seeds.
     ///
     /// # Errors
     /// A reference that the transformers do not reach, or constants of the optimiser that are out

@@ -120,7 +120,7 @@ impl Language {
         tokens
     }
 
-    /// Which response has those tokens.
+    /// Index of the response with those tokens.
     pub fn arm(&self, completion: &[u32]) -> Option<usize> {
         let (string, ends) = match completion.split_last() {
             Some((last, string)) if *last == self.boundary() => (string, true),

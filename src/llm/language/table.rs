@@ -10,7 +10,7 @@ use crate::llm::model::sequence::Sequence;
 use crate::llm::tensor::parameters::{Id, Parameters};
 use crate::llm::tensor::tape::Tape;
 
-/// What the numbers of a table stand for.
+/// Meaning of a table's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cells {
     /// A logit of every response: a policy, `ln π = logit − ln Σ e^logit`.

@@ -15,7 +15,7 @@ use crate::llm::train::step::{Outcome, Step};
 /// A network, and the parameters that steps change.
 #[derive(Clone, Copy)]
 pub struct Trained<'a> {
-    /// What turns sequences into numbers.
+    /// Network that turns sequences into numbers.
     pub network: &'a dyn Network,
     /// Its parameters; it has as many leaves.
     pub parameters: &'a Parameters,
@@ -51,7 +51,7 @@ impl<'a> From<&'a Table> for Trained<'a> {
     }
 }
 
-/// How a network is trained: Adam, its learning rate falling along half a cosine to zero.
+/// Settings of training a network: Adam, its learning rate falling along half a cosine to zero.
 #[derive(Debug, Clone, Copy)]
 pub struct Training {
     /// Number of steps.

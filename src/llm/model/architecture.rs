@@ -1,4 +1,4 @@
-//! What a decoder is made of.
+//! Architecture of a decoder: its sizes, and the variants of its parts.
 
 use crate::llm::tensor::ops::Activation;
 
@@ -33,7 +33,7 @@ pub enum Norm {
     Layer,
 }
 
-/// How positions enter.
+/// Kind of position encoding.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Positions {
     /// Rotary: inverse frequencies of the pairs of a head, `[D/2]`, any scaling included, and what
@@ -73,9 +73,9 @@ pub struct Architecture {
     pub epsilon: f64,
     /// Nonlinearity of the MLP.
     pub activation: Activation,
-    /// Whether the MLP is gated.
+    /// True if the MLP is gated.
     pub gated: bool,
-    /// How positions enter.
+    /// Position encoding.
     pub positions: Positions,
     /// Sliding window of attention.
     pub window: Option<usize>,
@@ -85,8 +85,8 @@ pub struct Architecture {
     pub output_bias: bool,
     /// Biases of the MLP.
     pub mlp_bias: bool,
-    /// What embeddings are multiplied by.
+    /// Factor of the token embeddings.
     pub embedding_scale: f64,
-    /// Whether the output head is the embedding.
+    /// True if the output head is the embedding (tied weights).
     pub tied: bool,
 }

@@ -68,7 +68,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// What it is made of.
+    /// Its architecture.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
@@ -93,13 +93,13 @@ impl Decoder {
         self.origin.as_deref()
     }
 
-    /// Whether it has an output head.
+    /// True if it has an output head.
     pub fn has_head(&self) -> bool {
         self.head.is_some()
     }
 
-    /// Whether a backward runs each block again, keeping only its input, instead of all that was
-    /// computed in it (activation recomputation, gradient checkpointing). Changes no number.
+    /// Switches activation recomputation (gradient checkpointing) on or off: a backward then runs each block again,
+    /// keeping only its input, instead of all that was computed in it. Changes no number.
     pub fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
     }

@@ -186,7 +186,7 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// What of a sequence is read, up to the token where the head is.
+    /// Tokens of a sequence that the head reads: those up to the token where it is.
     pub fn read<'a>(&self, sequence: &'a Sequence) -> &'a [u32] {
         match self.head {
             ScalarHead::Reward => self.decoder.unpadded(sequence.tokens()),

@@ -1,4 +1,4 @@
-//! What a result was computed from: a hash of everything that was read.
+//! Identity of a result: a hash of every file that it was computed from.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a person names as a model, found on the disk: a model's folder, an adapter's (LoRA) with its
+//! Model folders: what a person names as a model, found on the disk: a model's folder, an adapter's (LoRA) with its
 //! base, or a run's. Every command that takes a model finds it here.
 
 use std::fs;
@@ -16,7 +16,7 @@ use crate::llm::files::checkpoint;
 const CONFIG: &str = "config.json";
 /// The settings of a run, resolved: in its folder.
 pub const RUN_CONFIG: &str = "config.toml";
-/// Where the trained network is in the end: in a run's folder.
+/// Subfolder of a run with the trained network.
 pub const RUN_MODEL: &str = "model";
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -75,7 +75,7 @@ impl ModelFolder {
         named.join(TOKENIZER).is_file()
     }
 
-    /// How it is named: its folder, and the base where the adapter does not say it.
+    /// Name of the model: its folder, and the base where the adapter does not say it.
     pub fn name(&self) -> PathBuf {
         let said = self
             .base
@@ -102,7 +102,7 @@ impl ModelFolder {
         self.base.as_ref().map(|_| self.folder.as_path())
     }
 
-    /// What the adapter is made of, if it is one.
+    /// Configuration of the adapter, if it is one.
     ///
     /// # Errors
     /// As [`AdapterConfig::read`].

@@ -1,4 +1,4 @@
-//! What a training step asks of a network.
+//! Interface between a training step and a network.
 
 use super::decoder::Decoder;
 use super::sequence::{Predictions, Sequence};
@@ -6,7 +6,7 @@ use crate::error::Result;
 pub use crate::llm::tensor::ops::Starts;
 pub use crate::llm::tensor::tape::{Node, Tape};
 
-/// How a sequence's number is made of its pieces.
+/// Reduction of the numbers of a sequence's pieces (its tokens) to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
@@ -17,7 +17,7 @@ pub enum Reduction {
 }
 
 impl Reduction {
-    /// What a sum of pieces of that weight is multiplied by; the mean of what weighs nothing is 0.
+    /// Factor of a sum of pieces of that weight; the mean of what weighs nothing is 0.
     pub fn scale(self, weight: f64) -> f64 {
         match self {
             Self::Sum => 1.0,
@@ -29,10 +29,9 @@ impl Reduction {
 
 /// A network's output for packed sequences.
 pub struct Output {
-    /// What sequences' numbers are made of, end to end, `[M]`: token log-probabilities, or one
-    /// score each.
+    /// Pieces of the sequences' numbers, end to end, `[M]`: token log-probabilities, or one score each.
     pub pieces: Node,
-    /// Where each sequence's pieces begin, and the total.
+    /// Index of each sequence's first piece, and the total.
     pub starts: Starts,
     /// A value of each sequence's prompt, `[S]`, if the network shares one.
     pub values: Option<Node>,
@@ -43,7 +42,7 @@ pub trait Network {
     /// Number of leaves of its tapes.
     fn leaves(&self) -> usize;
 
-    /// Whether a sequence's pieces are the tokens of its completion, which have weights.
+    /// True if a sequence's pieces are the tokens of its completion, which have weights.
     fn has_token_pieces(&self) -> bool {
         true
     }

@@ -38,7 +38,7 @@ pub(in crate::llm) fn is_of_model(name: &str) -> bool {
     name == "config.json" || COMPANIONS.contains(&name) || weights::is_weights(name)
 }
 
-/// How a model is saved.
+/// Options of saving a model.
 #[derive(Debug, Clone)]
 pub struct Saving<'a> {
     /// Precision of the files; none for that of the parameters.

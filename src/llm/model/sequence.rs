@@ -130,7 +130,7 @@ impl Sequence {
 pub struct Packed {
     /// Tokens of all sequences.
     pub tokens: Rc<[u32]>,
-    /// Where each begins, and the total.
+    /// Index of each sequence's first token, and the total.
     pub starts: Starts,
 }
 
@@ -156,16 +156,16 @@ impl Packed {
     }
 }
 
-/// Which rows of a packed batch predict which tokens.
+/// Rows of a packed batch that predict completion tokens, and those tokens.
 #[derive(Debug, Clone)]
 pub struct Predictions {
-    /// What is fed: every token but each sequence's last, which predicts nothing.
+    /// Input tokens: all but each sequence's last, which predicts nothing.
     pub packed: Packed,
     /// Rows whose prediction counts.
     pub rows: Rc<[u32]>,
     /// The token each predicts.
     pub targets: Rc<[u32]>,
-    /// Where each sequence's predictions begin, and the total.
+    /// Index of each sequence's first prediction, and the total.
     pub starts: Starts,
 }
 

@@ -1,4 +1,4 @@
-//! What a model says, and what that is worth: generation, log-probabilities, rewards, evaluation.
+//! Sampling from a model, and scoring what it samples: generation, log-probabilities, rewards, evaluation.
 
 pub mod evaluate;
 pub mod generate;

@@ -1,4 +1,4 @@
-//! What a network computes with: the tape, its operations, parameters, the optimizer, the device.
+//! Tensors and automatic differentiation: the tape, its operations, parameters, the optimizer, the device.
 
 pub mod device;
 pub mod memory;
@@ -11,7 +11,7 @@ use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 
-/// Whether two tensors are equal in the second's precision.
+/// True if two tensors are equal in the second's precision.
 ///
 /// # Errors
 /// A failing device.

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use super::tape::{Node, Tape};
 use crate::error::{Error, Result};
 
-/// Which parameter.
+/// Index of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id(usize);
 
@@ -25,7 +25,7 @@ pub struct Parameter {
     pub name: String,
     /// Its numbers, changed in place by optimisers.
     pub tensor: Tensor,
-    /// Whether it is trained.
+    /// True if it is trained.
     pub trainable: bool,
 }
 
@@ -159,12 +159,12 @@ impl Parameters {
         self.list.iter_mut()
     }
 
-    /// How many.
+    /// Number of parameters.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -174,7 +174,7 @@ impl Parameters {
         self.dtype
     }
 
-    /// Where they are.
+    /// Device of the parameters.
     pub fn device(&self) -> &Device {
         &self.device
     }

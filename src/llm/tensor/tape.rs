@@ -93,7 +93,7 @@ impl<'a> Tape<'a> {
         self.push(value, &leaves, backward())
     }
 
-    /// Whether an operation on `inputs` will be recorded.
+    /// True if an operation on `inputs` will be recorded.
     pub fn wants(&self, inputs: &[&Node]) -> bool {
         self.mode == Mode::Recording && inputs.iter().any(|n| n.wanted())
     }

@@ -16,7 +16,7 @@ pub struct TextBatch {
     pub slots: [Vec<u32>; 2],
     /// The reward at each place; in ranked lists, the advantage.
     pub reward: [Vec<f64>; 2],
-    /// What a value network reads: sequences with distinct prompts, of which it sees the prompts.
+    /// Input of a value network: sequences with distinct prompts, of which it sees the prompts.
     pub prompts: Vec<Sequence>,
     /// The prompt of each example, where there is a value network.
     pub prompt: Vec<u32>,
@@ -26,9 +26,8 @@ pub struct TextBatch {
     pub desirable: Vec<f64>,
     /// Sizes of groups and lists.
     pub sizes: Vec<usize>,
-    /// Of pairs for a reward model, by how much the preferred response is to score above the other. A
-    /// score has no reference: the loss finds it in the place of the preferred response's. Empty where
-    /// there is none.
+    /// Margin of each pair for a reward model: by how much the preferred response is to score above the other. A
+    /// score has no reference: the loss finds it in the place of the preferred response's. Empty where there is none.
     pub margin: Vec<f64>,
     /// Weight of each example; they need not sum to 1.
     pub weight: Vec<f64>,

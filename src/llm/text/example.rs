@@ -26,8 +26,8 @@ pub struct Example {
     pub row: u64,
     /// Its responses.
     pub responses: Vec<Response>,
-    /// By how much a reward model is to score the preferred response of a pair above the other; 0 where nothing is
-    /// said.
+    /// Margin by which a reward model is to score the preferred response of a pair above the other; 0 where nothing
+    /// is said.
     pub margin: f64,
 }
 

@@ -1,4 +1,4 @@
-//! From files of text to batches of tokens: tokenizers, chat templates, data.
+//! Text to tokens: tokenizers, chat templates, data, batches.
 
 pub mod batch;
 pub(crate) mod chat;

@@ -46,7 +46,7 @@ const TRAINABLE: [(&str, Objective); 22] = {
     ]
 };
 
-/// How a response's number is made of its tokens'.
+/// Reduction of the token log-probabilities of a response to its one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenReduction {
@@ -67,7 +67,7 @@ pub struct Numbers {
     pub baseline: Option<f64>,
     /// Weights of KTO's desirable and undesirable examples.
     pub weights: [f64; 2],
-    /// How a response's number is made of its tokens'; `None` for the objective's own.
+    /// Reduction of the token log-probabilities of a response; `None` for the objective's own.
     pub token_reduction: Option<TokenReduction>,
 }
 
@@ -190,27 +190,27 @@ impl TextObjective {
         self.objective
     }
 
-    /// What it is fed.
+    /// Kind of examples that it takes.
     pub fn kind(&self) -> InputKind {
         self.objective.spec().inputs
     }
 
-    /// Whether it trains scores, given by a head, instead of a policy.
+    /// True if it trains scores, given by a head, instead of a policy.
     pub fn scores(&self) -> bool {
         self.objective.trains_scores()
     }
 
-    /// Whether a network that gives V(x) is trained too.
+    /// True if a value network, which gives V(x), is trained too.
     pub fn value(&self) -> bool {
         self.objective.value() == Some(Value::Own)
     }
 
-    /// Whether it looks at a reference.
+    /// True if it reads a reference policy.
     pub fn reference(&self) -> bool {
         !self.scores() && self.objective != Objective::Sft
     }
 
-    /// Whether a z₀ is held against the responses.
+    /// True if responses are held against z₀ (KTO).
     pub fn anchored(&self) -> bool {
         self.objective == Objective::Kto
     }
@@ -220,7 +220,7 @@ impl TextObjective {
         self.numbers.parameters.beta
     }
 
-    /// How a response's number is made of its tokens', the policy's and the reference's.
+    /// Reduction of the token log-probabilities of a response, the policy's and the reference's.
     pub fn token_reduction(&self) -> TokenReduction {
         self.token_reduction
     }
@@ -233,7 +233,7 @@ impl TextObjective {
         }
     }
 
-    /// What it looks at: SFT at the best response of each list, every other at all.
+    /// Examples that it looks at: SFT at the best response of each list, every other at all.
     pub fn select(&self, mut examples: Vec<Example>) -> Vec<Example> {
         if self.objective == Objective::Sft {
             for example in &mut examples {
@@ -278,7 +278,7 @@ impl TextObjective {
     }
 }
 
-/// What z₀ is estimated from: every prompt with the completion of the batch's next example, the
+/// Mismatched sequences that z₀ is estimated from: every prompt with the completion of the batch's next example, the
 /// last one's with the first's. A completion that would go beyond `longest` tokens is cut.
 ///
 /// # Errors

@@ -126,7 +126,7 @@ impl Tokenizer {
         self.bos
     }
 
-    /// Whether the model expects texts to begin with BOS: its tokenizer adds it by itself.
+    /// True if the model expects texts to begin with BOS: its tokenizer adds it by itself.
     pub fn begins_with_bos(&self) -> bool {
         self.begins
     }
@@ -157,7 +157,7 @@ impl Tokenizer {
         self.inner.token_to_id(text)
     }
 
-    /// How a token is written, `▁a` or `<|im_end|>`.
+    /// Spelling of a token, `▁a` or `<|im_end|>`.
     pub fn piece(&self, token: u32) -> Option<String> {
         self.inner.id_to_token(token)
     }
@@ -167,8 +167,8 @@ impl Tokenizer {
         self.path.parent().unwrap_or(Path::new("."))
     }
 
-    /// Whether every token has a row in an embedding of that many. (An embedding may have more,
-    /// many are rounded up.)
+    /// Checks that every token has a row in an embedding of that many. (An embedding may have more, many are rounded
+    /// up.)
     ///
     /// # Errors
     /// If not.

@@ -1,4 +1,5 @@
-//! What a run will need, before it is started: memory by arithmetic, kernels by measuring.
+//! Tools to run before a run is started: memory by arithmetic (`plan`), correctness and speed of kernels by measuring
+//! (`doctor`).
 
 pub mod doctor;
 pub mod plan;

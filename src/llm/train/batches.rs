@@ -1,4 +1,4 @@
-//! Which examples make which step, and what of them is run at once.
+//! Batches of a run: the examples of each step, and the parts that are run at once.
 
 use std::cell::RefCell;
 
@@ -13,7 +13,7 @@ use crate::llm::text::objective::{TextObjective, mismatched};
 use crate::llm::train::step::beyond_one_run;
 use crate::loss::{InputKind, Objective};
 
-/// Which examples make which step, and what of them is run at once.
+/// Batches of a run: the examples of each step, and the parts that are run at once.
 pub struct Batches<'a> {
     objective: TextObjective,
     micro_batch: usize,
@@ -163,7 +163,7 @@ impl<'a> Batches<'a> {
         })
     }
 
-    /// What is minimised.
+    /// Objective that is minimised.
     pub fn objective(&self) -> &TextObjective {
         &self.objective
     }
@@ -221,7 +221,7 @@ impl<'a> Batches<'a> {
         })
     }
 
-    /// What z₀ is estimated from, for KTO; else nothing.
+    /// Mismatched sequences that z₀ is estimated from, for KTO; else none.
     ///
     /// # Errors
     /// A batch of one example.

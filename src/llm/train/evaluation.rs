@@ -15,7 +15,7 @@ use crate::loss::{Batch, InputKind};
 /// Begins the names of what is evaluated.
 pub const EVAL: &str = "eval_";
 
-/// What is evaluated besides the loss on the evaluation split, at the same steps.
+/// Evaluation besides the loss on the evaluation split, at the same steps.
 pub trait Evaluation {
     /// The names of its metrics.
     fn names(&self) -> Vec<String>;

@@ -1,4 +1,4 @@
-//! Where examples come from.
+//! Sources of examples.
 
 use std::borrow::Cow;
 
@@ -6,9 +6,9 @@ use crate::error::Result;
 use crate::llm::text::data::Source;
 use crate::llm::text::example::Example;
 
-/// Where examples come from.
+/// Source of examples.
 pub trait Examples {
-    /// How many there are.
+    /// Number of examples.
     fn count(&self) -> usize;
 
     /// Those at some rows.

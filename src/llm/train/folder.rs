@@ -33,7 +33,7 @@ use crate::llm::model::identity::Identity;
 pub use crate::llm::model::model_folder::{RUN_CONFIG as CONFIG, RUN_MODEL as MODEL};
 /// The rows.
 pub const METRICS: &str = "metrics.jsonl";
-/// What ran on what.
+/// Name of the file that records a run: objective, version, hashes of its inputs.
 pub const MANIFEST: &str = "manifest.json";
 /// What a run writes besides its settings, its checkpoints and the reference's numbers.
 pub(super) const FILES: [&str; 6] = [MANIFEST, MACHINE, METRICS, EVENTS, failure::FILE, MODEL];
@@ -67,19 +67,19 @@ pub(super) fn known(path: &Path, format: u64) -> Result<()> {
     Err(Error::invalid(path.display().to_string(), problem, remedy))
 }
 
-/// What a run was, and how it ended.
+/// Record of a run: objective, version, hashes of its inputs, and how it ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Name of the objective.
     pub objective: String,
-    /// How a response's number is made of its tokens'; none for scores.
+    /// Reduction of the token log-probabilities of a response; none for scores.
     pub token_reduction: Option<super::TokenReduction>,
     /// Version of pistar.
     pub version: String,
     /// Version of the folder's format.
     #[serde(default = "first_format")]
     pub format: u64,
-    /// Key of all random streams.
+    /// Seed of all random streams.
     #[serde(default)]
     pub seed: u64,
     /// `running` (or interrupted), or `complete`.
@@ -150,7 +150,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn dir(&self) -> &Path {
         &self.claimed.dir
     }
@@ -163,7 +163,7 @@ impl Folder {
         self.claimed.still()
     }
 
-    /// What the run is.
+    /// The run's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }

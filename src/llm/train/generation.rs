@@ -35,7 +35,7 @@ pub(super) struct Generation {
     micro_batch: usize,
     beta: f64,
     names: Vec<String>,
-    /// What the policy is held against.
+    /// Reference model that KL is measured against.
     pub reference: Option<Decoder>,
 }
 
@@ -73,7 +73,7 @@ impl Generation {
         }))
     }
 
-    /// Whether a reference is needed.
+    /// True if a reference is needed.
     pub fn wants_reference(&self) -> bool {
         self.names.iter().any(|name| name == KL)
     }

@@ -1,4 +1,4 @@
-//! What a run reads besides numbers of weights: enough to tell whether it is the same run.
+//! Inputs of a run besides weights: enough to tell whether it is the same run.
 
 use super::enums::ReferenceSource;
 use super::settings::Settings;
@@ -15,18 +15,18 @@ const REMEDY: &str = "put the old one back, or start a new run in another --out"
 
 /// The inputs of a run.
 pub(super) struct Inputs {
-    /// Where the model is.
+    /// Folder of the model.
     pub given: ModelFolder,
     pub objective: TextObjective,
     pub sources: Sources,
-    /// What the policy completes at evaluations.
+    /// Prompts that the policy completes at evaluations.
     pub prompts: Vec<Prompt>,
     pub reward: Option<Specification>,
     /// Hashes of all of them, and of the weights.
     pub identity: Identity,
     /// EOS and padding of the tokenizer.
     pub specials: [Option<u32>; 2],
-    /// What says whose numbers the reference's are.
+    /// Identity of the reference whose numbers are used.
     pub reference: Option<String>,
 }
 

@@ -20,7 +20,7 @@ pub trait Model: Network {
     /// The decoder in it, with what a head adds to its parameters.
     fn decoder(&self) -> &Decoder;
 
-    /// What is trained, and what is not.
+    /// Parameters, trained and frozen.
     fn parameters(&self) -> &Parameters;
 
     /// Most tokens of a sequence.

@@ -1,4 +1,4 @@
-//! What a run is made of: read first, then trained.
+//! Loading of a run's parts: read first, then trained.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

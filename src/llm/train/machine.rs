@@ -1,4 +1,4 @@
-//! Where and when a run ran: what may differ between two runs of the same bytes.
+//! Record of where and when a run ran: what may differ between two runs of the same bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ pub const MACHINE: &str = "machine.json";
 pub struct Process {
     /// Version of pistar.
     pub version: String,
-    /// What was typed.
+    /// Command line.
     pub command: Vec<String>,
-    /// Where it was typed.
+    /// Working directory.
     pub directory: String,
     /// Number of the process.
     pub process: u32,
@@ -37,11 +37,11 @@ pub struct Process {
     pub threads: usize,
     /// Memory of the machine.
     pub memory_bytes: Option<u64>,
-    /// Where tensors were.
+    /// Device of tensors.
     pub device: String,
-    /// When it began, in UTC.
+    /// Start, in UTC.
     pub started: String,
-    /// When it ended; none while it runs, or if it was killed.
+    /// End, in UTC; none while it runs, or if it was killed.
     pub ended: Option<String>,
     /// `complete`, `interrupted`, or what went wrong.
     pub outcome: Option<String>,

@@ -1,4 +1,4 @@
-//! What a step is told of, under the names that TRL uses.
+//! Metrics of a step, under the names that TRL uses.
 
 use std::collections::BTreeMap;
 
@@ -65,10 +65,9 @@ impl Meter {
             .collect()
     }
 
-    /// What the numbers of a step's responses say. `rewards/…` are the implicit ones, `βu`; of a
-    /// pair the preferred response, or else the one with the greater reward, is `chosen`; of a
-    /// ranked list the best one, and the worst is `rejected`. `rows` is how many examples were read,
-    /// of which one may make several pairs.
+    /// Adds the metrics of a step's responses. `rewards/…` are the implicit ones, `βu`; of a pair the preferred
+    /// response, or else the one with the greater reward, is `chosen`; of a ranked list the best one, and the worst
+    /// is `rejected`. `rows` is how many examples were read, of which one may make several pairs.
     pub fn measure(&mut self, objective: &TextObjective, batch: &Batch, rows: usize) {
         // A row counts once, however many pairs it makes.
         let share = |i: usize| batch.weight[i] * rows as f64;

@@ -110,9 +110,9 @@ impl Role {
         }
     }
 
-    /// What is trained, before its first step: a model's decoder with the head that is kept there,
-    /// or else a new one, and with its adapter, or a new one if the settings want one. `end` and
-    /// `padding` are the tokenizer's.
+    /// The network to be trained, before its first step: a model's decoder with the head that is kept there, or else
+    /// a new one, and with its adapter, or a new one if the settings want one. `end` and `padding` are the
+    /// tokenizer's.
     pub fn start(
         self,
         mut decoder: Decoder,
@@ -148,7 +148,7 @@ impl Role {
         Ok(decoder)
     }
 
-    /// What is trained, from a checkpoint of all weights.
+    /// The network to be trained, from a checkpoint of all weights.
     pub fn restored(self, dir: &Path, settings: &Settings) -> Result<Decoder> {
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
         let mut decoder = self.decoder(&ModelFolder::find(dir)?, dtype, &device)?;
@@ -158,8 +158,8 @@ impl Role {
         Ok(decoder)
     }
 
-    /// What is trained, from a checkpoint of an adapter, which is put on a model's decoder in place
-    /// of the adapter that was given, if one was.
+    /// The network to be trained, from a checkpoint of an adapter, which is put on a model's decoder in place of the
+    /// adapter that was given, if one was.
     pub fn adapted(
         self,
         mut base: Decoder,

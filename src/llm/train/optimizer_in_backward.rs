@@ -71,8 +71,8 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    /// What is left to go on from. An earlier step may have left weights that are `broken`, which shows
-    /// in the numbers of this one.
+    /// Remedy: what is left to go on from. An earlier step may have left weights that are `broken`, which shows in
+    /// the numbers of this one.
     pub fn remedy(self, broken: Option<&str>, folder: Option<&Folder>) -> Result<String> {
         let changed = match (self, broken) {
             (Self::AfterUpdate, _) => {

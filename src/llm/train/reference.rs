@@ -14,7 +14,7 @@ use crate::llm::model::inference;
 use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::Sequence;
 
-/// Where the reference's numbers come from.
+/// Source of the reference's log-probabilities.
 pub enum Reference {
     /// The objective looks at none: 0.
     None,
@@ -96,12 +96,12 @@ impl Cache {
         Ok(cache)
     }
 
-    /// How many there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.sums.len()
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.sums.is_empty()
     }

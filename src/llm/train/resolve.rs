@@ -47,7 +47,7 @@ impl Settings {
         TextObjective::new(name, numbers)
     }
 
-    /// With the defaults that depend on the objective filled in, so that `config.toml` says them.
+    /// The settings with the defaults that depend on the objective filled in, so that `config.toml` says them.
     ///
     /// # Errors
     /// Those of [`objective`](Self::objective), or a number that is out of range or has no use.
@@ -110,7 +110,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Whether something is to be evaluated.
+    /// True if something is to be evaluated.
     pub fn evaluates(&self) -> bool {
         let split =
             self.eval_data.is_some() || self.eval_rows.is_some() || self.eval_share.is_some();

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::llm::files::checkpoint;
 use crate::llm::text::data::file::progress_bar;
 
-/// How a run ended that did not fail.
+/// Reasons for which a run that did not fail ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// All steps are done. The run's folder.

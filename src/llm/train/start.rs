@@ -1,4 +1,4 @@
-//! From settings to a run, new or gone on with.
+//! Start of a run, new or gone on with, from its settings.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

@@ -1,4 +1,4 @@
-//! How far a run is, and the checkpoints that say so.
+//! State of a run, and the checkpoints that hold it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,8 +19,8 @@ use crate::llm::files::checkpoint::{STATE, write_file};
 use crate::llm::files::hash::{canonical, hex, of_bytes};
 use crate::llm::model::identity::Identity;
 
-/// How far a run is: `trainer_state.json` of a checkpoint. The batches that follow depend on
-/// nothing else than the number of steps, the settings and the data.
+/// State of a run: `trainer_state.json` of a checkpoint. The batches that follow depend on nothing else than the
+/// number of steps, the settings and the data.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Steps done.
@@ -38,10 +38,10 @@ pub struct State {
 /// A checkpoint's state, and what it belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
-    /// How far the run was.
+    /// State of the run.
     #[serde(flatten)]
     pub state: State,
-    /// Whether it is there only because the run was interrupted.
+    /// True if it is there only because the run was interrupted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
     /// Epochs done.

@@ -19,28 +19,28 @@ use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
 use crate::llm::text::batch::TextBatch;
 use crate::loss::{Batch, InputKind, Inputs, on_tape};
 
-/// What is run on every batch.
+/// Forward and backward pass of a batch: the networks, and how their numbers are made.
 pub struct Step<'a> {
-    /// What the loss is fed.
+    /// Kind of examples that the loss takes.
     pub kind: InputKind,
-    /// What gives each sequence its trained number.
+    /// Network that gives each sequence its trained number.
     pub policy: &'a dyn Network,
-    /// What gives each prompt its value, if that is trained too and not shared.
+    /// Network that gives each prompt its value, if that is trained too and not shared.
     pub value: Option<&'a dyn Network>,
-    /// How a sequence's number is made of its tokens'.
+    /// Reduction of the tokens' numbers of a sequence to its one number.
     pub reduction: Reduction,
     /// Most tokens that are run at once.
     pub micro_batch: usize,
 }
 
-/// What a batch came to.
+/// Outcome of a training step: loss, and the numbers that it was computed from.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// Weighted sum of the losses.
     pub loss: f64,
     /// The numbers the loss saw.
     pub batch: Batch,
-    /// Whether gradients were pushed back.
+    /// True if gradients were pushed back.
     pub pushed: bool,
 }
 
@@ -217,7 +217,7 @@ impl<'a> Runs<'a> {
         Ok(runs)
     }
 
-    /// What the network gave.
+    /// The network's numbers.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
     }

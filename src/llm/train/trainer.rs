@@ -40,18 +40,18 @@ pub struct Trainer<'a> {
     pub policy: Learner,
     /// The separate value network.
     pub value: Option<Learner>,
-    /// How far it is.
+    /// State of the run.
     pub state: State,
 }
 
-/// What a step came to.
+/// Outcome of a training step.
 #[derive(Debug, Clone)]
 pub struct Stepped {
     /// The loss: the weighted sum over the step's examples.
     pub loss: f64,
     /// The gradient's norm before clipping.
     pub norm: f64,
-    /// That of the separate value network, or 0.
+    /// Gradient norm of the separate value network, or 0.
     pub value_norm: f64,
     /// The numbers that the loss saw.
     pub batch: Batch,

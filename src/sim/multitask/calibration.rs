@@ -1,5 +1,5 @@
-//! How calibrated a fitted Advantage Model and a fitted reward model are, by number of labels, and
-//! how their scores spread from task to task.
+//! Calibration of a fitted Advantage Model and of a fitted reward model, by number of labels, and the spread of their
+//! scores from task to task.
 
 use rayon::prelude::*;
 
@@ -43,7 +43,7 @@ pub struct CalibrationRow {
     pub error: f64,
     /// The same from ten bins.
     pub binned: f64,
-    /// How often it ranks a pair as its label.
+    /// Share of pairs that it ranks as their labels do.
     pub accuracy: f64,
 }
 

@@ -8,7 +8,7 @@ use crate::bandit::Evidence;
 use crate::error::Result;
 use crate::solve::advantage::{Form, fixed_point};
 
-/// What PPO is given as scores.
+/// Scores that PPO maximises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scores {
     /// The rewards with their offsets: of all the reward models that fit best on the population
@@ -26,9 +26,9 @@ pub enum Scores {
 pub struct Variant {
     /// Its name in the rows.
     pub name: &'static str,
-    /// What scores it.
+    /// Scores that it maximises.
     pub scores: Scores,
-    /// What is subtracted.
+    /// Baseline subtracted from the scores.
     pub critic: Critic,
     /// Weight of the rehearsal.
     pub gamma: f64,
@@ -120,7 +120,7 @@ pub struct Measured {
     pub variant: &'static str,
     /// The world.
     pub seed: u64,
-    /// What was measured.
+    /// The measurement.
     pub row: Row,
 }
 

@@ -29,11 +29,11 @@ pub struct Task {
     pub offset: f64,
     /// Reward per unit of quality.
     pub scale: f64,
-    /// What style is worth, in units of quality; in some tasks it is a habit to be avoided.
+    /// Reward of style, in units of quality; in some tasks it is a habit to be avoided.
     pub style: f64,
-    /// How well the initial policy already knows the task: it is `∝ e^{aligned·(quality + style)}`.
+    /// Skill of the initial policy at the task: it is `∝ e^{aligned·(quality + style)}`.
     pub aligned: f64,
-    /// Whether its prompts are trained on, or only measured (a forget set).
+    /// True if its prompts are trained on; otherwise they are only measured (a forget set).
     pub trained: bool,
 }
 
@@ -176,7 +176,7 @@ impl MultiTask {
         &self.group
     }
 
-    /// Whether a prompt is trained on.
+    /// True if a prompt is trained on.
     pub fn trained(&self, prompt: usize) -> bool {
         self.tasks[self.group[prompt]].trained
     }

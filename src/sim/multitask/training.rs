@@ -7,7 +7,7 @@ use crate::bandit::{Policy, kl};
 use crate::error::{Error, Result};
 use crate::solve::ppo_clip;
 
-/// What is subtracted from a score to make an advantage.
+/// Baseline subtracted from a score to make an advantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Critic {
     /// The mean over all training prompts: one number for every task (a moving average).
@@ -16,7 +16,7 @@ pub enum Critic {
     Exact,
 }
 
-/// How PPO is run.
+/// Settings of PPO.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
     /// Rounds; each takes the current policy as the old one.
@@ -52,7 +52,7 @@ impl Settings {
     }
 }
 
-/// What one round left, in one task.
+/// Measurement of one task after one round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Rounds done; 0 is the initial policy.

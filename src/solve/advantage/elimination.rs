@@ -15,7 +15,7 @@ pub(super) struct Grounded {
 }
 
 impl Grounded {
-    /// No links.
+    /// A system without links.
     pub fn new(arms: usize) -> Self {
         Self {
             links: (0..arms).map(|i| vec![0.0; i]).collect(),

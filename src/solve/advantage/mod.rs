@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::loss::InputKind;
 use pulls::{Ground, Pulls};
 
-/// Which pairs count, and whether the scores are centred.
+/// Form of the loss: the pairs that count, and whether the scores are centred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
     /// Every pair, also those of a response with itself (which bound its score from both sides).

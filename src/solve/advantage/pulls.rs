@@ -1,4 +1,4 @@
-//! What pulls at the scores of one prompt.
+//! The pulls on the scores of one prompt: the terms of the loss and its gradient.
 
 use super::elimination::Grounded;
 use crate::backend::nd::softplus;
@@ -18,9 +18,9 @@ pub(super) enum Ground {
 pub(super) struct Pulls {
     /// Different arms, each pair once, in any order of mass.
     pub edges: Vec<Edge>,
-    /// How often each arm wins, pairs with itself included if they are counted.
+    /// Mass of each arm's wins, pairs with itself included if they are counted.
     pub wins: Vec<f64>,
-    /// How often it loses.
+    /// Mass of each arm's losses.
     pub losses: Vec<f64>,
     pub ground: Ground,
 }
@@ -72,7 +72,7 @@ impl Pulls {
         self.wins.len()
     }
 
-    /// Whether an arm takes part in any comparison.
+    /// True if an arm takes part in any comparison.
     pub fn compared(&self, arm: usize) -> bool {
         self.wins[arm] + self.losses[arm] > 0.0
     }

@@ -1,4 +1,4 @@
-//! How far a policy must be from the optimum when only its mass on Y is off (A.2).
+//! Lower bound on the distance of a policy from the optimum when only its mass on Y is off (A.2).
 
 use crate::bandit::kl;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Where the fit converges, alone and with the likelihood of the best response.
+//! Limit of COPR's fit, alone and with the likelihood of the best response.
 
 use super::sampling::{Divergence, Target};
 use crate::backend::nd::softplus;

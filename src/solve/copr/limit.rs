@@ -1,4 +1,4 @@
-//! Where the fit converges on one ranked list or on several.
+//! Limit of COPR's fit on one ranked list or on several.
 
 use super::fit::{fixed_point, likelihood};
 use crate::bandit::{Prompt, PromptEvidence};

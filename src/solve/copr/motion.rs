@@ -1,4 +1,4 @@
-//! How the fit moves the mass of the ranked responses, and so γ.
+//! Dynamics of COPR's fit: how it moves the mass of the ranked responses, and so γ.
 
 use super::sampling::{Divergence, Target};
 use crate::solve::log_softmax;
@@ -6,7 +6,7 @@ use crate::solve::log_softmax;
 /// Gradient flow of the fit on the logits of one prompt, by Runge–Kutta steps of fourth order.
 #[derive(Debug, Clone, Copy)]
 pub struct Motion {
-    /// Which way round the divergence is.
+    /// Direction of the divergence.
     pub divergence: Divergence,
     /// Weight of the best response's likelihood; 0 leaves it out.
     pub likelihood: f64,

@@ -68,9 +68,8 @@ impl Multipliers {
     }
 }
 
-/// When a multiplier that starts at `start` becomes infinite under a constant violation, in steps of
-/// the update taken as continuous time: `1/(α λ₀ J_C)`, as `(1/λ)˙ = −α J_C`. None where the
-/// constraint is met.
+/// Time at which a multiplier that starts at `start` becomes infinite under a constant violation, in steps of the
+/// update taken as continuous time: `1/(α λ₀ J_C)`, as `(1/λ)˙ = −α J_C`. None where the constraint is met.
 pub fn blow_up_time(rate: f64, start: f64, constraint: f64) -> Option<f64> {
     (constraint > 0.0).then(|| 1.0 / (rate * start * constraint))
 }

@@ -24,8 +24,8 @@ pub fn restrict(log_policy: &[f64], arms: &[usize]) -> Vec<f64> {
     log_softmax(&log)
 }
 
-/// Which way round the fit measures its divergence. Both vanish where `P_θ = P*`; where that is out
-/// of reach (several targets at once, say) their minima differ.
+/// Direction of the KL divergence that the fit minimises. Both vanish where `P_θ = P*`; where that is out of reach
+/// (several targets at once, say) their minima differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Divergence {
     /// `KL(P_θ‖P*)`, the paper's eq. 7.

@@ -42,8 +42,8 @@ pub fn fixed_value_update(
         .collect()
 }
 
-/// How far a policy is from equation 5, `π ∝ π_ref exp((R − (π/μ̄)(V^π − V))/τ)`: the largest
-/// difference of ln π and the normalised right side.
+/// Distance of a policy from equation 5, `π ∝ π_ref exp((R − (π/μ̄)(V^π − V))/τ)`: the largest difference of ln π and
+/// the normalised right side.
 ///
 /// At a stationary point of `L(·, V)` it vanishes, and the factor of proportionality is `e^{−V/τ}`.
 /// Arms that no response shows are left out: there the equation divides by zero.
@@ -122,7 +122,7 @@ pub struct Minimum {
     pub log_policy: Vec<f64>,
     /// `½ E_μ̄[(R − V − βu)²]`.
     pub loss: f64,
-    /// How many starts led to it.
+    /// Number of starts that led to it.
     pub starts: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a rest (a stationary point) of a flow is.
+//! Rest (a stationary point) of a flow, and its stability.
 
 use nalgebra::{DMatrix, DVector, Schur};
 
@@ -7,7 +7,7 @@ use crate::bandit::log_sum_exp;
 use crate::random::{Purpose, Stream};
 use crate::solve::worse;
 
-/// What a point at which the expected update vanishes is to the flow around it.
+/// Stability of a rest, that is of a stationary point: one at which the expected update vanishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rest {
@@ -15,7 +15,7 @@ pub enum Rest {
     Stable,
     /// One of a continuum of rests: policies near it stay near it, and end elsewhere.
     Neutral,
-    /// At the boundary of the simplex: some arm's probability goes to 0, and its logit to −∞.
+    /// Boundary of the simplex: some arm's probability goes to 0, and its logit to −∞.
     Boundary,
     /// Some policies near it leave it.
     Repelling,
@@ -24,7 +24,7 @@ pub enum Rest {
 }
 
 impl Rest {
-    /// In a word.
+    /// Name of the class, in a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stable => "stable",
@@ -35,7 +35,7 @@ impl Rest {
         }
     }
 
-    /// Of two prompts' rests, or two parts of one, the one that says less of where a flow ends.
+    /// The weaker of two rests, of two prompts or of two parts of one: the one that says less of where a flow ends.
     pub fn weaker(self, other: Self) -> Self {
         if self.rank() >= other.rank() {
             self
@@ -87,7 +87,7 @@ pub(crate) fn fade(log_policy: &mut [f64], reference: &[f64], unseen: &[usize]) 
 pub(crate) struct Settled {
     /// The end.
     pub end: End,
-    /// What it is: boundary where the arms without examples were emptied.
+    /// Stability of the rest: boundary where the arms without examples were emptied.
     pub rest: Rest,
     /// The error of a coordinate, where the end depends on the path.
     pub error: Option<f64>,

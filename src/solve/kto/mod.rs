@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::loss::InputKind;
 use field::Field;
 
-/// What a reward must exceed, strictly, for its response to count as desirable.
+/// Threshold of KTO's thumbs: a response counts as desirable if its reward is strictly above it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Split {
     /// `E_ρ E_μ̄ R`, the mean over all prompts (the DRO paper's minibatch mean, batch → ∞).
@@ -26,7 +26,7 @@ pub enum Split {
     Threshold(f64),
 }
 
-/// What stands for z₀.
+/// Reference point z₀ of KTO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KlTerm {
     /// `max(0, E_ρ KL(π‖π_ref))`.
@@ -35,7 +35,7 @@ pub enum KlTerm {
     Zero,
 }
 
-/// How rewards become thumbs, and what the reference point is.
+/// Options of KTO on rewards: the threshold of the thumbs, and the reference point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     /// The split into desirable and undesirable.
@@ -66,7 +66,7 @@ fn thresholds(view: &View, split: Split) -> Vec<Threshold> {
         .collect()
 }
 
-/// Whether each arm is desirable: its (mean) reward exceeds the threshold.
+/// Desirable arms of each prompt: those whose (mean) reward exceeds the threshold.
 ///
 /// A reward equal to the threshold counts as undesirable (the DRO paper's "greater or less" leaves
 /// it open); arms that no response shows get a label too, which nothing uses. Responses logged with
@@ -92,8 +92,8 @@ pub fn pulls(evidence: &Evidence, split: Split) -> Result<Vec<Vec<f64>>> {
     Ok(each.map(|(share, t)| share.pulls(t)).collect())
 }
 
-/// What the estimate of the KL from mismatched pairs (a prompt with responses to other prompts)
-/// comes to on a bandit whose responses all come from μ̄: `E_μ̄[u]`, before it is clamped at 0.
+/// Expectation of KTO's KL estimate from mismatched pairs (a prompt with responses to other prompts) on a bandit
+/// whose responses all come from μ̄: `E_μ̄[u]`, before it is clamped at 0.
 ///
 /// That is the KL only where μ̄ = π; at π = π_ref both are 0, and `E_μ̄[u]` may be negative. Arms
 /// without mass count nothing.

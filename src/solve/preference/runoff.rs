@@ -1,4 +1,4 @@
-//! Where gradient flow goes when the labels are separable: which margins grow, and what is kept.
+//! Limit of gradient flow when the labels are separable: the margins that grow, and the odds that are kept.
 //!
 //! Let groups be the arms that beat their way to each other, and let K beat L wherever an arm of K
 //! ever beats one of L (never the reverse). Inside a group scores settle at its own Bradley–Terry

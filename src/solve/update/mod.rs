@@ -13,7 +13,7 @@ use crate::loss::{InputKind, Objective, Parameters};
 
 use super::{log_softmax, policy_gradient};
 
-/// What the gradient of one prompt depends on besides its table.
+/// Arguments of one prompt's gradient besides its table.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// Index of the prompt.
@@ -48,9 +48,9 @@ impl<'a> Place<'a> {
 /// mass, and with respect to the number each prompt's responses are held against.
 #[derive(Debug, Clone)]
 pub struct Expected {
-    /// With respect to the logits or scores.
+    /// Gradient with respect to the logits or scores.
     pub table: Vec<Vec<f64>>,
-    /// With respect to V; zero for what is detached.
+    /// Gradient with respect to V; zero for what is detached.
     pub held: Vec<f64>,
 }
 

@@ -39,7 +39,7 @@ pub(super) fn check(problem: &Problem) -> Result<()> {
     ))
 }
 
-/// What a row's examples are.
+/// Kind of data behind a row's examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Data {
     /// The exact expectation, with Bradley–Terry labels where there are labels.
@@ -52,7 +52,7 @@ pub enum Data {
 }
 
 impl Data {
-    /// In a word.
+    /// Name of the kind, in a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Population => "population",

@@ -1,4 +1,4 @@
-//! What a batch may do to a loss: the order of its examples, padding, splitting.
+//! Checks of a loss against changes of the batch: order of its examples, padding, splitting.
 
 use super::engine::{Run, apart, join, pick, random, reverse, slots, swapped};
 use super::gradient::{ROUNDING, parameters};

@@ -1,4 +1,4 @@
-//! Where a loss converges, from which data, and how sure that is.
+//! Checks of a loss's limit: where it converges, from which data, and how sure that is.
 
 use super::bandit::{self, Data};
 use super::population::{Population, apart};

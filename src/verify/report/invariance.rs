@@ -1,4 +1,4 @@
-//! What leaves the limit unchanged.
+//! Checks of invariance: changes of the problem that leave the limit unchanged.
 
 use super::bandit;
 use super::fixed_point::tolerance;

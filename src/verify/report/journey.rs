@@ -1,4 +1,4 @@
-//! Where a flow goes from a start: to a rest, and of which class, or away.
+//! Path of a gradient flow from a start: to a stationary point (a rest) and its stability, or away to infinity.
 
 use std::cell::Cell;
 
@@ -33,7 +33,7 @@ pub(super) struct Journey {
     pub rest: Rest,
     /// The way in which logits run off: to the boundary, or without end.
     pub direction: Option<Vec<f64>>,
-    /// Whether the rest is one of many and the path to it was not followed to rounding.
+    /// True if the rest is one of many and the path to it was not followed to rounding.
     pub rough: bool,
     /// The repelling rest that it was pushed off, and where it ends when pushed the other way.
     pub left: Option<(Vec<f64>, Box<Journey>)>,

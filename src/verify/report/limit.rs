@@ -1,4 +1,4 @@
-//! Where a loss comes to rest on a population.
+//! Limit of a loss on a population.
 
 use super::Loss;
 use super::journey::{Flow, Journey, distance};
@@ -22,27 +22,27 @@ pub(super) struct Limit {
     pub table: Vec<Vec<f64>>,
     /// The class of the rest there; none if it comes to none.
     pub rest: Rest,
-    /// Whether the loss falls for ever on the way.
+    /// True if the loss falls for ever on the way.
     pub unbounded: bool,
     /// The way in which logits run off, one row per prompt, the largest number of each row 0 and
     /// the size of the smallest of all 1.
     pub direction: Option<Vec<Vec<f64>>>,
-    /// Whether it was pushed off a rest that repels.
+    /// True if it was pushed off a rest that repels.
     pub pushed: bool,
-    /// What else is to be told.
+    /// Remark on it.
     pub note: Option<String>,
 }
 
 impl Limit {
-    /// Whether there is a limit: a rest, if only at the boundary.
+    /// True if there is a limit: a rest, if only at the boundary.
     pub fn exists(&self) -> bool {
         self.rest != Rest::None && !self.unbounded
     }
 }
 
 impl<L: Loss> Population<'_, L> {
-    /// Where it ends from a start: the end of its gradient flow, or where kinks hold it the lowest
-    /// point that a search by value finds. None where the loss is not finite at the start.
+    /// Limit from a start: the end of gradient flow, or where kinks hold it the lowest point that a search by value
+    /// finds. None where the loss is not finite at the start.
     ///
     /// # Errors
     /// If a search fails.

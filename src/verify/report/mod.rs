@@ -1,4 +1,4 @@
-//! What is true of a loss, one page: a registered one or your own.
+//! Report on a loss, one page: a registered one or your own.
 //!
 //! A loss of your own takes ten lines. It is written once and runs on every backend:
 //!
@@ -83,7 +83,7 @@ pub trait Loss: Sync {
     /// Its name.
     fn name(&self) -> &str;
 
-    /// What it is fed.
+    /// Kind of examples that it takes.
     fn inputs(&self) -> InputKind;
 
     /// The per-example loss, `[B]`, to be minimised.
@@ -92,13 +92,13 @@ pub trait Loss: Sync {
     /// Those of the backend, or inputs of another kind than [`inputs`](Self::inputs).
     fn loss<X: Backend>(&self, inputs: &Inputs<X>, parameters: Parameters) -> Result<X>;
 
-    /// What sort of function it is: [`Kind::Smooth`] unless it says otherwise. Say `Field` where the
-    /// gradient is meant not to be the slope of the value, as with detached weights. Kinks are found.
+    /// Kind of function that it is: [`Kind::Smooth`] unless it says otherwise. Say `Field` where the gradient is
+    /// meant not to be the slope of the value, as with detached weights. Kinks are found.
     fn kind(&self) -> Kind {
         Kind::Smooth
     }
 
-    /// How it is fed: which table it trains, which baseline goes with single responses.
+    /// How its examples are made: the table it trains, the baseline that goes with single responses.
     fn feed(&self) -> Feed {
         Feed {
             inputs: self.inputs(),
@@ -145,20 +145,20 @@ impl Loss for Objective {
     }
 }
 
-/// What a check is about.
+/// Subject of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Area {
     /// Derivatives, on every backend.
     Gradient,
-    /// What a batch may do to it.
+    /// Order, padding and splitting of a batch.
     Batch,
     /// Policy = reference, and numbers far out.
     Numbers,
-    /// Where it converges.
+    /// Limits of the loss.
     FixedPoint,
     /// Labels without noise, and logs.
     FiniteData,
-    /// What leaves its limit unchanged.
+    /// Changes that leave its limit unchanged.
     Invariance,
     /// Arms that are shown rarely or never.
     Coverage,
@@ -176,7 +176,7 @@ impl Area {
         Self::Coverage,
     ];
 
-    /// In words.
+    /// Name of the area, in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gradient => "gradient",
@@ -190,7 +190,7 @@ impl Area {
     }
 }
 
-/// How a check came out.
+/// Outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It has the property.
@@ -204,7 +204,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// In a word.
+    /// Name of the outcome, in a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -218,15 +218,15 @@ impl Outcome {
 /// One property of a loss, checked.
 #[derive(Debug, Clone)]
 pub struct Check {
-    /// What it is about.
+    /// Subject of the check.
     pub area: Area,
     /// The property.
     pub property: &'static str,
-    /// How it came out.
+    /// Its outcome.
     pub outcome: Outcome,
     /// The number behind it: the largest violation, a distance, a regret.
     pub number: Option<f64>,
-    /// In a sentence.
+    /// The finding, in a sentence.
     pub says: String,
 }
 
@@ -247,26 +247,26 @@ impl Check {
     }
 }
 
-/// What is true of a loss.
+/// Report on a loss: its limits and its checks.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Its name.
     pub loss: String,
-    /// What it is fed.
+    /// Kind of examples that it takes.
     pub inputs: InputKind,
-    /// What sort of function it says it is.
+    /// Kind of function that it says it is.
     pub kind: Kind,
     /// The registered objective, with formula and source.
     pub registered: Option<Objective>,
     /// The bandit of [`limits`](Self::limits) and of the checks of where it converges and of finite
     /// data; the others are made on bandits of their own.
     pub problem: Problem,
-    /// For losses on groups, the size of the groups of all checks; 2 stands for any size where 2, 4
-    /// and 8 were found to have the same expected update.
+    /// Size of the groups of all checks, for losses on groups; 2 stands for any size where 2, 4 and 8 were found to
+    /// have the same expected update.
     pub group: Option<usize>,
-    /// Where it converges, by where the responses come from.
+    /// Its limits, by where the responses come from.
     pub limits: Vec<LimitRow>,
-    /// What was checked.
+    /// Its checks.
     pub checks: Vec<Check>,
 }
 

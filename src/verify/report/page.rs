@@ -97,8 +97,7 @@ impl Report {
         text
     }
 
-    /// As JSON: `loss`, `inputs`, `kind`, `registered`, `bandit`, `group`, counts, `limits` and
-    /// `checks`.
+    /// The report as JSON: `loss`, `inputs`, `kind`, `registered`, `bandit`, `group`, counts, `limits` and `checks`.
     pub fn json(&self) -> Value {
         let row = |row: &LimitRow| {
             json!({

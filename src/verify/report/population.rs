@@ -92,7 +92,7 @@ impl<'a, L: Loss> Population<'a, L> {
         self
     }
 
-    /// Whether responses come from the policy itself.
+    /// True if responses are sampled from the policy itself (on policy).
     pub fn samples_itself(&self) -> bool {
         self.evidence.is_none()
     }
@@ -188,7 +188,7 @@ impl<'a, L: Loss> Population<'a, L> {
         ))
     }
 
-    /// Where training starts: the reference, or scores of 0.
+    /// Start of training: the reference, or scores of 0.
     pub fn start(&self) -> Vec<Vec<f64>> {
         if self.feed.scores() {
             let zeros = |p: &Prompt| vec![0.0; p.arms()];
@@ -210,7 +210,7 @@ impl<'a, L: Loss> Population<'a, L> {
         self.problem.prompts().iter().map(Prompt::arms).collect()
     }
 
-    /// What the numbers of a table are: logits, of which a constant changes nothing, or scores.
+    /// Invariance of the table's numbers: logits, of which a constant changes nothing, or scores.
     pub fn frame(&self) -> Frame {
         if self.feed.scores() {
             Frame::Plain

@@ -1,4 +1,4 @@
-//! Whether π_ref matters.
+//! Checks of the loss's dependence on π_ref.
 
 use super::fixed_point::tolerance;
 use super::limit::Limit;

@@ -14,20 +14,20 @@ const VANISHED: f64 = -10.0;
 /// How far the limit from another start may end, in probability, and count as the same.
 const OTHER_START: f64 = 1e-5;
 
-/// Where a loss converges, from the reference.
+/// Limit of a loss from the reference, on one kind of data.
 #[derive(Debug, Clone)]
 pub struct LimitRow {
-    /// Where the responses come from, and for groups that depend on it their size.
+    /// Distribution of the responses, and for groups that depend on it their size.
     pub responses: String,
-    /// What the examples are.
+    /// Kind of data behind the examples.
     pub data: Data,
     /// Responses of a group, for losses on groups.
     pub group: Option<usize>,
     /// The class of the rest that it comes to.
     pub rest: Rest,
-    /// Whether the loss falls for ever, so that there is no limit.
+    /// True if the loss falls for ever, so that there is no limit.
     pub unbounded: bool,
-    /// Whether training starts at, or comes to, a rest that repels, and was pushed off it.
+    /// True if training starts at, or comes to, a rest that repels, and was pushed off it.
     pub pushed: bool,
     /// The limit, one list per prompt; none where there is no rest.
     pub policy: Option<Vec<Vec<f64>>>,
@@ -37,15 +37,15 @@ pub struct LimitRow {
     pub from_optimum: Option<f64>,
     /// KL to π_ref there.
     pub from_reference: Option<f64>,
-    /// Where logits run off: the change of ln π of each arm, 0 for the arms that keep probability and
-    /// −1 for the one that loses it fastest.
+    /// Direction in which logits run off: the change of ln π of each arm, 0 for the arms that keep probability and −1
+    /// for the one that loses it fastest.
     pub direction: Option<Vec<Vec<f64>>>,
-    /// Where logits run off and several arms keep probability: their odds against the last of them,
-    /// in units of π_ref's; nothing for the arms that vanish.
+    /// Odds of the arms that keep probability against the last of them, in units of π_ref's, where logits run off and
+    /// several keep it; nothing for the arms that vanish.
     pub odds: Option<Vec<Vec<Option<f64>>>>,
-    /// Whether another start has the same limit, where logits run off on a log.
+    /// True if another start has the same limit, where logits run off on a log.
     pub any_start: Option<bool>,
-    /// What else is to be told: why there is no limit, which rest repels.
+    /// Remark on it: why there is no limit, which rest repels.
     pub note: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What each family reads from its configuration.
+//! Reading of each family's `config.json`.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ impl Family {
         }
     }
 
-    /// What `transformers` calls its language model.
+    /// Class name of its language model in `transformers`.
     pub fn language_model(self) -> &'static str {
         match self {
             Self::Llama => "LlamaForCausalLM",
@@ -57,7 +57,7 @@ impl Family {
         }
     }
 
-    /// What `transformers` calls its classifier, which a reward model is with one label.
+    /// Class name of its sequence classifier in `transformers`; with one label, that is a reward model.
     pub fn classifier(self) -> &'static str {
         match self {
             Self::Llama => "LlamaForSequenceClassification",

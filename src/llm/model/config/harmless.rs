@@ -1,4 +1,4 @@
-//! What may stand in a `config.json` without a meaning for us.
+//! Fields of a `config.json` that change nothing here.
 
 /// Fields that change no logit: bookkeeping, generation, training elsewhere, output formats. (We
 /// train without dropout, so dropout rates are among them.)

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::llm::model::architecture::{Architecture, Norm, Positions};
 use crate::llm::tensor::parameters::{Id, Parameters};
 
-/// Where weights come from: a name and a shape to numbers.
+/// Source of weights: a name and a shape to numbers.
 pub type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<Tensor> + 'a;
 
 impl Decoder {

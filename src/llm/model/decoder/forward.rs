@@ -1,4 +1,4 @@
-//! From tokens to hidden states, log-probabilities and logits.
+//! Forward pass: tokens to hidden states, log-probabilities and logits.
 
 use std::rc::Rc;
 

@@ -19,7 +19,7 @@ pub(super) struct Rotary {
     pub context: usize,
     pub dtype: DType,
     pub device: Device,
-    /// What has been made so far.
+    /// Table of cosines and sines made so far.
     pub table: Mutex<Option<Rope>>,
 }
 

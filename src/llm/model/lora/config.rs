@@ -25,7 +25,7 @@ const HARMLESS: &[&str] = &[
     "task_type",
 ];
 
-/// Which linear layers are adapted.
+/// Linear layers that are adapted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
     /// All but the output head.
@@ -75,12 +75,12 @@ impl Target {
     }
 }
 
-/// Whether a path is a name, or ends with it.
+/// True if a path is a name, or ends with it.
 pub fn named(path: &str, name: &str) -> bool {
     (path.strip_suffix(name)).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// What an adapter is made of.
+/// Configuration of an adapter: rank, α and the adapted layers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterConfig {
     /// r, the rank.
@@ -89,7 +89,7 @@ pub struct AdapterConfig {
     pub alpha: f64,
     /// `α/√r` instead (rsLoRA).
     pub rank_stabilised: bool,
-    /// Which layers.
+    /// Layers that are adapted.
     pub target: Target,
     /// Dropout before A, which is not supported in training.
     pub dropout: f64,
@@ -110,7 +110,7 @@ impl AdapterConfig {
         }
     }
 
-    /// What `B A x` is multiplied by.
+    /// Factor of `B A x`.
     pub fn scaling(&self) -> f64 {
         if self.rank_stabilised {
             self.alpha / (self.rank as f64).sqrt()

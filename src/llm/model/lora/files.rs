@@ -14,7 +14,7 @@ use crate::llm::model::heads::ScalarHead;
 use crate::llm::model::weights::{self, Checkpoint, Item};
 use crate::llm::tensor::same;
 
-/// What an adapter is made of, in its folder.
+/// Name of the adapter's configuration file.
 pub const CONFIG: &str = "adapter_config.json";
 /// Its weights.
 pub(in crate::llm) const WEIGHTS: &str = "adapter_model.safetensors";

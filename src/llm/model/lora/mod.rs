@@ -38,14 +38,14 @@ pub(in crate::llm) struct Lora {
     pub a: Id,
     /// B `[out, r]`.
     pub b: Id,
-    /// What `B A x` is multiplied by.
+    /// Factor of `B A x`.
     pub scaling: f64,
 }
 
 /// The adapter of a decoder.
 #[derive(Debug, Clone)]
 pub struct Adapter {
-    /// What it is made of.
+    /// Configuration of the adapter.
     pub config: AdapterConfig,
     modules: Vec<Module>,
 }

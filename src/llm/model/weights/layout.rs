@@ -1,4 +1,4 @@
-//! What each family's files call a decoder's parameters, and how they store them.
+//! Names and layouts of a decoder's parameters in each family's files.
 
 use crate::llm::model::architecture::{Architecture, Norm, Positions};
 use crate::llm::model::config::Family;
@@ -10,7 +10,7 @@ pub struct Entry {
     pub name: String,
     /// The parameters it holds, one after the other along the first axis, and their shapes.
     pub parts: Vec<(String, Vec<usize>)>,
-    /// Whether the file holds the transpose (GPT-2 stores matrices as `[in, out]`).
+    /// True if the file holds the transpose (GPT-2 stores matrices as `[in, out]`).
     pub transposed: bool,
 }
 

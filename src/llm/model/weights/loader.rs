@@ -19,8 +19,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// For a decoder of that family. The prefix of names, `model.` or `transformer.`, may be
-    /// missing from all of them, as in files of the body alone.
+    /// A loader for a decoder of that family. The prefix of names, `model.` or `transformer.`, may be missing from
+    /// all of them, as in files of the body alone.
     pub fn new(checkpoint: Checkpoint, family: Family, a: &Architecture, head: bool) -> Self {
         let mut list = layout(family, a, head);
         let bare = |name: &str| {
@@ -84,7 +84,7 @@ impl Loader {
             .ok_or_else(|| Error::invalid(parameter, "no file holds it", "this is a bug of pistar"))
     }
 
-    /// That nothing is left in the files.
+    /// Checks that nothing is left in the files.
     ///
     /// # Errors
     /// The first tensor that nobody asked for.

@@ -18,7 +18,7 @@ use crate::llm::files::json;
 /// The longest header that the format allows.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Where the tensors of a folder are. Nothing but headers is read before a tensor is asked for,
+/// The tensors of a folder's safetensors files, by name. Nothing but headers is read before a tensor is asked for,
 /// and every tensor only once.
 pub struct Checkpoint {
     /// The file that names the others, or the only one.
@@ -78,7 +78,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Where they are.
+    /// Paths of its files.
     pub fn files(&self) -> Vec<PathBuf> {
         self.files.iter().map(|(path, _)| path.clone()).collect()
     }
@@ -200,7 +200,7 @@ impl Checkpoint {
         widest.unwrap_or(DType::F32)
     }
 
-    /// Whether there is a tensor of that name, not yet taken.
+    /// True if there is a tensor of that name, not yet taken.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -251,7 +251,7 @@ impl Checkpoint {
         self.tensors.retain(|name, _| !needless(name));
     }
 
-    /// That every tensor has been taken.
+    /// Checks that every tensor has been taken.
     ///
     /// # Errors
     /// If not: the configuration would not describe the model.

@@ -208,7 +208,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether a file of that name is one of weights.
+/// True if a file of that name is one of weights.
 pub fn is_weights(name: &str) -> bool {
     let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
     let shard = (name.strip_prefix("model-"))

@@ -14,8 +14,8 @@ use crate::llm::text::data::file::progress_bar;
 /// Numbers of logits that are looked at together.
 const LOGITS: usize = 1 << 22;
 
-/// How policy and reference differ on a completion. Of both it is the distribution of the model itself,
-/// at temperature 1 and without cuts.
+/// Difference between policy and reference on a completion. Of both it is the distribution of the model itself, at
+/// temperature 1 and without cuts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Compared {
     /// `ln π(y|x)`: the sum over its tokens.
@@ -24,7 +24,7 @@ pub struct Compared {
     pub log_reference: f64,
     /// `Σₜ KL(π(·|y<t) ‖ π_ref(·|y<t))`, each over the whole vocabulary.
     pub divergence: f64,
-    /// How many tokens it has.
+    /// Number of its tokens.
     pub tokens: usize,
 }
 

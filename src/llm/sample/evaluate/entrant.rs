@@ -16,24 +16,24 @@ use crate::llm::text::tokenizer::Tokenizer;
 /// A completion of a prompt, and what is known of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Completion {
-    /// Which prompt it is of.
+    /// Index of its prompt.
     pub prompt: usize,
     /// Its text, without EOS.
     pub text: String,
     /// Number of its tokens, EOS included.
     pub tokens: Option<f64>,
-    /// Whether it came to an end of its own.
+    /// True if it ended with EOS, not at a limit on its length.
     pub ended: Option<bool>,
     /// Sum over its positions of the entropy of the model's next token, in nats.
     pub entropy: Option<f64>,
-    /// How policy and reference differ on it.
+    /// Difference between policy and reference on it.
     pub compared: Option<Compared>,
 }
 
 /// Completions of all prompts with their scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entrant {
-    /// What reports call it.
+    /// Name in reports.
     pub name: String,
     /// Prompt by prompt, one or more each.
     pub completions: Vec<Completion>,
@@ -44,7 +44,7 @@ pub struct Entrant {
 }
 
 impl Entrant {
-    /// Which prompt each completion is of.
+    /// Index of each completion's prompt.
     pub fn prompts(&self) -> Vec<usize> {
         self.completions.iter().map(|c| c.prompt).collect()
     }

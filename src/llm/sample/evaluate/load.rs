@@ -15,7 +15,7 @@ pub struct Loaded {
     pub model: Decoder,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// Where it is: of a run, its `model/`.
+    /// Folder of the model; of a run, its `model/`.
     pub folder: PathBuf,
 }
 

@@ -1,5 +1,4 @@
-//! What a model's completions are worth: reward, distance from the reference, entropy, length, and who
-//! wins against whom.
+//! Evaluation of models on prompts: reward, KL from the reference, entropy, length, and win rates.
 
 mod compare;
 mod entrant;
@@ -20,10 +19,10 @@ use crate::llm::model::decoder::Decoder;
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::stats::Bootstrap;
 
-/// How an evaluation is made.
+/// Settings of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// How completions are drawn, and how many of each prompt.
+    /// Sampling of completions, and their number per prompt.
     pub sampling: Sampling,
     /// Seed of the completions.
     pub seed: u64,

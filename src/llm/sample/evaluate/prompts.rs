@@ -1,4 +1,4 @@
-//! What is asked.
+//! Prompts of an evaluation.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub struct Prompts {
     pub all: Vec<Prompt>,
     /// The file, as messages call it.
     pub origin: String,
-    /// How many rows repeat a prompt of another; the first counts.
+    /// Number of rows that repeat an earlier prompt; the first counts.
     pub repeated: usize,
     places: HashMap<String, usize>,
 }
@@ -85,7 +85,7 @@ impl Prompts {
         Ok(prompts)
     }
 
-    /// Which prompt a text is.
+    /// Index of the prompt with that text.
     pub fn find(&self, text: &str) -> Option<usize> {
         self.places.get(text).copied()
     }

@@ -1,4 +1,4 @@
-//! What completions came to.
+//! Statistics of completions: means with intervals, and win rates.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use crate::llm::sample::generate::Sampling;
 use crate::stats::runs::wins;
 use crate::stats::{Bootstrap, Estimate, Mean, clustered, ratio};
 
-/// What a set of completions came to. Means are over prompts, each of which weighs the same; intervals
-/// take prompts, not completions, as independent.
+/// Statistics of a set of completions. Means are over prompts, each of which weighs the same; intervals take prompts,
+/// not completions, as independent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// What was evaluated.
+    /// Name of the model or file evaluated.
     pub name: String,
-    /// How many prompts there are.
+    /// Number of prompts.
     pub prompts: usize,
-    /// How many completions.
+    /// Number of completions.
     pub completions: usize,
     /// The reward.
     pub reward: Option<Mean>,
@@ -44,7 +44,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of completions with their scores. `sampling` is how they were drawn.
+    /// The statistics of completions with their scores. `sampling` is how they were drawn.
     pub fn new(entrant: &Entrant, sampling: &Sampling, bootstrap: &Bootstrap) -> Self {
         let prompts = entrant.prompts();
         let over = |values: &[f64]| clustered(values, &prompts, bootstrap);
@@ -94,15 +94,15 @@ fn is_own(sampling: &Sampling) -> bool {
         && sampling.min_new_tokens == 0
 }
 
-/// How often completions of one are better than those of another, prompt by prompt.
+/// Win rate: how often completions of one are better than those of another, prompt by prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WinRate {
-    /// Whose.
+    /// Name of the opponent.
     pub name: String,
     /// Against whom.
     pub against: String,
-    /// Of a prompt: the share of all pairs of its completions in which the first has the higher score,
-    /// ties counted half. The mean over prompts.
+    /// Mean over prompts of the share of all pairs of their completions in which the first has the higher score, ties
+    /// counted half.
     pub rate: Option<Mean>,
     /// Share of pairs with equal scores.
     pub ties: Option<Mean>,
@@ -110,7 +110,7 @@ pub struct WinRate {
     pub difference: Option<Mean>,
 }
 
-/// Whether the first of two entrants wins.
+/// Win rate of the first of two entrants against the other.
 pub fn win_rate(one: &Entrant, other: &Entrant, bootstrap: &Bootstrap) -> WinRate {
     let sorted = |entrant: &Entrant| {
         let mut of: BTreeMap<usize, Vec<f64>> = BTreeMap::new();

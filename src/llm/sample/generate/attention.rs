@@ -9,7 +9,7 @@ use crate::llm::tensor::ops::simd::{exponentials, max};
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub layer: usize,
-    /// How many tokens are before it.
+    /// Number of tokens before it.
     pub position: usize,
 }
 

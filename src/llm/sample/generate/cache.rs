@@ -30,7 +30,7 @@ pub(super) struct Cache<T> {
 }
 
 impl<T: Float> Cache<T> {
-    /// Of no tokens.
+    /// A cache of no tokens.
     pub fn new(a: &Architecture) -> Self {
         Self {
             form: Form {

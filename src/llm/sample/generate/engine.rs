@@ -93,7 +93,7 @@ impl<T: Float> Engine<T> {
         })
     }
 
-    /// What it is made of.
+    /// Architecture of the model.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }

@@ -1,4 +1,4 @@
-//! Who computes the logits of the next tokens.
+//! Machines: implementations that compute the logits of the next tokens.
 
 #[cfg(test)]
 use candle_core::DType;
@@ -49,7 +49,7 @@ pub(super) struct Cached<T> {
 }
 
 impl<T: Float> Cached<T> {
-    /// For sequences of at most `longest` tokens.
+    /// A machine for sequences of at most `longest` tokens.
     ///
     /// # Errors
     /// As [`Engine::new`].

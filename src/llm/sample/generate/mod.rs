@@ -41,9 +41,9 @@ const MOST: usize = 100_000_000;
 pub struct Generated {
     /// Its tokens; EOS included where it ended.
     pub tokens: Vec<u32>,
-    /// Whether it came to an end of its own; else it was cut.
+    /// True if it ended with EOS; else it was cut.
     pub ended: bool,
-    /// Whether it was cut because the model takes no more tokens, before `max_new_tokens`.
+    /// True if it was cut because the model takes no more tokens, before `max_new_tokens`.
     pub context_full: bool,
     /// `Σ ln π` of its tokens, under the model itself: at temperature 1 and without cuts.
     pub log_prob: f64,
@@ -52,7 +52,7 @@ pub struct Generated {
     pub entropy: f64,
 }
 
-/// How far it is.
+/// Progress of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Completions that are done.

@@ -1,4 +1,4 @@
-//! Which token comes next.
+//! Sampling of the next token.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,16 +14,16 @@ use crate::text::exact;
 /// Most completions of a prompt.
 pub const SAMPLES: usize = 1_000_000;
 
-/// How text is generated. Cuts come in the order of `transformers`: temperature, top-k, top-p.
+/// Settings of sampling. Cuts come in the order of `transformers`: temperature, top-k, top-p.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// Logits are divided by it; 0 is greedy: always the most probable token, of several the first.
     pub temperature: f64,
-    /// Only the k most probable tokens, and those as probable as the last of them.
+    /// Top-k: only the k most probable tokens, and those as probable as the last of them.
     pub top_k: Option<usize>,
-    /// Only the fewest most probable tokens whose probabilities add up to it; 1 is all. Of tokens
-    /// with one probability, those that come first in the vocabulary.
+    /// Top-p (nucleus sampling): only the fewest most probable tokens whose probabilities add up to it; 1 is all. Of
+    /// tokens with one probability, those that come first in the vocabulary.
     pub top_p: f64,
     /// Tokens before EOS may come.
     pub min_new_tokens: usize,

@@ -1,4 +1,4 @@
-//! What the scores of labelled pairs say of a reward model: margin, calibration, spread by category.
+//! Calibration of a reward model on labelled pairs: margin, calibration error, spread by category.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::stats::{Bootstrap, Mean, clustered, deviation, mean};
 /// A labelled pair with its scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
-    /// Of which kind it is, if the data say so.
+    /// Category of the pair, if the data say so.
     pub category: Option<String>,
-    /// Which prompt it is of: pairs of the same are not independent.
+    /// Index of its prompt: pairs of the same are not independent.
     pub prompt: usize,
     /// The score of the preferred response.
     pub chosen: f64,
-    /// That of the other.
+    /// The score of the other.
     pub rejected: f64,
 }
 
@@ -59,10 +59,10 @@ pub struct Bin {
     pub accuracy: f64,
 }
 
-/// What a set of pairs says.
+/// Statistics of a set of pairs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Group {
-    /// How many there are.
+    /// Number of pairs.
     pub pairs: usize,
     /// Share in which the preferred response has the higher score, ties counted half.
     pub accuracy: Option<Mean>,
@@ -82,7 +82,7 @@ pub struct Group {
     pub beyond: Option<f64>,
 }
 
-/// How rewards differ between categories.
+/// Difference of rewards between categories.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Between {
     /// The standard deviation of the categories' mean rewards: 0 if no category is scored higher than
@@ -99,18 +99,18 @@ pub struct Between {
 /// The report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Calibration {
-    /// Of all pairs.
+    /// Statistics of all pairs.
     pub all: Group,
     /// The reliability diagram of all pairs; `share` 0 marks an empty bin.
     pub bins: Vec<Bin>,
-    /// By category.
+    /// Statistics by category.
     pub categories: BTreeMap<String, Group>,
-    /// Where there are two categories or more.
+    /// Differences between categories, if there are two or more.
     pub between: Option<Between>,
 }
 
 impl Calibration {
-    /// Of pairs, one or more, in so many bins; `margin` is m.
+    /// The report on pairs, one or more, in so many bins; `margin` is m.
     ///
     /// # Errors
     /// No bin.

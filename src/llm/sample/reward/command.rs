@@ -22,13 +22,13 @@ pub struct Settings {
     pub timeout: Option<f64>,
 }
 
-/// What is run.
+/// The command that is run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    /// By the shell.
+    /// A line that the shell runs.
     Shell(String),
-    /// As it is.
+    /// A program and its arguments, run without a shell.
     Program(Vec<String>),
 }
 
@@ -47,7 +47,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// Of those settings; `timeout` is used if they have none.
+    /// The reward of those settings; `timeout` is used if they have none.
     ///
     /// # Errors
     /// No command, or a time limit that is none.

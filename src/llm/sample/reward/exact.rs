@@ -1,4 +1,4 @@
-//! Whether a completion's answer is the right one.
+//! Exact match of a completion's answer with the right one.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,13 +22,13 @@ use crate::error::{Error, Result};
 pub struct Exact {
     /// The column with the right answer.
     pub column: String,
-    /// What stands before an answer, such as GSM8K's `####`.
+    /// Marker before an answer, such as GSM8K's `####`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<String>,
-    /// Whether numbers are compared as such.
+    /// True to compare numbers by value.
     #[serde(default = "yes")]
     pub numbers: bool,
-    /// Whether `A` and `a` differ.
+    /// True if `A` and `a` differ.
     #[serde(default = "yes")]
     pub case_sensitive: bool,
     /// Score of a right answer.
@@ -51,7 +51,7 @@ fn one() -> f64 {
 }
 
 impl Exact {
-    /// With the defaults.
+    /// Settings with the defaults.
     pub fn new(column: impl Into<String>, marker: Option<String>) -> Self {
         Self {
             column: column.into(),

@@ -1,4 +1,4 @@
-//! What rewards read, for the identity of the results that depend on them.
+//! Files that rewards read, for the identity of the results that depend on them.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! How long a completion is.
+//! Length of a completion as a reward.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::tokenizer::Tokenizer;
 
-/// What a length is counted in.
+/// Unit of a length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -27,7 +27,7 @@ pub enum Unit {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// What is counted.
+    /// Unit of the length.
     pub unit: Unit,
     /// Folder of the tokenizer, for tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct Settings {
     /// The length that is best.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<f64>,
-    /// What one more (or one away from the target) costs.
+    /// Cost of one unit more (or of one away from the target).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub penalty: Option<f64>,
     /// The length beyond which nothing changes.
@@ -43,15 +43,15 @@ pub struct Settings {
     pub cap: Option<f64>,
 }
 
-/// With n = min(length, cap): `n`; with a penalty p, `−p n`; with a target t too, `−p |n − t|` (p is 1
-/// if it is not given).
+/// Reward of a length n, `n = min(length, cap)`: `n`; with a penalty p, `−p n`; with a target t too, `−p |n − t|` (p
+/// is 1 if it is not given).
 pub struct Length {
     settings: Settings,
     tokenizer: Option<Tokenizer>,
 }
 
 impl Length {
-    /// Of those settings.
+    /// The reward of those settings.
     ///
     /// # Errors
     /// Tokens without a tokenizer, or numbers that are negative or not finite.

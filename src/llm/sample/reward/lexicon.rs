@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::magnitude::{RANGE, is_in_range};
 use crate::text::exact;
 
-/// How the words' scores make one.
+/// Aggregation of the words' scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
@@ -35,9 +35,9 @@ pub struct Settings {
     /// Words with their scores, instead of a file.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, f64>,
-    /// What is made of them.
+    /// Aggregation of the scores.
     pub measure: Measure,
-    /// Whether `A` and `a` differ.
+    /// True if `A` and `a` differ.
     pub case_sensitive: bool,
     /// Leaves out entries that are not single words, such as `can't stand` or `:-)`.
     pub skip_phrases: bool,
@@ -53,7 +53,7 @@ pub struct Lexicon {
 }
 
 impl Lexicon {
-    /// Of those settings.
+    /// The reward of those settings.
     ///
     /// # Errors
     /// Neither or both of file and scores, a file that cannot be read, lines that are not as they

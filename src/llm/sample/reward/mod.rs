@@ -41,9 +41,9 @@ use crate::error::{Error, Result};
 /// A completion to be scored.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// What the model was given.
+    /// The prompt, as the model was given it.
     pub prompt: &'a str,
-    /// What is scored, without EOS.
+    /// The completion to be scored, without EOS.
     pub completion: &'a str,
     /// Row of the data, from 0, for messages.
     pub index: usize,
@@ -60,7 +60,7 @@ impl Row<'_> {
 
 /// A number for every completion, the higher the better.
 pub trait Reward {
-    /// What reports call it.
+    /// Name in reports.
     fn name(&self) -> String;
 
     /// The scores of those rows, in their order.
@@ -71,17 +71,16 @@ pub trait Reward {
     fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>>;
 }
 
-/// What rewards are run on.
+/// Resources that rewards run on.
 #[derive(Debug, Clone)]
 pub struct Resources {
-    /// Where reward models live.
+    /// Device of reward models.
     pub device: Device,
     /// Precision of their weights and activations.
     pub dtype: DType,
     /// Most tokens that they are run on at once, but for a longer row alone.
     pub batch_tokens: usize,
-    /// How long a command may take for its first answer, from one answer to the next, and from the
-    /// last one to its end.
+    /// Time limit of a command: for its first answer, from one answer to the next, and from the last one to its end.
     pub timeout: Duration,
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 pub struct Settings {
     /// The expression, in `fancy-regex`'s syntax: Rust's with look-around and back-references.
     pub pattern: String,
-    /// Whether matches are counted.
+    /// True to count matches; else the reward is 1 if there is one.
     #[serde(default)]
     pub count: bool,
     /// Most matches that count.
@@ -30,7 +30,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Of those settings.
+    /// The reward of those settings.
     ///
     /// # Errors
     /// A pattern that is no regular expression.

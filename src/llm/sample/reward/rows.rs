@@ -11,7 +11,7 @@ use crate::llm::text::data::Reading;
 use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::data::table::Table;
 
-/// Where a completion stands in its row.
+/// Place of a completion in its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
     /// `completion`.
@@ -82,7 +82,7 @@ impl Rows {
         &self.rows
     }
 
-    /// Where each completion is: its row, and its place there.
+    /// Row of each completion, and its place there.
     pub fn slots(&self) -> &[(usize, Slot)] {
         &self.slots
     }

@@ -72,11 +72,11 @@ impl Rule {
 /// A reward's part in a weighted sum.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// What reports call it; its kind, if there is no other of it.
+    /// Name in reports; its kind, if there is no other of it.
     pub name: String,
-    /// What its scores are multiplied by.
+    /// Factor of its scores.
     pub weight: f64,
-    /// What it is.
+    /// Kind of the reward, with its settings.
     pub rule: Rule,
 }
 

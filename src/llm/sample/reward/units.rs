@@ -1,4 +1,4 @@
-//! What text is counted in.
+//! Units of text: words, characters, tokens.
 
 use std::collections::HashMap;
 

@@ -8,7 +8,7 @@ use crate::text::exact;
 /// `Σ weight · score`, with the parts told apart.
 pub struct Weighted(Vec<(String, f64, Box<dyn Reward>)>);
 
-/// What a [`Weighted`] sum came to.
+/// Scores of a [`Weighted`] sum: the total, and each part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
     /// The sum of each row.
@@ -18,7 +18,7 @@ pub struct Scored {
 }
 
 impl Weighted {
-    /// Of parts: name, weight, reward.
+    /// The sum of parts: name, weight, reward.
     pub fn new(parts: Vec<(String, f64, Box<dyn Reward>)>) -> Self {
         Self(parts)
     }

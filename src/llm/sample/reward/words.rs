@@ -11,18 +11,18 @@ use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::tokenizer::Tokenizer;
 
-/// What is made of the words of the set that a completion has.
+/// Measure of the set's words in a completion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// 1 if there is one, else 0.
     #[default]
     Any,
-    /// How often they occur.
+    /// Number of their occurrences.
     Count,
     /// Their share of all words of the completion; 0 of an empty one.
     Share,
-    /// How much of the set occurs: 1 if every word of it does.
+    /// Share of the set that occurs: 1 if every word of it does.
     All,
 }
 
@@ -32,10 +32,10 @@ pub enum Measure {
 pub struct Settings {
     /// The set.
     pub words: Vec<String>,
-    /// What is made of it.
+    /// Measure of its words in the completion.
     #[serde(default)]
     pub measure: Measure,
-    /// Whether `A` and `a` differ. Tokens always do.
+    /// True if `A` and `a` differ. Tokens always do.
     #[serde(default)]
     pub case_sensitive: bool,
     /// Folder of a tokenizer: the set is one of tokens then, as the vocabulary writes them.
@@ -43,7 +43,7 @@ pub struct Settings {
     pub tokenizer: Option<PathBuf>,
 }
 
-/// Whether, or how often, words of a set occur.
+/// Reward for words of a set: whether, or how often, they occur.
 pub struct Words {
     measure: Measure,
     set: Set,
@@ -55,7 +55,7 @@ enum Set {
 }
 
 impl Words {
-    /// Of those settings.
+    /// The reward of those settings.
     ///
     /// # Errors
     /// An empty set, an entry that is not a single word, or a token that is not in the vocabulary.

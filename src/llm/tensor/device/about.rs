@@ -1,10 +1,10 @@
-//! What a device is.
+//! Description of a device.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What a device is.
+/// Description of a device: its name, cores or capability, and driver.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum About {
@@ -50,7 +50,7 @@ pub struct Cuda {
     pub build_cuda: String,
     /// cuBLAS: `13.1.0`.
     pub cublas: String,
-    /// Whether f32 products round their factors to TF32.
+    /// True if f32 products round their factors to TF32.
     pub tf32: bool,
     /// Its memory.
     pub memory: Memory,
@@ -61,16 +61,16 @@ pub struct Cuda {
 pub struct Memory {
     /// All of it.
     pub total: u64,
-    /// What a process could still get.
+    /// Memory that a process could still get, in bytes.
     pub free: u64,
 }
 
-/// What a process takes of a GPU's memory, in bytes; without the driver's own part, some hundred MB.
+/// Memory of a GPU that a process takes, in bytes; without the driver's own part, some hundred MB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Used {
-    /// In tensors now.
+    /// Bytes in tensors now.
     pub now: u64,
-    /// In tensors, at most.
+    /// Most bytes in tensors at once.
     pub peak: u64,
     /// Kept for tensors now.
     pub reserved: u64,

@@ -1,4 +1,4 @@
-//! Where tensors live: which devices there are, what they are, and how much memory they have.
+//! Devices that tensors live on: which there are, what they are, and how much memory they have.
 
 mod about;
 mod cpu;
@@ -33,14 +33,14 @@ pub fn device(name: &str) -> Result<Device> {
     gpu(name, number)
 }
 
-/// Whether products of f32 matrices on a GPU may round their factors to TF32: 10 bits instead of 23,
-/// several times as fast. Off until it is asked for; for all devices and threads of the process, those
-/// that come later too.
+/// Allows (or forbids) products of f32 matrices on a GPU to round their factors to TF32: 10 bits instead of 23,
+/// several times as fast. Off until it is asked for; for all devices and threads of the process, those that come
+/// later too.
 pub fn tf32(on: bool) {
     candle_core::cuda::set_gemm_reduced_precision_f32(on);
 }
 
-/// What a device is, and what it is driven by.
+/// Description of a device and of its driver.
 ///
 /// # Errors
 /// A failing device.
@@ -52,7 +52,7 @@ pub fn describe(device: &Device) -> Result<About> {
     }
 }
 
-/// How much memory a device has, and how much of it is free. `None` if the system does not say.
+/// Memory of a device, and how much of it is free. `None` if the system does not say.
 ///
 /// # Errors
 /// A failing device.
@@ -64,8 +64,8 @@ pub fn memory(device: &Device) -> Result<Option<Memory>> {
     }
 }
 
-/// What this process's tensors take on a GPU, now and at most since [`reset_peak`]. Waits until all
-/// that was asked of the device is done. `None` on the CPU, and where the driver keeps no count.
+/// Memory of a GPU that this process's tensors take, now and at most since [`reset_peak`]. Waits until all that was
+/// asked of the device is done. `None` on the CPU, and where the driver keeps no count.
 ///
 /// # Errors
 /// A failing device.

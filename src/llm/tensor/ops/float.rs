@@ -35,7 +35,7 @@ pub trait Float: Stored + std::ops::Neg<Output = Self> + Default {
     /// The nearest to x. (The trait's own conversions are not always inlined.)
     fn of(x: f64) -> Self;
 
-    /// As f64.
+    /// The number as f64.
     fn wide(self) -> f64;
 
     /// √x

@@ -1,4 +1,4 @@
-//! What kernels share: shapes, inputs, outputs, gradients.
+//! Parts that kernels share: shapes, inputs, outputs, gradients.
 
 use candle_core::{DType, Device, Shape, Tensor};
 

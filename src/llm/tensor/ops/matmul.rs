@@ -169,7 +169,7 @@ impl<'a, T: Float> Shared<'a, T> {
     }
 }
 
-/// What a product does to what is there.
+/// Update mode of a product: its result replaces what is there, or is added to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Replaces it.
@@ -178,8 +178,8 @@ pub enum Mode {
     Add,
 }
 
-/// Who computes a product. Its numbers do not depend on it: the sum over the inner axis is never
-/// split between threads.
+/// Threads that compute a product. Its numbers do not depend on it: the sum over the inner axis is never split
+/// between threads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     /// This one.

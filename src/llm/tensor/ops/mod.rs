@@ -56,7 +56,7 @@ pub struct Rope {
     pub sin: Tensor,
 }
 
-/// How attention is laid out.
+/// Layout of attention.
 #[derive(Debug, Clone)]
 pub struct Attention {
     /// Query heads.
@@ -65,9 +65,9 @@ pub struct Attention {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// What dot products are multiplied by.
+    /// Factor of the dot products.
     pub scale: f64,
-    /// How many tokens back a token sees, itself included; all if `None`.
+    /// Sliding window: number of tokens that a token sees, itself and those before it; all if `None`.
     pub window: Option<usize>,
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Panels<T> {
 }
 
 impl<T: Float> Panels<T> {
-    /// Of layers given as weight `[O, I]`, row by row, and bias `[O]`.
+    /// Panels of layers given as weight `[O, I]`, row by row, and bias `[O]`.
     pub fn new(inputs: usize, layers: &[(&[T], Option<&[T]>)]) -> Self {
         let inputs = inputs.max(1);
         let outputs = layers.iter().map(|(w, _)| w.len() / inputs).sum::<usize>();
@@ -65,7 +65,7 @@ impl<T: Float> Panels<T> {
         self.outputs
     }
 
-    /// How far apart the rows of a product begin: the outputs, rounded up.
+    /// Distance between the rows of a product: the outputs, rounded up.
     pub fn stride(&self) -> usize {
         self.outputs.next_multiple_of(WIDTH)
     }

@@ -1,4 +1,4 @@
-//! Where sequences begin and end in a ragged tensor.
+//! Offsets of the sequences in a ragged tensor.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use super::composed::Pack;
 
-/// Where sequences begin and end in a ragged tensor: `[s₀ = 0, s₁, …, N]`. It also holds what
-/// operations on a device make of it once and use in every layer; clones share that.
+/// Offsets of the sequences in a ragged tensor: `[s₀ = 0, s₁, …, N]`. It also holds what operations on a device make
+/// of it once and use in every layer; clones share that.
 #[derive(Clone)]
 pub struct Starts(Rc<Inner>);
 

@@ -25,7 +25,7 @@ pub struct Config {
     pub epsilon: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Whether parameters of one axis (norms, biases) decay too.
+    /// True to decay parameters of one axis (norms, biases) too.
     pub decay_vectors: bool,
 }
 
@@ -90,7 +90,7 @@ fn precision(dtype: DType) -> DType {
     }
 }
 
-/// With `ĝ = gradient_scale · g`, in its `t`-th step:
+/// AdamW. With `ĝ = gradient_scale · g`, in its `t`-th step:
 ///
 /// ```text
 /// θ ← (1 − lr·λ) θ
@@ -110,7 +110,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// No step taken yet, and no memory needed.
+    /// The optimizer before its first step; it needs no memory yet.
     ///
     /// # Errors
     /// Constants out of range, or a precision other than f64, f32, bf16 and f16.

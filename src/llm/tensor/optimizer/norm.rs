@@ -30,8 +30,8 @@ pub fn gradient_norm(parameters: &Parameters, gradients: &LeafGradients) -> Resu
     squares.norm()
 }
 
-/// What gradients of that norm are multiplied by so that it is at most `max`:
-/// `min(1, max / (norm + 1e-6))`, as PyTorch's `clip_grad_norm_`.
+/// Factor that scales gradients of that norm down to `max` at most: `min(1, max / (norm + 1e-6))`, as PyTorch's
+/// `clip_grad_norm_`.
 pub fn clip(norm: f64, max: f64) -> f64 {
     (max / (norm + 1e-6)).min(1.0)
 }

@@ -151,7 +151,7 @@ impl Gradients {
     }
 }
 
-/// What has been accumulated for each leaf; `None` where nothing arrived.
+/// Gradients accumulated for each leaf; `None` where nothing arrived.
 pub struct LeafGradients {
     sums: Vec<Option<Tensor>>,
     /// Whether something was added that is coarser than f32.
@@ -159,7 +159,7 @@ pub struct LeafGradients {
 }
 
 impl LeafGradients {
-    /// Nothing yet, for that many leaves.
+    /// Empty sums, for that many leaves.
     pub fn new(leaves: usize) -> Self {
         Self {
             sums: (0..leaves).map(|_| None).collect(),
@@ -172,12 +172,12 @@ impl LeafGradients {
         self.sums[leaf].as_ref()
     }
 
-    /// Whether nothing has arrived.
+    /// True if nothing has arrived.
     pub fn is_empty(&self) -> bool {
         self.sums.iter().all(Option::is_none)
     }
 
-    /// Whether bf16 or f16 numbers were [added](Self::add): then others must be too.
+    /// True if bf16 or f16 numbers were [added](Self::add): then others must be too.
     pub fn is_coarse(&self) -> bool {
         self.coarse
     }

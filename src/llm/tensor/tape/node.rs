@@ -24,12 +24,12 @@ impl Node {
         &self.value
     }
 
-    /// Whether a gradient is wanted.
+    /// True if a gradient is wanted.
     pub fn wanted(&self) -> bool {
         self.slot.is_some()
     }
 
-    /// Where its gradient goes. A backward keeps this of an input whose numbers it does not need.
+    /// Target of its gradient. A backward keeps this of an input whose numbers it does not need.
     pub fn target(&self) -> Target {
         Target {
             slot: self.slot,
@@ -50,7 +50,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether a gradient is wanted.
+    /// True if a gradient is wanted.
     pub fn wanted(&self) -> bool {
         self.slot.is_some()
     }

@@ -71,7 +71,7 @@ impl Day {
         days.rem_euclid(7) as usize
     }
 
-    /// By the codes of `strftime`; the time is midnight.
+    /// The date by the codes of `strftime`; the time is midnight.
     pub fn format(self, format: &str) -> Result<String, String> {
         let (month, _) = MONTHS[self.month - 1];
         let weekday = DAYS[self.weekday()];

@@ -1,4 +1,4 @@
-//! What a template is given besides the messages.
+//! Variables that a template is given besides the messages.
 
 use serde_json::{Map, Value};
 

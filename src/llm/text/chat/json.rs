@@ -8,13 +8,13 @@ use super::python;
 
 /// Its options.
 pub(super) struct Style {
-    /// What a level begins its lines with; without it all is on one line.
+    /// Indentation of a level; without it all is on one line.
     pub indent: Option<String>,
     /// Between entries, and between key and value.
     pub separators: [String; 2],
-    /// Whether characters beyond ASCII are escaped.
+    /// True to escape characters beyond ASCII.
     pub ascii: bool,
-    /// Whether keys are in their order.
+    /// True to sort keys.
     pub sorted: bool,
 }
 

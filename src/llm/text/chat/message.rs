@@ -30,7 +30,7 @@ const INSTEAD: [&str; 2] = ["tool_calls", "function_call"];
 pub struct Message(Map<String, Value>);
 
 impl Message {
-    /// What somebody said.
+    /// A turn with that role and content.
     pub fn new(role: &str, content: &str) -> Self {
         Self(Map::from_iter([
             ("role".into(), role.into()),
@@ -92,7 +92,7 @@ impl Message {
         Ok(Self(message))
     }
 
-    /// Whose turn it is.
+    /// Role of the speaker.
     pub fn role(&self) -> &str {
         self.0
             .get("role")
@@ -100,7 +100,7 @@ impl Message {
             .unwrap_or_default()
     }
 
-    /// Whether it is the model's turn.
+    /// True if it is the model's turn.
     pub fn is_answer(&self) -> bool {
         self.role() == "assistant"
     }
@@ -110,8 +110,8 @@ impl Message {
         &self.0
     }
 
-    /// What templates are given: all fields, and the turn's reasoning under the two names that
-    /// templates have for it, whichever it came under.
+    /// Fields that templates are given: all of them, and the turn's reasoning under the two names that templates have
+    /// for it, whichever it came under.
     pub fn shown(&self) -> Map<String, Value> {
         let Some(reasoning) = REASONING.iter().find_map(|name| self.0.get(*name)) else {
             return self.0.clone();

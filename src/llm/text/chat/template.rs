@@ -91,13 +91,13 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Where it is from.
+    /// Place that it was read from.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// Whether it names that anywhere: a field or a value that it does not name changes nothing. What a
-    /// model thought goes by three names.
+    /// True if it names that anywhere: a field or a value that it does not name changes nothing. What a model thought
+    /// goes by three names.
     pub fn names(&self, name: &str) -> bool {
         const THOUGHT: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
         let is_word = |c: char| c.is_alphanumeric() || c == '_';

@@ -42,7 +42,7 @@ impl<'a> Aside<'a> {
         }
     }
 
-    /// What the template is given besides the messages.
+    /// Variables that the template is given besides the messages.
     pub fn given(&self) -> Parsed<Given> {
         let tools = match self.text_or_json("tools")? {
             None => None,

@@ -1,4 +1,4 @@
-//! What training would make of a file, before it does.
+//! Survey of a file of data: what training would make of it, before it does.
 
 mod counts;
 mod look;
@@ -33,7 +33,7 @@ const CHUNK: usize = 1024;
 /// Rows that are named for each thing that is found.
 const NAMED: usize = 5;
 
-/// What was found in a file.
+/// Findings on a file.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
     /// The file, or the pattern of several.
@@ -44,12 +44,12 @@ pub struct Check {
     pub rows: usize,
     /// Rows that `where` left out.
     pub left_out: u64,
-    /// What objectives of each kind would see.
+    /// Examples that objectives of each kind would see.
     pub kinds: Vec<Seen>,
     /// The kind that all below is about: that of the objective asked for, else the first of those
     /// that take most rows.
     pub kind: &'static str,
-    /// How many rows of it training would refuse, and the first of them.
+    /// Number of its rows that training would refuse.
     pub refused: u64,
     /// The first of them.
     pub refusals: Vec<String>,
@@ -87,14 +87,14 @@ pub struct Check {
     pub balance: Option<Balance>,
     /// Columns, and fields of messages, that training would not read, and in how many rows each is.
     pub unread: Unread,
-    /// Whether a chat template made rows of conversations.
+    /// True if a chat template made rows of conversations.
     pub rendered: u64,
     /// One row as the model gets it.
     pub look: Option<Look>,
 }
 
 impl Check {
-    /// Whether training would refuse the file.
+    /// True if training would refuse the file.
     pub fn refuses(&self) -> bool {
         self.refused > 0
     }
@@ -109,7 +109,7 @@ struct Made {
     unread: BTreeSet<String>,
 }
 
-/// What is to be looked at.
+/// A file opened to be surveyed.
 pub struct Checker {
     table: Table,
     dialogue: Dialogue,

@@ -1,4 +1,4 @@
-//! What the columns of a row mean.
+//! Columns of a row and their meaning.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use crate::bandit::population::linear_advantage;
 use crate::llm::text::objective::TextObjective;
 use crate::loss::{InputKind, Objective};
 
-/// What a row is read as.
+/// Form of example that a row is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// What an objective of that kind is fed.
+    /// The examples of an objective of that kind.
     Kind(InputKind),
     /// One completion to imitate: lists of one, for SFT and for log-probabilities.
     Demonstration,
@@ -48,7 +48,7 @@ impl From<Objective> for Form {
 /// [`Example`](crate::llm::text::example::Example).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
-    /// Where it stood: `chosen`, `completions[1]`.
+    /// Column that it came from: `chosen`, `completions[1]`.
     pub column: String,
     /// Its text.
     pub text: String,
@@ -64,11 +64,11 @@ pub struct Completion {
 pub struct Row {
     /// The prompt; none where a text stands alone.
     pub prompt: Option<String>,
-    /// In the order of [`Example::responses`](crate::llm::text::example::Example::responses).
+    /// Completions, in the order of [`Example::responses`](crate::llm::text::example::Example::responses).
     pub completions: Vec<Completion>,
-    /// Whether a chat template wrote them: all special tokens are in the text then.
+    /// True if a chat template wrote them: all special tokens are in the text then.
     pub rendered: bool,
-    /// By how much a reward model is to score the preferred one above the other; 0 where nothing is said.
+    /// Margin by which a reward model is to score the preferred one above the other; 0 where nothing is said.
     pub margin: f64,
 }
 
@@ -161,7 +161,7 @@ impl Form {
         }
     }
 
-    /// In words.
+    /// Name of the form, in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kind(kind) => kind.name(),

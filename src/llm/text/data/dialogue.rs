@@ -1,4 +1,4 @@
-//! Which text is the prompt and which the completion, of conversations and of texts that hold both.
+//! Split into prompt and completion, of conversations and of texts that hold both.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// As `reading` says.
+    /// A reader of dialogues as `reading` says.
     ///
     /// # Errors
     /// An empty separator; a day that is none; a template that was named and cannot be loaded.

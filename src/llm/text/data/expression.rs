@@ -23,7 +23,7 @@ static LANGUAGE: LazyLock<Environment<'static>> = LazyLock::new(|| {
 
 /// An expression that was parsed.
 pub(super) struct Expression {
-    /// Whose value it is, as messages say it: `columns.prompt`, `where`.
+    /// Field that the expression is the value of, as messages say it: `columns.prompt`, `where`.
     pub field: String,
     source: String,
     names: Vec<String>,
@@ -58,7 +58,7 @@ impl Expression {
         })
     }
 
-    /// Whether it reads that column, by its name or as a field of `row` or `item`.
+    /// True if it reads that column, by its name or as a field of `row` or `item`.
     pub fn reads(&self, name: &str) -> bool {
         let within = |whole: &str| {
             self.fields.contains(&format!("{whole}.{name}"))

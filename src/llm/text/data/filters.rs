@@ -1,4 +1,4 @@
-//! What expressions can do beside Jinja's own filters.
+//! Filters that expressions have beside Jinja's own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

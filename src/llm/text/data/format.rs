@@ -1,4 +1,4 @@
-//! What a file's rows are.
+//! Formats of data files.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::digits;
 use super::values::{Fault, Parsed, fault};
 use crate::file::json;
 
-/// How a file is cut into rows.
+/// Format of a file: how it is cut into rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {

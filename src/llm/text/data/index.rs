@@ -1,4 +1,4 @@
-//! Where a file's rows begin.
+//! Index of a file's rows: the byte at which each begins.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Seek};
@@ -44,11 +44,11 @@ pub(super) fn too_long(format: Format) -> [&'static str; 2] {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub starts: Vec<u64>,
-    /// Where the last one ends.
+    /// End of the last row.
     pub end: u64,
     /// SHA-256 of all bytes.
     pub hash: String,
-    /// Whether row i is simply line i + 1.
+    /// True if row i is simply line i + 1.
     pub plain: bool,
 }
 

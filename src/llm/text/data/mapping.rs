@@ -37,7 +37,7 @@ struct Names<'a> {
 }
 
 impl Mapping {
-    /// What a person said of rows.
+    /// The mapping that a person gave.
     ///
     /// # Errors
     /// What is no expression, or a column that nothing reads.

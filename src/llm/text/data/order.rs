@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 
-/// How rows become batches.
+/// Order and size of batches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ordering {
     /// Rows of a batch.
     pub batch: usize,
-    /// Of the shuffle.
+    /// Seed of the shuffle.
     #[serde(default)]
     pub seed: u64,
     /// Leaves out the rows that fill no batch; others each epoch.
@@ -95,12 +95,12 @@ impl Ordering {
 }
 
 impl Epoch {
-    /// How many there are.
+    /// Number of batches.
     pub fn len(&self) -> usize {
         self.rows.len().div_ceil(self.batch)
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

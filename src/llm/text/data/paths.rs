@@ -1,4 +1,4 @@
-//! Which files a path names.
+//! Files that a path or pattern names.
 
 use std::path::{Path, PathBuf};
 

@@ -22,7 +22,7 @@ pub struct PromptColumn<'a> {
 }
 
 impl<'a> PromptColumn<'a> {
-    /// That of a file which was read so. Without a tokenizer there are texts only.
+    /// The column of a file which was read so. Without a tokenizer there are texts only.
     pub fn new(file: &'a Table, reading: &'a Reading, tokenizer: Option<&'a Tokenizer>) -> Self {
         Self {
             file,

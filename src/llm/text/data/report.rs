@@ -1,4 +1,4 @@
-//! What a survey of the data found.
+//! Findings of a survey of the data.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -35,7 +35,7 @@ pub struct Report {
     pub apart_lines: Vec<u64>,
     /// Rows that `where` left out.
     pub left_out: u64,
-    /// What rows have and nothing reads.
+    /// Columns, and fields of messages, that rows have and nothing reads.
     #[serde(skip_serializing_if = "Unread::is_empty")]
     pub unread: Unread,
 }

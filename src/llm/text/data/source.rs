@@ -154,7 +154,7 @@ impl Source {
         Ok(&self.surveyed.insert((report, lengths)).0)
     }
 
-    /// What [`survey`](Self::survey) found, once it was called.
+    /// Findings of [`survey`](Self::survey), once it was called.
     pub fn report(&self) -> Option<&Report> {
         self.surveyed.as_ref().map(|(report, _)| report)
     }

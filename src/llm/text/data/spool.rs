@@ -22,7 +22,7 @@ pub(super) enum Packing {
 }
 
 impl Packing {
-    /// By a file's first bytes.
+    /// The packing that a file's first bytes show.
     pub fn of(head: &[u8; 4]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -38,7 +38,7 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// In the folder for temporary files.
+    /// A temporary file in the system's folder for them.
     pub fn new() -> Result<Self> {
         let file = tempfile::tempfile().map_err(failed("create"))?;
         let out = BufWriter::with_capacity(1 << 20, file);

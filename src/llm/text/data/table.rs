@@ -218,12 +218,12 @@ impl Table {
         }
     }
 
-    /// How many rows the files have.
+    /// Number of rows in the files.
     pub fn records(&self) -> usize {
         self.count
     }
 
-    /// How many rows `where` left out.
+    /// Number of rows that `where` left out.
     pub fn left_out(&self) -> u64 {
         self.mapped.as_ref().map_or(0, |mapped| mapped.left_out)
     }

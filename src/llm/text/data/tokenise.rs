@@ -17,7 +17,7 @@ mod ends;
 pub use ends::MOST;
 use ends::{End, Sizes};
 
-/// What is done with rows that are not as they should be.
+/// Settings of tokenisation: what is done with rows that are not as they should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -33,14 +33,14 @@ pub struct Settings {
     pub strict_boundaries: bool,
 }
 
-/// What happened to a row.
+/// Notes on how a row was tokenised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// Whether its prompt was cut.
+    /// True if its prompt was cut.
     pub prompt_cut: bool,
-    /// How many of its completions were cut.
+    /// Number of its completions that were cut.
     pub completions_cut: usize,
-    /// How many of its completions were tokenised apart from the prompt.
+    /// Number of its completions that were tokenised apart from the prompt.
     pub apart: usize,
 }
 
@@ -84,7 +84,7 @@ fn weighted(sequence: Sequence, mut weights: Vec<f64>, column: &str) -> Parsed<S
 const ANCHOR: &str = "\n";
 
 impl Tokeniser {
-    /// For a model that takes `context` tokens.
+    /// A tokeniser for a model that takes `context` tokens.
     ///
     /// # Errors
     /// A tokenizer without EOS, or lengths that leave no room.

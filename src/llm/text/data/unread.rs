@@ -1,4 +1,4 @@
-//! What a file has and nothing reads, as it is told.
+//! Columns that a file has and nothing reads, and how they are told.
 
 use std::collections::{BTreeMap, BTreeSet};
 

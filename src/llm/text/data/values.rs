@@ -7,16 +7,16 @@ use crate::llm::text::chat::Message;
 use crate::magnitude::{RANGE, is_in_range};
 use crate::text::exact;
 
-/// What is wrong with a row, and what would be right.
+/// Fault of a row, and its remedy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// What is wrong.
+    /// The fault.
     pub problem: String,
-    /// What would be right.
+    /// The remedy.
     pub remedy: String,
 }
 
-/// What was read of a row, or why it cannot be.
+/// Result of reading a row: a value, or why there is none.
 pub type Parsed<T> = Result<T, Fault>;
 
 /// A [`Fault`].
@@ -52,7 +52,7 @@ impl Columns<'_> {
         set.iter().copied().filter(absent).collect()
     }
 
-    /// Whether the column is there.
+    /// True if the column is there.
     pub fn has(&self, name: &str) -> bool {
         !self.names(name).is_empty()
     }

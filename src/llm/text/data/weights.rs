@@ -1,4 +1,4 @@
-//! What each message of a conversation weighs in the loss.
+//! Weight of each message of a conversation in the loss.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! How much longer a text may become before it is cut into tokens.
+//! Bounds on how much longer a text may become before it is cut into tokens.
 
 use serde::Deserialize;
 use serde_json::Value;

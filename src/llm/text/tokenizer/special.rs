@@ -1,4 +1,4 @@
-//! What a model's folder says of special tokens.
+//! Special tokens, as a model's folder declares them.
 
 use std::path::{Path, PathBuf};
 

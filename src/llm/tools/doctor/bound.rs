@@ -1,4 +1,4 @@
-//! How large an operation's error may be, from its shape and precision alone.
+//! Error bounds of operations, from their shapes and the precision alone.
 //!
 //! The error of an output `y` is `‖found − y‖ / ‖y‖` with Euclidean norms over all its numbers.
 //! With u the relative error of one rounding ([`Precision::stored`], [`Precision::summed`]):
@@ -28,7 +28,7 @@ use super::precision::Precision;
 /// λ in the probabilistic bound of sums.
 const LAMBDA: f64 = 4.0;
 
-/// What an output's error is bounded by.
+/// Error bound of an output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {
     /// r
@@ -135,8 +135,8 @@ impl Bound {
         }
     }
 
-    /// What errors of one pass through all of these calls come to, roundings in different
-    /// operations being independent: the root of the squares' sum.
+    /// Error bound of one pass through all of these calls, roundings in different operations being independent: the
+    /// root of the squares' sum.
     pub fn together(bounds: impl IntoIterator<Item = f64>) -> f64 {
         bounds.into_iter().map(|b| b * b).sum::<f64>().sqrt()
     }

@@ -151,7 +151,7 @@ impl Call {
         }
     }
 
-    /// What it is differentiated by, in the order of its arguments.
+    /// Inputs that it is differentiated by, in the order of its arguments.
     pub fn inputs(&self) -> Vec<Input> {
         let input = |name, shape: &[usize], deviation: f64| Input {
             name,

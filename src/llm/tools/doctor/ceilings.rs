@@ -13,14 +13,14 @@ use crate::llm::tensor::ops;
 use crate::llm::tensor::tape::{Node, Tape};
 use crate::llm::tools::plan::Machine;
 
-/// What was measured.
+/// Measured ceilings of a device: its fastest matrix products and copies.
 #[derive(Debug, Clone)]
 pub struct Ceilings {
     /// The best of each precision, FLOP/s.
     products: Vec<(Precision, f64)>,
     /// Bytes read and written a second, if a copy ran.
     pub bandwidth: Option<f64>,
-    /// As rows of the table.
+    /// Rows of the table.
     pub rows: Vec<Row>,
 }
 

@@ -1,4 +1,4 @@
-//! What a call costs at least: products and memory traffic, counted from shapes.
+//! Least cost of a call: products and memory traffic, counted from shapes.
 
 use super::call::{Call, tokens};
 use crate::llm::tensor::ops::{Attention, Starts};
@@ -107,7 +107,7 @@ impl Cost {
         (self.flops / flops).max(self.numbers * bytes_per_number / bandwidth)
     }
 
-    /// That many of them.
+    /// Cost of that many calls.
     #[must_use]
     pub fn times(self, count: usize) -> Self {
         Self {

@@ -22,14 +22,14 @@ pub fn normal(stream: &mut Stream, shape: &[usize], deviation: f64) -> Result<Te
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }
 
-/// What a call is given: inputs, the output's cotangent, cosines and sines.
+/// Arguments of a call: inputs, the output's cotangent, cosines and sines.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Differentiable inputs.
     pub inputs: Vec<Tensor>,
     /// Σ cotangent · output is differentiated.
     pub cotangent: Tensor,
-    /// Of rotary embedding.
+    /// Cosines and sines of rotary embedding.
     pub table: Option<Rope>,
 }
 
@@ -70,7 +70,7 @@ impl Sample {
 pub struct Results {
     /// The value.
     pub value: Tensor,
-    /// In the order of inputs.
+    /// Gradients, in the order of inputs.
     pub gradients: Vec<Tensor>,
 }
 

@@ -1,4 +1,4 @@
-//! What the examination ran on.
+//! Description of the machine that the examination runs on.
 
 use candle_core::Device;
 use serde_json::{Map, Value};

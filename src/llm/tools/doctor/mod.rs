@@ -1,5 +1,5 @@
-//! Whether this machine computes what it should, and how fast it can: what a user runs on a new
-//! machine, and how every claim about a device is checked again in one command.
+//! Examination of a machine: does it compute what it should, and how fast can it. A user runs it on a new machine,
+//! and every claim about a device is checked again in one command.
 //!
 //! [`examine`] gives the rows of one table. [`call`] is an operation on given shapes; [`bound`]
 //! says how far it may be from f64, [`cost`] how fast it can be; [`operations`] checks each alone,
@@ -61,7 +61,7 @@ impl Section {
     }
 }
 
-/// What is to be examined.
+/// Scope of an examination.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The device as it was named.
@@ -74,7 +74,7 @@ pub struct Settings {
     pub quick: bool,
     /// The only sections, if some were named.
     pub only: Vec<Section>,
-    /// Of random inputs.
+    /// Seed of the random inputs.
     pub seed: u64,
 }
 

@@ -119,7 +119,7 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
     ]
 }
 
-/// Per precision a row for every call, and one that says how many calls give the same bits when
+/// Examines operations: per precision a row for every call, and one that says how many calls give the same bits when
 /// they are run again.
 pub fn parts(device: &Device, precisions: &[Precision], seed: u64, bar: &ProgressBar) -> Vec<Part> {
     let calls = calls(seed);

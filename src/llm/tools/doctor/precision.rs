@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// What numbers are stored in and how matrix products are made.
+/// Precision of stored numbers and of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -31,7 +31,7 @@ impl Precision {
         }
     }
 
-    /// What tensors are made of.
+    /// Type of tensors.
     pub fn dtype(self) -> DType {
         match self {
             Self::F64 => DType::F64,
@@ -58,7 +58,7 @@ impl Precision {
         }
     }
 
-    /// What matrix products round each operand by, beyond what is stored.
+    /// Unit roundoff of each operand of a matrix product, beyond what is stored.
     pub fn operand(self) -> f64 {
         match self {
             Self::Tf32 => 2f64.powi(-11),

@@ -1,4 +1,4 @@
-//! What was found: rows of one table, for people and as JSON.
+//! Report of an examination: rows of one table, for people and as JSON.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use super::Section;
 use crate::error::Error;
 use crate::text::{WIDTH, pad, wrap};
 
-/// What a row comes to.
+/// Verdict on a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -15,7 +15,7 @@ pub enum Verdict {
     Ok,
     /// Beyond its bound, not a number, or not run at all.
     Fail,
-    /// Nothing to hold it against.
+    /// No bound to compare it with.
     Note,
 }
 
@@ -29,7 +29,7 @@ impl Verdict {
     }
 }
 
-/// What a number counts.
+/// Unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Unit {
     /// A relative error.
@@ -56,7 +56,7 @@ pub enum Unit {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Quantity {
-    /// In words.
+    /// Text.
     Text(String),
     /// A number with its unit.
     Number {
@@ -73,7 +73,7 @@ impl Quantity {
         Self::Number { value, unit }
     }
 
-    /// For people.
+    /// The quantity as people read it.
     pub fn shown(&self) -> String {
         let (value, unit) = match self {
             Self::Text(text) => return text.clone(),
@@ -109,15 +109,15 @@ pub(super) fn three(x: f64) -> String {
 /// A line of the table.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// What was looked at.
+    /// Name of the row.
     pub name: String,
-    /// What was found.
+    /// Measured quantity.
     pub found: Option<Quantity>,
-    /// What it is held against: the most an error may be, the least a time can be.
+    /// Bound that it is compared with: the most an error may be, the least a time can be.
     pub bound: Option<Quantity>,
-    /// What it comes to.
+    /// Verdict on it.
     pub verdict: Verdict,
-    /// What else a person would want to know.
+    /// Remark for a person.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remark: String,
     /// Numbers that have no room in the table.
@@ -151,7 +151,7 @@ impl Row {
         row
     }
 
-    /// How many of how many, which should be all.
+    /// A row that counts: so many of all, which should be all.
     pub fn count(name: impl Into<String>, found: usize, all: usize) -> Self {
         let mut row = Self::says(name, format!("{found} of {all}"));
         row.verdict = verdict(found == all);
@@ -168,14 +168,14 @@ impl Row {
         row
     }
 
-    /// With a remark.
+    /// The row with a remark.
     #[must_use]
     pub fn remark(mut self, remark: impl Into<String>) -> Self {
         self.remark = remark.into();
         self
     }
 
-    /// With a number or more for JSON.
+    /// The row with a number or more for JSON.
     #[must_use]
     pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.into(), value.into());
@@ -190,9 +190,9 @@ fn verdict(ok: bool) -> Verdict {
 /// Rows under one heading.
 #[derive(Debug, Clone, Serialize)]
 pub struct Part {
-    /// Of which section.
+    /// Section that it belongs to.
     pub section: Section,
-    /// What the rows share: a precision, a model.
+    /// Subject that the rows share: a precision, a model.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub of: String,
     /// The rows.
@@ -214,11 +214,11 @@ pub struct Report {
     pub version: &'static str,
     /// The device as it was named.
     pub device: String,
-    /// What it ran on.
+    /// Machine that it ran on.
     pub machine: Map<String, Value>,
-    /// Of the random inputs.
+    /// Seed of the random inputs.
     pub seed: u64,
-    /// Whether it was the short form.
+    /// True for the short form.
     pub quick: bool,
     /// Seconds it took.
     pub seconds: f64,

@@ -7,7 +7,7 @@ use crate::llm::model::architecture::{Architecture, Norm, Positions};
 use crate::llm::model::sequence::Predictions;
 use crate::llm::tensor::ops::Attention;
 
-/// What calls are for, in the order of a pass.
+/// Purpose of calls, in the order of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Tokens and learned positions to vectors.
@@ -59,11 +59,11 @@ impl Stage {
 /// A call and how often a pass makes it.
 #[derive(Debug, Clone)]
 pub struct Times {
-    /// What for.
+    /// Purpose of the call.
     pub stage: Stage,
-    /// On which shapes.
+    /// The call with its shapes.
     pub call: Call,
-    /// How often.
+    /// Number of times that a pass makes it.
     pub count: usize,
 }
 

@@ -1,4 +1,4 @@
-//! How long something takes on a device.
+//! Timing of operations on a device.
 
 use std::time::Instant;
 
@@ -10,14 +10,14 @@ use crate::llm::tensor::ops::Rope;
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
 use crate::random::{Purpose, Stream};
 
-/// How often something is measured.
+/// Effort of a measurement: how often it is repeated.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// No more begins after that many seconds …
+    /// Seconds after which no further repetition begins.
     pub seconds: f64,
-    /// … or that often, but
+    /// Most repetitions.
     pub most: usize,
-    /// it is measured that often in any case.
+    /// Least repetitions, however long they take.
     pub least: usize,
 }
 
@@ -56,14 +56,14 @@ impl Effort {
     }
 }
 
-/// What is said of a time that another program had a part in.
+/// Remark on a time that another program had a part in.
 pub const BUSY: &str = "the machine is busy with something else: run it again when it is idle";
 
 /// How far measurements of one thing may be apart: three quarters of them within so many times a
 /// quarter. On machines with nothing else to do it was below 1.2.
 const APART: f64 = 1.5;
 
-/// Whether measurements of one thing are so far apart that something else ran beside them.
+/// True if measurements of one thing are so far apart that something else ran beside them.
 pub fn disagree(list: &[f64]) -> bool {
     let mut list = list.to_vec();
     list.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Which setting would make a run fit; which would together, where no single one does.
+//! Advice on a run that does not fit: which single setting would make it fit, or which together.
 
 use serde::Serialize;
 
@@ -13,11 +13,11 @@ use crate::llm::train::Precision;
 pub struct Change {
     /// The setting as a flag.
     pub setting: String,
-    /// What it costs.
+    /// Cost of the change, in words.
     pub cost: String,
     /// Bytes of tensors at most with it.
     pub peak_bytes: u64,
-    /// Whether the run then fits.
+    /// True if the run then fits.
     pub fits: bool,
 }
 

@@ -1,13 +1,13 @@
-//! What goes through networks at once, by its lengths.
+//! Batches by their lengths: what goes through networks at once.
 
 use crate::llm::text::example::Example;
 
 /// A response's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Response {
-    /// Of prompt and completion together.
+    /// Tokens of prompt and completion together.
     pub tokens: usize,
-    /// Of the prompt.
+    /// Tokens of the prompt.
     pub prompt: usize,
 }
 
@@ -50,7 +50,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// So many examples of so many responses, all alike.
+    /// A batch of so many examples of so many responses, all alike.
     pub fn uniform(examples: usize, responses: usize, response: Response) -> Self {
         Self {
             examples: vec![vec![response; responses]; examples],
@@ -104,9 +104,9 @@ impl Step {
     }
 }
 
-/// Of steps, those that no other is larger than in everything that memory depends on: prompts too
-/// if a network reads them alone. Each is reduced to the parts that matter: the first, and if there
-/// are several the second, taken to be as large.
+/// The heaviest steps: those that no other is larger than in everything that memory depends on: prompts too if a
+/// network reads them alone. Each is reduced to the parts that matter: the first, and if there are several the
+/// second, taken to be as large.
 pub fn heaviest(steps: &[Step], budget: usize, prompts_count: bool) -> Vec<Vec<Piece>> {
     let mut parts: Vec<(bool, Piece)> = Vec::new();
     for step in steps {

@@ -1,5 +1,5 @@
-//! What the operations of [`ops::composed`](crate::llm::tensor::ops::composed) need while they run: the
-//! tensors that are alive at once inside each, at the moment when they are most.
+//! Memory of the operations of [`ops::composed`](crate::llm::tensor::ops::composed) while they run: the tensors that
+//! are alive at once inside each, at the moment when they are most.
 
 use super::network::Rows;
 use super::ops::{Form, Needs};

@@ -1,10 +1,10 @@
-//! What the kernels of the CPU in f32 and f64 need while they run.
+//! Memory of the CPU's kernels in f32 and f64 while they run.
 
 use super::ops::{Form, Needs};
 use crate::llm::tensor::ops::memory::rows_per_task;
 
-/// What the matrix product of `[rows, inner]` and `[inner, columns]` packs, by gemm 0.19: of a
-/// right-hand side that does not lie as its kernels want it, as much as the last cache holds.
+/// Bytes that the matrix product of `[rows, inner]` and `[inner, columns]` packs, by gemm 0.19: of a right-hand side
+/// that does not lie as its kernels want it, as much as the last cache holds.
 pub fn packed(form: &Form, [rows, inner, columns]: [usize; 3], transposed: bool) -> u64 {
     // Its kernels take so many rows at once; it packs where this pays.
     let size = form.wide();

@@ -1,4 +1,4 @@
-//! What training a network takes beside its weights and activations: masters, moments, gradients.
+//! Memory of training a network beside its weights and activations: masters, moments, gradients.
 
 use super::composed;
 use super::ledger::{Held, Kind, Ledger, Phase};
@@ -25,8 +25,8 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// As it is from the second step on. Gradients are of that kind; so is all else, if it is not
-    /// the policy's.
+    /// A learner as it is from the second step on. Gradients are of that kind; so is all else, if it is not the
+    /// policy's.
     pub fn new(ledger: &Ledger, run: &Run, network: &Network, kind: Kind) -> Self {
         let form = run.form();
         let mut learner = Self {

@@ -1,4 +1,4 @@
-//! Who holds how many bytes, and when they were most.
+//! Ledger of memory: who holds how many bytes, and the peaks.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-/// What bytes are for.
+/// Purpose of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -22,15 +22,15 @@ pub enum Kind {
     Reference,
     /// Weights, masters, moments and gradients of a separate value network.
     ValueNetwork,
-    /// What networks computed and a backward, or the next operation, needs.
+    /// Numbers that networks computed and a backward, or the next operation, needs.
     Activations,
-    /// What an operation needs while it runs, and gradients of activations on their way back.
+    /// Memory that an operation needs while it runs, and gradients of activations on their way back.
     Transients,
     /// Buffers of matrix products and of random numbers, tables: there from first use to the end.
     Workspaces,
 }
 
-/// When something happened.
+/// Moment of a run: phase, operation and block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moment {
     /// Loading, reference, forward, backward, optimiser step or checkpoint.
@@ -79,18 +79,18 @@ pub type Bytes = BTreeMap<Kind, u64>;
 /// The most bytes at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Peak {
-    /// How many.
+    /// Number of bytes.
     pub bytes: u64,
-    /// What they were for.
+    /// The bytes by purpose.
     pub of: Bytes,
-    /// When it was.
+    /// Moment of the peak.
     pub at: Moment,
 }
 
-/// What was the most of something, and in which operation.
+/// Largest need of a single operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Largest {
-    /// How many bytes.
+    /// Number of bytes.
     pub bytes: u64,
     /// The operation.
     pub operation: &'static str,
@@ -122,7 +122,7 @@ struct Lease {
 }
 
 impl Held {
-    /// How many.
+    /// Number of bytes.
     pub fn bytes(&self) -> u64 {
         self.0.bytes
     }
@@ -142,7 +142,7 @@ fn clamped(sum: u128) -> u64 {
 }
 
 impl Ledger {
-    /// Nothing held.
+    /// A ledger in which nothing is held.
     pub fn new() -> Self {
         Self(Rc::new(RefCell::new(Books {
             live: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! What memory there is, and what a machine's kernels need of it.
+//! Memory of a machine, and what its kernels need of it.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::llm::{tensor::device, tensor::memory};
 
-/// Where a run computes.
+/// Machine that a run computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Machine {
-    /// Whether on the processor, not on a GPU.
+    /// True on the processor, false on a GPU.
     pub cpu: bool,
     /// Threads that compute, on a processor.
     pub threads: usize,
@@ -21,7 +21,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// That of a device's name, `cpu`, `cuda` or `cuda:N`, which need not be there.
+    /// The machine of a device's name, `cpu`, `cuda` or `cuda:N`, which need not be there.
     ///
     /// # Errors
     /// Another name.

@@ -16,7 +16,7 @@ use crate::llm::model::heads::ScalarHead;
 use crate::llm::model::lora::{AdapterConfig, Module, b_name};
 use crate::llm::model::weights::layout;
 
-/// What a network is for.
+/// Role of a network in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Log-probabilities.
@@ -47,9 +47,9 @@ impl Role {
 #[derive(Debug)]
 pub struct Weight {
     held: Held,
-    /// How many numbers.
+    /// Number of its entries.
     pub count: u64,
-    /// Whether it is trained.
+    /// True if it is trained.
     pub trained: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct Network {
     a: Architecture,
     form: Form,
     role: Role,
-    /// In the order of leaves.
+    /// Weights, in the order of leaves.
     pub weights: Vec<Weight>,
     names: HashMap<String, usize>,
     /// A and B of adapted linear layers.
@@ -74,14 +74,14 @@ pub struct Network {
 pub struct Rows {
     /// Tokens.
     pub n: usize,
-    /// Of the longest sequence.
+    /// Tokens of the longest sequence.
     pub longest: usize,
     /// Sequences.
     pub sequences: usize,
     /// Tokens where sequences of like length are made equally long.
     pub padded: usize,
-    /// Of the sequences of like length whose attention takes most, how many there are, and the
-    /// tokens of the longest.
+    /// Number of sequences in the group of like length whose attention takes most, and the tokens of the longest of
+    /// them.
     pub alike: [usize; 2],
 }
 

@@ -1,4 +1,4 @@
-//! What every operation of [`llm::ops`](crate::llm::tensor::ops) makes, keeps and needs, in bytes: one
+//! Memory of every operation of [`llm::ops`](crate::llm::tensor::ops): the bytes that it makes, keeps and needs; one
 //! description each, of the kernels of the CPU and of what is composed elsewhere.
 
 use super::machine::Machine;
@@ -8,14 +8,14 @@ use super::{composed, fused};
 use crate::llm::tensor::ops::Activation;
 use crate::llm::tensor::ops::token_log_probs::{CHUNK, KEPT};
 
-/// How numbers are computed.
+/// Form of computation: kernels, precision and machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
     /// Bytes of a number.
     pub size: u64,
-    /// Whether by the kernels of the CPU.
+    /// True for the kernels of the CPU.
     pub fused: bool,
-    /// Where.
+    /// Machine that computes.
     pub machine: Machine,
 }
 
@@ -40,14 +40,14 @@ impl Form {
     }
 }
 
-/// What an operation needs while it runs, beside what it makes.
+/// Memory that an operation needs while it runs, beside what it makes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Needs {
-    /// In the forward.
+    /// Bytes in the forward.
     pub forward: u64,
-    /// In the backward, before the gradients of inputs are there.
+    /// Bytes in the backward, before the gradients of inputs are there.
     pub before: u64,
-    /// In the backward, beside them.
+    /// Bytes in the backward, beside them.
     pub backward: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a person or a script is told.
+//! The report of `pistar plan`, for a person or a script.
 
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ const CONTEXT: u64 = 768 << 20;
 pub struct Memory {
     /// Bytes.
     pub bytes: u64,
-    /// Who says so: a flag, or the machine.
+    /// Source of the figure: a flag, or the machine.
     pub source: String,
 }
 
@@ -33,29 +33,29 @@ pub struct PhasePeak {
 /// A run's memory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Whether it fits.
+    /// True if it fits.
     pub fits: bool,
-    /// What there is.
+    /// Memory that there is.
     pub memory: Memory,
     /// The most that tensors take at once: what `machine.json` calls `peak_tensor_bytes`.
     pub peak_tensor_bytes: u64,
-    /// What the process takes beside tensors: program, tokenizer, data; on a GPU, CUDA itself.
+    /// Memory of the process beside tensors, in bytes: program, tokenizer, data; on a GPU, CUDA itself.
     pub process_bytes: u64,
     /// Both together.
     pub total_bytes: u64,
-    /// When tensors take most.
+    /// Moment at which tensors take most.
     pub at: Moment,
-    /// What they are then.
+    /// Tensors at that moment, by purpose.
     pub at_peak: Bytes,
     /// The most in each part of a run.
     pub phases: Vec<PhasePeak>,
-    /// What the backward finds.
+    /// Activations that the backward finds, in bytes.
     pub activations_kept: u64,
-    /// What each block keeps of it.
+    /// Part of them that each block keeps.
     pub activations_per_block: u64,
     /// Blocks.
     pub blocks: usize,
-    /// What needs most while it runs.
+    /// Operation that needs most while it runs.
     pub largest_transient: Option<Largest>,
     /// Numbers of the model.
     pub parameters: u64,
@@ -71,7 +71,7 @@ pub struct Report {
     pub sequences: usize,
     /// Tokens of the longest.
     pub longest: usize,
-    /// Whether lengths are those of data.
+    /// True if lengths are those of data.
     pub of_data: bool,
     /// The largest `micro_batch_tokens` that fits.
     pub largest_micro_batch_tokens: Option<usize>,
@@ -82,7 +82,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of a run, in that memory.
+    /// The report on a run, in that memory.
     ///
     /// # Errors
     /// Those of [`Budget::outcome`].

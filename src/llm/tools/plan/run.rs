@@ -15,10 +15,10 @@ use crate::llm::model::config::Config;
 use crate::llm::model::lora::AdapterConfig;
 use crate::llm::train::Precision;
 
-/// What a policy is held against.
+/// Reference model of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reference {
-    /// Nothing.
+    /// No reference.
     None,
     /// Numbers that the model as given computes before the first step.
     Numbers,
@@ -33,31 +33,31 @@ pub enum Reference {
 pub struct Run {
     /// The model.
     pub config: Config,
-    /// What is trained.
+    /// Network that is trained.
     pub role: Role,
-    /// Whether a separate value network is trained too.
+    /// True if a separate value network is trained too.
     pub value: bool,
-    /// What it is held against.
+    /// Reference of the policy.
     pub reference: Reference,
     /// Precision of weights and activations.
     pub precision: Precision,
     /// The adapter that is trained instead of all weights.
     pub adapter: Option<AdapterConfig>,
-    /// Whether it is the model's own, so that its reference has a copy of it.
+    /// True if the adapter is the model's own, so that its reference has a copy of it.
     pub goes_on: bool,
-    /// Whether blocks are run again in the backward.
+    /// True if blocks are run again in the backward (activation recomputation).
     pub recompute: bool,
-    /// Whether the optimiser uses each gradient as soon as it is final.
+    /// True if the optimiser uses each gradient as soon as it is final.
     pub in_backward: bool,
     /// Most tokens that are run at once.
     pub micro_batch: usize,
-    /// Whether it is a run of one step, whose moments appear at its end.
+    /// True for a run of one step, whose moments appear at its end.
     pub one_step: bool,
-    /// Where it runs.
+    /// Machine that it runs on.
     pub machine: Machine,
 }
 
-/// What a run takes.
+/// Memory that a run takes.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The most of each part of it.
@@ -70,7 +70,7 @@ pub struct Outcome {
     pub kept_per_block: u64,
     /// Numbers of all parameters of the policy.
     pub parameters: u64,
-    /// Of those that are trained.
+    /// Numbers of the trained parameters.
     pub trained: u64,
     /// Most tokens that were run at once.
     pub tokens: usize,
@@ -98,7 +98,7 @@ impl Outcome {
 type Recorded<'n> = Option<(Tape<'n>, Vec<Node>)>;
 
 impl Run {
-    /// What it takes, if a step has these parts.
+    /// Memory that it takes, if a step has these parts.
     ///
     /// # Errors
     /// A target of the adapter that names no linear layer.

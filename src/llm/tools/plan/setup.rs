@@ -1,4 +1,4 @@
-//! From the settings of a run to what its memory depends on.
+//! Setup of a memory estimate: from the settings of a run to what its memory depends on.
 
 use super::batch::{Piece, Response, Step, heaviest};
 use super::machine::Machine;
@@ -31,17 +31,17 @@ pub struct Budget {
     pub run: Run,
     /// Its steps, or one that is like all of them.
     pub steps: Vec<Step>,
-    /// Whether their lengths are those of data.
+    /// True if their lengths are those of data.
     pub of_data: bool,
-    /// Whether they were given by `sequence`.
+    /// True if they were given by `sequence`.
     pub sequence: bool,
-    /// Whether products of f32 matrices are to be rounded to TF32, which nothing else can be.
+    /// True to round products of f32 matrices to TF32; products of other precisions cannot be.
     pub tf32: bool,
 }
 
 impl Budget {
-    /// Of a run of those [resolved](Settings::resolve) settings. Of the model's folder nothing is
-    /// read but `config.json`; if data are given, and no `sequence`, the tokenizer and the data too.
+    /// The setup of a run of those [resolved](Settings::resolve) settings. Of the model's folder nothing is read but
+    /// `config.json`; if data are given, and no `sequence`, the tokenizer and the data too.
     ///
     /// # Errors
     /// Settings that a run would refuse; a folder without `config.json`; lengths beyond the model's
@@ -113,7 +113,7 @@ impl Budget {
         }
     }
 
-    /// What it takes: the most of all steps.
+    /// Memory that it takes: the most of all steps.
     ///
     /// # Errors
     /// A target of the adapter that names no linear layer.

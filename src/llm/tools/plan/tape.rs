@@ -29,7 +29,7 @@ impl Node {
         }
     }
 
-    /// Whether a gradient is wanted.
+    /// True if a gradient is wanted.
     pub fn wanted(&self) -> bool {
         self.slot.is_some()
     }
@@ -42,7 +42,7 @@ impl Node {
 /// Slot and bytes of a gradient.
 type Target = (Option<usize>, u64);
 
-/// How an operation's backward gives an input its gradient.
+/// Way in which an operation's backward gives an input its gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// Computed to fresh memory, then added.
@@ -64,13 +64,13 @@ pub struct Op<'n> {
     pub inputs: Vec<(&'n Node, Option<How>)>,
     /// Inputs whose numbers the backward needs.
     pub keeps: Vec<&'n Node>,
-    /// Whether it needs the output's.
+    /// True if it needs the output's numbers.
     pub keeps_output: bool,
-    /// What it needs besides: statistics, made by the forward.
+    /// Statistics made by the forward that the backward needs besides, in bytes.
     pub statistics: u64,
-    /// Whether the gradients of inputs are made before the first is added.
+    /// True if the gradients of inputs are made before the first is added.
     pub together: bool,
-    /// What it needs while it runs.
+    /// Memory that it needs while it runs.
     pub needs: Needs,
 }
 
@@ -154,7 +154,7 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// Whether an operation on these will be recorded.
+    /// True if an operation on these will be recorded.
     pub fn wants(&self, inputs: &[&Node]) -> bool {
         self.mode == Mode::Recording && inputs.iter().any(|node| node.wanted())
     }
@@ -403,20 +403,20 @@ impl Sums {
     }
 }
 
-/// What has been accumulated for each leaf.
+/// Gradients accumulated for each leaf, in bytes.
 pub struct Leaves {
     held: Vec<Option<Held>>,
     kind: Kind,
 }
 
 impl Leaves {
-    /// Nothing yet. Their bytes are of that kind.
+    /// Empty sums. Their bytes are of that kind.
     pub fn new(leaves: usize, kind: Kind) -> Self {
         let held = (0..leaves).map(|_| None).collect();
         Self { held, kind }
     }
 
-    /// Whether a gradient arrived there.
+    /// True if a gradient arrived there.
     pub fn has(&self, leaf: usize) -> bool {
         self.held[leaf].is_some()
     }

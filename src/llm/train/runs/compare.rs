@@ -1,4 +1,4 @@
-//! In which settings runs differ, and how far each has come.
+//! Comparison of runs: the settings in which they differ, and how far each has come.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use toml::Value;
 use super::read::{Metric, Run};
 use crate::llm::train::Better;
 
-/// What a run made of a metric.
+/// Summary of a metric of a run: its last and its best value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
     /// The last value.
@@ -20,7 +20,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of a metric of that name; none without values.
+    /// The summary of a metric of that name; none without values.
     pub fn of(name: &str, values: &Metric) -> Option<Self> {
         let &(step, last) = values.last()?;
         let best = Better::of(name).map(|better| {

@@ -12,9 +12,9 @@ pub struct Curve {
     pub objective: String,
     /// The settings in which it differs from others, such as `beta=0.1`; may be empty.
     pub settings: String,
-    /// How many runs.
+    /// Number of runs.
     pub runs: usize,
-    /// For every step that a run has a value at, the values of all runs that have.
+    /// Values by step: at every step that a run has a value at, the values of all runs that have.
     pub points: BTreeMap<u64, Vec<f64>>,
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::train::{COMPLETE, CONFIG, LOCK, MANIFEST, METRICS, Manifest, Process, Settings};
 
-/// How a run stands.
+/// Condition of a run: complete, running, interrupted or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// All steps are done.
@@ -24,7 +24,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// In one word.
+    /// Name of the condition, in one word.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -43,17 +43,17 @@ pub type Metric = Vec<(u64, f64)>;
 pub struct Run {
     /// Its folder, as it was found.
     pub dir: PathBuf,
-    /// What it ran on.
+    /// Record of what it ran on.
     pub manifest: Manifest,
     /// Its settings, those of tables under `table.field`.
     pub settings: BTreeMap<String, toml::Value>,
-    /// How it stands.
+    /// Condition of the run.
     pub condition: Condition,
     /// Steps done so far, as far as rows say.
     pub steps: u64,
     /// The metrics of its rows.
     pub metrics: BTreeMap<String, Metric>,
-    /// Who trained it.
+    /// Processes that trained it.
     pub processes: Vec<Process>,
 }
 

@@ -1,16 +1,15 @@
-//! Where the gradients of leaves go.
+//! Sinks: what becomes of the gradients of leaves.
 
 use candle_core::Tensor;
 
 use crate::error::Result;
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
 
-/// Where the gradients of leaves go.
+/// Sink of the gradients of leaves.
 pub enum Sink<'a> {
-    /// To those that are there. One of bf16 or f16 numbers is kept as it is, sums of them in f32.
+    /// Adds each to the sums so far. One of bf16 or f16 numbers is kept as it is, sums of them in f32.
     Sum(&'a mut LeafGradients),
-    /// To a function, each as soon as it is final, when the leaf may be changed in place: none is
-    /// kept.
+    /// Gives each to a function as soon as it is final, when the leaf may be changed in place: none is kept.
     Each(&'a mut dyn FnMut(usize, Tensor) -> Result<()>),
 }
 

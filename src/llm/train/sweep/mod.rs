@@ -32,7 +32,7 @@ pub struct Sweep {
     file: String,
 }
 
-/// What became of the runs.
+/// Outcome of the runs of a sweep.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Runs that were complete before.

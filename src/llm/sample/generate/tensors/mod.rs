@@ -50,7 +50,7 @@ struct Piece<'a> {
 }
 
 impl<'m, T: Float> OnDevice<'m, T> {
-    /// For at most `most` sequences of at most `longest` tokens.
+    /// A machine for at most `most` sequences of at most `longest` tokens.
     ///
     /// # Errors
     /// A model without output head, or no memory for it.

@@ -1,4 +1,4 @@
-//! Who has which place in the cache.
+//! Places of sequences in the cache, and who holds which.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -41,7 +41,7 @@ impl Slots {
         }
     }
 
-    /// How many there are, free or not.
+    /// Number of places, free or not.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -78,7 +78,7 @@ impl Drop for Slot {
 }
 
 impl State {
-    /// Of no tokens.
+    /// A sequence of no tokens.
     pub fn new() -> Self {
         Self {
             slot: None,

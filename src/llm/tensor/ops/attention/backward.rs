@@ -9,7 +9,7 @@ use crate::llm::tensor::ops::float::Float;
 use crate::llm::tensor::ops::matmul::{Matrix, Mode, Output, Shared, Threads, matmul};
 use crate::llm::tensor::ops::simd::{exponentials, sum, vectorised};
 
-/// What the gradients are made of.
+/// Inputs of the gradients.
 pub struct Inputs<'a, T> {
     pub q: &'a [T],
     pub k: &'a [T],

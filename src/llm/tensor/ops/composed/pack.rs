@@ -1,4 +1,4 @@
-//! What operations on a device make of a pack's shape once and use in every layer.
+//! Tensors that operations on a device make of a pack's shape once and use in every layer.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What AdamW remembers, as named tensors.
+//! State of AdamW, as named tensors.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What a template may do: it is somebody else's program, and ends soon with little memory.
+//! Limits on what a chat template may do: it is somebody else's program, and ends soon with little memory.
 //!
 //! Instructions are counted by the engine. What they cannot bound is the size of what one of them
 //! makes, so templates are rewritten before they run ([`rewrite`]): operators that make text and
@@ -67,7 +67,7 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// With another entry.
+    /// The weight with another entry.
     pub fn and(self, entry: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(entry.bytes).saturating_add(ENTRY),

@@ -6,7 +6,7 @@ use crate::llm::text::data::columns::Form;
 use crate::llm::text::objective::TextObjective;
 use crate::loss::InputKind;
 
-/// What objectives of one kind would see.
+/// Examples that objectives of one kind would see.
 #[derive(Debug, Clone, Serialize)]
 pub struct Seen {
     /// The kind.
@@ -15,7 +15,7 @@ pub struct Seen {
     pub objectives: Vec<&'static str>,
     /// Rows that they would take.
     pub rows: u64,
-    /// What is wrong with the first that they would not.
+    /// Fault of the first row that they would refuse.
     pub first_refusal: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl Seen {
 /// Quantiles of lengths, by the nearest rank.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Quantiles {
-    /// How many lengths.
+    /// Number of lengths.
     pub count: u64,
     /// Their mean.
     pub mean: f64,
@@ -71,7 +71,7 @@ impl Quantiles {
     }
 }
 
-/// What the file has more than once.
+/// Repetitions in the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Duplicates {
     /// Rows with the prompt and the responses of an earlier one.
@@ -102,14 +102,14 @@ impl Duplicates {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Balance {
-    /// Of rated responses.
+    /// Labels of rated responses.
     Labels {
         /// How many are.
         desirable: u64,
         /// How many are not.
         undesirable: u64,
     },
-    /// Of scored ones.
+    /// Rewards of scored responses.
     Rewards {
         /// The least.
         min: f64,

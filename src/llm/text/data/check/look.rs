@@ -23,13 +23,13 @@ pub struct Look {
 /// A response with its prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Seen {
-    /// Where it stood: `chosen`, `completions[1]`.
+    /// Column that it came from: `chosen`, `completions[1]`.
     pub column: String,
     /// Its number, if it has one: reward, label, or advantage in a list.
     pub reward: Option<f64>,
-    /// What the model is given: not in the loss.
+    /// Text that the model is given: not in the loss.
     pub prompt: String,
-    /// What is predicted: in the loss, where it has no weight of 0.
+    /// Text that is predicted: in the loss, where it has no weight of 0.
     pub completion: String,
     /// The same in parts of one weight.
     pub parts: Vec<Part>,
@@ -48,7 +48,7 @@ pub struct Seen {
 pub struct Part {
     /// Its text.
     pub text: String,
-    /// What its tokens weigh.
+    /// Weight of its tokens in the loss.
     pub weight: f64,
 }
 

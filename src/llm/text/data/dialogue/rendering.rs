@@ -11,14 +11,14 @@ use crate::llm::text::tokenizer::Tokenizer;
 pub(super) struct Rendering<'a> {
     pub template: &'a ChatTemplate,
     pub given: Given,
-    /// Which tokens end a turn.
+    /// Tokenizer that says which tokens end a turn.
     pub ends: &'a Tokenizer,
 }
 
 /// A conversation and what its turns after the prompt weigh.
 pub(super) struct Split<'a> {
     pub column: &'a str,
-    /// How many turns are the prompt.
+    /// Number of turns that are the prompt.
     pub prompt: usize,
     pub all: &'a [Message],
     /// One of each turn after the prompt.
@@ -37,9 +37,9 @@ impl Rendering<'_> {
             .map_err(as_fault)
     }
 
-    /// Where the turns after the prompt that weigh anything lie in the text after it. A turn begins where the
-    /// model is asked for it, or where the turn before it ends, if that was the assistant's too; it ends
-    /// with its end token.
+    /// Byte ranges, in the text after the prompt, of the turns after it that weigh anything. A turn begins where the
+    /// model is asked for it, or where the turn before it ends, if that was the assistant's too; it ends with its end
+    /// token.
     pub fn parts(&self, split: &Split) -> Parsed<Vec<(Range<usize>, f64)>> {
         let Split {
             prompt,

@@ -6,8 +6,7 @@ use crate::llm::text::tokenizer::Tokenizer;
 /// Texts up to so many bytes are tokenised whole.
 pub(super) const LARGE: usize = 1 << 20;
 
-/// No longer text is tokenised at once: of short words that takes some 150 bytes of memory for each of its
-/// bytes.
+/// Most bytes of text that are tokenised at once: of short words that takes some 150 bytes of memory for each byte.
 pub const MOST: usize = 1 << 22;
 
 /// How long is long, in bytes.

@@ -13,7 +13,7 @@ use crate::random::{Purpose, Stream};
 
 /// A Llama and a batch.
 pub struct Size {
-    /// Of its parameters.
+    /// Name, by the number of its parameters.
     pub name: &'static str,
     /// Its configuration.
     pub config: Config,

@@ -20,15 +20,15 @@ use crate::llm::tools::doctor::timing::{Effort, Pool, seconds};
 use crate::llm::tools::plan::{self, Machine, Phase};
 use crate::llm::train::Precision;
 
-/// What steps took.
+/// Times and memory of whole training steps.
 pub struct Whole {
     /// Median seconds of forward and backward with the loss between them.
     pub pass: f64,
-    /// Of the gradient's norm.
+    /// Median seconds of the gradient's norm.
     pub norm: f64,
-    /// Of AdamW.
+    /// Median seconds of AdamW.
     pub update: f64,
-    /// Of all three.
+    /// Median seconds of all three.
     pub all: f64,
     /// Parameters of the model.
     pub parameters: usize,

@@ -7,7 +7,7 @@ use super::{Group, Parts, Plan};
 use crate::error::Result;
 use crate::llm::tensor::ops::composed::{augmented, columns, product, wide, wider, with_ones};
 
-/// What a group's gradients are made of besides its inputs.
+/// Tensors that a group's gradients are made of besides its inputs.
 pub struct Outer {
     /// `ln Σ exp` of the scores, `[Z, L · G, 1]`.
     pub lse: Tensor,

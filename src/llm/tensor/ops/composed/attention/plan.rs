@@ -1,4 +1,4 @@
-//! In which parts attention over a pack is done.
+//! Plan of attention over a pack: the groups of sequences that are computed together.
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
 
@@ -29,7 +29,7 @@ pub(in crate::llm::tensor::ops::composed) struct Group {
     pub length: usize,
     /// Query heads a key head.
     pub share: usize,
-    /// So many of the batch go through at once.
+    /// Entries of the batch that go through at once.
     pub slice: usize,
     pub blocks: Vec<Block>,
     /// The row of each of the batch's tokens, `[batch · length]`.
@@ -156,13 +156,13 @@ impl Plan {
 }
 
 impl Group {
-    /// Of `[N, heads · d]` the batch's queries, `[batch, length · share, d]`.
+    /// Queries of the batch, `[batch, length · share, d]`, from `[N, heads · d]`.
     pub fn queries(&self, x: &Tensor, d: usize) -> Candle<Tensor> {
         self.select(x, self.share * d)?
             .reshape((self.batch, self.length * self.share, d))
     }
 
-    /// Of `[N, kv_heads · d]` the batch's keys, `[batch, length, d]`.
+    /// Keys of the batch, `[batch, length, d]`, from `[N, kv_heads · d]`.
     pub fn keys(&self, x: &Tensor, d: usize) -> Candle<Tensor> {
         self.select(x, d)?.reshape((self.batch, self.length, d))
     }
