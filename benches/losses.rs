@@ -15,6 +15,7 @@ fn batch(kind: InputKind, n: usize) -> Batch {
         InputKind::ScoredPairs | InputKind::LabelledPairs => (n, n, 0),
         InputKind::Singles | InputKind::Rated => (n, 0, 0),
         InputKind::Groups | InputKind::Lists => (2 * n, 0, n),
+        other => panic!("a new variant: {other:?}"),
     };
     Batch {
         log_policy: [draw(first), draw(second)],

@@ -10,6 +10,7 @@ const SHOWN: usize = 1200;
 
 /// Everything that can go wrong, with the place, the value and what would be right.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A value that a user gave is not allowed.
     #[error("{}: {}; {remedy}", cut(place, SHOWN), cut(problem, SHOWN))]

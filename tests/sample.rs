@@ -61,6 +61,7 @@ fn responses(problem: &Problem, record: &Record) -> Vec<(u32, f64)> {
         } => vec![(first, rewards[0]), (second, rewards[1])],
         &Record::Single { arm, reward, .. } => vec![(arm, reward)],
         Record::Ranking { ranking, .. } => ranking.iter().map(|&a| truth(a)).collect(),
+        other => panic!("a new variant: {other:?}"),
     }
 }
 
@@ -126,6 +127,7 @@ fn sample(at: &At, data: &Dataset, objective: Objective) -> Sample {
                     sample.example(x, 1.0);
                 }
             }
+            other => panic!("a new variant: {other:?}"),
         }
     }
     sample
@@ -247,6 +249,7 @@ fn update(
             Table::Logits => trained[x].iter().map(|l| l.exp()).collect(),
             Table::Scores => continue,
             Table::CentredScores => prompt.centre(),
+            other => panic!("a new variant: {other:?}"),
         };
         let sum: f64 = row.iter().sum();
         row.iter_mut().zip(&law).for_each(|(g, p)| *g -= sum * p);

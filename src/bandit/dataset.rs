@@ -19,6 +19,7 @@ pub const RANKED_PAIRS_CAP: u64 = 10_000_000;
 
 /// One logged example. Arms are indices among the arms the reference allows.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Record {
     /// Two responses; the label is the probability (usually 0 or 1) that `first` is preferred.
     Pair {

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 
 /// A law over ordered pairs (y, y′) of arms.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum PairLaw {
     /// y ~ μ₁ and y′ ~ μ₂, independent.
     Product {

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 
 /// A source paper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Paper {
     /// Contrastive policy gradient (Flet-Berliac et al. 2024).
     Copg,
@@ -102,6 +103,7 @@ impl Paper {
 
 /// Verdict on a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Verdict {
     /// True as stated.
     Holds,

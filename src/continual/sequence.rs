@@ -21,6 +21,7 @@ pub struct Task {
 /// Definition of a policy's accuracy on a task, a number in [0, 1]: per prompt one of these, averaged by the prompts'
 /// weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Score {
     /// The expected reward of the policy's response, 0 at the worst arm and 1 at the best, like the
     /// paper's normalised preference scores. A prompt whose arms are all alike counts 1. It rewards a

@@ -12,6 +12,7 @@ const LARGEST: f64 = 1e100;
 
 /// Method of continual learning: how a new task is learned without the data of the old ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Method {
     /// COPR's Algorithm 1: the fit of the new task under one constraint per old task,
     /// `J_Ci = E_{R_i} divergence(P_θ, P_i*) − d_i ≤ 0`, with d_i its value at the start of the new

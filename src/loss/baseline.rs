@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 
 /// The baseline of a policy gradient.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Baseline {
     /// A given number, the same for every prompt.
     Given(f64),
@@ -70,6 +71,7 @@ impl Baseline {
 
 /// The number V(x) that DRO takes where the problem is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Value {
     /// The prompt's given one; an error without.
     Given,

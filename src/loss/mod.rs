@@ -84,6 +84,7 @@ impl<X: Backend> Response<X> {
 
 /// The numbers of a batch of B examples.
 #[derive(Clone)]
+#[non_exhaustive]
 pub enum Inputs<X> {
     /// Two responses to one prompt; where there are labels, `first` is the preferred one.
     Pair {

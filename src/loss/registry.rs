@@ -11,6 +11,7 @@ use crate::text::suggestion;
 
 /// A registered objective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Objective {
     /// [`copg::copg`]
     Copg,

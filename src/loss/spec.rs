@@ -4,6 +4,7 @@ use super::Objective;
 
 /// Kind of examples that an objective takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InputKind {
     /// Pairs with rewards; no labels.
     ScoredPairs,
@@ -21,6 +22,7 @@ pub enum InputKind {
 
 /// Meaning of a table, the trained numbers of a tabular model: one number per prompt and arm (response).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Table {
     /// Logits of a policy.
     Logits,
@@ -46,6 +48,7 @@ impl InputKind {
 
 /// Kind of function that an objective is, which decides how it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A smooth loss.
     Smooth,

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 
 /// Optimizer: how a step is made from a gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Optimizer {
     /// `θ ← θ − lr·g`
     Sgd {

@@ -25,6 +25,7 @@ use crate::solve::bpo::Inner;
 
 /// Reference policy of the loss's log-ratios.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Reference {
     /// The behaviour policy of the phase: BPO.
     Behaviour,

@@ -19,6 +19,7 @@ pub struct Scores {
 
 /// Statistic that runs and tasks are aggregated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Aggregate {
     /// Mean over tasks of the mean over runs.
     Mean,

@@ -22,6 +22,7 @@ fn examples(kind: InputKind) -> Vec<Example> {
                 InputKind::ScoredPairs | InputKind::LabelledPairs => 2,
                 InputKind::Singles | InputKind::Rated => 1,
                 InputKind::Groups | InputKind::Lists => 2 + stream.below(3) as usize,
+                other => panic!("a new variant: {other:?}"),
             };
             let prompt: Vec<u32> = (0..1 + stream.below(3)).map(|_| stream.below(11)).collect();
             let response = |stream: &mut Stream| {

@@ -23,6 +23,7 @@ pub mod most {
 
 /// The normalisation before and after blocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Norm {
     /// Root mean square, scaled by w + `offset`.
     Rms {
@@ -35,6 +36,7 @@ pub enum Norm {
 
 /// Kind of position encoding.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Positions {
     /// Rotary: inverse frequencies of the pairs of a head, `[D/2]`, any scaling included, and what
     /// cosines and sines are multiplied by (1 but for some scalings).

@@ -9,6 +9,7 @@ pub use crate::llm::tensor::tape::{Node, Tape};
 /// Reduction of the numbers of a sequence's pieces (its tokens) to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Reduction {
     /// The sum over completion tokens: `ln π(y|x)`, or `Σ w ln π` where they have weights.
     Sum,

@@ -49,6 +49,7 @@ const TRAINABLE: [(&str, Objective); 22] = {
 /// Reduction of the token log-probabilities of a response to its one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TokenReduction {
     /// The sum over the response's tokens
     Sum,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Precision of weights and activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Precision {
     /// bfloat16: sums, norms and softmax in f32; trained by f32 master weights and moments
     Bf16,
@@ -33,6 +34,7 @@ impl Precision {
 /// Which network gives V(x).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ValueNetwork {
     /// Another copy of the model with a head
     Separate,
@@ -67,6 +69,7 @@ impl Better {
 /// Where the reference's log-probabilities come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
+#[non_exhaustive]
 pub enum ReferenceSource {
     /// Computed once by the model as given, and kept in a file.
     Precomputed,

@@ -15,6 +15,7 @@ use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::Sequence;
 
 /// Source of the reference's log-probabilities.
+#[non_exhaustive]
 pub enum Reference {
     /// The objective looks at none: 0.
     None,

@@ -13,6 +13,7 @@ use crate::llm::text::data::file::progress_bar;
 
 /// Reasons for which a run that did not fail ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ended {
     /// All steps are done. The run's folder.
     Complete(PathBuf),

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 /// Shape of the learning rate schedule after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Shape {
     /// It stays
     Constant,

@@ -147,6 +147,7 @@ impl Loss for Objective {
 
 /// Subject of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Area {
     /// Derivatives, on every backend.
     Gradient,
@@ -192,6 +193,7 @@ impl Area {
 
 /// Outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Outcome {
     /// It has the property.
     Ok,

@@ -54,6 +54,7 @@ pub fn forward(
             x = ops::add(tape, &x, &p)?;
             None
         }
+        other => panic!("a new variant: {other:?}"),
     };
     let norm = |x: &Node, name: &str| ops::rms_norm(tape, x, &weight(name), a.epsilon, 0.0);
     let linear = |x: &Node, name: &str| ops::linear(tape, x, &weight(name), None);

@@ -21,6 +21,7 @@ pub fn training(objective: Objective) -> Training {
         Kind::Smooth | Kind::Field if !slow => 400,
         Kind::Smooth | Kind::Field | Kind::Boundary => 1000,
         Kind::Kinked => 1600,
+        other => panic!("a new variant: {other:?}"),
     };
     Training {
         steps,
@@ -63,6 +64,7 @@ pub fn trained(
         Some(Value::Own) => Some(Table::new(language, Cells::Values, &zeros).unwrap()),
         Some(Value::Constant) => Some(Table::new(language, Cells::Value, &[0.0]).unwrap()),
         Some(Value::Given) | None => None,
+        Some(other) => panic!("a new variant: {other:?}"),
     };
     run((&model).into(), values.as_ref().map(Trained::from));
     walk(&model, language).unwrap()

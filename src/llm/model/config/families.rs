@@ -12,6 +12,7 @@ use crate::llm::tensor::ops::Activation;
 
 /// A family of decoders: `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Family {
     /// Llama 1, 2, 3.
     Llama,

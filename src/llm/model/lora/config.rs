@@ -27,6 +27,7 @@ const HARMLESS: &[&str] = &[
 
 /// Linear layers that are adapted.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Target {
     /// All but the output head.
     AllLinear,

@@ -13,6 +13,7 @@ use crate::llm::text::tokenizer::Tokenizer;
 /// Unit of a length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Unit {
     /// Unicode scalar values.
     #[default]

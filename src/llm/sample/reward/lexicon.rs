@@ -14,6 +14,7 @@ use crate::text::exact;
 /// Aggregation of the words' scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Measure {
     /// Their sum.
     #[default]

@@ -13,6 +13,7 @@ use crate::file;
 /// A reward's kind and its settings: a TOML table with `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Rule {
     /// [`Exact`].
     Exact(Exact),

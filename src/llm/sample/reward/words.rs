@@ -14,6 +14,7 @@ use crate::llm::text::tokenizer::Tokenizer;
 /// Measure of the set's words in a completion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Measure {
     /// 1 if there is one, else 0.
     #[default]

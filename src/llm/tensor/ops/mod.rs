@@ -38,6 +38,7 @@ pub use starts::Starts;
 
 /// A pointwise nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Activation {
     /// `x σ(x)`
     Silu,

@@ -15,6 +15,7 @@ use crate::loss::{InputKind, Objective};
 
 /// Form of example that a row is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Form {
     /// The examples of an objective of that kind.
     Kind(InputKind),

@@ -12,6 +12,7 @@ use crate::file::json;
 /// Format of a file: how it is cut into rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Format {
     /// JSON lines: one object a line
     Jsonl,
