@@ -1,8 +1,8 @@
 //! Transformers under the very same losses: models, text data, training.
 //!
-//! A loss never sees a model: [`step`] turns a batch of token sequences into numbers per response,
+//! A loss never sees a model: [`step`](train::step) turns a batch of token sequences into numbers per response,
 //! which [`loss`](crate::loss) gets in f64, and the cotangents it returns are pushed back through
-//! the [`decoder`].
+//! the [`decoder`](model::decoder).
 
 pub mod files;
 pub mod language;
