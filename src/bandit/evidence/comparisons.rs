@@ -26,7 +26,7 @@ impl Edge {
     }
 }
 
-/// How often each pair of arms is compared, and which of the two wins.
+/// Mass of the comparisons of each pair of arms, and the share that each of the two wins.
 #[derive(Debug, Clone)]
 pub enum Comparisons {
     /// Two product laws with Bradley–Terry labels of the prompt's rewards; never tabulated, since

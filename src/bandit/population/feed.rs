@@ -1,11 +1,11 @@
-//! How the examples of an objective are made: their kind, the trained table, baseline, value and ratings.
+//! Recipe of an objective's examples: their kind, the trained table, baseline, value and ratings.
 
 use super::dot;
 use crate::bandit::policy::{Policy, log_sum_exp};
 use crate::bandit::problem::{Problem, Prompt};
 use crate::loss::{Baseline, InputKind, Objective, Table, Value};
 
-/// How the examples of an objective are made and weighted, independent of the loss itself.
+/// Recipe of an objective's examples and their weights, independent of the loss itself.
 #[derive(Debug, Clone)]
 pub struct Feed {
     /// Kind of examples.
@@ -23,7 +23,7 @@ pub struct Feed {
     pub rating: Rating,
 }
 
-/// How rewards become ratings (thumbs up and down), and how KTO's reference point z₀ is found.
+/// Rule by which rewards become ratings (thumbs up and down), and KTO's reference point z₀ is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rating {
     /// A response is desirable when its reward is above the mean of all prompts, or of its own.

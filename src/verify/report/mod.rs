@@ -98,7 +98,7 @@ pub trait Loss: Sync {
         Kind::Smooth
     }
 
-    /// How its examples are made: the table it trains, the baseline that goes with single responses.
+    /// Recipe of its examples: the table it trains, the baseline that goes with single responses.
     fn feed(&self) -> Feed {
         Feed {
             inputs: self.inputs(),
