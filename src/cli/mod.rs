@@ -16,6 +16,8 @@ mod doctor;
 mod evaluate;
 mod figure;
 #[cfg(feature = "llm")]
+mod flags;
+#[cfg(feature = "llm")]
 mod generate;
 mod input;
 #[cfg(feature = "llm")]
@@ -48,7 +50,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(
@@ -148,9 +150,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    match cli.command {
+    match Cli::parse().command {
         Command::Solve(args) => solve::run(&args),
         Command::Loss(args) => loss::run(&args),
         Command::Objectives(args) => objectives::run(&args),
@@ -159,9 +159,9 @@ fn run() -> anyhow::Result<()> {
         Command::Problem(args) => problem::run(&args),
         Command::Sim(args) => sim::run(&args),
         #[cfg(feature = "llm")]
-        Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
+        Command::Train(args) => train::run(&args),
         #[cfg(feature = "llm")]
-        Command::Plan(args) => plan::run(&args, matches.subcommand_matches("plan")),
+        Command::Plan(args) => plan::run(&args),
         #[cfg(feature = "llm")]
         Command::Runs(args) => runs::run(&args),
         #[cfg(feature = "llm")]
