@@ -157,3 +157,122 @@ fn unescaped(text: &str) -> Result<String, String> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    use super::*;
+    use crate::llm::text::data::Reading;
+    use crate::llm::train::Settings;
+
+    fn flags<S: Fields>(words: &[&str]) -> Flags<S> {
+        let command = Flags::<S>::augment_args(Command::new("pistar"));
+        let words = [&["pistar"], words].concat();
+        let matches = command.try_get_matches_from(words).unwrap();
+        Flags::from_arg_matches(&matches).unwrap()
+    }
+
+    /// Two values of a field, neither of them its default where that can be: as a flag has them, and
+    /// as a file does.
+    fn values(field: &Field) -> [(String, String); 2] {
+        let texts = match field.kind {
+            Kind::Switch | Kind::Truth => ["false", "true"],
+            Kind::Number | Kind::Whole => ["3", "7"],
+            Kind::OneOf(names) => [names[0].name, names[1].name],
+            _ => ["one", "two"],
+        };
+        texts.map(|text| {
+            let value = match field.kind {
+                Kind::Number => format!("{text}.0"),
+                Kind::Switch | Kind::Truth | Kind::Whole => text.into(),
+                _ => format!("{text:?}"),
+            };
+            let value = if field.list {
+                format!("[{value}]")
+            } else {
+                value
+            };
+            (text.into(), format!("{} = {value}\n", field.name))
+        })
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = |text: &str| Settings::parse(text, "config.toml").unwrap();
+        let mut seen = 0;
+        for field in Settings::FIELDS {
+            if matches!(field.kind, Kind::Assignments | Kind::Table) {
+                continue;
+            }
+            let [(_, under), (text, wanted)] = values(field);
+            let words = match (field.long(), field.kind) {
+                (Some(long), Kind::Switch) => vec![format!("--{long}")],
+                (Some(long), _) => vec![format!("--{long}"), text],
+                (None, _) => vec![text],
+            };
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let given = flags::<Settings>(&words);
+            assert!(given.has(field.name), "{}", field.name);
+            assert_eq!(given.over(file(&under)), file(&wanted), "{words:?}");
+            assert_eq!(given.settings(), file(&wanted), "{words:?}");
+            // Nothing that was not given is laid over.
+            let none = flags::<Settings>(&[]);
+            assert_eq!(none.over(file(&wanted)), file(&wanted), "{wanted}");
+            assert_ne!(file(&under), file(&wanted), "{wanted}");
+            seen += 1;
+        }
+        assert_eq!(seen, Settings::FIELDS.len() - 2);
+        assert_eq!(flags::<Settings>(&[]).settings(), Settings::default());
+    }
+
+    #[test]
+    fn columns_are_laid_over_one_by_one() {
+        let file = "[columns]\na = \"x\"\nb = \"y\"\n";
+        let wanted = "[columns]\na = \"x\"\nb = \"z\"\nc = \"v = w\"\n";
+        let words = ["--column", "b=z", "--column", " c = v = w"];
+        let given = flags::<Settings>(&words);
+        let [file, wanted] = [file, wanted].map(|text| Settings::parse(text, "f").unwrap());
+        assert_eq!(given.over(file), wanted);
+        let reading = flags::<Reading>(&words).settings();
+        let pair = |(a, b): (&str, &str)| (a.to_string(), b.to_string());
+        assert_eq!(reading.columns, [("b", "z"), ("c", "v = w")].map(pair));
+    }
+
+    #[test]
+    fn a_default_reads_back_as_itself() {
+        for field in Settings::FIELDS {
+            let (Some(default), Some(long)) = ((field.default)(), field.long()) else {
+                continue;
+            };
+            if field.kind != Kind::Switch {
+                let given = flags::<Settings>(&[&format!("--{long}={default}")]);
+                assert_eq!(given.settings(), Settings::default(), "{long}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_taken_as_their_flags_say() {
+        let given = |words: &[&str]| flags::<Settings>(words).settings();
+        assert_eq!(given(&["--resume"]).resume, Some("latest".into()));
+        assert_eq!(given(&["--lora-targets=a,b"]).lora_targets, ["a", "b"]);
+        assert_eq!(given(&["--baseline", "-1"]).baseline, Some(-1.0));
+        let text = given(&["--implicit-prompt", r"\n\t\\n"]).implicit_prompt;
+        assert_eq!(text.as_deref(), Some("\n\t\\n"));
+        assert_eq!(given(&["--seed=18446744073709551615"]).seed, u64::MAX);
+        let command = || Flags::<Settings>::augment_args(Command::new("pistar"));
+        for (word, why) in [
+            ("--lr=x", "invalid value 'x' for '--lr <LR>'"),
+            ("--column=x", "give NAME=EXPR, such as prompt=question"),
+            (r"--implicit-prompt=\q", r"\q is none of \n, \t and \\"),
+            ("--dtype=f3", "a similar value exists: 'f32'"),
+            ("--sweep=x", "unexpected argument '--sweep'"),
+        ] {
+            let error = command()
+                .try_get_matches_from(["pistar", word])
+                .unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+}
