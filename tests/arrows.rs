@@ -82,6 +82,24 @@ fn arrows_go_one_way() {
     }
 }
 
+/// The library compiles without the crates of the feature `cli`.
+#[test]
+fn only_the_command_names_crates_of_the_command() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut seen = 0;
+    for path in files(&source) {
+        if module(path.strip_prefix(&source).unwrap())[0] == "cli" {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for name in ["clap::", "anyhow::"] {
+            assert!(!text.contains(name), "{}: {name}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen > 100, "{seen}");
+}
+
 /// All Rust files below a folder.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir)

@@ -5,6 +5,8 @@ use crate::llm::train::Precision;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 
+use super::flags::named;
+
 /// Flags for the device of tensors, and their precision.
 #[derive(clap::Args)]
 pub struct Compute {
@@ -12,7 +14,7 @@ pub struct Compute {
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: String,
     /// Precision of weights and activations
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_parser = named::<Precision>(), default_value = Precision::F32.name())]
     dtype: Precision,
     /// Round the factors of f32 matrix products on a GPU to TF32: faster, and less precise
     #[arg(long)]

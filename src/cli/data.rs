@@ -13,7 +13,7 @@ use crate::llm::text::objective::TextObjective;
 use crate::text::suggestion;
 use clap::Subcommand;
 
-use super::{Found, output};
+use super::{Found, flags::Flags, output};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -51,7 +51,7 @@ struct CheckArgs {
     #[arg(long, value_name = "NAME")]
     objective: Option<String>,
     #[command(flatten)]
-    reading: Reading,
+    reading: Flags<Reading>,
     /// Most tokens of prompt and completion: longer completions lose their end, and EOS
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
@@ -96,7 +96,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let architecture = found.config()?.architecture;
     tokenizer.fits(architecture.vocabulary)?;
     let context = architecture.context;
-    let checker = Checker::open(&args.data, &args.reading, tokenizer, context, settings)?;
+    let checker = Checker::open(
+        &args.data,
+        &args.reading.settings(),
+        tokenizer,
+        context,
+        settings,
+    )?;
     let check = checker.check(form, args.show as usize - 1)?;
     if args.json {
         output::json(&serde_json::to_value(&check)?)?

@@ -4,7 +4,7 @@ use crate::llm::tensor::device::device;
 use crate::llm::tools::doctor::precision::Precision;
 use crate::llm::tools::doctor::{Section, Settings, examine};
 
-use super::{Found, output};
+use super::{Found, flags::named, output};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -24,10 +24,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: String,
     /// The only precision [default: all of the device; the step in f32 on a CPU, bf16 on a GPU]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = named::<Precision>())]
     dtype: Option<Precision>,
     /// The only sections, with commas between them [default: all]
-    #[arg(long, value_name = "SECTION", value_enum, value_delimiter = ',')]
+    #[arg(long, value_name = "SECTION", value_parser = named::<Section>(), value_delimiter = ',')]
     only: Vec<Section>,
     /// Short measurements of a small model: seconds
     #[arg(long)]

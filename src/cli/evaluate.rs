@@ -17,7 +17,7 @@ use crate::stats::{Bootstrap, Estimate, Mean};
 use crate::text::number;
 use serde_json::json;
 
-use super::{atomic, output, rewards};
+use super::{atomic, flags::Flags, output, rewards};
 
 const AFTER: &str = "\
 Examples:
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     #[command(flatten)]
-    reading: Reading,
+    reading: Flags<Reading>,
     /// Evaluate the first N prompts only
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -132,7 +132,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let answers = specification.answers();
     let prompts = Prompts::read(
         &args.prompts,
-        &args.reading,
+        &args.reading.settings(),
         tokenizer,
         args.limit,
         &answers,

@@ -11,7 +11,7 @@ use crate::llm::text::data::Reading;
 use crate::llm::text::data::file::progress_bar;
 use serde::Serialize;
 
-use super::{atomic, compute::Compute};
+use super::{atomic, compute::Compute, flags::Flags};
 
 #[derive(clap::Args)]
 #[command(
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    reading: Flags<Reading>,
     /// A prompt; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
@@ -121,7 +121,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     } = Loaded::new(found, args.compute.dtype(), &device)?;
     let context = model.architecture().context;
     let prompts = match &args.prompts {
-        Some(path) => Prompt::read(path, &args.reading, &tokenizer, context)?.0,
+        Some(path) => Prompt::read(path, &args.reading.settings(), &tokenizer, context)?.0,
         None => (args.prompt.iter())
             .map(|text| Prompt::new(text, &tokenizer, context))
             .collect::<Result<_, Error>>()?,

@@ -12,7 +12,7 @@ use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::data::{Form, Reading, Settings, Source};
 use anyhow::Context;
 
-use super::{atomic, compute::Compute};
+use super::{atomic, compute::Compute, flags::Flags};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     #[command(flatten)]
-    reading: Reading,
+    reading: Flags<Reading>,
     /// Write answers here; a file is there whole or not at all (`-` is standard output)
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: PathBuf,
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let tokenizer = Arc::new(tokenizer);
     let mut source = Source::read(
         &args.data,
-        &args.reading,
+        &args.reading.settings(),
         Form::Demonstration,
         tokenizer,
         context,

@@ -16,6 +16,8 @@ mod doctor;
 mod evaluate;
 mod figure;
 #[cfg(feature = "llm")]
+mod flags;
+#[cfg(feature = "llm")]
 mod generate;
 mod input;
 #[cfg(feature = "llm")]
@@ -171,9 +173,9 @@ fn run() -> anyhow::Result<()> {
         Command::Problem(args) => problem::run(&args),
         Command::Sim(args) => sim::run(&args),
         #[cfg(feature = "llm")]
-        Command::Train(args) => train::run(&args, matches.subcommand_matches("train")),
+        Command::Train(args) => train::run(&args),
         #[cfg(feature = "llm")]
-        Command::Plan(args) => plan::run(&args, matches.subcommand_matches("plan")),
+        Command::Plan(args) => plan::run(&args),
         #[cfg(feature = "llm")]
         Command::Runs(args) => runs::run(&args),
         #[cfg(feature = "llm")]

@@ -3,13 +3,10 @@
 use std::path::PathBuf;
 
 use crate::Error;
-use crate::llm::text::data::Reading;
 use crate::llm::tools::plan::{Budget, Change, Lengths, Machine, Memory, Report, machine};
 use crate::llm::train::Settings;
-use clap::ArgMatches;
-use clap::parser::ValueSource;
 
-use super::{Found, output, train};
+use super::{Found, flags::Flags, output, train};
 
 #[derive(clap::Args)]
 #[command(
@@ -31,9 +28,7 @@ it was checked."
 )]
 pub struct Args {
     #[command(flatten)]
-    settings: Settings,
-    #[command(flatten)]
-    reading: Reading,
+    settings: Flags<Settings>,
     /// Settings as TOML
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     config: Option<PathBuf>,
@@ -63,11 +58,9 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
-    let (settings, reading) = (&args.settings, &args.reading);
-    let mut settings = train::merged(settings, reading, args.config.as_deref(), matches)?;
-    let chosen = |m: &ArgMatches| m.value_source("device") == Some(ValueSource::CommandLine);
-    if args.gpu.is_some() && !matches.is_some_and(chosen) {
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let mut settings = train::merged(&args.settings, args.config.as_deref())?;
+    if args.gpu.is_some() && !args.settings.has("device") {
         settings.device = "cuda".into();
     }
     let settings = settings.resolve()?;

@@ -10,7 +10,7 @@ use crate::llm::text::data::Reading;
 use crate::stats::{Bootstrap, clustered};
 use crate::text::number;
 
-use super::{atomic, output, rewards};
+use super::{atomic, flags::Flags, output, rewards};
 
 /// Help text's end.
 const AFTER: &str = "\
@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     #[command(flatten)]
-    reading: Reading,
+    reading: Flags<Reading>,
     /// Write scored rows here; a file is there whole or not at all [default: standard output, or nowhere with
     /// --report]
     #[arg(long, value_name = "FILE")]
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (None, false) => Some(Path::new("-")),
     };
     out.map_or(Ok(()), atomic::check)?;
-    let rows = Rows::open(&args.data, &args.reading)?;
+    let rows = Rows::open(&args.data, &args.reading.settings())?;
     if out.is_some() && !args.replace {
         rows.unscored()?;
     }

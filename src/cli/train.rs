@@ -4,14 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use crate::llm::files::checkpoint::CHECKPOINT;
-use crate::llm::text::data::Reading;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::sweep::{Axis, Sweep};
 use crate::llm::train::{CONFIG, Ended, Settings, config_reference, train_until};
-use clap::ArgMatches;
-use clap::parser::ValueSource;
 
-use super::{Found, Stopped, output, stop};
+use super::{Found, Stopped, flags::Flags, output, stop};
 
 #[derive(clap::Args)]
 #[command(
@@ -35,9 +32,7 @@ more, docs/config.md has every field, docs/runs.md the run's folder and sweeps."
 )]
 pub struct Args {
     #[command(flatten)]
-    settings: Settings,
-    #[command(flatten)]
-    reading: Reading,
+    settings: Flags<Settings>,
     /// List the objectives
     #[arg(long)]
     list: bool,
@@ -56,7 +51,7 @@ pub struct Args {
     seeds: Option<u64>,
 }
 
-pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.list {
         let rows: Vec<_> = TextObjective::table()
             .map(|(name, objective)| {
@@ -69,12 +64,7 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
     if args.config_reference {
         return output::print(&config_reference());
     }
-    let settings = merged(
-        &args.settings,
-        &args.reading,
-        file(args).as_deref(),
-        matches,
-    )?;
+    let settings = merged(&args.settings, file(args).as_deref())?;
     if settings.sweep.is_some() || args.seeds.is_some() || !args.sweep.is_empty() {
         let axes = args.sweep.iter().map(|text| Axis::parse(text));
         let axes = axes.collect::<Result<Vec<_>, _>>()?;
@@ -92,23 +82,13 @@ pub fn run(args: &Args, matches: Option<&ArgMatches>) -> anyhow::Result<()> {
     ))
 }
 
-/// The flags over those of a file, if there is one.
-pub fn merged(
-    settings: &Settings,
-    reading: &Reading,
-    file: Option<&Path>,
-    matches: Option<&ArgMatches>,
-) -> anyhow::Result<Settings> {
-    let given = |name: &str| {
-        let source = |m: &ArgMatches| m.value_source(name) == Some(ValueSource::CommandLine);
-        matches.is_some_and(source)
+/// The flags over the fields of a file, if there is one, and these over the defaults.
+pub fn merged(flags: &Flags<Settings>, file: Option<&Path>) -> anyhow::Result<Settings> {
+    let under = match file {
+        Some(path) => Settings::parse(&crate::file::read(path)?, &path.display().to_string())?,
+        None => Settings::default(),
     };
-    let flags = settings.clone().with_reading(reading.clone());
-    let Some(path) = file else {
-        return Ok(flags);
-    };
-    let text = crate::file::read(path)?;
-    Ok(flags.with_file(&text, &path.display().to_string(), given)?)
+    Ok(flags.over(under))
 }
 
 /// Trains all runs of a sweep that are left.
@@ -161,11 +141,12 @@ fn interrupted(dir: &Path, steps: u64) -> Stopped {
 
 /// The file that the flags are laid over: the one that was named, or that of the run which goes on.
 fn file(args: &Args) -> Option<PathBuf> {
-    if args.config.is_some() || args.settings.objective.is_some() {
+    let flags = args.settings.settings();
+    if args.config.is_some() || flags.objective.is_some() {
         return args.config.clone();
     }
-    let checkpoint = args.settings.resume.as_deref()?;
-    let run = match &args.settings.out {
+    let checkpoint = flags.resume.as_deref()?;
+    let run = match &flags.out {
         Some(out) => out,
         None => checkpoint.parent().filter(|p| *p != Path::new(""))?,
     };

@@ -1,11 +1,11 @@
 //! Objectives on text: which there are, and what each is fed. The losses are those of
 //! [`loss`](crate::loss), called as they are.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::llm::files::named::named;
 use crate::llm::model::network::Reduction;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::text::batch::TextBatch;
@@ -46,17 +46,18 @@ const TRAINABLE: [(&str, Objective); 22] = {
     ]
 };
 
-/// Reduction of the token log-probabilities of a response to its one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum TokenReduction {
-    /// The sum over the response's tokens
-    Sum,
-    /// The mean over the response's tokens
-    Mean,
-    /// SFT only: the loss is the mean over all tokens of the step
-    Batch,
+named! {
+    /// Reduction of the token log-probabilities of a response to its one number.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum TokenReduction {
+        /// The sum over the response's tokens
+        Sum = "sum",
+        /// The mean over the response's tokens
+        Mean = "mean",
+        /// SFT only: the loss is the mean over all tokens of the step
+        Batch = "batch",
+    }
 }
 
 /// The numbers an objective on text has besides its data.

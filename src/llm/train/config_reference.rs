@@ -1,13 +1,9 @@
 //! The reference of all settings, made of the settings themselves.
 
-use std::any::TypeId;
 use std::fmt::Write;
-use std::path::PathBuf;
-
-use clap::{Arg, ArgAction, Args, Command};
 
 use super::settings::Settings;
-use crate::llm::text::data::Reading;
+use crate::llm::files::settings::{Field, Fields, Flag, Kind};
 
 const HEAD: &str = "\
 # Settings of `pistar train`
@@ -22,10 +18,9 @@ run's `config.toml`. A table `[sweep]` with lists of values, such as `beta = [0.
 
 /// `docs/config.md`.
 pub fn config_reference() -> String {
-    let command = Reading::augment_args(Settings::augment_args(Command::new("train")));
+    let fields = || (Settings::FIELDS.iter()).filter(|field| field.flag != Flag::None);
     let mut headings: Vec<&str> = Vec::new();
-    for arg in command.get_arguments() {
-        let heading = heading(arg);
+    for heading in fields().map(heading) {
         if !headings.contains(&heading) {
             headings.push(heading);
         }
@@ -37,16 +32,16 @@ pub fn config_reference() -> String {
             page,
             "\n## {wanted}\n\n| field | flag | type | default | meaning |\n|---|---|---|---|---|\n"
         );
-        for arg in command.get_arguments().filter(|arg| heading(arg) == wanted) {
-            let (default, meaning) = told(arg);
-            let flag = match arg.get_long() {
+        for field in fields().filter(|field| heading(field) == wanted) {
+            let (default, meaning) = told(field);
+            let flag = match field.long() {
                 Some(long) => format!("`--{long}`"),
                 None => "the first argument".into(),
             };
             let cells = [
-                format!("`{}`", arg.get_id()),
+                format!("`{}`", field.name),
                 flag,
-                kind(arg),
+                kind(field),
                 default,
                 meaning,
             ];
@@ -60,51 +55,39 @@ pub fn config_reference() -> String {
     page
 }
 
-fn heading(arg: &Arg) -> &str {
-    arg.get_help_heading().unwrap_or("Objective")
+fn heading(field: &Field) -> &'static str {
+    field.heading.unwrap_or("Objective")
 }
 
-fn kind(arg: &Arg) -> String {
-    let parser = arg.get_value_parser();
-    let id = parser.type_id();
-    let one = if id == TypeId::of::<bool>() {
-        "true or false".into()
-    } else if id == TypeId::of::<f64>() {
-        "number".into()
-    } else if id == TypeId::of::<u64>() || id == TypeId::of::<usize>() {
-        "whole number".into()
-    } else if id == TypeId::of::<PathBuf>() {
-        "path".into()
-    } else if id == TypeId::of::<(String, String)>() {
-        return "table of text".into();
-    } else {
-        let possible = parser.possible_values().into_iter().flatten();
-        let names: Vec<String> = possible.map(|v| format!("`{}`", v.get_name())).collect();
-        match names.as_slice() {
-            [] => "text".into(),
-            names => names.join(", "),
+fn kind(field: &Field) -> String {
+    let one = match field.kind {
+        Kind::Switch | Kind::Truth => "true or false".into(),
+        Kind::Number => "number".into(),
+        Kind::Whole => "whole number".into(),
+        Kind::Text | Kind::Escaped => "text".into(),
+        Kind::Path => "path".into(),
+        Kind::OneOf(names) => {
+            let names: Vec<String> = names.iter().map(|n| format!("`{}`", n.name)).collect();
+            names.join(", ")
         }
+        Kind::Assignments => return "table of text".into(),
+        Kind::Table => "table".into(),
     };
-    match arg.get_action() {
-        ArgAction::Append => format!("list of {one}"),
-        _ => one,
+    if field.list {
+        format!("list of {one}")
+    } else {
+        one
     }
 }
 
 /// The default, and the meaning without it.
-fn told(arg: &Arg) -> (String, String) {
-    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((meaning, rest)) = help.split_once(" [default: ") {
+fn told(field: &Field) -> (String, String) {
+    if let Some((meaning, rest)) = field.help.split_once(" [default: ") {
         return (rest.trim_end_matches(']').into(), meaning.into());
     }
-    let given: Vec<String> = (arg.get_default_values().iter())
-        .map(|v| format!("`{}`", v.to_string_lossy()))
-        .collect();
-    let default = match (given.as_slice(), arg.get_action()) {
-        ([], ArgAction::SetTrue) => "`false`".into(),
-        ([], _) => "–".into(),
-        (given, _) => given.join(", "),
+    let default = match (field.default)() {
+        Some(default) => format!("`{default}`"),
+        None => "–".into(),
     };
-    (default, help)
+    (default, field.help.into())
 }

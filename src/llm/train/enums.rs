@@ -2,22 +2,24 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// Precision of weights and activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Precision {
-    /// bfloat16: sums, norms and softmax in f32; trained by f32 master weights and moments
-    Bf16,
-    /// 32 bits
-    F32,
-    /// 64 bits
-    F64,
+use crate::llm::files::named::named;
+use crate::llm::files::settings::{Given, Kind, Single};
+
+named! {
+    /// Precision of weights and activations.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum Precision {
+        /// bfloat16: sums, norms and softmax in f32; trained by f32 master weights and moments
+        Bf16 = "bf16",
+        /// 32 bits
+        F32 = "f32",
+        /// 64 bits
+        F64 = "f64",
+    }
 }
 
 impl Precision {
@@ -31,25 +33,27 @@ impl Precision {
     }
 }
 
-/// Which network gives V(x).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum ValueNetwork {
-    /// Another copy of the model with a head
-    Separate,
-    /// A head on the policy itself
-    Shared,
+named! {
+    /// Which network gives V(x).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum ValueNetwork {
+        /// Another copy of the model with a head
+        Separate = "separate",
+        /// A head on the policy itself
+        Shared = "shared",
+    }
 }
 
-/// Which values of a metric are the better ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Better {
-    /// Low ones
-    Min,
-    /// High ones
-    Max,
+named! {
+    /// Which values of a metric are the better ones.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum Better {
+        /// Low ones
+        Min = "min",
+        /// High ones
+        Max = "max",
+    }
 }
 
 impl Better {
@@ -89,11 +93,15 @@ impl From<String> for ReferenceSource {
     }
 }
 
-impl FromStr for ReferenceSource {
-    type Err = std::convert::Infallible;
+impl Single for ReferenceSource {
+    const KIND: Kind = Kind::Text;
 
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        Ok(text.to_string().into())
+    fn of(given: Given) -> Option<Self> {
+        String::of(given).map(Self::from)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -1,8 +1,4 @@
-//! Settings from and to TOML, one laid over the other, one held against the other.
-
-use std::fmt;
-
-use toml::Value;
+//! Settings from and to TOML, one held against the other.
 
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -25,43 +21,6 @@ impl Settings {
     /// An unknown field, or a value of another type: with file, line and column.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
         from_toml(text, origin, REMEDY)
-    }
-
-    /// These settings, with those fields of the TOML file that `keep` does not hold on to.
-    ///
-    /// # Errors
-    /// As [`parse`](Self::parse).
-    pub fn with_file(&self, text: &str, origin: &str, keep: impl Fn(&str) -> bool) -> Result<Self> {
-        Self::parse(text, origin)?;
-        let failed = |e: &dyn fmt::Display| Error::Format {
-            origin: origin.into(),
-            message: e.to_string(),
-            remedy: REMEDY.into(),
-        };
-        let file: toml::Table = from_toml(text, origin, REMEDY)?;
-        let mut all = toml::Table::try_from(self).map_err(|e| failed(&e))?;
-        for (name, value) in file {
-            match (value, all.get_mut(&name)) {
-                // Of a table, entry by entry.
-                (Value::Table(old), Some(Value::Table(new))) => {
-                    for (name, value) in old {
-                        new.entry(name).or_insert(value);
-                    }
-                }
-                (value, _) if !keep(&name) => {
-                    all.insert(name, value);
-                }
-                _ => {}
-            }
-        }
-        let merged: Self = all.try_into().map_err(|e| failed(&e))?;
-        Ok(Self {
-            out: merged.out.or_else(|| self.out.clone()),
-            resume: merged.resume.or_else(|| self.resume.clone()),
-            overwrite: merged.overwrite || self.overwrite,
-            sweep: merged.sweep.or_else(|| self.sweep.clone()),
-            ..merged
-        })
     }
 
     /// The text of a `config.toml` that runs the same again.

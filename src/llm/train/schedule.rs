@@ -3,19 +3,20 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::llm::files::named::named;
 
-/// Shape of the learning rate schedule after warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Shape {
-    /// It stays
-    Constant,
-    /// It falls to 0 in a straight line
-    #[default]
-    Linear,
-    /// It falls to 0 along half a cosine
-    Cosine,
+named! {
+    /// Shape of the learning rate schedule after warm-up.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum Shape {
+        /// It stays
+        Constant = "constant",
+        /// It falls to 0 in a straight line
+        Linear = "linear",
+        /// It falls to 0 along half a cosine
+        Cosine = "cosine",
+    }
 }
 
 /// A factor of the learning rate for every step.

@@ -8,22 +8,24 @@ use serde_json::{Map, Value};
 use super::digits;
 use super::values::{Fault, Parsed, fault};
 use crate::file::json;
+use crate::llm::files::named::named;
 
-/// Format of a file: how it is cut into rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Format {
-    /// JSON lines: one object a line
-    Jsonl,
-    /// One JSON array of objects
-    Json,
-    /// Plain text, a row a line: column `text`
-    Lines,
-    /// Plain text, blank lines between rows
-    Paragraphs,
-    /// Plain text, all of it one row
-    Document,
+named! {
+    /// Format of a file: how it is cut into rows.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum Format {
+        /// JSON lines: one object a line
+        Jsonl = "jsonl",
+        /// One JSON array of objects
+        Json = "json",
+        /// Plain text, a row a line: column `text`
+        Lines = "lines",
+        /// Plain text, blank lines between rows
+        Paragraphs = "paragraphs",
+        /// Plain text, all of it one row
+        Document = "document",
+    }
 }
 
 impl Format {

@@ -23,41 +23,29 @@ pub mod timing;
 use std::time::Instant;
 
 use candle_core::Device;
-use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::llm::files::named::{Named, named};
 use ceilings::Ceilings;
 use precision::Precision;
 use report::{Part, Report};
 
-/// A part of the examination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Section {
-    /// Processor or GPU, memory, version, features
-    Machine,
-    /// Every operation's value and gradients against f64
-    Operations,
-    /// Whole models: log-probabilities, gradients, steps of AdamW against f64
-    Model,
-    /// Matrix products and copies: the most the device does
-    Ceilings,
-    /// A training step stage by stage, each against its floor
-    Step,
-}
-
-impl Section {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Machine => "machine",
-            Self::Operations => "operations",
-            Self::Model => "model",
-            Self::Ceilings => "ceilings",
-            Self::Step => "step",
-        }
+named! {
+    /// A part of the examination.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    pub enum Section {
+        /// Processor or GPU, memory, version, features
+        Machine = "machine",
+        /// Every operation's value and gradients against f64
+        Operations = "operations",
+        /// Whole models: log-probabilities, gradients, steps of AdamW against f64
+        Model = "model",
+        /// Matrix products and copies: the most the device does
+        Ceilings = "ceilings",
+        /// A training step stage by stage, each against its floor
+        Step = "step",
     }
 }
 
@@ -105,7 +93,7 @@ pub fn examine(settings: &Settings) -> Result<Report> {
     let bar = bar();
     let mut ceilings: Option<Ceilings> = None;
     let mut sections = Vec::new();
-    let all = Section::value_variants().iter().copied();
+    let all = Section::ALL.iter().copied();
     for section in all.filter(|&s| settings.wants(s)) {
         bar.reset();
         sections.extend(match section {

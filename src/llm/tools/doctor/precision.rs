@@ -1,36 +1,27 @@
 //! Precisions, and how finely each tells numbers apart.
 
 use candle_core::{DType, Device};
-use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::llm::files::named::named;
 
-/// Precision of stored numbers and of matrix products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 53 bits
-    F64,
-    /// 24 bits
-    F32,
-    /// 24 bits, of which matrix products on a GPU see the first 11
-    Tf32,
-    /// 8 bits; sums, norms' statistics, softmax and log-probabilities in f32
-    Bf16,
+named! {
+    /// Precision of stored numbers and of matrix products.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+    pub enum Precision {
+        /// 53 bits
+        F64 = "f64",
+        /// 24 bits
+        F32 = "f32",
+        /// 24 bits, of which matrix products on a GPU see the first 11
+        Tf32 = "tf32",
+        /// 8 bits; sums, norms' statistics, softmax and log-probabilities in f32
+        Bf16 = "bf16",
+    }
 }
 
 impl Precision {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F64 => "f64",
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
-        }
-    }
-
     /// Type of tensors.
     pub fn dtype(self) -> DType {
         match self {
