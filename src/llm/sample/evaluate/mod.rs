@@ -22,7 +22,7 @@ use crate::stats::Bootstrap;
 
 /// How an evaluation is made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct EvaluationSettings {
     /// How completions are drawn, and how many of each prompt.
     pub sampling: Sampling,
     /// Seed of the completions.
@@ -35,7 +35,7 @@ pub struct Settings {
     pub bootstrap: Bootstrap,
 }
 
-impl Default for Settings {
+impl Default for EvaluationSettings {
     /// The model's own distribution, 16 at once, 95 %.
     fn default() -> Self {
         Self {
@@ -59,7 +59,7 @@ pub fn evaluate(
     tokenizer: &Tokenizer,
     prompts: &Prompts,
     rewards: &mut Weighted,
-    settings: &Settings,
+    settings: &EvaluationSettings,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<(Report, Entrant)> {
     let (completions, sequences) = generated(model, tokenizer, prompts, settings, progress)?;
