@@ -15,7 +15,7 @@ use pistar::Result;
 use pistar::backend::Backend;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::saving::Saving;
-use pistar::llm::text::data::{Form, Settings as Rows, Source};
+use pistar::llm::text::data::{Form, RowRules, Source};
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::reference::Reference;
 use pistar::llm::train::{Batches, Settings, Trainer};
@@ -57,7 +57,7 @@ fn main() -> anyhow::Result<()> {
     }
     .resolve()?;
     let tokenizer = Arc::new(Tokenizer::load(model)?);
-    let rows = Rows::default();
+    let rows = RowRules::default();
     let form = Form::from(SquaredHinge.inputs());
     let mut source = Source::open(data.as_ref(), form, tokenizer, context, rows)?;
     eprintln!("{}", source.survey()?);

@@ -7,7 +7,7 @@ use crate::llm::model::identity::Identity;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::{Generated, Sampling, generate};
-use crate::llm::sample::reward::{Resources, Reward, Row, Specification, Weighted};
+use crate::llm::sample::reward::{Candidate, Resources, Reward, Specification, Weighted};
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::llm::train::reference::Cache;
 use anyhow::{Context, Result, ensure};
@@ -208,8 +208,8 @@ impl World {
                 self.tokenizer.decode_text(&drawn.tokens[..end])?,
             ]);
         }
-        let rows: Vec<Row> = (texts.iter().enumerate())
-            .map(|(index, [prompt, completion])| Row {
+        let rows: Vec<Candidate> = (texts.iter().enumerate())
+            .map(|(index, [prompt, completion])| Candidate {
                 prompt,
                 completion,
                 index,

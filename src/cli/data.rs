@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::Error;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::data::check::{Balance, Check, Checker, Look, Quantiles};
-use crate::llm::text::data::{Form, Reading, Settings, unread};
+use crate::llm::text::data::{Form, Reading, RowRules, unread};
 use crate::llm::text::objective::TextObjective;
 use crate::text::suggestion;
 use clap::Subcommand;
@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             Some(Form::from(objective))
         }
     };
-    let settings = Settings {
+    let settings = RowRules {
         max_length: args.max_length,
         max_prompt_length: args.max_prompt_length,
         allow_empty: args.allow_empty,

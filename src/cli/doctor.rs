@@ -2,7 +2,7 @@
 
 use crate::llm::tensor::device::device;
 use crate::llm::tools::doctor::precision::Precision;
-use crate::llm::tools::doctor::{Section, Settings, examine};
+use crate::llm::tools::doctor::{Examination, Section, examine};
 
 use super::{Found, flags::named, output};
 
@@ -41,7 +41,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let report = examine(&Settings {
+    let report = examine(&Examination {
         name: args.device.clone(),
         device: device(&args.device)?,
         precision: args.dtype,

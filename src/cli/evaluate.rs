@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::Error;
 use crate::llm::sample::evaluate::{
-    Entrant, Loaded, Prompts, Report, Settings, WinRate, evaluate, generated, load, read, rewarded,
-    win_rate,
+    Entrant, EvaluationSettings, Loaded, Prompts, Report, WinRate, evaluate, generated, load, read,
+    rewarded, win_rate,
 };
 use crate::llm::sample::generate::{Progress, Sampling};
 use crate::llm::sample::reward::{Resources, Weighted};
@@ -163,7 +163,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut reports = vec![report];
     let mut entrants = vec![entrant];
     for (i, (against, file)) in args.against.iter().zip(files).enumerate() {
-        let settings = Settings {
+        let settings = EvaluationSettings {
             seed: settings.seed.wrapping_add(i as u64 + 1),
             ..settings.clone()
         };
@@ -216,7 +216,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     output::print(&page(&reward, &reports, &wins))
 }
 
-fn settings(args: &Args) -> Result<Settings, Error> {
+fn settings(args: &Args) -> Result<EvaluationSettings, Error> {
     let sampling = Sampling {
         temperature: args.temperature,
         top_k: args.top_k,
@@ -228,7 +228,7 @@ fn settings(args: &Args) -> Result<Settings, Error> {
     sampling.check()?;
     count("--resamples", args.resamples as u64, RESAMPLES)?;
     count("--limit", args.limit.unwrap_or(1) as u64, u64::MAX)?;
-    Ok(Settings {
+    Ok(EvaluationSettings {
         sampling,
         seed: args.seed,
         batch: args.batch,
@@ -246,7 +246,7 @@ fn subject(
     args: &Args,
     ours: Option<Loaded>,
     resources: &Resources,
-    settings: &Settings,
+    settings: &EvaluationSettings,
     prompts: &Prompts,
     rewards: &mut Weighted,
 ) -> anyhow::Result<(Report, Entrant)> {
@@ -290,7 +290,7 @@ fn unused(entrants: &[Entrant], base: String) -> String {
 /// Runs something under a progress bar.
 fn bar<T>(
     prompts: &Prompts,
-    settings: &Settings,
+    settings: &EvaluationSettings,
     run: impl FnOnce(&mut (dyn FnMut(Progress) + Send)) -> crate::Result<T>,
 ) -> crate::Result<T> {
     let count = prompts.all.len() * settings.sampling.samples;

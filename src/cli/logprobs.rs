@@ -9,7 +9,7 @@ use crate::llm::model::decoder::Decoder;
 use crate::llm::sample::evaluate::{Loaded, load};
 use crate::llm::sample::logprobs::log_probs;
 use crate::llm::text::data::file::progress_bar;
-use crate::llm::text::data::{Form, Reading, Settings, Source};
+use crate::llm::text::data::{Form, Reading, RowRules, Source};
 use anyhow::Context;
 
 use super::{atomic, compute::Compute, flags::Flags};
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let Loaded {
         model, tokenizer, ..
     } = load(&args.model, args.compute.dtype(), &device)?;
-    let settings = Settings {
+    let settings = RowRules {
         max_length: args.max_length,
         max_prompt_length: args.max_prompt_length,
         allow_empty: args.allow_empty,

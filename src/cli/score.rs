@@ -129,7 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// Prompts by number, one for each completion.
 fn prompts(rows: &Rows) -> Vec<usize> {
     let mut known: HashMap<String, usize> = HashMap::new();
-    let number = |row: crate::llm::sample::reward::Row| {
+    let number = |row: crate::llm::sample::reward::Candidate| {
         let next = known.len();
         *known.entry(row.prompt.to_owned()).or_insert(next)
     };

@@ -11,7 +11,7 @@ use pistar::llm::internals::train::step::{Runs, Step};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::text::data::{Form, Reading, Settings, Source};
+use pistar::llm::text::data::{Form, Reading, RowRules, Source};
 use pistar::llm::text::example::{Example, in_parts};
 use pistar::llm::text::objective::{Numbers, TextObjective};
 use pistar::llm::train::reference::Cache;
@@ -66,7 +66,7 @@ fn survey(form: impl Into<Form>, reading: &Reading, rows: &[Value]) -> Result<Ve
         chat_template: reading.chat_template.clone().or(own.chat_template),
         ..reading.clone()
     };
-    let settings = Settings::default();
+    let settings = RowRules::default();
     let mut source = Source::read(&data, &reading, form, tokenizer(&folder), 4096, settings)?;
     Ok(source.survey()?.notes())
 }

@@ -8,7 +8,7 @@ use pistar::llm::model::architecture::Architecture;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Predictions;
-use pistar::llm::text::data::{Form, Settings, Source};
+use pistar::llm::text::data::{Form, RowRules, Source};
 use pistar::llm::text::example::{Example, collate};
 use pistar::loss::{InputKind, Objective, Parameters};
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ const CONTEXT: usize = 32;
 fn source(
     words: Words,
     form: Form,
-    settings: Settings,
+    settings: RowRules,
     rows: &[serde_json::Value],
 ) -> Result<Source> {
     let rows: Vec<String> = rows.iter().map(|row| row.to_string()).collect();
@@ -33,7 +33,7 @@ fn source(
 }
 
 /// The example of one row, from which `words` and `settings` make tokens.
-fn example(words: Words, settings: Settings, row: serde_json::Value) -> Result<Example> {
+fn example(words: Words, settings: RowRules, row: serde_json::Value) -> Result<Example> {
     let form = match row.get("chosen") {
         Some(_) => InputKind::LabelledPairs.into(),
         None => Form::Demonstration,
@@ -44,7 +44,7 @@ fn example(words: Words, settings: Settings, row: serde_json::Value) -> Result<E
 /// Prompt and completion of a row with the default settings.
 fn tokens(words: Words, prompt: &str, completion: &str) -> (Vec<u32>, Vec<u32>) {
     let row = json!({"prompt": prompt, "completion": completion});
-    let example = example(words, Settings::default(), row).unwrap();
+    let example = example(words, RowRules::default(), row).unwrap();
     let sequence = &example.responses[0].sequence;
     (sequence.prompt().to_vec(), sequence.completion().to_vec())
 }
@@ -72,7 +72,7 @@ fn bos_is_there_once_and_eos_is_there_once() {
     assert_eq!(tokens(bos(false), "", "y"), (vec![1], vec![y, 0]));
     let row = json!({"prompt": "", "completion": "y"});
     says(
-        example(bytes(), Settings::default(), row),
+        example(bytes(), RowRules::default(), row),
         &[
             "data.jsonl:1",
             "the prompt has no tokens",
@@ -93,7 +93,7 @@ fn bos_is_there_once_and_eos_is_there_once() {
     };
     let row = json!({"prompt": "y", "completion": "y"});
     says(
-        example(none, Settings::default(), row),
+        example(none, RowRules::default(), row),
         &["no EOS token", "eos_token"],
     );
 }
@@ -101,14 +101,14 @@ fn bos_is_there_once_and_eos_is_there_once() {
 #[test]
 fn a_text_alone_is_all_predicted() {
     let alone = |words| {
-        let example = example(words, Settings::default(), json!({"text": "a me"})).unwrap();
+        let example = example(words, RowRules::default(), json!({"text": "a me"})).unwrap();
         let sequence = &example.responses[0].sequence;
         (sequence.prompt().to_vec(), sequence.completion().to_vec())
     };
     assert_eq!(alone(spaces()), (vec![1], vec![31, 4, 34, 2]));
     // A text that brings its BOS, and a tokenizer that has none.
     let row = json!({"text": "<s>a me</s>"});
-    let given = example(spaces(), Settings::default(), row).unwrap();
+    let given = example(spaces(), RowRules::default(), row).unwrap();
     assert_eq!(given.responses[0].sequence.tokens(), [1, 31, 4, 34, 2]);
     let (prompt, completion) = alone(bytes());
     let all = bytes().ids("a me");
@@ -128,7 +128,7 @@ fn a_token_that_spans_the_boundary_is_told() {
         json!({"prompt": "a", "completion": "tim"}),
         json!({"prompt": "t", "completion": "i"}),
     ];
-    let mut lenient = source(spaces(), Form::Demonstration, Settings::default(), &rows).unwrap();
+    let mut lenient = source(spaces(), Form::Demonstration, RowRules::default(), &rows).unwrap();
     let report = lenient.survey().unwrap();
     assert_eq!(
         (report.apart, report.apart_lines.as_slice()),
@@ -150,9 +150,9 @@ fn a_token_that_spans_the_boundary_is_told() {
         (decode(&prompt), decode(&completion)),
         ("no ".into(), "yes".into())
     );
-    let strict = Settings {
+    let strict = RowRules {
         strict_boundaries: true,
-        ..Settings::default()
+        ..RowRules::default()
     };
     let mut strict = source(spaces(), Form::Demonstration, strict, &rows).unwrap();
     strict.example(0).unwrap();
@@ -177,7 +177,7 @@ proptest! {
     ) {
         for words in [spaces, bytes] {
             let row = json!({"prompt": prompt, "completion": completion});
-            let mut source = source(words(), Form::Demonstration, Settings::default(), &[row]).unwrap();
+            let mut source = source(words(), Form::Demonstration, RowRules::default(), &[row]).unwrap();
             let apart = source.survey().unwrap().apart;
             let example = source.example(0).unwrap();
             let sequence = &example.responses[0].sequence;
@@ -197,7 +197,7 @@ proptest! {
 fn the_prompt_decides_nothing_of_what_is_predicted() {
     let targets = |prompt: &str| {
         let row = json!({"prompt": prompt, "completion": " b me"});
-        let example = example(spaces(), Settings::default(), row).unwrap();
+        let example = example(spaces(), RowRules::default(), row).unwrap();
         let predictions = Predictions::new(&[&example.responses[0].sequence]);
         (predictions.targets.to_vec(), predictions.rows.len())
     };
@@ -215,9 +215,9 @@ fn a_completion_of_one_token_is_predicted_and_so_is_eos() {
         ..tiny()
     };
     let model = Decoder::random(architecture, 0.5, 1, DType::F64, &Device::Cpu).unwrap();
-    let settings = Settings {
+    let settings = RowRules {
         allow_empty: true,
-        ..Settings::default()
+        ..RowRules::default()
     };
     let head = (model.parameters().iter())
         .position(|p| p.name == "lm_head.weight")
@@ -263,9 +263,9 @@ fn a_completion_of_one_token_is_predicted_and_so_is_eos() {
 #[test]
 fn long_rows_are_refused_unless_a_cut_is_asked_for() {
     let row = |p: usize, c: usize| json!({"prompt": "b".repeat(p), "completion": "c".repeat(c)});
-    let made = |settings: &Settings, p, c| example(spaces(), settings.clone(), row(p, c));
+    let made = |settings: &RowRules, p, c| example(spaces(), settings.clone(), row(p, c));
     // BOS ▁ and EOS are three tokens of the 32.
-    let none = Settings::default();
+    let none = RowRules::default();
     assert_eq!(made(&none, 10, 19).unwrap().tokens(), 32);
     says(
         made(&none, 10, 20),
@@ -286,7 +286,7 @@ fn long_rows_are_refused_unless_a_cut_is_asked_for() {
             "max_prompt_length",
         ],
     );
-    let whole = Settings {
+    let whole = RowRules {
         max_length: Some(16),
         ..none.clone()
     };
@@ -307,7 +307,7 @@ fn long_rows_are_refused_unless_a_cut_is_asked_for() {
         [7]
     );
     // A prompt keeps BOS and its end.
-    let both = Settings {
+    let both = RowRules {
         max_prompt_length: Some(4),
         ..whole.clone()
     };
@@ -318,7 +318,7 @@ fn long_rows_are_refused_unless_a_cut_is_asked_for() {
         .remove(0)
         .sequence;
     assert_eq!(cut.tokens(), [1, 13, 14, 15, 16, 2]);
-    let one = Settings {
+    let one = RowRules {
         max_prompt_length: Some(1),
         ..none.clone()
     };
@@ -329,7 +329,7 @@ fn long_rows_are_refused_unless_a_cut_is_asked_for() {
         .remove(0)
         .sequence;
     assert_eq!(cut.tokens(), [1, 16, 2]);
-    let two = Settings {
+    let two = RowRules {
         max_prompt_length: Some(2),
         ..none.clone()
     };
@@ -343,10 +343,10 @@ fn long_rows_are_refused_unless_a_cut_is_asked_for() {
 
 #[test]
 fn both_sides_of_a_pair_have_the_same_prompt() {
-    let settings = Settings {
+    let settings = RowRules {
         max_length: Some(12),
         max_prompt_length: Some(5),
-        ..Settings::default()
+        ..RowRules::default()
     };
     // `ti` spans the boundary of one side only; one side is cut.
     let rows = [json!({
@@ -375,15 +375,15 @@ fn both_sides_of_a_pair_have_the_same_prompt() {
 
 #[test]
 fn lengths_that_make_no_sense() {
-    let open = |settings: Settings| {
+    let open = |settings: RowRules| {
         let row = json!({"prompt": "a", "completion": "b"});
         source(spaces(), Form::Demonstration, settings, &[row])
     };
     let lengths = |max_length, max_prompt_length| {
-        open(Settings {
+        open(RowRules {
             max_length,
             max_prompt_length,
-            ..Settings::default()
+            ..RowRules::default()
         })
     };
     says(
@@ -403,6 +403,6 @@ fn lengths_that_make_no_sense() {
         &["max_prompt_length: it is 0", "1 to 31"],
     );
     lengths(Some(2), Some(1)).unwrap();
-    let unknown: std::result::Result<Settings, _> = toml::from_str("max_lenght = 3");
+    let unknown: std::result::Result<RowRules, _> = toml::from_str("max_lenght = 3");
     assert!(unknown.unwrap_err().to_string().contains("max_lenght"));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pistar::llm::internals::text::chat::{ChatTemplate, Message};
 use pistar::llm::internals::text::data::dialogue::Dialogue;
-use pistar::llm::text::data::{Form, Reading, Settings, Source};
+use pistar::llm::text::data::{Form, Reading, RowRules, Source};
 use pistar::llm::text::example::Example;
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::{Result, loss::InputKind};
@@ -66,9 +66,9 @@ pub fn examples(
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     fs::write(&data, lines.join("\n")).unwrap();
     let tokenizer = tokenizer(folder);
-    let settings = Settings {
+    let settings = RowRules {
         allow_empty: true,
-        ..Settings::default()
+        ..RowRules::default()
     };
     let source = Source::read(&data, reading, form, tokenizer, 4096, settings)?;
     (0..source.len()).map(|row| source.example(row)).collect()
@@ -210,7 +210,7 @@ fn an_integer_that_would_lose_digits_is_refused() {
         );
         fs::write(&data, row).unwrap();
         let reading = with(Path::new("chatml"));
-        let settings = Settings::default();
+        let settings = RowRules::default();
         let source = Source::read(
             &data,
             &reading,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pistar::Result;
 use pistar::llm::internals::text::data::file::JsonLines;
-use pistar::llm::text::data::{Form, Settings, Source};
+use pistar::llm::text::data::{Form, RowRules, Source};
 use pistar::llm::text::example::{Example, collate};
 use pistar::loss::{InputKind, Objective};
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ pub fn file(bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
 /// All examples of a file for a model that takes 64 tokens.
 pub fn read(form: impl Into<Form>, bytes: impl AsRef<[u8]>) -> Result<Vec<Example>> {
     let (_folder, path) = file(bytes);
-    let source = Source::open(&path, form, spaces().load(), 64, Settings::default())?;
+    let source = Source::open(&path, form, spaces().load(), 64, RowRules::default())?;
     (0..source.len()).map(|row| source.example(row)).collect()
 }
 
@@ -438,7 +438,7 @@ fn a_survey_finds_the_first_bad_row_and_counts() {
     let mut rows = vec![good; 3000];
     let open = |rows: &[&str]| {
         let (folder, path) = file(rows.join("\n"));
-        let settings = Settings::default();
+        let settings = RowRules::default();
         let source = Source::open(&path, Form::Demonstration, spaces().load(), 64, settings);
         (folder, source.unwrap())
     };
@@ -468,7 +468,7 @@ fn examples_come_in_the_order_asked_for() {
         .map(|i| format!(r#"{{"prompt": "p", "completion": "{}"}}"#, "b".repeat(i)))
         .collect();
     let (_folder, path) = file(rows.join("\n"));
-    let settings = Settings::default();
+    let settings = RowRules::default();
     let source = Source::open(&path, Form::Demonstration, spaces().load(), 64, settings).unwrap();
     let examples = source.examples(&[7, 2, 7]).unwrap();
     assert_eq!(

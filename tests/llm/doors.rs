@@ -9,7 +9,7 @@ use pistar::Result;
 use pistar::llm::internals::text::data::file::JsonLines;
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
-use pistar::llm::sample::reward::{Resources, Row, Specification};
+use pistar::llm::sample::reward::{Candidate, Resources, Specification};
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::Settings;
 use pistar::loss::InputKind;
@@ -186,7 +186,7 @@ fn absurd_rewards_are_refused_where_they_enter() {
     fs::write(&lexicon, "\u{feff}good\t1.7e308\nbad\t-1\n").unwrap();
     let flag = format!("lexicon,measure=sum:{}", lexicon.display());
     let fields = serde_json::Map::new();
-    let row = |completion| Row {
+    let row = |completion| Candidate {
         prompt: "",
         completion,
         index: 0,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pistar::llm::text::data::{Form, Settings as Rows, Source};
+use pistar::llm::text::data::{Form, RowRules, Source};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::loss::Objective;
@@ -133,7 +133,7 @@ fn held_out_rows_are_not_trained_on_and_evaluation_changes_nothing() {
         Form::from(Objective::Dpo),
         tokenizer.into(),
         64,
-        Rows::default(),
+        RowRules::default(),
     )
     .unwrap();
     let [trained, held] = pistar::llm::train::Rows::split(&source, 5, 4).unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 
 use pistar::Result;
 use pistar::llm::internals::text::data::file::JsonLines;
-use pistar::llm::text::data::{Form, Format, Reading, Settings, Source};
+use pistar::llm::text::data::{Form, Format, Reading, RowRules, Source};
 use pistar::loss::InputKind;
 use serde_json::{Map, Value, json};
 
@@ -189,7 +189,7 @@ fn errors_after_a_mapping_name_the_row_of_the_file() {
         ..columns(&[("prompt", "'p'"), ("completion", "item")])
     };
     let (_folder, path) = file("{\"list\": [\"a\", \"b\"]}\n\n{\"list\": [\"c\", 4]}\n");
-    let settings = Settings::default();
+    let settings = RowRules::default();
     let mut source = Source::read(
         &path,
         &reading,
@@ -298,7 +298,7 @@ fn several_files_are_one_table_and_know_their_names() {
 fn booleans_are_scores() {
     let (_folder, path) =
         file(r#"{"prompt": "p", "completions": ["b", "bb"], "scores": [true, false]}"#);
-    let settings = Settings::default();
+    let settings = RowRules::default();
     let source = Source::open(&path, InputKind::Groups, spaces().load(), 64, settings).unwrap();
     let rewards: Vec<f64> = source
         .example(0)

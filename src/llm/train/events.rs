@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::evaluation::EVAL;
-use super::metrics::Row;
+use super::metrics::MetricsRow;
 use crate::error::{Error, Result};
 use crate::file;
 
@@ -45,7 +45,7 @@ impl Events {
 
     /// A row's numbers under the names that `transformers` gives them there: `eval_loss` is
     /// `eval/loss`, and `loss` is `train/loss`.
-    pub fn row(&mut self, row: &Row) -> Result<()> {
+    pub fn row(&mut self, row: &MetricsRow) -> Result<()> {
         let mut summary = Vec::new();
         let mut scalar = |name: &str, value: f64| {
             let tag = match name.strip_prefix(EVAL) {

@@ -24,7 +24,7 @@ use super::failure;
 use super::inputs::Inputs;
 use super::lock::Claimed;
 use super::machine::{MACHINE, Record};
-use super::metrics::Row;
+use super::metrics::MetricsRow;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::files::checkpoint;
@@ -172,7 +172,7 @@ impl Folder {
     ///
     /// # Errors
     /// If the disk is full or gone.
-    pub fn row(&mut self, row: &Row) -> Result<()> {
+    pub fn row(&mut self, row: &MetricsRow) -> Result<()> {
         self.still()?;
         let path = self.dir().join(METRICS);
         let line = json(&path, serde_json::to_string(row))? + "\n";

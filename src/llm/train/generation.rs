@@ -10,7 +10,7 @@ use crate::llm::model::inference;
 use crate::llm::model::network::Reduction;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::{Generated, Prompt, Sampling, completion_text, generate};
-use crate::llm::sample::reward::{Resources, Row, Specification, Weighted};
+use crate::llm::sample::reward::{Candidate, Resources, Specification, Weighted};
 use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::text::tokenizer::Tokenizer;
@@ -88,8 +88,8 @@ impl Generation {
             completion_text(&self.tokenizer, prompt, &one.tokens, one.ended)
         };
         let texts: Vec<String> = (found.iter().enumerate().map(text)).collect::<Result<_>>()?;
-        let rows: Vec<Row> = (texts.iter().enumerate())
-            .map(|(i, completion)| Row {
+        let rows: Vec<Candidate> = (texts.iter().enumerate())
+            .map(|(i, completion)| Candidate {
                 prompt: &self.prompts[i / samples].text,
                 completion,
                 index: i / samples,

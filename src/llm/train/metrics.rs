@@ -158,7 +158,7 @@ impl Meter {
 
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct MetricsRow {
     /// Steps done.
     pub step: u64,
     /// Epochs done.
@@ -179,7 +179,7 @@ pub struct Row {
 }
 
 /// What a progress bar tells of it.
-impl std::fmt::Display for Row {
+impl std::fmt::Display for MetricsRow {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let loss = self.metrics.get("loss").copied().unwrap_or(f64::NAN);
         let rate = self.tokens_per_second.unwrap_or(f64::NAN);

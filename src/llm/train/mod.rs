@@ -51,7 +51,7 @@ pub use examples::Examples;
 pub use folder::{COMPLETE, CONFIG, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest};
 pub use learner::{Learner, Model};
 pub use machine::{MACHINE, Process};
-pub use metrics::{Meter, Row};
+pub use metrics::{Meter, MetricsRow};
 pub(in crate::llm) use networks::adapter;
 pub use precompute::precompute;
 pub use run_loop::Ended;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::folder::Folder;
-use super::metrics::Row;
+use super::metrics::MetricsRow;
 use super::trainer::Trainer;
 use crate::error::Result;
 use crate::llm::files::checkpoint;
@@ -100,8 +100,8 @@ impl Trainer<'_> {
     }
 
     /// The row of what was measured since the last one.
-    fn row(&mut self, clock: &mut Clock) -> Row {
-        Row {
+    fn row(&mut self, clock: &mut Clock) -> MetricsRow {
+        MetricsRow {
             step: self.state.steps,
             epoch: self.plan.epochs(self.state.steps),
             metrics: self.state.meter.take(),
@@ -119,7 +119,7 @@ impl Trainer<'_> {
         let took = began.elapsed().as_secs_f64();
         clock.apart += took;
         let best = self.state.is_best(self.settings, &metrics);
-        folder.row(&Row {
+        folder.row(&MetricsRow {
             step: self.state.steps,
             epoch: self.plan.epochs(self.state.steps),
             metrics,

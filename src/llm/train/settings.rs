@@ -193,8 +193,8 @@ settings! {
 
 impl Settings {
     /// What is done with rows that are not as they should be.
-    pub fn rows(&self) -> data::Settings {
-        data::Settings {
+    pub fn rows(&self) -> data::RowRules {
+        data::RowRules {
             max_length: self.max_length,
             max_prompt_length: self.max_prompt_length,
             allow_empty: self.allow_empty,

@@ -11,7 +11,7 @@ use pistar::llm::language::{
 use pistar::llm::model::network::Reduction;
 use pistar::llm::text::example::collate;
 use pistar::llm::text::objective::{Numbers, TextObjective};
-use pistar::llm::train::{Meter, Row};
+use pistar::llm::train::{Meter, MetricsRow};
 use pistar::loss::Objective;
 use pistar::random::{Purpose, Stream};
 use pistar::solve::fixed_point;
@@ -168,7 +168,7 @@ fn exact_numbers_stand_beside_the_estimates() {
     let population = Population::new(&bandit, &evidence, Objective::Dpo).unwrap();
     let dataset = Dataset::preferences(problem, PAIRS, KEY, 0);
     let mut stream = Stream::new(1, Purpose::Responses, 7);
-    let (mut rows, mut within): (Vec<Row>, usize) = (Vec::new(), 0);
+    let (mut rows, mut within): (Vec<MetricsRow>, usize) = (Vec::new(), 0);
     train_on(
         &bandit,
         &dataset,
@@ -201,7 +201,7 @@ fn exact_numbers_stand_beside_the_estimates() {
             let [accuracy, margin] = implicit(&population, policy).unwrap();
             meter.last("exact/accuracies", accuracy);
             meter.last("exact/margins", margin);
-            rows.push(Row {
+            rows.push(MetricsRow {
                 step,
                 epoch: rows.len() as f64 + 1.0,
                 metrics: meter.take(),

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Compared, Prompts, Settings};
+use super::{Compared, EvaluationSettings, Prompts};
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::{self, Progress, completion_text, prompt_tokens};
-use crate::llm::sample::reward::{Row, Rows, Slot, Weighted};
+use crate::llm::sample::reward::{Candidate, Rows, Slot, Weighted};
 use crate::llm::text::data::Reading;
 use crate::llm::text::tokenizer::Tokenizer;
 
@@ -106,7 +106,7 @@ pub fn generated(
     model: &Decoder,
     tokenizer: &Tokenizer,
     prompts: &Prompts,
-    settings: &Settings,
+    settings: &EvaluationSettings,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<(Vec<Completion>, Vec<Sequence>)> {
     let context = model.architecture().context;
@@ -121,7 +121,7 @@ pub fn generated(
         }
         tokens.push(given);
     }
-    let Settings {
+    let EvaluationSettings {
         sampling,
         seed,
         batch,
@@ -210,10 +210,10 @@ pub fn rewarded(
     prompts: &Prompts,
     rewards: &mut Weighted,
 ) -> Result<Entrant> {
-    let rows: Vec<Row> = (completions.iter())
+    let rows: Vec<Candidate> = (completions.iter())
         .map(|completion| {
             let prompt = &prompts.all[completion.prompt];
-            Row {
+            Candidate {
                 prompt: &prompt.text,
                 completion: &completion.text,
                 index: prompt.row,

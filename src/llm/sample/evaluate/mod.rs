@@ -21,7 +21,7 @@ use crate::stats::Bootstrap;
 
 /// Settings of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct EvaluationSettings {
     /// Sampling of completions, and their number per prompt.
     pub sampling: Sampling,
     /// Seed of the completions.
@@ -34,7 +34,7 @@ pub struct Settings {
     pub bootstrap: Bootstrap,
 }
 
-impl Default for Settings {
+impl Default for EvaluationSettings {
     /// The model's own distribution, 16 at once, 95 %.
     fn default() -> Self {
         Self {
@@ -58,7 +58,7 @@ pub fn evaluate(
     tokenizer: &Tokenizer,
     prompts: &Prompts,
     rewards: &mut Weighted,
-    settings: &Settings,
+    settings: &EvaluationSettings,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<(Report, Entrant)> {
     let (completions, sequences) = generated(model, tokenizer, prompts, settings, progress)?;

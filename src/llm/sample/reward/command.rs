@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::process::{Ended, Process};
-use super::{Reward, Row};
+use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::llm::text::data::file::progress_bar;
 
 /// Settings of [`Command`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct CommandSettings {
     /// A line for the shell (`sh -c`, on Windows `cmd /C`), or a program and its arguments.
     pub command: Line,
     /// Seconds that it may take for its first answer, from one answer to the next, and from the last
@@ -51,7 +51,7 @@ impl Command {
     ///
     /// # Errors
     /// No command, or a time limit that is none.
-    pub fn new(settings: &Settings, timeout: Duration) -> Result<Self> {
+    pub fn new(settings: &CommandSettings, timeout: Duration) -> Result<Self> {
         let empty = match &settings.command {
             Line::Shell(line) => line.trim().is_empty(),
             Line::Program(words) => words.first().is_none_or(|w| w.trim().is_empty()),
@@ -94,7 +94,7 @@ impl Reward for Command {
         "command".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
         let mut process = Process::start(&self.line, input(rows)).map_err(|reason| {
             let remedy = "is it installed, and may it be run?";
             Error::invalid(self.place(), format!("cannot run it: {reason}"), remedy)
@@ -172,7 +172,7 @@ impl Command {
 }
 
 /// The rows as JSON lines.
-fn input(rows: &[Row]) -> Vec<u8> {
+fn input(rows: &[Candidate]) -> Vec<u8> {
     let mut lines = Vec::new();
     for row in rows {
         let mut object = row.fields.clone();
@@ -245,14 +245,14 @@ mod runs {
     fn run(line: &str, rows: usize, seconds: f64, text: &str) -> Result<Vec<f64>> {
         let fields = json!({"answer": 7, "prompt": "other"});
         let fields: &Map<String, Value> = fields.as_object().unwrap();
-        let each = |index| Row {
+        let each = |index| Candidate {
             prompt: "p",
             completion: text,
             index,
             fields,
         };
-        let rows: Vec<Row> = (0..rows).map(each).collect();
-        let settings = Settings {
+        let rows: Vec<Candidate> = (0..rows).map(each).collect();
+        let settings = CommandSettings {
             command: Line::Shell(line.into()),
             timeout: Some(seconds),
         };
@@ -358,12 +358,12 @@ mod runs {
                 assert!(error.contains(part), "{line}: {error}");
             }
         }
-        let settings = Settings {
+        let settings = CommandSettings {
             command: Line::Program(vec!["no-such-program-here".into()]),
             timeout: None,
         };
         let fields = Map::new();
-        let row = Row {
+        let row = Candidate {
             prompt: "",
             completion: "",
             index: 0,

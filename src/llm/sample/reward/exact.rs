@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Reward, Row};
+use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 
 /// `right` where the completion's answer equals that of a column of the row, else `wrong`.
@@ -97,7 +97,7 @@ impl Exact {
         }
     }
 
-    fn truth(&self, row: &Row) -> Result<String> {
+    fn truth(&self, row: &Candidate) -> Result<String> {
         let text = match row.fields.get(&self.column) {
             Some(Value::String(text)) => text.clone(),
             // JSON's numbers are read into 64 bits: of more digits some would be lost.
@@ -130,8 +130,8 @@ impl Reward for Exact {
         "exact".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
-        let score = |row: &Row| {
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+        let score = |row: &Candidate| {
             let truth = self.truth(row)?;
             let said = self.answer(row.completion);
             Ok(if said.is_some_and(|said| self.equal(said, &truth)) {
@@ -239,7 +239,7 @@ mod tests {
 
     fn score(rule: &mut Exact, truth: Value, completion: &str) -> f64 {
         let fields = [("answer".to_string(), truth)].into_iter().collect();
-        let row = Row {
+        let row = Candidate {
             prompt: "",
             completion,
             index: 0,
@@ -359,7 +359,7 @@ mod tests {
         }
         let long: Value = serde_json::from_str("123456789012345678901234567890").unwrap();
         let fields = [("answer".to_string(), long)].into_iter().collect();
-        let row = Row {
+        let row = Candidate {
             prompt: "",
             completion: "1",
             index: 0,
@@ -406,7 +406,7 @@ mod tests {
         let fields = [("solution".to_string(), Value::from("1"))]
             .into_iter()
             .collect();
-        let row = Row {
+        let row = Candidate {
             prompt: "",
             completion: "1",
             index: 4,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::units::words;
-use super::{Reward, Row};
+use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::tokenizer::Tokenizer;
@@ -27,7 +27,7 @@ pub enum Unit {
 /// Settings of [`Length`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct LengthSettings {
     /// Unit of the length.
     pub unit: Unit,
     /// Folder of the tokenizer, for tokens.
@@ -47,7 +47,7 @@ pub struct Settings {
 /// Reward of a length n, `n = min(length, cap)`: `n`; with a penalty p, `−p n`; with a target t too, `−p |n − t|` (p
 /// is 1 if it is not given).
 pub struct Length {
-    settings: Settings,
+    settings: LengthSettings,
     tokenizer: Option<Tokenizer>,
 }
 
@@ -56,8 +56,8 @@ impl Length {
     ///
     /// # Errors
     /// Tokens without a tokenizer, or numbers that are negative or not finite.
-    pub fn new(settings: &Settings) -> Result<Self> {
-        let Settings {
+    pub fn new(settings: &LengthSettings) -> Result<Self> {
+        let LengthSettings {
             unit, tokenizer, ..
         } = settings;
         let numbers = [
@@ -118,8 +118,8 @@ impl Reward for Length {
         "length".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
-        let score = |row: &Row| Ok(self.of(self.length(row.completion)?));
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+        let score = |row: &Candidate| Ok(self.of(self.length(row.completion)?));
         rows.iter().map(score).collect()
     }
 }
@@ -128,33 +128,33 @@ impl Reward for Length {
 mod tests {
     use super::*;
 
-    fn score(settings: Settings, text: &str) -> f64 {
+    fn score(settings: LengthSettings, text: &str) -> f64 {
         let length = Length::new(&settings).unwrap();
         length.of(length.length(text).unwrap())
     }
 
     #[test]
     fn targets_penalties_and_caps() {
-        let plain = Settings::default();
+        let plain = LengthSettings::default();
         assert_eq!(score(plain.clone(), "añb"), 3.0);
-        let words = Settings {
+        let words = LengthSettings {
             unit: Unit::Words,
             cap: Some(2.0),
             ..plain.clone()
         };
         assert_eq!(score(words.clone(), "one two three"), 2.0);
         assert_eq!(score(words, "one"), 1.0);
-        let short = Settings {
+        let short = LengthSettings {
             penalty: Some(0.5),
             ..plain.clone()
         };
         assert_eq!(score(short, "abcd"), -2.0);
-        let target = Settings {
+        let target = LengthSettings {
             target: Some(3.0),
             ..plain
         };
         assert_eq!(score(target.clone(), "abcde"), -2.0);
-        let steep = Settings {
+        let steep = LengthSettings {
             penalty: Some(2.0),
             ..target
         };

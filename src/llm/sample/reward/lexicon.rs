@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::units::{folded, is_word, words};
-use super::{Reward, Row};
+use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::magnitude::{RANGE, is_in_range};
 use crate::text::exact;
@@ -28,7 +28,7 @@ pub enum Measure {
 /// Settings of [`Lexicon`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct LexiconSettings {
     /// A file of lines `word<TAB>score`; more columns are ignored, and so are blank lines and those
     /// that begin with `#`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ impl Lexicon {
     /// # Errors
     /// Neither or both of file and scores, a file that cannot be read, lines that are not as they
     /// should be, words with two scores.
-    pub fn new(settings: &Settings) -> Result<Self> {
+    pub fn new(settings: &LexiconSettings) -> Result<Self> {
         let mut this = Self {
             scores: HashMap::new(),
             measure: settings.measure,
@@ -162,7 +162,7 @@ impl Reward for Lexicon {
         "lexicon".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
         Ok(rows.iter().map(|row| self.one(row.completion)).collect())
     }
 }
@@ -173,11 +173,11 @@ mod tests {
 
     fn inline(measure: Measure, case_sensitive: bool) -> Lexicon {
         let scores = [("good".into(), 2.0), ("Bad".into(), -3.0)].into();
-        Lexicon::new(&Settings {
+        Lexicon::new(&LexiconSettings {
             scores,
             measure,
             case_sensitive,
-            ..Settings::default()
+            ..LexiconSettings::default()
         })
         .unwrap()
     }
@@ -200,10 +200,10 @@ mod tests {
         let file = dir.path().join("words.tsv");
         let read = |text: &str, skip_phrases| {
             std::fs::write(&file, text).unwrap();
-            Lexicon::new(&Settings {
+            Lexicon::new(&LexiconSettings {
                 file: Some(file.clone()),
                 skip_phrases,
-                ..Settings::default()
+                ..LexiconSettings::default()
             })
         };
         let vader = "\u{feff}# VADER\ngood\t1.9\t0.9\t[2, 1]\n\nbad\t-2.5\r\n";
@@ -223,7 +223,9 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(read(":-)\t2\ngood\t1\n", true).is_ok());
-        let none = Lexicon::new(&Settings::default()).unwrap_err().to_string();
+        let none = Lexicon::new(&LexiconSettings::default())
+            .unwrap_err()
+            .to_string();
         assert!(none.contains("lexicon:FILE"), "{none}");
     }
 }

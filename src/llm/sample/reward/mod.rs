@@ -24,23 +24,23 @@ use std::time::Duration;
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 
-pub use command::{Command, Line, Settings as CommandSettings, seconds_of};
+pub use command::{Command, CommandSettings, Line, seconds_of};
 pub use exact::Exact;
-pub use length::{Length, Settings as LengthSettings, Unit};
-pub use lexicon::{Lexicon, Measure as LexiconMeasure, Settings as LexiconSettings};
-pub use model::{Scores, Settings as ModelSettings};
-pub use pattern::{Pattern, Settings as PatternSettings};
+pub use length::{Length, LengthSettings, Unit};
+pub use lexicon::{Lexicon, LexiconSettings, Measure as LexiconMeasure};
+pub use model::{ModelSettings, Scores};
+pub use pattern::{Pattern, PatternSettings};
 pub use rows::{Rows, Slot, grouped};
 pub use specification::{Part, Rule, Specification};
 pub use units::words;
 pub use weighted::{Scored, Weighted};
-pub use words::{Measure as WordsMeasure, Settings as WordsSettings, Words};
+pub use words::{Measure as WordsMeasure, Words, WordsSettings};
 
 use crate::error::{Error, Result};
 
 /// A completion to be scored.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
+pub struct Candidate<'a> {
     /// The prompt, as the model was given it.
     pub prompt: &'a str,
     /// The completion to be scored, without EOS.
@@ -51,7 +51,7 @@ pub struct Row<'a> {
     pub fields: &'a Map<String, Value>,
 }
 
-impl Row<'_> {
+impl Candidate<'_> {
     /// An error about this row.
     pub fn fault(&self, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
         Error::invalid(format!("row {}", self.index + 1), problem, remedy)
@@ -68,7 +68,7 @@ pub trait Reward {
     /// # Errors
     /// Rows that it cannot score, or a model or program that fails. [`Weighted`] refuses numbers
     /// that are not finite or beyond 1e100 in size.
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>>;
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>>;
 }
 
 /// Resources that rewards run on.

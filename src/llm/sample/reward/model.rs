@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Resources, Reward, Row};
+use super::{Candidate, Resources, Reward};
 use crate::error::{Error, Result};
 use crate::llm::model::heads::{ScalarHead, Scorer};
 use crate::llm::model::inference;
@@ -15,7 +15,7 @@ use crate::llm::model::sequence::Sequence;
 use crate::llm::model::weights::Checkpoint;
 use crate::llm::text::data::columns::{self, Completion};
 use crate::llm::text::data::file::progress_bar;
-use crate::llm::text::data::tokenise::{Settings as Lengths, Tokeniser};
+use crate::llm::text::data::tokenise::{RowRules, Tokeniser};
 use crate::llm::text::data::values::Fault;
 
 /// Rows that are scored before the progress bar moves.
@@ -24,7 +24,7 @@ const BLOCK: usize = 64;
 /// Settings of [`Scores`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct ModelSettings {
     /// Folder of a body and a reward head, of an adapter with one, or of the run of either.
     pub folder: PathBuf,
     /// The base of an adapter, if it is not where the adapter says.
@@ -47,7 +47,7 @@ pub struct Scores {
     micro_batch: usize,
 }
 
-impl Settings {
+impl ModelSettings {
     /// Where the model is.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Scores {
     ///
     /// # Errors
     /// A folder that holds no model with a reward head, or no tokenizer.
-    pub fn load(settings: &Settings, resources: &Resources) -> Result<Self> {
+    pub fn load(settings: &ModelSettings, resources: &Resources) -> Result<Self> {
         let found = settings.find()?;
         let mut decoder = found.body(resources.dtype, &resources.device)?;
         let head = ScalarHead::Reward;
@@ -82,7 +82,7 @@ impl Scores {
         }
         let tokenizer = found.tokenizer()?;
         tokenizer.fits(decoder.architecture().vocabulary)?;
-        let lengths = Lengths {
+        let lengths = RowRules {
             max_length: settings.max_length,
             max_prompt_length: settings.max_prompt_length,
             allow_empty: true,
@@ -99,8 +99,8 @@ impl Scores {
         })
     }
 
-    fn sequence(&self, row: &Row) -> Result<Sequence> {
-        let text = columns::Row {
+    fn sequence(&self, row: &Candidate) -> Result<Sequence> {
+        let text = columns::TextRow {
             prompt: Some(row.prompt.to_owned()),
             completions: vec![Completion {
                 column: "completion".into(),
@@ -124,7 +124,7 @@ impl Reward for Scores {
         "model".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
         let bar = progress_bar("reward model", rows.len() as u64);
         let mut scores = Vec::with_capacity(rows.len());
         for block in rows.chunks(BLOCK) {

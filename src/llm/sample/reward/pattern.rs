@@ -3,13 +3,13 @@
 use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{Reward, Row};
+use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 
 /// Settings of [`Pattern`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct PatternSettings {
     /// The expression, in `fancy-regex`'s syntax: Rust's with look-around and back-references.
     pub pattern: String,
     /// True to count matches; else the reward is 1 if there is one.
@@ -34,8 +34,8 @@ impl Pattern {
     ///
     /// # Errors
     /// A pattern that is no regular expression.
-    pub fn new(settings: &Settings) -> Result<Self> {
-        let Settings {
+    pub fn new(settings: &PatternSettings) -> Result<Self> {
+        let PatternSettings {
             pattern,
             count,
             cap,
@@ -70,8 +70,8 @@ impl Reward for Pattern {
         "regex".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
-        let score = |row: &Row| {
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+        let score = |row: &Candidate| {
             self.one(row.completion).map_err(|e| {
                 let remedy = "make it simpler: it takes too many steps on this completion";
                 row.fault(format!("regex `{}`: {e}", self.regex.as_str()), remedy)
@@ -87,7 +87,7 @@ mod tests {
 
     fn score(pattern: &str, count: bool, cap: Option<u32>, text: &str) -> f64 {
         let pattern = pattern.into();
-        let settings = Settings {
+        let settings = PatternSettings {
             pattern,
             count,
             cap,
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_syntax_error_says_what_is_wrong() {
-        let settings = Settings {
+        let settings = PatternSettings {
             pattern: "(open".into(),
             count: false,
             cap: None,

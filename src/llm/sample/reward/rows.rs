@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Row, Scored};
+use super::{Candidate, Scored};
 use crate::error::{Error, Result};
 use crate::llm::text::data::Reading;
 use crate::llm::text::data::file::progress_bar;
@@ -88,7 +88,7 @@ impl Rows {
     }
 
     /// Every completion, in the file's order.
-    pub fn views(&self) -> Vec<Row<'_>> {
+    pub fn views(&self) -> Vec<Candidate<'_>> {
         let view = |&(index, slot): &(usize, Slot)| {
             let fields = &self.rows[index];
             let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -100,7 +100,7 @@ impl Rows {
                     .and_then(|list| list.get(i)?.as_str())
                     .unwrap_or_default(),
             };
-            Row {
+            Candidate {
                 prompt: text("prompt"),
                 completion,
                 index,

@@ -18,17 +18,17 @@ pub enum Rule {
     /// [`Exact`].
     Exact(Exact),
     /// [`Pattern`].
-    Regex(pattern::Settings),
+    Regex(pattern::PatternSettings),
     /// [`Length`].
-    Length(length::Settings),
+    Length(length::LengthSettings),
     /// [`Words`].
-    Words(words::Settings),
+    Words(words::WordsSettings),
     /// [`Lexicon`].
-    Lexicon(lexicon::Settings),
+    Lexicon(lexicon::LexiconSettings),
     /// [`Scores`] of a reward model.
-    Model(model::Settings),
+    Model(model::ModelSettings),
     /// [`Command`].
-    Command(command::Settings),
+    Command(command::CommandSettings),
 }
 
 /// Kinds, and the field that stands after the colon of a flag.
@@ -322,7 +322,7 @@ mod tests {
         );
         assert_eq!(
             one("length").rule,
-            Rule::Length(length::Settings::default())
+            Rule::Length(length::LengthSettings::default())
         );
         let length = one("length,target=30,penalty=0.1:words").rule;
         let toml = "kind = 'length'\nunit = 'words'\ntarget = 30.0\npenalty = 0.1";

@@ -1,6 +1,6 @@
 //! Weighted sums of rewards.
 
-use super::{Reward, Row};
+use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::magnitude::{RANGE, is_in_range};
 use crate::text::exact;
@@ -35,7 +35,7 @@ impl Weighted {
     /// # Errors
     /// Those of the parts; a part that gives another number of scores than there are rows, or one
     /// beyond 1e100 in size or not finite, weighted and added too.
-    pub fn scored(&mut self, rows: &[Row]) -> Result<Scored> {
+    pub fn scored(&mut self, rows: &[Candidate]) -> Result<Scored> {
         let mut scored = Scored {
             total: vec![0.0; rows.len()],
             parts: Vec::with_capacity(self.0.len()),
@@ -82,7 +82,7 @@ impl Reward for Weighted {
         each.collect::<Vec<_>>().join(" + ")
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
         Ok(self.scored(rows)?.total)
     }
 }
@@ -102,7 +102,7 @@ mod tests {
             "fixed".into()
         }
 
-        fn score(&mut self, _: &[Row]) -> Result<Vec<f64>> {
+        fn score(&mut self, _: &[Candidate]) -> Result<Vec<f64>> {
             Ok(self.0.clone())
         }
     }
@@ -115,7 +115,7 @@ mod tests {
             .unwrap();
         assert_eq!(sum.name(), "2*regex + -0.5*length");
         let fields = Map::new();
-        let row = |completion, index| Row {
+        let row = |completion, index| Candidate {
             prompt: "",
             completion,
             index,

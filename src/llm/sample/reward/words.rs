@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::units::{counts, folded, is_word};
-use super::{Reward, Row};
+use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::tokenizer::Tokenizer;
@@ -30,7 +30,7 @@ pub enum Measure {
 /// Settings of [`Words`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct WordsSettings {
     /// The set.
     pub words: Vec<String>,
     /// Measure of its words in the completion.
@@ -60,7 +60,7 @@ impl Words {
     ///
     /// # Errors
     /// An empty set, an entry that is not a single word, or a token that is not in the vocabulary.
-    pub fn new(settings: &Settings) -> Result<Self> {
+    pub fn new(settings: &WordsSettings) -> Result<Self> {
         let fail = |problem: String, remedy: &str| Err(Error::invalid("words", problem, remedy));
         if settings.words.is_empty() {
             return fail("there is none".into(), "give one or more: words:happy,glad");
@@ -120,7 +120,7 @@ impl Reward for Words {
         "words".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
         rows.iter().map(|row| self.one(row.completion)).collect()
     }
 }
@@ -138,13 +138,14 @@ mod tests {
             (Measure::Share, 0.3),
             (Measure::All, 2.0 / 3.0),
         ] {
-            let mut settings = Settings {
+            let mut settings = WordsSettings {
                 words: ["happy", "don’t", "glad"].map(String::from).into(),
                 measure,
                 case_sensitive: false,
                 tokenizer: None,
             };
-            let one = |settings: &Settings, text| Words::new(settings).unwrap().one(text).unwrap();
+            let one =
+                |settings: &WordsSettings, text| Words::new(settings).unwrap().one(text).unwrap();
             assert_eq!(one(&settings, text), expected, "{measure:?}");
             assert_eq!(one(&settings, ""), 0.0);
             settings.case_sensitive = true;
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn phrases_are_refused() {
-        let settings = Settings {
+        let settings = WordsSettings {
             words: vec!["not good".into()],
             measure: Measure::Any,
             case_sensitive: false,

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::columns::{Form, Row};
+use super::columns::{Form, TextRow};
 use super::dialogue::Dialogue;
 use super::file::progress_bar;
 use super::reading::Reading;
 use super::table::Table;
-use super::tokenise::{Notes, Settings, Tokeniser};
+use super::tokenise::{Notes, RowRules, Tokeniser};
 use super::unread::{self, Unread};
 use super::values::{Fault, Parsed};
 use crate::error::Result;
@@ -102,7 +102,7 @@ impl Check {
 
 /// A row read as one kind: as it would be, and uncut.
 struct Made {
-    text: Row,
+    text: TextRow,
     full: Example,
     notes: Notes,
     cut: Parsed<Example>,
@@ -131,13 +131,13 @@ impl Checker {
         reading: &Reading,
         tokenizer: Arc<Tokenizer>,
         context: usize,
-        settings: Settings,
+        settings: RowRules,
     ) -> Result<Self> {
         let longest = settings.max_length.unwrap_or(context);
         let tokeniser = Tokeniser::new(tokenizer.clone(), context, settings)?;
-        let free = Settings {
+        let free = RowRules {
             allow_empty: true,
-            ..Settings::default()
+            ..RowRules::default()
         };
         Ok(Self {
             unlimited: Tokeniser::new(tokenizer.clone(), usize::MAX, free)?,
@@ -392,7 +392,7 @@ impl Checker {
 }
 
 /// Whether a completion begins with its whole prompt. Of a short one that says nothing.
-fn repeats(text: &Row) -> bool {
+fn repeats(text: &TextRow) -> bool {
     let Some(prompt) = text.prompt.as_deref().map(str::trim) else {
         return false;
     };
@@ -400,7 +400,7 @@ fn repeats(text: &Row) -> bool {
     prompt.chars().count() > 20 && text.completions.iter().any(|c| begins(&c.text))
 }
 
-fn twice(text: &Row) -> bool {
+fn twice(text: &TextRow) -> bool {
     let mut texts: Vec<&str> = text.completions.iter().map(|c| &*c.text).collect();
     texts.sort_unstable();
     texts.windows(2).any(|pair| pair[0] == pair[1])

@@ -62,7 +62,7 @@ pub struct Completion {
 
 /// A row in text.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct TextRow {
     /// The prompt; none where a text stands alone.
     pub prompt: Option<String>,
     /// Completions, in the order of [`Example::responses`](crate::llm::text::example::Example::responses).
@@ -195,7 +195,7 @@ impl Form {
     /// Missing columns (the message says what takes those that are there), values of another type,
     /// lists of unlike or too few entries, ties where an order is needed, conversations that the
     /// template does not take, pictures, weights that cannot be used.
-    pub fn read(self, columns: &Map<String, Value>, dialogue: &Dialogue) -> Parsed<Row> {
+    pub fn read(self, columns: &Map<String, Value>, dialogue: &Dialogue) -> Parsed<TextRow> {
         let columns = Columns(columns);
         let aside = Aside::new(&columns);
         aside.is_text()?;
@@ -217,7 +217,7 @@ impl Form {
     pub fn unread(
         self,
         columns: &Map<String, Value>,
-        row: &Row,
+        row: &TextRow,
         dialogue: &Dialogue,
     ) -> BTreeSet<String> {
         let columns = Columns(columns);
@@ -239,7 +239,7 @@ impl Form {
         unread
     }
 
-    fn text(self, columns: &Columns, dialogue: &Dialogue, aside: &Aside) -> Parsed<Row> {
+    fn text(self, columns: &Columns, dialogue: &Dialogue, aside: &Aside) -> Parsed<TextRow> {
         let Some(set) = self
             .sets()
             .iter()

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 
 use super::aside::Aside;
-use super::columns::{Completion, Row};
+use super::columns::{Completion, TextRow};
 use super::reading::Reading;
 use super::values::{Columns, Fault, Parsed, Said, Spoken, fault};
 use super::weights;
@@ -76,7 +76,7 @@ impl Dialogue {
     ///
     /// # Errors
     /// A row without a prompt, or one that cannot be rendered or found.
-    pub fn prompt(&self, columns: &Map<String, Value>) -> Parsed<Row> {
+    pub fn prompt(&self, columns: &Map<String, Value>) -> Parsed<TextRow> {
         let columns = Columns(columns);
         let aside = &Aside::new(&columns);
         aside.is_text()?;
@@ -110,7 +110,7 @@ impl Dialogue {
     }
 
     /// A text without a prompt; of a conversation, its last turn.
-    pub(super) fn alone(&self, completions: Vec<Spoken>, aside: &Aside) -> Parsed<Row> {
+    pub(super) fn alone(&self, completions: Vec<Spoken>, aside: &Aside) -> Parsed<TextRow> {
         if completions.iter().all(|c| matches!(c.said, Said::Text(_))) {
             texts(None, completions)
         } else {
@@ -124,7 +124,7 @@ impl Dialogue {
         prompt: Said,
         completions: Vec<Spoken>,
         aside: &Aside,
-    ) -> Parsed<Row> {
+    ) -> Parsed<TextRow> {
         match prompt {
             Said::Text(prompt) => texts(Some(prompt), completions),
             Said::Messages(prompt) => self.render(&prompt, completions, aside),
@@ -133,7 +133,7 @@ impl Dialogue {
 
     /// A conversation that ends with the completion: the prompt is all before its last turn; where turns
     /// have weights, all before the first one that is trained on.
-    pub(super) fn last_turn(&self, completions: Vec<Spoken>, aside: &Aside) -> Parsed<Row> {
+    pub(super) fn last_turn(&self, completions: Vec<Spoken>, aside: &Aside) -> Parsed<TextRow> {
         let [
             Spoken {
                 column,
@@ -182,7 +182,7 @@ impl Dialogue {
         both: [&Said; 2],
         completions: Vec<Spoken>,
         aside: &Aside,
-    ) -> Parsed<Row> {
+    ) -> Parsed<TextRow> {
         match both {
             [Said::Messages(one), Said::Messages(other)] => {
                 let common = shared(one, other);
@@ -241,7 +241,12 @@ impl Dialogue {
 
     /// A row by the template: the prompt with its request for an answer, and what the template
     /// writes after that where the answer follows.
-    fn render(&self, prompt: &[Message], completions: Vec<Spoken>, aside: &Aside) -> Parsed<Row> {
+    fn render(
+        &self,
+        prompt: &[Message],
+        completions: Vec<Spoken>,
+        aside: &Aside,
+    ) -> Parsed<TextRow> {
         let template = self.template()?;
         if prompt.is_empty() {
             return fault("there is no turn before the answer", "give a prompt");
@@ -312,7 +317,7 @@ impl Dialogue {
                 weights,
             });
         }
-        Ok(Row {
+        Ok(TextRow {
             prompt: Some(asked),
             completions: made,
             rendered: true,
@@ -398,7 +403,7 @@ fn shared(one: &[Message], other: &[Message]) -> usize {
 }
 
 /// A row of text alone.
-fn texts(prompt: Option<String>, completions: Vec<Spoken>) -> Parsed<Row> {
+fn texts(prompt: Option<String>, completions: Vec<Spoken>) -> Parsed<TextRow> {
     let text = |Spoken {
                     column,
                     said,
@@ -416,7 +421,7 @@ fn texts(prompt: Option<String>, completions: Vec<Spoken>) -> Parsed<Row> {
              --column prompt=none",
         ),
     };
-    Ok(Row {
+    Ok(TextRow {
         prompt,
         completions: completions.into_iter().map(text).collect::<Parsed<_>>()?,
         rendered: false,

@@ -36,4 +36,4 @@ pub use order::{Epoch, Ordering};
 pub use reading::Reading;
 pub use report::Report;
 pub use source::Source;
-pub use tokenise::Settings;
+pub use tokenise::RowRules;

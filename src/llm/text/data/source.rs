@@ -13,7 +13,7 @@ use super::order::{Epoch, Ordering};
 use super::reading::Reading;
 use super::report::Report;
 use super::table::Table;
-use super::tokenise::{Notes, Settings, Tokeniser};
+use super::tokenise::{Notes, RowRules, Tokeniser};
 use super::unread;
 use super::values::Fault;
 use crate::error::Result;
@@ -44,7 +44,7 @@ impl Source {
         form: impl Into<Form>,
         tokenizer: Arc<Tokenizer>,
         context: usize,
-        settings: Settings,
+        settings: RowRules,
     ) -> Result<Self> {
         Self::read(
             path,
@@ -66,7 +66,7 @@ impl Source {
         form: impl Into<Form>,
         tokenizer: Arc<Tokenizer>,
         context: usize,
-        settings: Settings,
+        settings: RowRules,
     ) -> Result<Self> {
         let tokeniser = Tokeniser::new(tokenizer.clone(), context, settings)?;
         let dialogue = Dialogue::new(tokenizer, reading)?;

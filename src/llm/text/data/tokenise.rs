@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{Completion, Row};
+use super::columns::{Completion, TextRow};
 use super::values::{Parsed, fault};
 use crate::error::{Error, Result};
 use crate::llm::model::sequence::Sequence;
@@ -20,7 +20,7 @@ use ends::{End, Sizes};
 /// Settings of tokenisation: what is done with rows that are not as they should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct RowRules {
     /// Most tokens of prompt and completion together. A longer completion loses its end, and with
     /// it EOS. Without it a sequence beyond the context is an error.
     pub max_length: Option<usize>,
@@ -51,7 +51,7 @@ pub struct Notes {
 /// been given the prompt and continued it.
 pub struct Tokeniser {
     tokenizer: Arc<Tokenizer>,
-    settings: Settings,
+    settings: RowRules,
     longest: usize,
     eos: u32,
     /// Tokens of [`ANCHOR`], if the tokenizer puts a space before every text.
@@ -88,7 +88,7 @@ impl Tokeniser {
     ///
     /// # Errors
     /// A tokenizer without EOS, or lengths that leave no room.
-    pub fn new(tokenizer: Arc<Tokenizer>, context: usize, settings: Settings) -> Result<Self> {
+    pub fn new(tokenizer: Arc<Tokenizer>, context: usize, settings: RowRules) -> Result<Self> {
         let longest = settings.max_length.unwrap_or(context);
         let fail = |field: &str, value: usize, remedy: String| {
             Err(Error::invalid(field, format!("it is {value}"), remedy))
@@ -132,7 +132,7 @@ impl Tokeniser {
     /// # Errors
     /// Text without tokens, a prompt or a whole that is too long, in strict mode a boundary that
     /// moves.
-    pub fn example(&self, row: u64, text: &Row) -> Parsed<(Example, Notes)> {
+    pub fn example(&self, row: u64, text: &TextRow) -> Parsed<(Example, Notes)> {
         let shortened = self.shortened(text)?;
         let text = shortened.as_ref().unwrap_or(text);
         let mut notes = Notes::default();
@@ -168,7 +168,7 @@ impl Tokeniser {
     }
 
     /// A row with long texts, as much of them as tells its tokens.
-    fn shortened(&self, text: &Row) -> Parsed<Option<Row>> {
+    fn shortened(&self, text: &TextRow) -> Parsed<Option<TextRow>> {
         let long = |text: &str| text.len() > self.sizes.large;
         let texts = text.completions.iter().map(|c| &c.text).chain(&text.prompt);
         if !texts.into_iter().any(|text| long(text)) {
@@ -261,7 +261,7 @@ impl Tokeniser {
     /// Tokens of a completion, EOS at the end, and what they weigh.
     fn completion(
         &self,
-        text: &Row,
+        text: &TextRow,
         prompt: &[u32],
         completion: &Completion,
         notes: &mut Notes,

@@ -51,7 +51,7 @@ named! {
 
 /// Scope of an examination.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Examination {
     /// The device as it was named.
     pub name: String,
     /// The device.
@@ -66,7 +66,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-impl Settings {
+impl Examination {
     fn wants(&self, section: Section) -> bool {
         self.only.is_empty() || self.only.contains(&section)
     }
@@ -83,7 +83,7 @@ impl Settings {
 ///
 /// # Errors
 /// A precision that the device does not have.
-pub fn examine(settings: &Settings) -> Result<Report> {
+pub fn examine(settings: &Examination) -> Result<Report> {
     let begin = Instant::now();
     let device = &settings.device;
     let precisions = settings.precisions();

@@ -44,12 +44,12 @@ impl Piece {
 
 /// The examples of a step, each by its responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct StepShape {
     /// The responses of each.
     pub examples: Vec<Vec<Response>>,
 }
 
-impl Step {
+impl StepShape {
     /// A batch of so many examples of so many responses, all alike.
     pub fn uniform(examples: usize, responses: usize, response: Response) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl Step {
 /// The heaviest steps: those that no other is larger than in everything that memory depends on: prompts too if a
 /// network reads them alone. Each is reduced to the parts that matter: the first, and if there are several the
 /// second, taken to be as large.
-pub fn heaviest(steps: &[Step], budget: usize, prompts_count: bool) -> Vec<Vec<Piece>> {
+pub fn heaviest(steps: &[StepShape], budget: usize, prompts_count: bool) -> Vec<Vec<Piece>> {
     let mut parts: Vec<(bool, Piece)> = Vec::new();
     for step in steps {
         let cut = step.parts(budget);
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn steps_are_cut_as_they_are_run() {
-        let step = Step::uniform(5, 2, response(10, 3));
+        let step = StepShape::uniform(5, 2, response(10, 3));
         let sizes = |budget| -> Vec<usize> {
             let parts = step.parts(budget);
             parts.iter().map(|p| p.responses.len()).collect()
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn of_many_steps_the_heaviest_count() {
-        let step = |tokens, prompt| Step::uniform(2, 1, response(tokens, prompt));
+        let step = |tokens, prompt| StepShape::uniform(2, 1, response(tokens, prompt));
         let steps = [
             step(10, 2),
             step(20, 15),

@@ -32,7 +32,7 @@ mod setup;
 mod tape;
 
 pub use advice::Change;
-pub use batch::{Piece, Response, Step, heaviest};
+pub use batch::{Piece, Response, StepShape, heaviest};
 pub use ledger::{Bytes, Kind, Largest, Moment, Peak, Phase};
 pub use machine::Machine;
 pub use network::Role;

@@ -1,6 +1,6 @@
 //! Setup of a memory estimate: from the settings of a run to what its memory depends on.
 
-use super::batch::{Piece, Response, Step, heaviest};
+use super::batch::{Piece, Response, StepShape, heaviest};
 use super::machine::Machine;
 use super::network::Role;
 use super::run::{Outcome, Reference, Run};
@@ -30,7 +30,7 @@ pub struct Budget {
     /// The run.
     pub run: Run,
     /// Its steps, or one that is like all of them.
-    pub steps: Vec<Step>,
+    pub steps: Vec<StepShape>,
     /// True if their lengths are those of data.
     pub of_data: bool,
     /// True if they were given by `sequence`.
@@ -87,7 +87,7 @@ impl Budget {
         let of_data = settings.data.is_some() && lengths.sequence.is_none();
         let steps = if of_data {
             let mut steps = Vec::new();
-            let visit = |examples: &[Example]| steps.push(Step::of(examples));
+            let visit = |examples: &[Example]| steps.push(StepShape::of(examples));
             let count = survey(settings, &run.config.architecture, tell, visit)?;
             run.one_step = count == 1;
             steps
@@ -142,8 +142,8 @@ impl Budget {
     /// Tokens of the largest step, and of the largest example.
     pub fn tokens(&self) -> [usize; 2] {
         let of = |responses: &Vec<Response>| responses.iter().map(|r| r.tokens).sum::<usize>();
-        let step = |step: &Step| step.examples.iter().map(of).sum();
-        let example = |step: &Step| step.examples.iter().map(of).max();
+        let step = |step: &StepShape| step.examples.iter().map(of).sum();
+        let example = |step: &StepShape| step.examples.iter().map(of).max();
         [
             self.steps.iter().map(step).max().unwrap_or(0),
             self.steps.iter().filter_map(example).max().unwrap_or(0),
@@ -168,7 +168,7 @@ fn uniform(
     run: &Run,
     context: usize,
     lengths: Lengths,
-) -> Result<Step> {
+) -> Result<StepShape> {
     let fail =
         |place: &str, problem: String, remedy: String| Err(Error::invalid(place, problem, remedy));
     let (place, tokens) = match (lengths.sequence, settings.max_length) {
@@ -217,7 +217,7 @@ fn uniform(
         let remedy = format!("a step of at most {MOST_TOKENS} tokens can be planned");
         return fail("batch", format!("a step has {all} tokens"), remedy);
     }
-    Ok(Step::uniform(
+    Ok(StepShape::uniform(
         examples,
         responses,
         Response { tokens, prompt },

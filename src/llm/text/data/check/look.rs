@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::llm::model::sequence::Sequence;
-use crate::llm::text::data::columns::Row;
+use crate::llm::text::data::columns::TextRow;
 use crate::llm::text::example::Example;
 use crate::llm::text::tokenizer::Tokenizer;
 
@@ -76,7 +76,7 @@ impl Look {
     pub(super) fn of(
         place: String,
         numbered: bool,
-        text: &Row,
+        text: &TextRow,
         example: &Example,
         tokenizer: &Tokenizer,
     ) -> Result<Self> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-fn tokeniser(folder: &str, large: usize, settings: &Settings) -> Tokeniser {
+fn tokeniser(folder: &str, large: usize, settings: &RowRules) -> Tokeniser {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/llm/fixtures");
     let place = tempfile::tempdir().unwrap();
     let from = fixtures.join(folder).join("tokenizer.json");
@@ -20,8 +20,8 @@ fn tokeniser(folder: &str, large: usize, settings: &Settings) -> Tokeniser {
     tokeniser
 }
 
-fn row(prompt: &str, completion: &str) -> Row {
-    Row {
+fn row(prompt: &str, completion: &str) -> TextRow {
+    TextRow {
         prompt: Some(prompt.into()),
         completions: vec![Completion {
             column: "completion".into(),
@@ -54,10 +54,10 @@ fn texts(length: usize) -> Vec<String> {
 
 #[test]
 fn a_piece_of_a_long_text_has_the_tokens_of_the_whole() {
-    let settings = Settings {
+    let settings = RowRules {
         max_length: Some(48),
         max_prompt_length: Some(20),
-        ..Settings::default()
+        ..RowRules::default()
     };
     let mut pieces = 0;
     for folder in ["tokenizer", "chat"] {
@@ -66,7 +66,7 @@ fn a_piece_of_a_long_text_has_the_tokens_of_the_whole() {
         for long in texts(6000) {
             for row in [row("yes", &long), row(&long, " no"), row(&long, &long)] {
                 let shortened = short.shortened(&row).unwrap().unwrap();
-                let length = |row: &Row| {
+                let length = |row: &TextRow| {
                     row.prompt.as_ref().map_or(0, String::len) + row.completions[0].text.len()
                 };
                 pieces += usize::from(length(&shortened) < length(&row));
@@ -84,7 +84,7 @@ fn a_piece_of_a_long_text_has_the_tokens_of_the_whole() {
 
 #[test]
 fn what_cannot_fit_is_refused_by_a_piece_of_it() {
-    let tokeniser = tokeniser("tokenizer", 420, &Settings::default());
+    let tokeniser = tokeniser("tokenizer", 420, &RowRules::default());
     let long = "yes no ".repeat(1000);
     for (row, expected) in [
         (

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::llm::model::config::Config;
-use crate::llm::tools::plan::{Machine, Response, Role, Step};
+use crate::llm::tools::plan::{Machine, Response, Role, StepShape};
 
 /// Eight pairs of 96 tokens on a small Llama.
 fn budget(precision: Precision, cpu: bool, in_backward: bool) -> Budget {
@@ -15,7 +15,7 @@ fn budget(precision: Precision, cpu: bool, in_backward: bool) -> Budget {
         tokens: 96,
         prompt: 1,
     };
-    let step = Step::uniform(8, 2, response);
+    let step = StepShape::uniform(8, 2, response);
     Budget {
         run: Run {
             config: Config::new(config.as_object().unwrap().clone()).unwrap(),
