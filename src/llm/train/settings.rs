@@ -21,7 +21,7 @@ settings! {
     #[serde(default, deny_unknown_fields)]
     pub struct Settings {
         given(Flag::Positional) {
-            /// What to train: `pistar train --list` names them
+            /// Objective to train with: `pistar train --list` names them
             objective: Option<String> = None;
         }
         heading("Input and output") {
@@ -39,20 +39,21 @@ settings! {
         heading("Objective") {
             /// β, the temperature of the KL penalty
             beta: f64 = 0.1;
-            /// m of the Advantage Model
+            /// Margin m of the Advantage Model
             margin: Option<f64> = None;
-            /// The number b of `pg`
+            /// Baseline b of `pg`
             baseline: Option<f64> = None, negative: true;
             /// Weight of KTO's desirable examples
             desirable_weight: f64 = 1.0, value_name: Some("WEIGHT");
             /// Weight of KTO's undesirable examples
             undesirable_weight: f64 = 1.0, value_name: Some("WEIGHT");
-            /// How log-probabilities are made of tokens', policy's and reference's alike [default: sum; of
-            /// sft: batch]
+            /// Reduction of a response's token log-probabilities to its one number, the same for policy and
+            /// reference [default: sum; of sft: batch]
             token_reduction: Option<TokenReduction> = None, value_name: Some("HOW");
-            /// `precomputed` or `live` by the model as given, or the folder of another model, adapter or run
+            /// Reference policy: `precomputed` or `live` by the model as given, or the folder of another model,
+            /// adapter or run
             reference: ReferenceSource = ReferenceSource::Precomputed, value_name: Some("WHICH");
-            /// Which network gives V(x) in dro-v
+            /// Network that gives V(x) in dro-v
             value: ValueNetwork = ValueNetwork::Separate, value_name: Some("WHICH");
         }
         heading("Optimiser") {
@@ -60,9 +61,9 @@ settings! {
             lr: Option<f64> = None;
             /// Learning rate of the separate value network [default: that of the policy]
             value_lr: Option<f64> = None, value_name: Some("LR");
-            /// How the learning rate goes on after warm-up
+            /// Shape of the learning rate schedule after warm-up
             schedule: Shape = Shape::Linear, value_name: Some("SHAPE");
-            /// Steps in which the learning rate rises from 0; below 1, the share of all steps
+            /// Warm-up: steps in which the learning rate rises from 0; below 1, the share of all steps
             warmup: f64 = 0.0, value_name: Some("STEPS|SHARE");
             /// Decoupled weight decay of matrices (norms and biases never decay)
             weight_decay: f64 = 0.0, value_name: Some("DECAY");
@@ -72,69 +73,69 @@ settings! {
             adam_beta2: f64 = 0.999, value_name: Some("BETA");
             /// Added to the root of AdamW's second moment
             adam_epsilon: f64 = 1e-8, value_name: Some("EPSILON");
-            /// Longest gradient; a longer one is shortened to it; 0 for none
+            /// Maximum gradient norm; larger gradients are scaled down to it; 0 for no clipping
             clip: f64 = 1.0, value_name: Some("NORM");
         }
         heading("Batches") {
             /// Passes over the data; a fraction ends within a pass
             epochs: f64 = 1.0;
-            /// Steps, whatever `epochs` says
+            /// Number of steps, in place of `epochs`
             steps: Option<u64> = None;
             /// Examples in a batch
             batch: usize = 8;
-            /// Batches in a step; exactly the same as so many times the batch
+            /// Gradient accumulation: batches in a step; exactly the same as so many times the batch
             accumulation: usize = 1;
-            /// Most tokens in memory at once; changes no number but for rounding
+            /// Maximum tokens that are run at once; changes no number but for rounding
             micro_batch_tokens: usize = 8192, value_name: Some("TOKENS");
-            /// Longest example in tokens [default: the model's context]
+            /// Maximum tokens of prompt and completion [default: the model's context]
             max_length: Option<usize> = None, value_name: Some("TOKENS");
-            /// Longest prompt in tokens
+            /// Maximum tokens of a prompt
             max_prompt_length: Option<usize> = None, value_name: Some("TOKENS");
             /// Take completions without text, whose only token is EOS
             allow_empty: bool = false;
             /// Refuse prompts whose tokens change when the completion follows
             strict_boundaries: bool = false;
-            /// Rows of similar length in a batch: sorted within windows of so many batches
+            /// Batches of similar lengths: rows are sorted by length within windows of so many batches
             length_buckets: Option<usize> = None, value_name: Some("BATCHES");
-            /// Whether every epoch has its own random order
+            /// Shuffle the rows anew in every epoch
             shuffle: bool = true, value_name: Some("BOOL"), kind: Kind::Truth;
             /// Drop the last step of an epoch where it is smaller
             drop_last: bool = false;
-            /// Key of all random streams
+            /// Seed of all random streams
             seed: u64 = 0;
         }
         heading("LoRA") {
-            /// Train low-rank adapters of this rank instead of all weights; 0 for all weights
+            /// Rank of low-rank adapters (LoRA) that are trained instead of all weights; 0 trains all weights
             lora_rank: usize = 0, value_name: Some("RANK");
-            /// α: adapters are scaled by α/rank [default: twice the rank]
+            /// LoRA's α: adapters are scaled by α/rank [default: twice the rank]
             lora_alpha: Option<f64> = None, value_name: Some("ALPHA");
-            /// Linear layers that get one, such as q_proj,v_proj [default: all but the head]
+            /// Linear layers with an adapter, such as q_proj,v_proj [default: all but the head]
             lora_targets: Vec<String> = Vec::new(), value_name: Some("NAMES"), delimiter: Some(',');
         }
         heading("Evaluation") {
-            /// Examples to evaluate on, one JSON object a line
+            /// File of examples to evaluate on, one JSON object a line
             eval_data: Option<PathBuf> = None, value_name: Some("FILE");
-            /// Rows of the data that are held out of training and evaluated on
+            /// Number of rows that are held out of training and evaluated on
             eval_rows: Option<usize> = None, value_name: Some("COUNT");
-            /// The same as a share of the rows, rounded up
+            /// Share of rows that are held out and evaluated on, rounded up
             eval_share: Option<f64> = None, value_name: Some("SHARE");
-            /// Key of the choice of these rows, and of what is generated; apart from `seed`, so that runs of
+            /// Seed of the choice of these rows, and of what is generated; apart from `seed`, so that runs of
             /// several seeds share it
             eval_seed: u64 = 0, value_name: Some("SEED");
             /// Evaluate every so many steps, and at the end; 0 for never [default: 500 if there is
             /// something to evaluate]
             eval_every: Option<u64> = None, value_name: Some("STEPS");
-            /// Prompts, read as the data are, that the policy completes at every evaluation
+            /// File of prompts, read as the data are, that the policy completes at every evaluation
             eval_prompts: Option<PathBuf> = None, value_name: Some("FILE");
-            /// What scores the completions, as in `pistar score`: KIND:TEXT or FILE.toml; several are added
+            /// Reward of these completions, as in `pistar score`: KIND:TEXT or FILE.toml; several are added
             eval_reward: Vec<String> = Vec::new(), value_name: Some("REWARD");
             /// A file that a command among the rewards reads, and that the run therefore depends on
             depends: Vec<PathBuf> = Vec::new(), value_name: Some("FILE");
-            /// Completions of each prompt
+            /// Completions sampled for each prompt
             eval_samples: usize = 1, value_name: Some("COUNT");
-            /// Most tokens of a completion, EOS included
+            /// Maximum tokens of a completion, EOS included
             eval_max_new_tokens: usize = 128, value_name: Some("TOKENS");
-            /// Temperature that they are drawn at; 0 is greedy
+            /// Sampling temperature of these completions; 0 is greedy
             eval_temperature: f64 = 1.0, value_name: Some("TEMPERATURE");
             /// Evaluate before the first step too
             eval_on_start: bool = false;
@@ -144,21 +145,21 @@ settings! {
             dtype: Precision = Precision::F32;
             /// `cpu`, `cuda` or `cuda:N`
             device: String = "cpu".into();
-            /// Multiply f32 matrices on a GPU as TF32: faster, with 10 bits of fraction instead of 23
+            /// Use TF32 for products of f32 matrices on a GPU: faster, with 10 bits of fraction instead of 23
             tf32: bool = false;
-            /// Keep only the input of each block and run it again in the backward: less memory, more time,
-            /// the same numbers
+            /// Activation recomputation (gradient checkpointing): keep only the input of each block and run it
+            /// again in the backward; less memory, more time, the same numbers
             recompute: bool = false;
             /// Use each gradient as soon as it is final and keep none: less memory, the same numbers; needs
             /// clip = 0 and micro_batch_tokens for the largest step
             optimizer_in_backward: bool = false;
         }
         heading("Records") {
-            /// A row of metrics every so many steps, the mean over them
+            /// Steps per row of metrics; a row is the mean over them
             log_every: u64 = 1, value_name: Some("STEPS");
-            /// A checkpoint every so many steps, and one at the end; 0 for none at all
+            /// Steps between checkpoints, with one at the end; 0 for none at all
             checkpoint_every: u64 = 500, value_name: Some("STEPS");
-            /// Checkpoints that are kept, the newest; 0 for all
+            /// Number of checkpoints that are kept, the newest; 0 for all
             keep: usize = 2, value_name: Some("COUNT");
         }
         of(Reading::FIELDS) {
@@ -180,8 +181,7 @@ settings! {
         heading("Records") {
             /// Keep the checkpoint of the evaluation with the best of this metric too, such as eval_loss
             keep_best: Option<String> = None, value_name: Some("METRIC");
-            /// Which values of it are better [default: min of a loss or kl, max of an accuracy, margin or
-            /// reward]
+            /// Better values of that metric [default: min of a loss or kl, max of an accuracy, margin or reward]
             keep_best_mode: Option<Better> = None, value_name: Some("WHICH");
         }
         given(Flag::None) {

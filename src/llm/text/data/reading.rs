@@ -14,21 +14,20 @@ settings! {
     #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
     pub struct Reading {
         heading("Data") {
-            /// What the file is [default: jsonl or json, by its first byte; gzip and parquet by theirs]
+            /// Format of the file [default: jsonl or json, by its first byte; gzip and parquet by theirs]
             format: Option<Format> = None, value_name: Some("WHAT");
-            /// A column by an expression over the file's: prompt=question, reward='scores|mean'; again
-            /// for more
+            /// Column made by an expression over the file's: prompt=question, reward='scores|mean'; may be repeated
             columns: Vec<(String, String)> = Vec::new(), flag: Flag::Called("column"), value_name: Some("NAME=EXPR");
-            /// An expression that gives a list: of each entry one row is made, instead of one in all
+            /// Expression that gives a list: each of its entries makes one row, instead of one in all
             rows: Option<String> = None, value_name: Some("EXPR");
-            /// Rows for which the expression is false are left out
+            /// Expression that keeps a row: rows for which it is false are left out
             r#where: Option<String> = None, value_name: Some("EXPR");
-            /// Where chosen and rejected hold their prompt: it ends after the last of these in what both
-            /// begin with, such as '\n\nAssistant:'
+            /// Marker that ends the prompt within chosen and rejected: the prompt ends after the last of these in
+            /// what both begin with, such as '\n\nAssistant:'
             implicit_prompt: Option<String> = None, value_name: Some("TEXT"), kind: Kind::Escaped;
-            /// What renders conversations: a Jinja file, or `chatml` or `turns` [default: the model's own]
+            /// Chat template for conversations: a Jinja file, or `chatml` or `turns` [default: the model's own]
             chat_template: Option<PathBuf> = None, value_name: Some("FILE|NAME");
-            /// The day that a template is told where it asks for today's
+            /// Date that a template is told where it asks for today's
             chat_date: Option<String> = None, value_name: Some("YYYY-MM-DD");
         }
     }
