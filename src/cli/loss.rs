@@ -21,11 +21,11 @@ Pairs are y ~ first behaviour law (distribution), y′ ~ second, with
 Bradley–Terry labels, pairs of an arm (response) with itself included (not for
 advantage-model-distinct). Single responses of policy gradients come from both
 laws (mass 2), those of dro and kto and the groups of rloo from their mean.
-dro-v and dro-algorithm-1 take V from the prompts' `value`, or without one
-V = E[R − βu]. For reward-model and
-advantage-model the table is one of scores, and the gradient is with respect to
-them. Policy gradients, rloo and dro-algorithm-1 are update fields: their
-gradient is the negated expected update, without a value.")]
+dro-v and dro-algorithm-1 take V from the prompts' `value`, or without one V =
+E[R − βu]. For reward-model and advantage-model the table is one of scores, and
+the gradient is with respect to them. Policy gradients, rloo and
+dro-algorithm-1 are update fields: their gradient is the negated expected
+update, without a value.")]
 pub struct Args {
     /// Problem file, JSON or TOML (`-` reads standard input)
     problem: PathBuf,
