@@ -1,11 +1,12 @@
 //! Settings declared once: from one list come a struct, its defaults, and what files, flags and pages
 //! are made of.
 
-use std::collections::BTreeMap;
+mod values;
+
 use std::path::PathBuf;
 
-use super::named::{Name, Named};
-use crate::text;
+use super::named::Name;
+pub use values::{Setting, Single};
 
 /// A setting as a person meets it.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +37,7 @@ pub struct Field {
 
 /// How a setting is given on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Flag {
     /// By `--` and the field's name, with - for _.
     Own,
@@ -49,6 +51,7 @@ pub enum Flag {
 
 /// What a value of a setting is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// True by a flag without a value.
     Switch,
@@ -74,6 +77,7 @@ pub enum Kind {
 
 /// A value given for a setting.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Given {
     /// A truth value.
     Truth(bool),
@@ -100,7 +104,7 @@ pub trait Fields: Default + 'static {
 
 impl Field {
     /// A field by its name, docs and type, under no heading.
-    pub const fn new<T: Setting>(
+    pub(in crate::llm) const fn new<T: Setting>(
         name: &'static str,
         docs: &'static str,
         default: fn() -> Option<String>,
@@ -131,7 +135,7 @@ impl Field {
 }
 
 /// A group's fields are shown under this heading.
-pub const fn heading(field: Field, heading: &'static str) -> Field {
+pub(in crate::llm) const fn heading(field: Field, heading: &'static str) -> Field {
     Field {
         heading: Some(heading),
         ..field
@@ -139,7 +143,7 @@ pub const fn heading(field: Field, heading: &'static str) -> Field {
 }
 
 /// A group's fields have no heading and are given in this way.
-pub const fn given(field: Field, flag: Flag) -> Field {
+pub(in crate::llm) const fn given(field: Field, flag: Flag) -> Field {
     Field { flag, ..field }
 }
 
@@ -147,7 +151,7 @@ pub const fn given(field: Field, flag: Flag) -> Field {
 ///
 /// # Panics
 /// While compiling, where there is none.
-pub const fn of(field: Field, others: &'static [Field]) -> Field {
+pub(in crate::llm) const fn of(field: Field, others: &'static [Field]) -> Field {
     let mut i = 0;
     while !same(field.name, others[i].name) {
         i += 1;
@@ -165,131 +169,11 @@ const fn same(a: &str, b: &str) -> bool {
 }
 
 /// An identifier without `r#`.
-pub const fn plain(name: &'static str) -> &'static str {
+pub(in crate::llm) const fn plain(name: &'static str) -> &'static str {
     match name.as_bytes() {
         [b'r', b'#', ..] => name.split_at(2).1,
         _ => name,
     }
-}
-
-/// One value of a setting.
-pub trait Single: Sized {
-    /// What it is.
-    const KIND: Kind;
-    /// The value that was given, if it is of this kind.
-    fn of(given: Given) -> Option<Self>;
-    /// The value as a person would give it.
-    fn text(&self) -> String;
-}
-
-/// The type of a field: one value, perhaps one, or several.
-pub trait Setting {
-    /// What one value is.
-    const KIND: Kind;
-    /// Whether there may be several.
-    const LIST: bool = false;
-    /// Takes the values that were given.
-    fn lay(&mut self, given: Vec<Given>);
-    /// The value in text, if there is one.
-    fn text(&self) -> Option<String> {
-        None
-    }
-    /// Whether it is left out of a file.
-    fn absent(&self) -> bool {
-        false
-    }
-}
-
-impl<T: Single> Setting for T {
-    const KIND: Kind = T::KIND;
-
-    fn lay(&mut self, given: Vec<Given>) {
-        if let Some(value) = given.into_iter().filter_map(T::of).next_back() {
-            *self = value;
-        }
-    }
-
-    fn text(&self) -> Option<String> {
-        Some(Single::text(self))
-    }
-}
-
-impl<T: Single> Setting for Option<T> {
-    const KIND: Kind = T::KIND;
-
-    fn lay(&mut self, given: Vec<Given>) {
-        *self = given.into_iter().filter_map(T::of).next_back();
-    }
-
-    fn absent(&self) -> bool {
-        self.is_none()
-    }
-}
-
-impl<T: Single> Setting for Vec<T> {
-    const KIND: Kind = T::KIND;
-    const LIST: bool = true;
-
-    fn lay(&mut self, given: Vec<Given>) {
-        *self = given.into_iter().filter_map(T::of).collect();
-    }
-}
-
-/// What is given comes to what is there, entry by entry.
-impl Setting for BTreeMap<String, String> {
-    const KIND: Kind = Kind::Assignments;
-    const LIST: bool = true;
-
-    fn lay(&mut self, given: Vec<Given>) {
-        self.extend(given.into_iter().filter_map(<(String, String)>::of));
-    }
-
-    fn absent(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-impl<T: Named> Single for T {
-    const KIND: Kind = Kind::OneOf(T::NAMES);
-
-    fn of(given: Given) -> Option<Self> {
-        T::parse(&String::of(given)?)
-    }
-
-    fn text(&self) -> String {
-        self.name().into()
-    }
-}
-
-/// Types that are a value as it was given.
-macro_rules! singles {
-    ($($type:ty: $kind:ident, $given:pat => $value:expr, $self:ident => $text:expr;)+) => {$(
-        impl Single for $type {
-            const KIND: Kind = Kind::$kind;
-
-            fn of(given: Given) -> Option<Self> {
-                match given {
-                    $given => $value,
-                    _ => None,
-                }
-            }
-
-            fn text(&self) -> String {
-                let $self = self;
-                $text
-            }
-        }
-    )+};
-}
-singles! {
-    bool: Switch, Given::Truth(x) => Some(x), x => x.to_string();
-    f64: Number, Given::Number(x) => Some(x), x => text::exact(*x);
-    u64: Whole, Given::Whole(x) => Some(x), x => x.to_string();
-    usize: Whole, Given::Whole(x) => x.try_into().ok(), x => x.to_string();
-    String: Text, Given::Text(x) => Some(x), x => x.clone();
-    PathBuf: Path, Given::Path(x) => Some(x), x => x.display().to_string();
-    (String, String): Assignments, Given::Assignment(a, b) => Some((a, b)), x => format!("{}={}", x.0, x.1);
-    toml::Table: Table, Given::Truth(_) => None, x => x.to_string();
 }
 
 /// Declares settings, field by field in groups: docs (which are the help), type, default, and what a
