@@ -11,6 +11,7 @@ use std::path::Path;
 
 use crate::bandit::{Dataset, Evidence, Problem, Shape, random_problem};
 use crate::loss::InputKind;
+use crate::observer::Observer;
 use crate::solve::advantage::{self, Form};
 use crate::solve::calibration::{Moments, error, moments};
 use anyhow::{Context, Result};
@@ -189,8 +190,8 @@ pub struct Errors {
 }
 
 /// The models in the order of the file.
-pub fn read_errors(dir: &Path) -> Result<Vec<Errors>> {
-    let rows: Vec<Fitted> = read(&dir.join("rows.csv"))?;
+pub fn read_errors(dir: &Path, observer: &dyn Observer) -> Result<Vec<Errors>> {
+    let rows: Vec<Fitted> = read(&dir.join("rows.csv"), observer)?;
     let models = distinct(rows.iter().map(|row| row.model.as_str()));
     let mut counts: Vec<u64> = rows.iter().map(|r| r.labels).collect();
     counts.sort_unstable();
@@ -213,9 +214,9 @@ pub fn read_errors(dir: &Path) -> Result<Vec<Errors>> {
     Ok(errors.collect())
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let errors = read_errors(dir)?;
-    let categories: Vec<Category> = read(&dir.join("categories.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let errors = read_errors(dir, observer)?;
+    let categories: Vec<Category> = read(&dir.join("categories.csv"), observer)?;
     let mut text = String::from(
         "Mean exact calibration error `E|σ(δ) − p|` of scores fitted to labels (columns) of a bandit \
          of eight arms, and on the population. The margin helps while labels are few and costs once \

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use crate::observer::Observer;
 use crate::sim::multitask::{Experiment, VARIANTS, experiment};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -90,8 +91,8 @@ impl Hacking {
     ///
     /// # Errors
     /// A file that is not such a table.
-    pub fn read(dir: &Path) -> Result<Self> {
-        let rows = read(&dir.join("rows.csv"))?;
+    pub fn read(dir: &Path, observer: &dyn Observer) -> Result<Self> {
+        let rows = read(&dir.join("rows.csv"), observer)?;
         Ok(Self { rows })
     }
 
@@ -167,8 +168,8 @@ impl Above {
     }
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let run = Hacking::read(dir)?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let run = Hacking::read(dir, observer)?;
     let tasks = run.tasks();
     let cell = |variant: &str, task: &str, of: fn(&Row) -> f64| -> String {
         let values = run.end(variant, task, of).into_iter().map(|(_, v)| v);

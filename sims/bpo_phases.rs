@@ -11,6 +11,7 @@ use std::path::Path;
 
 use crate::bandit::{Evidence, Problem};
 use crate::loss::Objective;
+use crate::observer::Observer;
 use crate::sim::Optimizer;
 use crate::sim::phases::{self, Reference};
 use crate::solve::bpo::{self, Inner};
@@ -195,10 +196,10 @@ pub fn trained(
     counts.into_iter().filter_map(spread).collect()
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let exact: Vec<Exact> = read(&dir.join("rows.csv"))?;
-    let fixed: Vec<Static> = read(&dir.join("static.csv"))?;
-    let sampled: Vec<Trained> = read(&dir.join("trained.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let exact: Vec<Exact> = read(&dir.join("rows.csv"), observer)?;
+    let fixed: Vec<Static> = read(&dir.join("static.csv"), observer)?;
+    let sampled: Vec<Trained> = read(&dir.join("trained.csv"), observer)?;
     let regret = |inner: Inner, k: u64| {
         let row = exact
             .iter()

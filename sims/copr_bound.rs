@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use crate::bandit::Problem;
+use crate::observer::Observer;
 use crate::solve::copr::{Divergence, Motion, Target, curve, lower_bound, motion};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -113,9 +114,9 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     run.finish()
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let bounds: Vec<Bound> = read(&dir.join("rows.csv"))?;
-    let moved: Vec<Moved> = read(&dir.join("motion.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let bounds: Vec<Bound> = read(&dir.join("rows.csv"), observer)?;
+    let moved: Vec<Moved> = read(&dir.join("motion.csv"), observer)?;
     let mut masses: Vec<f64> = bounds.iter().map(|b| b.p).collect();
     masses.dedup();
     let ends = |p: f64| -> Option<[f64; 2]> {

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::continual::{Method, Plan, Sequence, SequenceShape, run as learn};
+use crate::observer::Observer;
 use anyhow::Result;
 use serde_json::json;
 
@@ -194,9 +195,9 @@ pub struct Kept {
 }
 
 /// The methods in the order of the file.
-pub fn read_kept(dir: &Path) -> Result<Vec<Kept>> {
-    let cells: Vec<Accuracy> = read(&dir.join("rows.csv"))?;
-    let metrics: Vec<Metric> = read(&dir.join("metrics.csv"))?;
+pub fn read_kept(dir: &Path, observer: &dyn Observer) -> Result<Vec<Kept>> {
+    let cells: Vec<Accuracy> = read(&dir.join("rows.csv"), observer)?;
+    let metrics: Vec<Metric> = read(&dir.join("metrics.csv"), observer)?;
     let methods = distinct(metrics.iter().map(|row| row.method.as_str()));
     let kept = methods.into_iter().map(|method| {
         let mut sums: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
@@ -223,8 +224,8 @@ pub fn read_kept(dir: &Path) -> Result<Vec<Kept>> {
     Ok(kept.collect())
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let all = read_kept(dir)?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let all = read_kept(dir, observer)?;
     let mut text = String::from(
         "Accuracy is the share of pairs of arms that the policy's log-ratio orders rightly (½ is \
          chance). After the last of the tasks, mean over sequences ± half of the 95 % interval: \

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::bandit::{Dataset, Evidence, Problem};
+use crate::observer::Observer;
 use anyhow::Result;
 use serde_json::json;
 
@@ -158,9 +159,9 @@ pub fn mass(key: Mass) -> f64 {
 }
 
 /// The curves of the population, coinciding ones joined, in the order of the file.
-pub fn read_exact(dir: &Path) -> Result<Vec<Family<Mass>>> {
+pub fn read_exact(dir: &Path, observer: &dyn Observer) -> Result<Vec<Family<Mass>>> {
     let mut curves: Vec<(String, BTreeMap<Mass, Option<f64>>)> = Vec::new();
-    for row in read::<Limit>(&dir.join("rows.csv"))? {
+    for row in read::<Limit>(&dir.join("rows.csv"), observer)? {
         let at = curves.iter().position(|(name, _)| *name == row.objective);
         let at = at.unwrap_or_else(|| {
             curves.push((row.objective.clone(), BTreeMap::new()));
@@ -181,8 +182,8 @@ pub struct Means {
 
 /// The curves on datasets, by size; objectives that agree on every dataset of every size are joined,
 /// and datasets without a limit are left out of the means.
-pub fn read_sampled(dir: &Path) -> Result<Vec<Means>> {
-    let rows: Vec<(_, Sampled)> = read_numbered(&dir.join("sampled.csv"))?;
+pub fn read_sampled(dir: &Path, observer: &dyn Observer) -> Result<Vec<Means>> {
+    let rows: Vec<(_, Sampled)> = read_numbered(&dir.join("sampled.csv"), observer)?;
     // By pairs, mass and seed.
     type Curve = BTreeMap<(u64, Mass, u64), Option<f64>>;
     let mut curves: Vec<(String, Curve)> = Vec::new();
@@ -218,10 +219,10 @@ pub fn read_sampled(dir: &Path) -> Result<Vec<Means>> {
 /// Masses that the report shows.
 const SHOWN: [f64; 5] = [0.3, 0.03, 0.003, 3e-4, 1e-5];
 
-fn report(dir: &Path) -> Result<String> {
-    let exact = read_exact(dir)?;
-    let sampled = read_sampled(dir)?;
-    let skipped: Vec<(_, Skipped)> = read_numbered(&dir.join("skipped.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let exact = read_exact(dir, observer)?;
+    let sampled = read_sampled(dir, observer)?;
+    let skipped: Vec<(_, Skipped)> = read_numbered(&dir.join("skipped.csv"), observer)?;
     let skipped: Vec<Skipped> = skipped.into_iter().map(|(_, row)| row).collect();
     let right: usize = exact
         .iter()

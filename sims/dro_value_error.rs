@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::loss::InputKind;
+use crate::observer::Observer;
 use crate::solve::dro::{minima, value_error};
 use anyhow::Result;
 use serde_json::json;
@@ -135,9 +136,9 @@ fn local(problem: &Problem, offset: f64, seed: u64) -> Result<Vec<Minimum>> {
     Ok(measured.collect())
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let all: Vec<Minimum> = read(&dir.join("rows.csv"))?;
-    let counts: Vec<Count> = read(&dir.join("counts.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let all: Vec<Minimum> = read(&dir.join("rows.csv"), observer)?;
+    let counts: Vec<Count> = read(&dir.join("counts.csv"), observer)?;
     let beyond = all
         .iter()
         .filter(|m| m.error > m.bound * (1.0 + 1e-9) + 1e-9)

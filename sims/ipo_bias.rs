@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::bandit::{Evidence, PairLaw, Problem, Shape, Simplex, random_problem};
 use crate::loss::Objective;
+use crate::observer::Observer;
 use crate::solve::fixed_point;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -181,9 +182,9 @@ fn solve(problem: &Problem) -> Result<Ipo> {
     })
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let map: Vec<Cell> = read(&dir.join("rows.csv"))?;
-    let rankings: Vec<Ranking> = read(&dir.join("rankings.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let map: Vec<Cell> = read(&dir.join("rows.csv"), observer)?;
+    let rankings: Vec<Ranking> = read(&dir.join("rankings.csv"), observer)?;
     let regret = |pick: fn(f64, f64) -> f64| map.iter().map(|c| c.regret).reduce(pick);
     let share = |of: fn(&Cell) -> bool| {
         100.0 * map.iter().filter(|c| of(c)).count() as f64 / map.len() as f64

@@ -23,6 +23,7 @@ use std::path::Path;
 
 use crate::bandit::Problem;
 use crate::loss::Objective;
+use crate::observer::Observer;
 
 /// What a sim trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -36,7 +37,9 @@ pub enum Policy {
 
 /// What a user may change of a sim.
 #[derive(Default)]
-pub struct Request {
+pub struct Request<'a> {
+    /// Hears how far it is.
+    pub observer: &'a dyn Observer,
     /// What is trained.
     pub policy: Policy,
     /// Another bandit than the sim's own.
@@ -65,7 +68,7 @@ pub struct Request {
     pub overwrite: bool,
 }
 
-impl Request {
+impl Request<'_> {
     /// Refuses options that a sim would ignore; `takes` names those it has, without dashes.
     ///
     /// # Errors
@@ -116,7 +119,7 @@ pub struct Sim {
     /// Runs it into a folder.
     pub run: fn(&Request, &Path) -> anyhow::Result<()>,
     /// A section of the report, from the folder's rows.
-    pub report: fn(&Path) -> anyhow::Result<String>,
+    pub report: fn(&Path, &dyn Observer) -> anyhow::Result<String>,
 }
 
 /// Every sim, in the order of the report.

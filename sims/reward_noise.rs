@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::bandit::{Dataset, Evidence, Problem};
 use crate::loss::InputKind;
+use crate::observer::Observer;
 use anyhow::Result;
 use serde_json::json;
 
@@ -149,10 +150,10 @@ pub struct Series {
 type Place = (u64, u64, u64);
 
 /// The curves, coinciding ones joined, in the order of the file.
-pub fn read_series(dir: &Path) -> Result<Vec<Series>> {
+pub fn read_series(dir: &Path, observer: &dyn Observer) -> Result<Vec<Series>> {
     let mut curves: Vec<(String, BTreeMap<Place, Option<f64>>)> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for row in read::<Row>(&dir.join("rows.csv"))? {
+    for row in read::<Row>(&dir.join("rows.csv"), observer)? {
         let at = *places.entry(row.objective.clone()).or_insert_with(|| {
             curves.push((row.objective.clone(), BTreeMap::new()));
             curves.len() - 1
@@ -160,7 +161,7 @@ pub fn read_series(dir: &Path) -> Result<Vec<Series>> {
         let place = (row.noise.to_bits(), row.samples, row.seed);
         curves[at].1.insert(place, row.regret);
     }
-    let limits: Vec<(_, Limit)> = read_numbered(&dir.join("limits.csv"))?;
+    let limits: Vec<(_, Limit)> = read_numbered(&dir.join("limits.csv"), observer)?;
     let limits: BTreeMap<String, Option<f64>> = limits
         .into_iter()
         .map(|(_, l)| (l.objective, l.regret))
@@ -190,9 +191,9 @@ pub fn read_series(dir: &Path) -> Result<Vec<Series>> {
     Ok(families(curves).into_iter().map(series).collect())
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let all = read_series(dir)?;
-    let skipped: Vec<(_, Skipped)> = read_numbered(&dir.join("skipped.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let all = read_series(dir, observer)?;
+    let skipped: Vec<(_, Skipped)> = read_numbered(&dir.join("skipped.csv"), observer)?;
     let skipped: Vec<Skipped> = skipped.into_iter().map(|(_, row)| row).collect();
     let mut text = String::from(
         "Mean regret of the exact fixed point on datasets of pairs (columns: noise in the rewards / \

@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 22] = [
+const ROOMS: [&str; 23] = [
     "text",
     "error",
     "magnitude",
     "random",
+    "observer",
     "file",
     "backend",
     "stats",

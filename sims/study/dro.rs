@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::loss::Objective;
+use crate::observer::Observer;
 use anyhow::Result;
 
 use super::report;
@@ -27,7 +28,7 @@ fn run(request: &Request, dir: &Path) -> Result<()> {
     copg::study(request, dir, STUDY.name, &SWEEPS)
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let rows = read_rows(dir)?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let rows = read_rows(dir, observer)?;
     report::text(&rows, &SWEEPS.map(|(o, _)| o.name()))
 }

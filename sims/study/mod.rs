@@ -14,8 +14,12 @@ pub use rows::{Row, curves, fronts, rates, read_rows};
 
 use std::path::{Path, PathBuf};
 
+use crate::observer::Observer;
+
 /// What a user may change of a study.
-pub struct Request {
+pub struct Request<'a> {
+    /// Hears how far it is.
+    pub observer: &'a dyn Observer,
     /// Folder of the model that is the start and the reference; none: a tiny one is trained.
     pub model: Option<PathBuf>,
     /// What rewards a completion; none: the study's own rule.
@@ -45,7 +49,7 @@ pub struct Study {
     /// Runs it into a folder, or the rest of it.
     pub run: fn(&Request, &Path) -> anyhow::Result<()>,
     /// What came out, from the folder's rows.
-    pub report: fn(&Path) -> anyhow::Result<String>,
+    pub report: fn(&Path, &dyn Observer) -> anyhow::Result<String>,
 }
 
 /// Every study.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::observer::Observer;
 use crate::sims::report::{Point, Spread};
 use crate::sims::table::{read, table};
 
@@ -33,8 +34,8 @@ table! {
 ///
 /// # Errors
 /// A file that is missing or broken.
-pub fn read_rows(dir: &Path) -> Result<Vec<Row>> {
-    read(&dir.join("rows.csv"))
+pub fn read_rows(dir: &Path, observer: &dyn Observer) -> Result<Vec<Row>> {
+    read(&dir.join("rows.csv"), observer)
 }
 
 /// Rewards along training: of each β of an objective, in ascending order.

@@ -9,6 +9,7 @@ use super::{Reward, Row};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// What a length is counted in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +118,7 @@ impl Reward for Length {
         "length".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Row], _: &dyn Observer) -> Result<Vec<f64>> {
         let score = |row: &Row| Ok(self.of(self.length(row.completion)?));
         rows.iter().map(score).collect()
     }

@@ -9,6 +9,7 @@ use super::units::{folded, is_word, words};
 use super::{Reward, Row};
 use crate::error::{Error, Result};
 use crate::magnitude::{RANGE, is_in_range};
+use crate::observer::Observer;
 use crate::text::exact;
 
 /// How the words' scores make one.
@@ -161,7 +162,7 @@ impl Reward for Lexicon {
         "lexicon".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Row], _: &dyn Observer) -> Result<Vec<f64>> {
         Ok(rows.iter().map(|row| self.one(row.completion)).collect())
     }
 }

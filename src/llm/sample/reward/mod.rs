@@ -37,6 +37,7 @@ pub use weighted::{Scored, Weighted};
 pub use words::{Measure as WordsMeasure, Settings as WordsSettings, Words};
 
 use crate::error::{Error, Result};
+use crate::observer::Observer;
 
 /// A completion to be scored.
 #[derive(Debug, Clone, Copy)]
@@ -63,12 +64,12 @@ pub trait Reward {
     /// What reports call it.
     fn name(&self) -> String;
 
-    /// The scores of those rows, in their order.
+    /// The scores of those rows, in their order. What takes long tells the observer.
     ///
     /// # Errors
     /// Rows that it cannot score, or a model or program that fails. [`Weighted`] refuses numbers
     /// that are not finite or beyond 1e100 in size.
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>>;
+    fn score(&mut self, rows: &[Row], observer: &dyn Observer) -> Result<Vec<f64>>;
 }
 
 /// What rewards are run on.

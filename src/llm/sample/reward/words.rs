@@ -10,6 +10,7 @@ use super::{Reward, Row};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// What is made of the words of the set that a completion has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +120,7 @@ impl Reward for Words {
         "words".into()
     }
 
-    fn score(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Row], _: &dyn Observer) -> Result<Vec<f64>> {
         rows.iter().map(|row| self.one(row.completion)).collect()
     }
 }
