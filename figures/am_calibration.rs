@@ -9,8 +9,8 @@ use super::chart::{Chart, Layer};
 use super::palette::{PALETTE, look};
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::am_calibration::{Category, Errors, read_errors};
-use crate::sims::table::read;
+use crate::rows::am_calibration::{Category, Errors, read_errors};
+use crate::rows::table::read;
 
 /// Draws `rows.csv` and `categories.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
 pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {

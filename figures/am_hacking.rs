@@ -11,8 +11,8 @@ use super::legend::Look;
 use super::palette::look;
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::am_hacking::{FORGET, Hacking, Row};
-use crate::sims::report::{Point, Spread};
+use crate::rows::am_hacking::{FORGET, Hacking, Row};
+use crate::rows::spread::{Point, Spread};
 
 /// The variants drawn, and what the legend calls them; the report's table has the others too.
 const DRAWN: [(&str, &str); 5] = [

@@ -9,8 +9,8 @@ use super::chart::{Chart, Layer};
 use super::palette::{PALETTE, look};
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::bpo_phases::{Exact, Static, Trained, trained};
-use crate::sims::table::read;
+use crate::rows::bpo_phases::{Exact, Static, Trained, trained};
+use crate::rows::table::read;
 
 const LOSSES: [&str; 3] = ["bpo-dpo", "bpo-ipo", "bpo-slic"];
 const Y: &str = "regret J(π*) − J(π)";

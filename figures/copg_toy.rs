@@ -13,8 +13,7 @@ use super::canvas::{Draw, render};
 use super::legend::{Legend, Look, Marker};
 use super::paper::{Align, Paper};
 use crate::observer::Observer;
-use crate::sims::MOST_RATES;
-use crate::sims::rows::{Sweep, read_limits, read_rows};
+use crate::rows::copg_toy::{MOST_RATES, Sweep, read_limits, read_rows};
 
 const TITLE: &str = "Regret along training on sampled pairs";
 const WIDTH: f64 = 1200.0;

@@ -9,8 +9,8 @@ use super::chart::{Chart, Layer};
 use super::palette::look;
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::copr_bound::{Bound, Moved};
-use crate::sims::table::read;
+use crate::rows::copr_bound::{Bound, Moved};
+use crate::rows::table::read;
 
 /// The largest γ drawn; a small p reaches 1/p.
 const WIDEST: f64 = 2.5;

@@ -10,7 +10,7 @@ use super::map::Map;
 use super::palette::look;
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::copr_continual::{Kept, read_kept};
+use crate::rows::copr_continual::{Kept, read_kept};
 
 const COLUMNS: usize = 3;
 

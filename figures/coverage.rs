@@ -10,7 +10,7 @@ use super::legend::Look;
 use super::palette::look;
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::coverage::{Means, mass, read_exact, read_sampled};
+use crate::rows::coverage::{Means, mass, read_exact, read_sampled};
 
 const X: &str = "mass of both laws on the best arm";
 const Y: &str = "regret J(π*) − J(π)";

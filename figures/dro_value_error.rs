@@ -11,9 +11,9 @@ use super::palette::{PALETTE, look};
 use super::paper::Align;
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::dro_value_error::{Count, Minimum};
-use crate::sims::report::frequency;
-use crate::sims::table::read;
+use crate::rows::dro_value_error::{Count, Minimum};
+use crate::rows::spread::frequency;
+use crate::rows::table::read;
 
 const X: &str = "error of the value, V − V*";
 

@@ -11,9 +11,9 @@ use super::map::{Map, Region};
 use super::palette::look;
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::ipo_bias::{Cell, Ranking};
-use crate::sims::report::frequency;
-use crate::sims::table::read;
+use crate::rows::ipo_bias::{Cell, Ranking};
+use crate::rows::spread::frequency;
+use crate::rows::table::read;
 
 /// Draws `rows.csv` and `rankings.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
 pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {

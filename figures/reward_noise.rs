@@ -9,7 +9,7 @@ use super::chart::{Chart, Layer};
 use super::palette::look;
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::reward_noise::{Series, read_series};
+use crate::rows::reward_noise::{Series, read_series};
 
 const COLUMNS: usize = 4;
 /// Regrets below this are drawn on the edge.

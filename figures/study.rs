@@ -11,8 +11,8 @@ use super::legend::Look;
 use super::palette::{look, ramp};
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::sims::report::Point;
-use crate::sims::study::{Row, curves, fronts, rates, read_rows};
+use crate::rows::spread::Point;
+use crate::rows::study::{Row, curves, fronts, rates, read_rows};
 
 /// Draws CoPG, DPO and IPO.
 pub fn copg(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {

@@ -14,16 +14,17 @@ use std::time::Instant;
 use crate::bandit::{Evidence, Problem};
 use crate::loss::Objective;
 use crate::observer::Observer;
+use crate::rows::spread::Spread;
+use crate::rows::table::{Record, write};
 use crate::sim::folder::Folder;
 use crate::sim::{Config, Optimizer, Row, run};
 use crate::solve::fixed_point;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::report::{Spread, markdown};
-use super::rows::{self, Limit, Rate, read_limits, read_rows};
-use super::table::{Record, write};
+use super::report::markdown;
 use super::{Policy, Request, Sim};
+use crate::rows::copg_toy::{self as rows, Limit, Rate, read_limits, read_rows};
 
 pub const SIM: Sim = Sim {
     name: "copg-toy",

@@ -8,16 +8,13 @@ pub mod copr_bound;
 pub mod copr_continual;
 pub mod coverage;
 pub mod dro_value_error;
-pub mod families;
 pub mod ipo_bias;
 pub mod limits;
 pub mod report;
 pub mod reward_noise;
-pub mod rows;
 pub mod run;
 #[cfg(feature = "llm")]
 pub mod study;
-pub mod table;
 
 use std::path::Path;
 
@@ -106,9 +103,6 @@ impl Request<'_> {
         }
     }
 }
-
-/// Learning rates that one run may have: a figure has a panel for each.
-pub const MOST_RATES: usize = 30;
 
 /// An experiment.
 pub struct Sim {

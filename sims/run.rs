@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::observer::Observer;
+use crate::rows::table::{Record, write};
 use crate::sim::folder::Folder;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use serde_json::Value;
 
 use super::Request;
-use super::table::{Record, write};
 
 /// A run under way.
 pub struct Run<'a> {

@@ -49,6 +49,8 @@ pub mod loss;
 pub mod magnitude;
 pub mod observer;
 pub mod random;
+#[cfg(feature = "cli")]
+mod rows;
 pub mod sim;
 #[cfg(feature = "cli")]
 #[path = "../sims/mod.rs"]

@@ -13,13 +13,13 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::report;
-use super::rows::{Row, rates, read_rows};
 use super::rule::rule;
 use super::run::Run;
 use super::tiny;
 use super::trial::{BATCH, Trial};
 use super::world::{COMPLETION, PROMPT, World};
 use super::{Request, Study};
+use crate::rows::study::{Row, rates, read_rows};
 
 pub const STUDY: Study = Study {
     name: "copg",

@@ -9,8 +9,8 @@ use crate::observer::Observer;
 use anyhow::Result;
 
 use super::report;
-use super::rows::read_rows;
 use super::{Request, Study, copg};
+use crate::rows::study::read_rows;
 
 pub const STUDY: Study = Study {
     name: "dro",

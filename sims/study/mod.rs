@@ -3,14 +3,11 @@
 pub mod copg;
 pub mod dro;
 mod report;
-mod rows;
 mod rule;
 mod run;
 mod tiny;
 mod trial;
 mod world;
-
-pub use rows::{Row, curves, fronts, rates, read_rows};
 
 use std::path::{Path, PathBuf};
 

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::file::{PART, only, write_whole};
 use crate::observer::Observer;
+use crate::rows::table::{read_whole, write};
 use crate::sim::folder::{Folder, Manifest, another};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::Request;
-use super::rows::Row;
 use super::trial::Trial;
 use super::world::World;
-use crate::sims::table::{read_whole, write};
+use crate::rows::study::Row;
 
 /// Where the rows of finished trials are kept.
 const TRIALS: &str = "trials";

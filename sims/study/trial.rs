@@ -12,8 +12,8 @@ use crate::observer::Work;
 use anyhow::Result;
 use candle_core::{DType, Device};
 
-use super::rows::Row;
 use super::world::{Draw, Scored, World, sequence};
+use crate::rows::study::Row;
 
 /// Pairs in a step, or half the single responses in one.
 pub const BATCH: usize = 64;

@@ -7,7 +7,8 @@ use anyhow::bail;
 
 use super::bars::Bars;
 use super::{input, output};
-use crate::sims::{self, MOST_RATES, Policy};
+use crate::rows::copg_toy::MOST_RATES;
+use crate::sims::{self, Policy};
 
 #[derive(clap::Args)]
 #[command(after_help = "\

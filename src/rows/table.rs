@@ -114,12 +114,12 @@ macro_rules! table {
         #[derive(Debug, Clone, PartialEq)]
         $vis struct $name { $($(#[$doc])* pub $field: $kind,)* }
 
-        impl $crate::sims::table::Record for $name {
+        impl $crate::rows::table::Record for $name {
             const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
             fn cells(&self) -> Vec<String> {
-                vec![$($crate::sims::table::Cell::write(&self.$field)),*]
+                vec![$($crate::rows::table::Cell::write(&self.$field)),*]
             }
-            fn parse(cells: &mut $crate::sims::table::Cells) -> anyhow::Result<Self> {
+            fn parse(cells: &mut $crate::rows::table::Cells) -> anyhow::Result<Self> {
                 Ok(Self { $($field: cells.next(stringify!($field))?,)* })
             }
         }

@@ -9,6 +9,9 @@ use anyhow::{Result, bail, ensure};
 use super::table::{Cell, read_numbered, table};
 use crate::observer::Observer;
 
+/// Learning rates that one run may have: a figure has a panel for each.
+pub const MOST_RATES: usize = 30;
+
 table! {
     /// A line of `rows.csv`.
     pub struct Row {
@@ -99,8 +102,8 @@ fn gather(file: &str, rows: Vec<(usize, Row)>) -> Result<Vec<Sweep>> {
 
 #[cfg(test)]
 mod tests {
+    use super::table::{Record, parse};
     use super::*;
-    use crate::sims::table::{Record, parse};
 
     fn sweeps(lines: &str) -> Result<Vec<Sweep>> {
         gather(

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::spread::{Point, Spread};
+use super::table::{read, table};
 use crate::observer::Observer;
-use crate::sims::report::{Point, Spread};
-use crate::sims::table::{read, table};
 
 table! {
     /// A judgement of a policy: means over one completion of each held-out prompt.
