@@ -128,17 +128,22 @@ fn a_run_tells_of_all_its_work_and_all_of_it_ends() {
 #[test]
 fn work_of_many_threads_is_heard() {
     use pistar::bandit::Problem;
-    use pistar::sim::{Config, run};
+    use pistar::loss::Objective;
+    use pistar::sim::{Config, Optimizer, run};
     let problem = Problem::from_json(
         r#"{"beta": 0.5, "prompts": [{"reward": [2.5, 2.0, 1.0],
             "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]}]}"#,
     );
     let config = Config {
+        objectives: vec![Objective::Dpo, Objective::Ipo],
         seeds: 7,
-        epochs: 3,
+        key: 0,
         samples: 8,
+        batch: 4,
+        epochs: 3,
+        drop_last: false,
+        optimizer: Optimizer::adam(1e-3),
         threads: 3,
-        ..Config::default()
     };
     let heard = Heard::default();
     let work = heard.begin("toy", 21);
