@@ -3,6 +3,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use pistar::bandit::Problem;
 use pistar::loss::Objective;
+use pistar::observer::Silent;
 use pistar::sim::{Config, Optimizer, run};
 
 fn simulator(c: &mut Criterion) {
@@ -23,7 +24,7 @@ fn simulator(c: &mut Criterion) {
             threads: 1,
         };
         group.bench_function(objective.name(), |b| {
-            b.iter(|| run(&problem, &config, |_| Ok(()), |_| {}))
+            b.iter(|| run(&problem, &config, |_| Ok(()), &Silent))
         });
     }
 }

@@ -11,6 +11,7 @@ use candle_core::{DType, Device};
 use clap::Parser;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::sample::generate::{Sampling, generate};
+use pistar::observer::Silent;
 
 #[derive(Parser)]
 struct Options {
@@ -68,7 +69,7 @@ fn run(o: &Options) -> Result<()> {
     let (mut seconds, mut tokens) = (Vec::new(), Vec::new());
     for _ in 0..o.warm_up + o.runs {
         let begin = Instant::now();
-        let all = generate(&model, &[], &prompts, &sampling, 0, o.batch, |_| {})?;
+        let all = generate(&model, &[], &prompts, &sampling, 0, o.batch, &Silent)?;
         seconds.push(begin.elapsed().as_secs_f64());
         tokens = all.into_iter().map(|g| g.tokens).collect();
     }

@@ -20,6 +20,7 @@ use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::reference::Reference;
 use pistar::llm::train::{Batches, Settings, Trainer};
 use pistar::loss::{InputKind, Inputs, Parameters, margin};
+use pistar::observer::Silent;
 use pistar::verify::report::{Loss, pair};
 
 /// `max(0, 1 − βd)²`: SLiC's hinge, squared.
@@ -60,7 +61,7 @@ fn main() -> anyhow::Result<()> {
     let rows = RowRules::default();
     let form = Form::from(SquaredHinge.inputs());
     let mut source = Source::open(data.as_ref(), form, tokenizer, context, rows)?;
-    eprintln!("{}", source.survey()?);
+    eprintln!("{}", source.survey(&Silent)?);
     let plan = Batches::new(&settings, context, &source)?;
     let (steps, reference) = (plan.steps(), Reference::Live(Box::new(policy.copy()?)));
     let parameters = Parameters {

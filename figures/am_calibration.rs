@@ -8,13 +8,14 @@ use super::axes::Axis;
 use super::chart::{Chart, Layer};
 use super::palette::{PALETTE, look};
 use super::sheet::Sheet;
-use crate::sims::am_calibration::{Category, Errors, read_errors};
-use crate::sims::table::read;
+use crate::observer::Observer;
+use crate::rows::am_calibration::{Category, Errors, read_errors};
+use crate::rows::table::read;
 
 /// Draws `rows.csv` and `categories.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let errors = read_errors(rows_dir)?;
-    let categories: Vec<Category> = read(&rows_dir.join("categories.csv"))?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let errors = read_errors(rows_dir, observer)?;
+    let categories: Vec<Category> = read(&rows_dir.join("categories.csv"), observer)?;
     let mut legend: Vec<_> = (errors.iter().enumerate())
         .map(|(i, e)| look(i, e.model.as_str()))
         .collect();

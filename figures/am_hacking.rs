@@ -10,8 +10,9 @@ use super::chart::{Chart, Layer};
 use super::legend::Look;
 use super::palette::look;
 use super::sheet::Sheet;
-use crate::sims::am_hacking::{FORGET, Hacking, Row};
-use crate::sims::report::{Point, Spread};
+use crate::observer::Observer;
+use crate::rows::am_hacking::{FORGET, Hacking, Row};
+use crate::rows::spread::{Point, Spread};
 
 /// The variants drawn, and what the legend calls them; the report's table has the others too.
 const DRAWN: [(&str, &str); 5] = [
@@ -25,8 +26,8 @@ const DRAWN: [(&str, &str); 5] = [
 const MARKED: usize = 10;
 
 /// Draws `rows.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let run = Hacking::read(rows_dir)?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let run = Hacking::read(rows_dir, observer)?;
     let looks: Vec<(&str, Look)> = (DRAWN.iter().enumerate())
         .filter(|(_, (variant, _))| run.variants().contains(variant))
         .map(|(i, &(variant, name))| (variant, look(i, name)))

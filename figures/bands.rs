@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::sims::report::Spread;
-use crate::sims::rows::{Curve, Sweep};
+use crate::rows::copg_toy::{Curve, Sweep};
+use crate::rows::spread::Spread;
 
 /// Points along a curve beyond which the eye gains nothing.
 const MOST_POINTS: usize = 600;

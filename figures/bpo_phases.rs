@@ -8,18 +8,19 @@ use super::axes::Axis;
 use super::chart::{Chart, Layer};
 use super::palette::{PALETTE, look};
 use super::sheet::Sheet;
-use crate::sims::bpo_phases::{Exact, Static, Trained, trained};
-use crate::sims::table::read;
+use crate::observer::Observer;
+use crate::rows::bpo_phases::{Exact, Static, Trained, trained};
+use crate::rows::table::read;
 
 const LOSSES: [&str; 3] = ["bpo-dpo", "bpo-ipo", "bpo-slic"];
 const Y: &str = "regret J(π*) − J(π)";
 
 /// Draws `rows.csv`, `static.csv` and `trained.csv` of `rows_dir` into `OUT_STEM.svg` and
 /// `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let exact: Vec<Exact> = read(&rows_dir.join("rows.csv"))?;
-    let fixed: Vec<Static> = read(&rows_dir.join("static.csv"))?;
-    let sampled: Vec<Trained> = read(&rows_dir.join("trained.csv"))?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let exact: Vec<Exact> = read(&rows_dir.join("rows.csv"), observer)?;
+    let fixed: Vec<Static> = read(&rows_dir.join("static.csv"), observer)?;
+    let sampled: Vec<Trained> = read(&rows_dir.join("trained.csv"), observer)?;
     let labels = sampled.first().map_or(0, |r| r.labels);
     let mut legend: Vec<_> = LOSSES
         .iter()

@@ -9,7 +9,7 @@ use super::axes::{Axis, INK, Panel, SOFT};
 use super::legend::Look;
 use super::map::{Map, Region};
 use super::paper::{Align, Paper, width, wrap};
-use crate::sims::report::Point;
+use crate::rows::spread::Point;
 
 /// Space that tick numbers and the axis' name take on the left at least, and below.
 const MARGIN: (f64, f64) = (74.0, 48.0);

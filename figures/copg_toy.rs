@@ -12,8 +12,8 @@ use super::bands::{Point, points, seeds};
 use super::canvas::{Draw, render};
 use super::legend::{Legend, Look, Marker};
 use super::paper::{Align, Paper};
-use crate::sims::MOST_RATES;
-use crate::sims::rows::{Sweep, read_limits, read_rows};
+use crate::observer::Observer;
+use crate::rows::copg_toy::{MOST_RATES, Sweep, read_limits, read_rows};
 
 const TITLE: &str = "Regret along training on sampled pairs";
 const WIDTH: f64 = 1200.0;
@@ -62,9 +62,9 @@ const SPARE: [RGBColor; 3] = [
 const SPARE_MARKERS: [Marker; 4] = [Marker::Square, Marker::Up, Marker::Diamond, Marker::Down];
 
 /// Draws `rows.csv` and `limits.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let sweeps = read_rows(&rows_dir.join("rows.csv"))?;
-    let limits = read_limits(&rows_dir.join("limits.csv"))?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let sweeps = read_rows(&rows_dir.join("rows.csv"), observer)?;
+    let limits = read_limits(&rows_dir.join("limits.csv"), observer)?;
     let toy = Toy::new(&sweeps, limits)?;
     let rows = toy.panels.len().div_ceil(COLUMNS);
     let height = toy.head() + ROW.0 * rows as f64;

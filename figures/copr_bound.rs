@@ -8,16 +8,17 @@ use super::axes::{Axis, SOFT};
 use super::chart::{Chart, Layer};
 use super::palette::look;
 use super::sheet::Sheet;
-use crate::sims::copr_bound::{Bound, Moved};
-use crate::sims::table::read;
+use crate::observer::Observer;
+use crate::rows::copr_bound::{Bound, Moved};
+use crate::rows::table::read;
 
 /// The largest γ drawn; a small p reaches 1/p.
 const WIDEST: f64 = 2.5;
 
 /// Draws `rows.csv` and `motion.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let bounds: Vec<Bound> = read(&rows_dir.join("rows.csv"))?;
-    let moved: Vec<Moved> = read(&rows_dir.join("motion.csv"))?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let bounds: Vec<Bound> = read(&rows_dir.join("rows.csv"), observer)?;
+    let moved: Vec<Moved> = read(&rows_dir.join("motion.csv"), observer)?;
     let sheet = Sheet {
         title: "COPR’s policy when its mass on the ranked responses is γ times that of π*".into(),
         caption: "Left: the least KL(π, π*) (eq. 24) by p, the mass of the ranked responses under π*; a \

@@ -9,13 +9,14 @@ use super::chart::{Chart, Layer};
 use super::map::Map;
 use super::palette::look;
 use super::sheet::Sheet;
-use crate::sims::copr_continual::{Kept, read_kept};
+use crate::observer::Observer;
+use crate::rows::copr_continual::{Kept, read_kept};
 
 const COLUMNS: usize = 3;
 
 /// Draws `rows.csv` and `metrics.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let all = read_kept(rows_dir)?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let all = read_kept(rows_dir, observer)?;
     let values = all.iter().flat_map(|k| k.matrix.values().copied());
     let least = values.clone().fold(1.0, f64::min).min(0.5);
     let scale = Axis::linear((20.0 * least).floor() / 20.0, 1.0);

@@ -9,7 +9,8 @@ use super::chart::Chart;
 use super::legend::Look;
 use super::palette::look;
 use super::sheet::Sheet;
-use crate::sims::coverage::{Means, mass, read_exact, read_sampled};
+use crate::observer::Observer;
+use crate::rows::coverage::{Means, mass, read_exact, read_sampled};
 
 const X: &str = "mass of both laws on the best arm";
 const Y: &str = "regret J(π*) − J(π)";
@@ -17,9 +18,9 @@ const Y: &str = "regret J(π*) − J(π)";
 const LEAST: f64 = 1e-8;
 
 /// Draws `rows.csv` and `sampled.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let exact = read_exact(rows_dir)?;
-    let sampled = read_sampled(rows_dir)?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let exact = read_exact(rows_dir, observer)?;
+    let sampled = read_sampled(rows_dir, observer)?;
     let masses = exact
         .iter()
         .flat_map(|f| f.curve.keys())

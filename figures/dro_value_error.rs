@@ -10,16 +10,17 @@ use super::chart::{Chart, Layer};
 use super::palette::{PALETTE, look};
 use super::paper::Align;
 use super::sheet::Sheet;
-use crate::sims::dro_value_error::{Count, Minimum};
-use crate::sims::report::frequency;
-use crate::sims::table::read;
+use crate::observer::Observer;
+use crate::rows::dro_value_error::{Count, Minimum};
+use crate::rows::spread::frequency;
+use crate::rows::table::read;
 
 const X: &str = "error of the value, V − V*";
 
 /// Draws `rows.csv` and `counts.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let minima: Vec<Minimum> = read(&rows_dir.join("rows.csv"))?;
-    let counts: Vec<Count> = read(&rows_dir.join("counts.csv"))?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let minima: Vec<Minimum> = read(&rows_dir.join("rows.csv"), observer)?;
+    let counts: Vec<Count> = read(&rows_dir.join("counts.csv"), observer)?;
     let looks = [
         look(0, "error max |ln π/π*| at the lowest minimum"),
         look(4, "at the other minima"),

@@ -10,14 +10,15 @@ use super::chart::{Chart, Layer};
 use super::map::{Map, Region};
 use super::palette::look;
 use super::sheet::Sheet;
-use crate::sims::ipo_bias::{Cell, Ranking};
-use crate::sims::report::frequency;
-use crate::sims::table::read;
+use crate::observer::Observer;
+use crate::rows::ipo_bias::{Cell, Ranking};
+use crate::rows::spread::frequency;
+use crate::rows::table::read;
 
 /// Draws `rows.csv` and `rankings.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let cells: Vec<Cell> = read(&rows_dir.join("rows.csv"))?;
-    let rankings: Vec<Ranking> = read(&rows_dir.join("rankings.csv"))?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let cells: Vec<Cell> = read(&rows_dir.join("rows.csv"), observer)?;
+    let rankings: Vec<Ranking> = read(&rows_dir.join("rankings.csv"), observer)?;
     let sheet = Sheet {
         title: "IPO’s exact limit depends on who was compared with whom".into(),
         caption: "Left: regret of IPO’s fixed point on one bandit of four arms, no sampling; each \

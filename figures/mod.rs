@@ -24,6 +24,7 @@ mod sheet;
 #[cfg(feature = "llm")]
 pub mod study;
 
+use crate::observer::Observer;
 use std::path::Path;
 
 /// A figure.
@@ -31,7 +32,7 @@ pub struct Figure {
     /// Its name on the command line: that of the sim whose rows it draws.
     pub name: &'static str,
     /// Draws the rows of a folder into `STEM.svg` and `STEM.png`.
-    pub draw: fn(&Path, &Path) -> anyhow::Result<()>,
+    pub draw: fn(&Path, &Path, &dyn Observer) -> anyhow::Result<()>,
 }
 
 /// Every figure.
@@ -52,6 +53,9 @@ pub const ALL: &[Figure] = &[
     figure("study-dro", study::dro),
 ];
 
-const fn figure(name: &'static str, draw: fn(&Path, &Path) -> anyhow::Result<()>) -> Figure {
+const fn figure(
+    name: &'static str,
+    draw: fn(&Path, &Path, &dyn Observer) -> anyhow::Result<()>,
+) -> Figure {
     Figure { name, draw }
 }

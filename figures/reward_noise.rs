@@ -8,15 +8,16 @@ use super::axes::{Axis, SOFT};
 use super::chart::{Chart, Layer};
 use super::palette::look;
 use super::sheet::Sheet;
-use crate::sims::reward_noise::{Series, read_series};
+use crate::observer::Observer;
+use crate::rows::reward_noise::{Series, read_series};
 
 const COLUMNS: usize = 4;
 /// Regrets below this are drawn on the edge.
 const LEAST: f64 = 1e-7;
 
 /// Draws `rows.csv` and `limits.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
-pub fn draw(rows_dir: &Path, out_stem: &Path) -> Result<()> {
-    let all = read_series(rows_dir)?;
+pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
+    let all = read_series(rows_dir, observer)?;
     let points = || all.iter().flat_map(|s| &s.curves).flat_map(|c| &c.1);
     let sizes = || points().map(|p| p.0);
     let x = Axis::log(

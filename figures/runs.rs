@@ -9,7 +9,7 @@ use super::axes::Axis;
 use super::chart::{Chart, Layer};
 use super::palette::look;
 use super::sheet::Sheet;
-use crate::sims::report::{Point, Spread};
+use crate::rows::spread::{Point, Spread};
 
 /// Points along a line beyond which neighbours are averaged.
 const MOST_POINTS: usize = 150;

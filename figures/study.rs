@@ -10,29 +10,33 @@ use super::chart::{Chart, Layer};
 use super::legend::Look;
 use super::palette::{look, ramp};
 use super::sheet::Sheet;
-use crate::sims::report::Point;
-use crate::sims::study::{Row, curves, fronts, rates, read_rows};
+use crate::observer::Observer;
+use crate::rows::spread::Point;
+use crate::rows::study::{Row, curves, fronts, rates, read_rows};
 
 /// Draws CoPG, DPO and IPO.
-pub fn copg(rows_dir: &Path, out_stem: &Path) -> Result<()> {
+pub fn copg(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
     let objectives = [("copg", "CoPG"), ("dpo", "DPO"), ("ipo", "IPO")];
     let title = "Offline on a language model: CoPG, DPO and IPO with one rule as the reward";
-    draw(rows_dir, out_stem, &objectives, title)
+    let rows = read_rows(rows_dir, observer)?;
+    draw(&rows, rows_dir, out_stem, &objectives, title)
 }
 
 /// Draws DRO-V and KTO.
-pub fn dro(rows_dir: &Path, out_stem: &Path) -> Result<()> {
+pub fn dro(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
     let title = "Offline on a language model’s single completions: DRO-V and KTO";
-    draw(
-        rows_dir,
-        out_stem,
-        &[("dro-v", "DRO-V"), ("kto", "KTO")],
-        title,
-    )
+    let objectives = [("dro-v", "DRO-V"), ("kto", "KTO")];
+    let rows = read_rows(rows_dir, observer)?;
+    draw(&rows, rows_dir, out_stem, &objectives, title)
 }
 
-fn draw(dir: &Path, stem: &Path, objectives: &[(&str, &str)], title: &str) -> Result<()> {
-    let rows = read_rows(dir)?;
+fn draw(
+    rows: &[Row],
+    dir: &Path,
+    stem: &Path,
+    objectives: &[(&str, &str)],
+    title: &str,
+) -> Result<()> {
     ensure!(!rows.is_empty(), "{}: rows.csv has no rows", dir.display());
     let rewards = spread(rows.iter().map(|r| r.reward));
     let steps = Axis::linear(0.0, rows.iter().map(|r| r.step as f64).fold(1.0, f64::max));
@@ -42,7 +46,7 @@ fn draw(dir: &Path, stem: &Path, objectives: &[(&str, &str)], title: &str) -> Re
         .collect();
     let along = objectives.iter().map(|(objective, name)| {
         let mut chart = Chart::new(format!("{name} over β"), (steps, "steps"), (y, "reward"));
-        let curves = curves(&rows, "sweep", objective);
+        let curves = curves(rows, "sweep", objective);
         let last = curves.len().max(2) as f64 - 1.0;
         for (i, (beta, points)) in curves.iter().enumerate() {
             // From dark at the smallest β; the lightest of the ramp is too light for a line.

@@ -11,14 +11,16 @@ use std::path::Path;
 
 use crate::bandit::{Dataset, Evidence, Problem, Shape, random_problem};
 use crate::loss::InputKind;
+use crate::observer::Observer;
+use crate::rows::am_calibration::{Category, Fitted, read_errors};
+use crate::rows::table::{distinct, read};
 use crate::solve::advantage::{self, Form};
 use crate::solve::calibration::{Moments, error, moments};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::report::{Point, Spread, markdown, number};
+use super::report::{markdown, number};
 use super::run::Run;
-use super::table::{distinct, read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -37,26 +39,6 @@ const SEEDS: usize = 40;
 /// Spreads of the rewards in the categories.
 const SCALES: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
 const PROMPTS: usize = 40;
-
-table! {
-    /// The calibration error of a table fitted to one dataset; without labels, to the population.
-    pub struct Fitted {
-        model: String,
-        labels: u64,
-        seed: u64,
-        error: f64,
-    }
-}
-
-table! {
-    /// Mean and spread of scores over a category.
-    pub struct Category {
-        scale: f64,
-        model: String,
-        mean: f64,
-        spread: f64,
-    }
-}
 
 /// What is fitted.
 #[derive(Debug, Clone, Copy)]
@@ -178,44 +160,9 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     run.finish()
 }
 
-/// A model's calibration errors.
-pub struct Errors {
-    /// The model.
-    pub model: String,
-    /// Labels, mean error, half the width of its band.
-    pub points: Vec<Point>,
-    /// The mean error on the population.
-    pub limit: Option<f64>,
-}
-
-/// The models in the order of the file.
-pub fn read_errors(dir: &Path) -> Result<Vec<Errors>> {
-    let rows: Vec<Fitted> = read(&dir.join("rows.csv"))?;
-    let models = distinct(rows.iter().map(|row| row.model.as_str()));
-    let mut counts: Vec<u64> = rows.iter().map(|r| r.labels).collect();
-    counts.sort_unstable();
-    counts.dedup();
-    let errors = models.into_iter().map(|model| {
-        let at = |labels: u64| {
-            let of = rows
-                .iter()
-                .filter(|r| r.model == model && r.labels == labels);
-            Spread::of(of.map(|r| r.error))
-        };
-        Errors {
-            model: model.to_owned(),
-            points: (counts.iter().filter(|n| **n > 0))
-                .filter_map(|&n| at(n).map(|s| (n as f64, s.mean, s.half())))
-                .collect(),
-            limit: at(0).map(|s| s.mean),
-        }
-    });
-    Ok(errors.collect())
-}
-
-fn report(dir: &Path) -> Result<String> {
-    let errors = read_errors(dir)?;
-    let categories: Vec<Category> = read(&dir.join("categories.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let errors = read_errors(dir, observer)?;
+    let categories: Vec<Category> = read(&dir.join("categories.csv"), observer)?;
     let mut text = String::from(
         "Mean exact calibration error `E|σ(δ) − p|` of scores fitted to labels (columns) of a bandit \
          of eight arms, and on the population. The margin helps while labels are few and costs once \

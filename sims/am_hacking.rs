@@ -7,13 +7,15 @@
 
 use std::path::Path;
 
+use crate::observer::Observer;
+use crate::rows::am_hacking::{FORGET, Hacking, Row};
+use crate::rows::spread::Spread;
 use crate::sim::multitask::{Experiment, VARIANTS, experiment};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
-use super::report::{Spread, markdown};
+use super::report::markdown;
 use super::run::Run;
-use super::table::{distinct, read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -22,23 +24,6 @@ pub const SIM: Sim = Sim {
     run: simulate,
     report,
 };
-
-/// The task that is never trained on.
-pub const FORGET: &str = "forget";
-
-table! {
-    /// A variant's policy in one task of a world after some rounds; round 0 is the initial policy.
-    pub struct Row {
-        seed: u64,
-        variant: String,
-        round: u64,
-        task: String,
-        win: f64,
-        kl: f64,
-        reward: f64,
-        score: f64,
-    }
-}
 
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
     request.takes(SIM.name, &["seeds"])?;
@@ -80,95 +65,8 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     run.finish()
 }
 
-/// A run's rows.
-pub struct Hacking {
-    rows: Vec<Row>,
-}
-
-impl Hacking {
-    /// Reads `rows.csv` of the folder.
-    ///
-    /// # Errors
-    /// A file that is not such a table.
-    pub fn read(dir: &Path) -> Result<Self> {
-        let rows = read(&dir.join("rows.csv"))?;
-        Ok(Self { rows })
-    }
-
-    fn names(&self, of: fn(&Row) -> &str) -> Vec<&str> {
-        distinct(self.rows.iter().map(of))
-    }
-
-    /// The variants in the order of the file.
-    pub fn variants(&self) -> Vec<&str> {
-        self.names(|r| &r.variant)
-    }
-
-    /// The tasks in the order of the file.
-    pub fn tasks(&self) -> Vec<&str> {
-        self.names(|r| &r.task)
-    }
-
-    /// The rows of a variant in a task.
-    pub fn of(&self, variant: &str, task: &str) -> impl Iterator<Item = &Row> {
-        (self.rows.iter()).filter(move |r| r.variant == variant && r.task == task)
-    }
-
-    /// The last round.
-    fn last(&self) -> u64 {
-        self.rows.iter().map(|r| r.round).max().unwrap_or(0)
-    }
-
-    /// World and value after the last round.
-    fn end(&self, variant: &str, task: &str, of: fn(&Row) -> f64) -> Vec<(u64, f64)> {
-        let last = self.last();
-        (self.of(variant, task))
-            .filter(|r| r.round == last)
-            .map(|r| (r.seed, of(r)))
-            .collect()
-    }
-
-    /// What a variant ends with above another, world by world.
-    fn above(&self, pair: [&str; 2], task: &str, of: fn(&Row) -> f64) -> Result<Above> {
-        let other = self.end(pair[1], task, of);
-        let mine = self.end(pair[0], task, of).into_iter();
-        let each: Vec<f64> = mine
-            .filter_map(|(seed, value)| {
-                let same = other.iter().find(|(s, _)| *s == seed)?;
-                Some(value - same.1)
-            })
-            .collect();
-        let lower = each.iter().filter(|d| **d < 0.0).count();
-        let spread = Spread::of(each)
-            .with_context(|| format!("no world has both {} and {}", pair[0], pair[1]))?;
-        Ok(Above { spread, lower })
-    }
-}
-
-/// Paired differences over worlds.
-struct Above {
-    spread: Spread,
-    lower: usize,
-}
-
-impl Above {
-    /// Which way, as far as the band of the mean tells.
-    fn words(&self) -> String {
-        let Spread { mean, count, .. } = self.spread;
-        let half = self.spread.half();
-        let which = match half {
-            Some(half) if mean < -half => "lower",
-            Some(half) if mean > half => "higher",
-            _ => "not reliably different",
-        };
-        let band = half.map_or(String::new(), |half| format!(" ± {half:.3}"));
-        let lower = self.lower;
-        format!("{which} (paired difference {mean:+.3}{band}; lower in {lower} of {count} worlds)")
-    }
-}
-
-fn report(dir: &Path) -> Result<String> {
-    let run = Hacking::read(dir)?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let run = Hacking::read(dir, observer)?;
     let tasks = run.tasks();
     let cell = |variant: &str, task: &str, of: fn(&Row) -> f64| -> String {
         let values = run.end(variant, task, of).into_iter().map(|(_, v)| v);

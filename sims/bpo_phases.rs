@@ -11,6 +11,9 @@ use std::path::Path;
 
 use crate::bandit::{Evidence, Problem};
 use crate::loss::Objective;
+use crate::observer::Observer;
+use crate::rows::bpo_phases::{Exact, Static, Trained, trained};
+use crate::rows::table::read;
 use crate::sim::Optimizer;
 use crate::sim::phases::{self, Reference};
 use crate::solve::bpo::{self, Inner};
@@ -18,9 +21,8 @@ use crate::solve::fixed_point;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::report::{Spread, markdown, maybe, number};
+use super::report::{markdown, maybe, number};
 use super::run::Run;
-use super::table::{read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -40,40 +42,6 @@ const UPDATES: usize = 400;
 const BATCH: usize = 64;
 const RATE: f64 = 2e-2;
 const SEEDS: usize = 16;
-
-table! {
-    /// After some exact phases: regret by J_β, and the mean true reward.
-    pub struct Exact {
-        inner: String,
-        phases: u64,
-        regret: f64,
-        reward: f64,
-    }
-}
-
-table! {
-    /// DPO alone: static at a temperature divided by so many phases, and in that many phases, each
-    /// solved as a problem of its own with the last policy as reference and law.
-    pub struct Static {
-        phases: u64,
-        regret: f64,
-        stepwise: f64,
-    }
-}
-
-table! {
-    /// After training on a fixed budget of labels in so many phases.
-    pub struct Trained {
-        inner: String,
-        reference: String,
-        phases: u64,
-        seed: u64,
-        labels: u64,
-        regret: f64,
-        reward: f64,
-        win_rate: f64,
-    }
-}
 
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
     request.takes(SIM.name, &["seeds"])?;
@@ -178,27 +146,10 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     run.finish()
 }
 
-/// Mean over seeds of a number of the trained policies, and its spread, by number of phases.
-pub fn trained(
-    rows: &[Trained],
-    inner: &str,
-    reference: &str,
-    value: fn(&Trained) -> f64,
-) -> Vec<(u64, Spread)> {
-    let of = || {
-        rows.iter()
-            .filter(|r| r.inner == inner && r.reference == reference)
-    };
-    let mut counts: Vec<u64> = of().map(|r| r.phases).collect();
-    counts.dedup();
-    let spread = |k: u64| Some((k, Spread::of(of().filter(|r| r.phases == k).map(value))?));
-    counts.into_iter().filter_map(spread).collect()
-}
-
-fn report(dir: &Path) -> Result<String> {
-    let exact: Vec<Exact> = read(&dir.join("rows.csv"))?;
-    let fixed: Vec<Static> = read(&dir.join("static.csv"))?;
-    let sampled: Vec<Trained> = read(&dir.join("trained.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let exact: Vec<Exact> = read(&dir.join("rows.csv"), observer)?;
+    let fixed: Vec<Static> = read(&dir.join("static.csv"), observer)?;
+    let sampled: Vec<Trained> = read(&dir.join("trained.csv"), observer)?;
     let regret = |inner: Inner, k: u64| {
         let row = exact
             .iter()

@@ -13,17 +13,18 @@ use std::time::Instant;
 
 use crate::bandit::{Evidence, Problem};
 use crate::loss::Objective;
+use crate::observer::Observer;
+use crate::rows::spread::Spread;
+use crate::rows::table::{Record, write};
 use crate::sim::folder::Folder;
 use crate::sim::{Config, Optimizer, Row, run};
 use crate::solve::fixed_point;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::report::{Spread, markdown};
-use super::rows::{self, Limit, Rate, read_limits, read_rows};
-use super::run::progress_bar;
-use super::table::{Record, write};
+use super::report::markdown;
 use super::{Policy, Request, Sim};
+use crate::rows::copg_toy::{self as rows, Limit, Rate, read_limits, read_rows};
 
 pub const SIM: Sim = Sim {
     name: "copg-toy",
@@ -128,10 +129,10 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     folder.write("limits.csv", &write(&limits))?;
 
     // The sampled runs.
-    let bar = progress_bar(SIM.name, rates.len() * shared.seeds * shared.epochs);
+    let length = rates.len() * shared.seeds * shared.epochs;
+    let work = request.observer.begin(SIM.name, length as u64);
     let started = Instant::now();
-    for (i, &lr) in rates.iter().enumerate() {
-        let before = i * shared.seeds * shared.epochs;
+    for &lr in &rates {
         let line = |row: &Row| {
             let row = rows::Row {
                 lr: Rate(lr),
@@ -143,14 +144,13 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
             row.line()
         };
         let append = |rows: &[Row]| folder.append(&rows.iter().map(line).collect::<Vec<_>>());
-        let tell = |done: usize| bar.set_position((before + done) as u64);
         match request.policy {
-            Policy::Tabular => run(&problem, &config(lr), append, tell)?,
-            Policy::Transformer => transformer::train(&problem, &config(lr), append, tell)?,
+            Policy::Tabular => run(&problem, &config(lr), append, &*work)?,
+            Policy::Transformer => transformer::train(&problem, &config(lr), append, &*work)?,
         }
     }
     let train_s = started.elapsed().as_secs_f64();
-    bar.finish_and_clear();
+    drop(work);
     folder.finish(Some(train_s))?;
     Ok(())
 }
@@ -160,6 +160,7 @@ mod transformer {
     use crate::Result;
     use crate::bandit::Problem;
     use crate::llm::language::{LAYERS, START, Seeds, WIDTH, spelled};
+    use crate::observer::Work;
     use crate::sim::{Config, Row, run_with};
     use serde_json::{Value, json};
 
@@ -185,20 +186,21 @@ mod transformer {
         problem: &Problem,
         config: &Config,
         rows: impl FnMut(&[Row]) -> Result<()>,
-        progress: impl Fn(usize) + Sync,
+        work: &dyn Work,
     ) -> Result<()> {
         let bandit = spelled(problem)?;
         let make = |objective, seeds| -> Result<Box<dyn crate::sim::Trained + '_>> {
             let seeds = Seeds::new(&bandit, objective, seeds, config.optimizer)?;
             Ok(Box::new(seeds))
         };
-        run_with(bandit.problem(), config, &make, rows, progress)
+        run_with(bandit.problem(), config, &make, rows, work)
     }
 }
 
 #[cfg(not(feature = "llm"))]
 mod transformer {
     use crate::bandit::Problem;
+    use crate::observer::Work;
     use crate::sim::{Config, Row};
     use crate::{Error, Result};
     use serde_json::Value;
@@ -216,7 +218,7 @@ mod transformer {
         _: &Problem,
         _: &Config,
         _: impl FnMut(&[Row]) -> Result<()>,
-        _: impl Fn(usize) + Sync,
+        _: &dyn Work,
     ) -> Result<()> {
         Err(missing())
     }
@@ -225,9 +227,9 @@ mod transformer {
 /// Epochs whose regrets the report shows.
 const SHOWN: [u64; 5] = [1, 10, 25, 50, 100];
 
-fn report(dir: &Path) -> Result<String> {
-    let sweeps = read_rows(&dir.join("rows.csv"))?;
-    let limits = read_limits(&dir.join("limits.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let sweeps = read_rows(&dir.join("rows.csv"), observer)?;
+    let limits = read_limits(&dir.join("limits.csv"), observer)?;
     let mut text = String::from(
         "Regret `J(π*) − J(π)` of policies trained on sampled pairs, mean ± standard deviation over \
          seeds, beside the exact limit of each objective on the population.\n",

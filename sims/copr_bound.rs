@@ -8,13 +8,15 @@
 use std::path::Path;
 
 use crate::bandit::Problem;
+use crate::observer::Observer;
+use crate::rows::copr_bound::{Bound, Moved};
+use crate::rows::table::read;
 use crate::solve::copr::{Divergence, Motion, Target, curve, lower_bound, motion};
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::report::{markdown, number};
 use super::run::Run;
-use super::table::{read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -34,26 +36,6 @@ const BANDIT: &str = r#"{"beta": 0.5, "prompts": [{
 }]}"#;
 const WEIGHTS: [f64; 3] = [0.0, 0.1, 1.0];
 const TIME: (f64, usize, usize) = (0.1, 10_000, 20);
-
-table! {
-    /// A point of the bound.
-    pub struct Bound {
-        p: f64,
-        gamma: f64,
-        divergence: f64,
-    }
-}
-
-table! {
-    /// A moment of the fit's gradient flow, `likelihood` the weight of the best response's.
-    pub struct Moved {
-        likelihood: f64,
-        time: f64,
-        gamma: f64,
-        most: f64,
-        fit: f64,
-    }
-}
 
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
     request.takes(SIM.name, &[])?;
@@ -112,9 +94,9 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     run.finish()
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let bounds: Vec<Bound> = read(&dir.join("rows.csv"))?;
-    let moved: Vec<Moved> = read(&dir.join("motion.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let bounds: Vec<Bound> = read(&dir.join("rows.csv"), observer)?;
+    let moved: Vec<Moved> = read(&dir.join("motion.csv"), observer)?;
     let mut masses: Vec<f64> = bounds.iter().map(|b| b.p).collect();
     masses.dedup();
     let ends = |p: f64| -> Option<[f64; 2]> {

@@ -9,16 +9,17 @@
 //! as replay with a weight of one, since at the paper's α the multipliers stay near where they start
 //! (so it is run at α = 1 too). What a bandit cannot say: anything about language models.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::continual::{Method, Plan, Sequence, SequenceShape, run as learn};
+use crate::observer::Observer;
+use crate::rows::copr_continual::{Accuracy, Kept, Metric, read_kept};
+use crate::rows::spread::Spread;
 use anyhow::Result;
 use serde_json::json;
 
-use super::report::{Spread, markdown, number};
+use super::report::{markdown, number};
 use super::run::Run;
-use super::table::{distinct, read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -92,29 +93,6 @@ const METHODS: [Entry; 9] = [
 const SEEDS: usize = 12;
 const REPLAY: f64 = 0.25;
 
-table! {
-    /// Accuracy on a task after another was learned, both from 0.
-    pub struct Accuracy {
-        method: String,
-        seed: u64,
-        after: u64,
-        task: u64,
-        accuracy: f64,
-    }
-}
-
-table! {
-    /// Metrics after the last task.
-    pub struct Metric {
-        method: String,
-        seed: u64,
-        average: f64,
-        incremental: f64,
-        transfer: Option<f64>,
-        forgetting: Option<f64>,
-    }
-}
-
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
     request.takes(SIM.name, &["seeds"])?;
     let seeds = request.seeds.unwrap_or(SEEDS) as u64;
@@ -183,48 +161,8 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     run.finish()
 }
 
-/// A method's matrix of mean accuracies, `[after][task]`, and the spreads of its metrics.
-pub struct Kept {
-    /// The method.
-    pub method: String,
-    /// Mean accuracy by (after, task).
-    pub matrix: BTreeMap<(u64, u64), f64>,
-    /// AA, AIA, BWT and FM after the last task.
-    pub metrics: [Option<Spread>; 4],
-}
-
-/// The methods in the order of the file.
-pub fn read_kept(dir: &Path) -> Result<Vec<Kept>> {
-    let cells: Vec<Accuracy> = read(&dir.join("rows.csv"))?;
-    let metrics: Vec<Metric> = read(&dir.join("metrics.csv"))?;
-    let methods = distinct(metrics.iter().map(|row| row.method.as_str()));
-    let kept = methods.into_iter().map(|method| {
-        let mut sums: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
-        for c in cells.iter().filter(|c| c.method == method) {
-            sums.entry((c.after, c.task)).or_default().push(c.accuracy);
-        }
-        let of = |value: fn(&Metric) -> Option<f64>| {
-            let rows = metrics.iter().filter(|m| m.method == method);
-            Spread::of(rows.filter_map(value))
-        };
-        Kept {
-            method: method.to_owned(),
-            matrix: (sums.into_iter())
-                .filter_map(|(at, values)| Some((at, Spread::of(values)?.mean)))
-                .collect(),
-            metrics: [
-                of(|m| Some(m.average)),
-                of(|m| Some(m.incremental)),
-                of(|m| m.transfer),
-                of(|m| m.forgetting),
-            ],
-        }
-    });
-    Ok(kept.collect())
-}
-
-fn report(dir: &Path) -> Result<String> {
-    let all = read_kept(dir)?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let all = read_kept(dir, observer)?;
     let mut text = String::from(
         "Accuracy is the share of pairs of arms that the policy's log-ratio orders rightly (½ is \
          chance). After the last of the tasks, mean over sequences ± half of the 95 % interval: \

@@ -12,13 +12,16 @@ use std::path::Path;
 
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::loss::InputKind;
+use crate::observer::Observer;
+use crate::rows::dro_value_error::{Count, Minimum};
+use crate::rows::spread::frequency;
+use crate::rows::table::read;
 use crate::solve::dro::{minima, value_error};
 use anyhow::Result;
 use serde_json::json;
 
-use super::report::{frequency, markdown, number};
+use super::report::{markdown, number};
 use super::run::Run;
-use super::table::{read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -39,29 +42,6 @@ const REACH: i64 = 40;
 const OFFSETS: [f64; 10] = [-1.0, 0.0, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0];
 const PROBLEMS: u64 = 120;
 const STARTS: u64 = 16;
-
-table! {
-    /// A local minimum on the bandit; `rank` 0 is the lowest.
-    pub struct Minimum {
-        offset: f64,
-        rank: u64,
-        delta: f64,
-        error: f64,
-        bound: f64,
-        sharper: f64,
-    }
-}
-
-table! {
-    /// Random bandits with several local minima, and the sides of both bounds' largest ratios.
-    pub struct Count {
-        offset: f64,
-        problems: u64,
-        several: u64,
-        tightest: f64,
-        sharpest: f64,
-    }
-}
 
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
     request.takes(SIM.name, &["samples"])?;
@@ -135,9 +115,9 @@ fn local(problem: &Problem, offset: f64, seed: u64) -> Result<Vec<Minimum>> {
     Ok(measured.collect())
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let all: Vec<Minimum> = read(&dir.join("rows.csv"))?;
-    let counts: Vec<Count> = read(&dir.join("counts.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let all: Vec<Minimum> = read(&dir.join("rows.csv"), observer)?;
+    let counts: Vec<Count> = read(&dir.join("counts.csv"), observer)?;
     let beyond = all
         .iter()
         .filter(|m| m.error > m.bound * (1.0 + 1e-9) + 1e-9)

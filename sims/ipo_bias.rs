@@ -13,13 +13,16 @@ use std::path::Path;
 
 use crate::bandit::{Evidence, PairLaw, Problem, Shape, Simplex, random_problem};
 use crate::loss::Objective;
+use crate::observer::Observer;
+use crate::rows::ipo_bias::{Cell, Ranking};
+use crate::rows::spread::frequency;
+use crate::rows::table::read;
 use crate::solve::fixed_point;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::report::{frequency, markdown, number};
+use super::report::{markdown, number};
 use super::run::Run;
-use super::table::{read, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -41,28 +44,6 @@ const PROBLEMS: u64 = 4000;
 const FLOOR: f64 = 0.01;
 /// Scores closer than this are not called inverted.
 const ROUNDING: f64 = 1e-10;
-
-table! {
-    /// A cell of the map: `μ₁ = (1 − first)·P + first·Q`, `μ₂ = (1 − second)·P + second·Q`.
-    pub struct Cell {
-        first: f64,
-        second: f64,
-        regret: f64,
-        best: u64,
-        inverted: u64,
-    }
-}
-
-table! {
-    /// Share of random problems that are ranked wrongly, with different or equal laws.
-    pub struct Ranking {
-        arms: u64,
-        equal_laws: bool,
-        problems: u64,
-        wrong_best: u64,
-        inverted: u64,
-    }
-}
 
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
     request.takes(SIM.name, &["samples"])?;
@@ -181,9 +162,9 @@ fn solve(problem: &Problem) -> Result<Ipo> {
     })
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let map: Vec<Cell> = read(&dir.join("rows.csv"))?;
-    let rankings: Vec<Ranking> = read(&dir.join("rankings.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let map: Vec<Cell> = read(&dir.join("rows.csv"), observer)?;
+    let rankings: Vec<Ranking> = read(&dir.join("rankings.csv"), observer)?;
     let regret = |pick: fn(f64, f64) -> f64| map.iter().map(|c| c.regret).reduce(pick);
     let share = |of: fn(&Cell) -> bool| {
         100.0 * map.iter().filter(|c| of(c)).count() as f64 / map.len() as f64

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::bandit::{Evidence, Problem};
 use crate::loss::Objective;
+use crate::rows::families::Skipped;
 use crate::solve::fixed_point;
 use anyhow::{Result, ensure};
 
 use super::Request;
-use super::families::Skipped;
 
 /// The objectives a request asks for, or all of them.
 ///

@@ -8,21 +8,19 @@ pub mod copr_bound;
 pub mod copr_continual;
 pub mod coverage;
 pub mod dro_value_error;
-pub mod families;
 pub mod ipo_bias;
 pub mod limits;
 pub mod report;
 pub mod reward_noise;
-pub mod rows;
 pub mod run;
 #[cfg(feature = "llm")]
 pub mod study;
-pub mod table;
 
 use std::path::Path;
 
 use crate::bandit::Problem;
 use crate::loss::Objective;
+use crate::observer::Observer;
 
 /// Policy that a sim trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -36,8 +34,10 @@ pub enum Policy {
 
 /// Options of a sim.
 #[derive(Default)]
-pub struct Request {
-    /// Policy that is trained.
+pub struct Request<'a> {
+    /// Hears how far it is.
+    pub observer: &'a dyn Observer,
+    /// What is trained.
     pub policy: Policy,
     /// Another bandit than the sim's own.
     pub problem: Option<Problem>,
@@ -65,7 +65,7 @@ pub struct Request {
     pub overwrite: bool,
 }
 
-impl Request {
+impl Request<'_> {
     /// Refuses options that a sim would ignore; `takes` names those it has, without dashes.
     ///
     /// # Errors
@@ -104,9 +104,6 @@ impl Request {
     }
 }
 
-/// Learning rates that one run may have: a figure has a panel for each.
-pub const MOST_RATES: usize = 30;
-
 /// An experiment.
 pub struct Sim {
     /// Its name on the command line; its figure has the same.
@@ -116,7 +113,7 @@ pub struct Sim {
     /// Runs it into a folder.
     pub run: fn(&Request, &Path) -> anyhow::Result<()>,
     /// A section of the report, from the folder's rows.
-    pub report: fn(&Path) -> anyhow::Result<String>,
+    pub report: fn(&Path, &dyn Observer) -> anyhow::Result<String>,
 }
 
 /// Every sim, in the order of the report.

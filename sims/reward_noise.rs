@@ -8,19 +8,21 @@
 //! Each dataset is pairs whose rewards are seen with noise and whose labels follow Bradley–Terry
 //! of the rewards seen; every objective gets the same dataset, and its exact fixed point is taken.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::bandit::{Dataset, Evidence, Problem};
 use crate::loss::InputKind;
+use crate::observer::Observer;
+use crate::rows::families::{Skipped, left_out};
+use crate::rows::reward_noise::{Limit, Row, read_series};
+use crate::rows::spread::Point;
+use crate::rows::table::read_numbered;
 use anyhow::Result;
 use serde_json::json;
 
-use super::families::{Family, Skipped, families, left_out};
 use super::limits::{objectives, skipped, solve};
-use super::report::{Point, Spread, markdown, maybe};
+use super::report::{markdown, maybe};
 use super::run::Run;
-use super::table::{read, read_numbered, table};
 use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
@@ -40,25 +42,6 @@ const BANDIT: &str = r#"{"beta": 0.5, "margin": 2.5, "prompts": [{
 const NOISE: [f64; 3] = [0.0, 0.5, 1.0];
 const SAMPLES: [usize; 4] = [100, 1_000, 10_000, 100_000];
 const SEEDS: usize = 30;
-
-table! {
-    /// An exact limit on one dataset.
-    pub struct Row {
-        objective: String,
-        noise: f64,
-        samples: u64,
-        seed: u64,
-        regret: Option<f64>,
-    }
-}
-
-table! {
-    /// An exact limit on the population without noise.
-    pub struct Limit {
-        objective: String,
-        regret: Option<f64>,
-    }
-}
 
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
     request.takes(SIM.name, &["problem", "objective", "samples", "seeds"])?;
@@ -133,66 +116,9 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     run.finish()
 }
 
-/// Objectives that agree on every dataset.
-pub struct Series {
-    /// Their names.
-    pub names: Vec<String>,
-    /// The exact limit on the population without noise.
-    pub limit: Option<f64>,
-    /// Curves of each noise: pairs, mean regret, half the width of its band.
-    pub curves: Vec<(f64, Vec<Point>)>,
-    /// Datasets on which there is no limit.
-    pub missing: usize,
-}
-
-/// A dataset: the noise's bits (its order is theirs), its size, its seed.
-type Place = (u64, u64, u64);
-
-/// The curves, coinciding ones joined, in the order of the file.
-pub fn read_series(dir: &Path) -> Result<Vec<Series>> {
-    let mut curves: Vec<(String, BTreeMap<Place, Option<f64>>)> = Vec::new();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for row in read::<Row>(&dir.join("rows.csv"))? {
-        let at = *places.entry(row.objective.clone()).or_insert_with(|| {
-            curves.push((row.objective.clone(), BTreeMap::new()));
-            curves.len() - 1
-        });
-        let place = (row.noise.to_bits(), row.samples, row.seed);
-        curves[at].1.insert(place, row.regret);
-    }
-    let limits: Vec<(_, Limit)> = read_numbered(&dir.join("limits.csv"))?;
-    let limits: BTreeMap<String, Option<f64>> = limits
-        .into_iter()
-        .map(|(_, l)| (l.objective, l.regret))
-        .collect();
-    let series = |family: Family<Place>| {
-        let mut means: BTreeMap<u64, BTreeMap<u64, Vec<f64>>> = BTreeMap::new();
-        for (&(noise, samples, _), regret) in &family.curve {
-            let sizes = means.entry(noise).or_default();
-            sizes.entry(samples).or_default().extend(regret);
-        }
-        let curve = |sizes: BTreeMap<u64, Vec<f64>>| {
-            let point = |(n, regrets): (u64, Vec<f64>)| {
-                let spread = Spread::of(regrets)?;
-                Some((n as f64, spread.mean, spread.half()))
-            };
-            sizes.into_iter().filter_map(point).collect()
-        };
-        Series {
-            limit: limits.get(&family.names[0]).copied().flatten(),
-            curves: (means.into_iter())
-                .map(|(noise, sizes)| (f64::from_bits(noise), curve(sizes)))
-                .collect(),
-            missing: family.curve.values().filter(|r| r.is_none()).count(),
-            names: family.names,
-        }
-    };
-    Ok(families(curves).into_iter().map(series).collect())
-}
-
-fn report(dir: &Path) -> Result<String> {
-    let all = read_series(dir)?;
-    let skipped: Vec<(_, Skipped)> = read_numbered(&dir.join("skipped.csv"))?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let all = read_series(dir, observer)?;
+    let skipped: Vec<(_, Skipped)> = read_numbered(&dir.join("skipped.csv"), observer)?;
     let skipped: Vec<Skipped> = skipped.into_iter().map(|(_, row)| row).collect();
     let mut text = String::from(
         "Mean regret of the exact fixed point on datasets of pairs (columns: noise in the rewards / \

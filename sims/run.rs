@@ -2,28 +2,34 @@
 
 use std::path::Path;
 
+use crate::observer::Observer;
+use crate::rows::table::{Record, write};
 use crate::sim::folder::Folder;
 use anyhow::{Context, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde_json::Value;
 
 use super::Request;
-use super::table::{Record, write};
 
 /// A run under way.
-pub struct Run {
+pub struct Run<'a> {
     name: &'static str,
     folder: Folder,
     pool: rayon::ThreadPool,
+    observer: &'a dyn Observer,
 }
 
-impl Run {
+impl<'a> Run<'a> {
     /// Starts the sim `name` in `dir`; `config` is everything that its tables depend on.
     ///
     /// # Errors
     /// A folder that cannot be written or holds another run, or a number of threads that cannot be.
-    pub fn start(name: &'static str, request: &Request, dir: &Path, config: Value) -> Result<Self> {
+    pub fn start(
+        name: &'static str,
+        request: &Request<'a>,
+        dir: &Path,
+        config: Value,
+    ) -> Result<Self> {
         let threads = request.threads;
         ensure!(
             (1..=1024).contains(&threads),
@@ -36,10 +42,11 @@ impl Run {
                 .num_threads(threads)
                 .build()
                 .context("--threads: use fewer")?,
+            observer: request.observer,
         })
     }
 
-    /// Works on every item, in parallel, under a progress bar; the answers come in the order of the
+    /// Works on every item, in parallel, and tells the observer; the answers come in the order of the
     /// items whatever the number of threads.
     ///
     /// # Errors
@@ -49,16 +56,16 @@ impl Run {
         items: &[T],
         work: impl Fn(&T) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        let bar = progress_bar(self.name, items.len());
+        let progress = self.observer.begin(self.name, items.len() as u64);
         let all: Vec<Result<R>> = self.pool.install(|| {
             let each = items.par_iter().map(|item| {
                 let done = work(item);
-                bar.inc(1);
+                progress.advance(1);
                 done
             });
             each.collect()
         });
-        bar.finish_and_clear();
+        drop(progress);
         all.into_iter().collect()
     }
 
@@ -77,11 +84,4 @@ impl Run {
     pub fn finish(self) -> Result<()> {
         Ok(self.folder.finish(None)?)
     }
-}
-
-/// A bar of `length` steps on stderr, hidden where that is no terminal.
-pub fn progress_bar(name: &'static str, length: usize) -> ProgressBar {
-    let style = "{msg} {wide_bar} {percent}% {eta} left";
-    let bar = ProgressBar::new(length as u64).with_message(name);
-    bar.with_style(ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar()))
 }

@@ -20,7 +20,7 @@
 //! `llm` (with the feature of that name) trains transformers; [`solve`] finds fixed points;
 //! [`bandit`] holds problems, behaviour distributions, policies and datasets; [`loss`] the objectives; [`backend`] the
 //! arrays they are written on. All may use [`mod@file`] (how files are read and written), [`magnitude`] (how
-//! large a number may be), [`text`], [`stats`] and [`random`].
+//! large a number may be), [`text`], [`stats`], [`random`] and [`observer`] (what long work says).
 #![warn(missing_docs)]
 
 /// Says a line on standard error, which may have gone with its terminal: nobody is left to be told then.
@@ -47,8 +47,11 @@ pub mod file;
 pub mod llm;
 pub mod loss;
 pub mod magnitude;
+pub mod observer;
 pub mod prelude;
 pub mod random;
+#[cfg(feature = "cli")]
+mod rows;
 pub mod sim;
 #[cfg(feature = "cli")]
 #[path = "../sims/mod.rs"]

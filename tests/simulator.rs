@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use pistar::bandit::{Evidence, Problem, Shape, random_problem};
 use pistar::loss::Objective;
+use pistar::observer::Silent;
 use pistar::sim::{Config, Optimizer, Row, run};
 use pistar::solve::fixed_point;
 use serde_json::Value;
@@ -34,7 +35,7 @@ fn rows(problem: &Problem, config: &Config) -> Vec<Row> {
             all.extend_from_slice(rows);
             Ok(())
         },
-        |_| {},
+        &Silent,
     )
     .unwrap();
     all
@@ -275,7 +276,7 @@ fn a_diverging_run_stops_and_says_so() {
         epochs: 3,
         ..config(&[Objective::Copg])
     };
-    let error = run(&toy(), &config, |_| Ok(()), |_| {})
+    let error = run(&toy(), &config, |_| Ok(()), &Silent)
         .unwrap_err()
         .to_string();
     assert!(error.contains("copg diverged at 1e6"), "{error}");

@@ -8,17 +8,18 @@
 use std::path::Path;
 
 use crate::loss::Objective;
+use crate::observer::Observer;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::report;
-use super::rows::{Row, rates, read_rows};
 use super::rule::rule;
 use super::run::Run;
 use super::tiny;
 use super::trial::{BATCH, Trial};
 use super::world::{COMPLETION, PROMPT, World};
 use super::{Request, Study};
+use crate::rows::study::{Row, rates, read_rows};
 
 pub const STUDY: Study = Study {
     name: "copg",
@@ -65,7 +66,15 @@ pub(super) fn study<const N: usize>(
         request.seeds.unwrap_or(SEEDS),
     );
     let lr = request.lr.unwrap_or(LR);
-    let world = World::new(&model, rule, &request.depends, request.key, count, HELD[1])?;
+    let world = World::new(
+        &model,
+        rule,
+        &request.depends,
+        request.key,
+        count,
+        HELD[1],
+        request.observer,
+    )?;
     let told = world.pairs.iter().filter(|[a, b]| a.reward != b.reward);
     let told = told.count();
     ensure!(
@@ -119,7 +128,7 @@ pub fn best_beta(rows: &[Row], objective: &str) -> Option<f64> {
         .map(|best| best.0)
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let rows = read_rows(dir)?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let rows = read_rows(dir, observer)?;
     report::text(&rows, &SWEEPS.map(|(o, _)| o.name()))
 }

@@ -5,11 +5,12 @@
 use std::path::Path;
 
 use crate::loss::Objective;
+use crate::observer::Observer;
 use anyhow::Result;
 
 use super::report;
-use super::rows::read_rows;
 use super::{Request, Study, copg};
+use crate::rows::study::read_rows;
 
 pub const STUDY: Study = Study {
     name: "dro",
@@ -27,7 +28,7 @@ fn run(request: &Request, dir: &Path) -> Result<()> {
     copg::study(request, dir, STUDY.name, &SWEEPS)
 }
 
-fn report(dir: &Path) -> Result<String> {
-    let rows = read_rows(dir)?;
+fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
+    let rows = read_rows(dir, observer)?;
     report::text(&rows, &SWEEPS.map(|(o, _)| o.name()))
 }

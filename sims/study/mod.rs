@@ -3,19 +3,20 @@
 pub mod copg;
 pub mod dro;
 mod report;
-mod rows;
 mod rule;
 mod run;
 mod tiny;
 mod trial;
 mod world;
 
-pub use rows::{Row, curves, fronts, rates, read_rows};
-
 use std::path::{Path, PathBuf};
 
+use crate::observer::Observer;
+
 /// Options of a study.
-pub struct Request {
+pub struct Request<'a> {
+    /// Hears how far it is.
+    pub observer: &'a dyn Observer,
     /// Folder of the model that is the start and the reference; none: a tiny one is trained.
     pub model: Option<PathBuf>,
     /// Reward of a completion; none: the study's own rule.
@@ -45,7 +46,7 @@ pub struct Study {
     /// Runs it into a folder, or the rest of it.
     pub run: fn(&Request, &Path) -> anyhow::Result<()>,
     /// Report on the results, from the folder's rows.
-    pub report: fn(&Path) -> anyhow::Result<String>,
+    pub report: fn(&Path, &dyn Observer) -> anyhow::Result<String>,
 }
 
 /// Every study.

@@ -6,7 +6,7 @@ use crate::stats::t_interval;
 use anyhow::{Result, ensure};
 
 use super::copg::best_beta;
-use super::rows::{Row, rates};
+use crate::rows::study::{Row, rates};
 use crate::sims::report::{markdown, number};
 
 /// Half the width of the 95 % interval of a mean, by Student's t.

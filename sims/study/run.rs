@@ -6,34 +6,35 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::file::{PART, only, write_whole};
+use crate::observer::Observer;
+use crate::rows::table::{read_whole, write};
 use crate::sim::folder::{Folder, Manifest, another};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::Request;
-use super::rows::Row;
 use super::trial::Trial;
 use super::world::World;
-use crate::sims::run::progress_bar;
-use crate::sims::table::{read_whole, write};
+use crate::rows::study::Row;
 
 /// Where the rows of finished trials are kept.
 const TRIALS: &str = "trials";
 
 /// A study under way.
-pub struct Run {
+pub struct Run<'a> {
     dir: PathBuf,
     threads: usize,
     folder: Folder,
+    observer: &'a dyn Observer,
 }
 
-impl Run {
+impl<'a> Run<'a> {
     /// Starts the study `name` in `dir`, or goes on with it; `config` is everything that its rows
     /// depend on.
     ///
     /// # Errors
     /// A folder that cannot be written or holds another study.
-    pub fn start(name: &str, request: &Request, dir: &Path, config: Value) -> Result<Self> {
+    pub fn start(name: &str, request: &Request<'a>, dir: &Path, config: Value) -> Result<Self> {
         let kept = dir.join(TRIALS);
         if let (true, Some(other)) = (kept.exists(), another(dir, name, &config)) {
             ensure!(
@@ -61,6 +62,7 @@ impl Run {
             dir: dir.into(),
             threads: request.threads,
             folder,
+            observer: request.observer,
         })
     }
 
@@ -68,15 +70,15 @@ impl Run {
     ///
     /// # Errors
     /// That of the first trial that fails.
-    pub fn trials(&self, title: &'static str, world: &World, trials: &[Trial]) -> Result<Vec<Row>> {
+    pub fn trials(&self, title: &str, world: &World, trials: &[Trial]) -> Result<Vec<Row>> {
         let place = |trial: &Trial| self.dir.join(TRIALS).join(trial.name() + ".csv");
         let left: Vec<&Trial> = trials.iter().filter(|t| !place(t).exists()).collect();
         let mut steps = 0;
         for trial in &left {
             steps += trial.steps(world)?;
         }
-        let bar = progress_bar(title, steps as usize);
-        bar.tick();
+        let progress = self.observer.begin(title, steps);
+        progress.advance(0);
         let (next, stop, failed) = (
             AtomicUsize::new(0),
             AtomicBool::new(false),
@@ -87,7 +89,7 @@ impl Run {
                 && let Some(trial) = left.get(next.fetch_add(1, Ordering::Relaxed))
             {
                 let done = trial
-                    .run(world, &|| bar.inc(1))
+                    .run(world, &*progress)
                     .and_then(|rows| Ok(write_whole(&place(trial), write(&rows).as_bytes())?));
                 if let Err(error) = done {
                     stop.store(true, Ordering::Relaxed);
@@ -109,7 +111,7 @@ impl Run {
                 scope.spawn(|| pool.install(work));
             }
         });
-        bar.finish_and_clear();
+        drop(progress);
         if let Some(error) = failed
             .into_inner()
             .map_err(|_| anyhow!("a trial panicked"))?
@@ -118,7 +120,7 @@ impl Run {
         }
         let mut rows = Vec::new();
         for trial in trials {
-            rows.extend(read_whole::<Row>(&place(trial))?);
+            rows.extend(read_whole::<Row>(&place(trial), self.observer)?);
         }
         Ok(rows)
     }
@@ -138,9 +140,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::observer::Silent;
 
     fn start(dir: &Path, setting: u64, overwrite: bool) -> Result<()> {
         let request = Request {
+            observer: &Silent,
             depends: Vec::new(),
             threads: 1,
             overwrite,

@@ -12,13 +12,13 @@ use crate::llm::text::example::{Example, Response};
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::llm::train::reference::Reference;
 use crate::llm::train::{Batches, Settings, Trainer};
+use crate::observer::Observer;
 use crate::random::{Purpose, Stream};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use serde_json::{Map, json};
 
 use super::Request;
-use crate::sims::run::progress_bar;
 
 /// Its folder, in that of the study.
 const MODEL: &str = "model";
@@ -60,7 +60,7 @@ pub fn model(request: &Request, dir: &Path) -> Result<PathBuf> {
         fs::create_dir_all(dir).with_context(|| format!("{}: cannot create", dir.display()))?;
         write_folder(&place, |dir| {
             write_tokenizer(dir)?;
-            train(dir, request.key)?.save(dir, &Saving::default())
+            train(dir, request.key, request.observer)?.save(dir, &Saving::default())
         })?;
     }
     Ok(place)
@@ -136,7 +136,7 @@ fn write_tokenizer(dir: &Path) -> crate::Result<()> {
 }
 
 /// A Llama of two blocks that has read the stories, for a folder with a tokenizer.
-fn train(dir: &Path, key: u64) -> crate::Result<Decoder> {
+fn train(dir: &Path, key: u64, observer: &dyn Observer) -> crate::Result<Decoder> {
     let config = json!({
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": words().len(),
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -178,11 +178,11 @@ fn train(dir: &Path, key: u64) -> crate::Result<Decoder> {
     let steps = plan.steps();
     let copy = model.copy()?;
     let mut trainer = Trainer::new(&settings, plan, Box::new(copy), None, Reference::None)?;
-    let bar = progress_bar("tiny model", steps as usize);
+    let work = observer.begin("tiny model", steps);
     for _ in 0..steps {
         trainer.step(None)?;
-        bar.inc(1);
+        work.advance(1);
     }
-    bar.finish_and_clear();
+    drop(work);
     trainer.policy.model.decoder().copy()
 }

@@ -8,11 +8,12 @@ use crate::llm::text::example::{Example, Response};
 use crate::llm::train::reference::Reference;
 use crate::llm::train::{Batches, Model, Settings, Trainer};
 use crate::loss::{InputKind, Objective};
+use crate::observer::Work;
 use anyhow::Result;
 use candle_core::{DType, Device};
 
-use super::rows::Row;
 use super::world::{Draw, Scored, World, sequence};
+use crate::rows::study::Row;
 
 /// Pairs in a step, or half the single responses in one.
 pub const BATCH: usize = 64;
@@ -70,11 +71,11 @@ impl Trial {
         Ok(Batches::new(&settings, usize::MAX, &examples(self.objective, world))?.steps())
     }
 
-    /// Trains and judges; `tick` is called after every step.
+    /// Trains and judges; `work` advances by steps.
     ///
     /// # Errors
     /// Those of the library, among them a loss that is not finite.
-    pub fn run(&self, world: &World, tick: &dyn Fn()) -> Result<Vec<Row>> {
+    pub fn run(&self, world: &World, work: &dyn Work) -> Result<Vec<Row>> {
         let load = || world.decoder();
         let (policy, reference) = (load()?, load()?);
         let mut rule = world.rule()?;
@@ -104,7 +105,7 @@ impl Trial {
             if step.is_multiple_of(self.every) || step == steps {
                 rows.push(judge(&trainer, step)?);
             }
-            tick();
+            work.advance(1);
         }
         Ok(rows)
     }

@@ -10,6 +10,7 @@ use crate::llm::sample::generate::{Generated, Sampling, generate};
 use crate::llm::sample::reward::{Candidate, Resources, Reward, Specification, Weighted};
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::llm::train::reference::Cache;
+use crate::observer::{Observer, Silent};
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
 use serde_json::Map;
@@ -69,13 +70,14 @@ impl World {
         key: u64,
         count: usize,
         held: usize,
+        observer: &dyn Observer,
     ) -> Result<Self> {
         let model = ModelFolder::find(model)?;
         let mut inputs = Identity::default();
         inputs.network("model", &model)?;
         inputs.texts("model", &model)?;
         for uncovered in reward.identify(&mut inputs, "reward", depends)? {
-            eprintln!("{uncovered}");
+            observer.tell(&uncovered);
         }
         let tokenizer = model.tokenizer()?;
         let decoder = model.decoder(DType::F32, &Device::Cpu)?.merge()?;
@@ -170,13 +172,7 @@ impl World {
         };
         let seed = self.key.wrapping_mul(4).wrapping_add(draw as u64);
         Ok(generate(
-            decoder,
-            &self.ends,
-            prompts,
-            &sampling,
-            seed,
-            BATCH,
-            |_| {},
+            decoder, &self.ends, prompts, &sampling, seed, BATCH, &Silent,
         )?)
     }
 
@@ -216,7 +212,7 @@ impl World {
                 fields: &fields,
             })
             .collect();
-        Ok(rule.score(&rows)?)
+        Ok(rule.score(&rows, &Silent)?)
     }
 }
 

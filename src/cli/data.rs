@@ -5,6 +5,7 @@ use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::bars::Bars;
 use crate::Error;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::data::check::{Balance, Check, Checker, Look, Quantiles};
@@ -96,14 +97,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let architecture = found.config()?.architecture;
     tokenizer.fits(architecture.vocabulary)?;
     let context = architecture.context;
-    let checker = Checker::open(
-        &args.data,
-        &args.reading.settings(),
-        tokenizer,
-        context,
-        settings,
-    )?;
-    let check = checker.check(form, args.show as usize - 1)?;
+    let bars = Bars::new();
+    let (data, reading) = (&args.data, &args.reading.settings());
+    let checker = Checker::open(data, reading, tokenizer, context, settings, &bars)?;
+    let check = checker.check(form, args.show as usize - 1, &bars)?;
     if args.json {
         output::json(&serde_json::to_value(&check)?)?
     } else {

@@ -1,5 +1,6 @@
 //! `pistar doctor`
 
+use super::bars::Bars;
 use crate::llm::tensor::device::device;
 use crate::llm::tools::doctor::precision::Precision;
 use crate::llm::tools::doctor::{Examination, Section, examine};
@@ -41,14 +42,15 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let report = examine(&Examination {
+    let settings = Examination {
         name: args.device.clone(),
         device: device(&args.device)?,
         precision: args.dtype,
         quick: args.quick,
         only: args.only.clone(),
         seed: args.seed,
-    })?;
+    };
+    let report = examine(&settings, &Bars::counting())?;
     let (judged, failed) = report.counts();
     if args.json {
         output::json(&serde_json::to_value(&report)?)?;

@@ -1,17 +1,16 @@
 //! `pistar evaluate`
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
+use super::bars::Bars;
 use crate::Error;
 use crate::llm::sample::evaluate::{
     Entrant, EvaluationSettings, Loaded, Prompts, Report, WinRate, evaluate, generated, load, read,
     rewarded, win_rate,
 };
-use crate::llm::sample::generate::{Progress, Sampling};
+use crate::llm::sample::generate::Sampling;
 use crate::llm::sample::reward::{Resources, Weighted};
 use crate::llm::text::data::Reading;
-use crate::llm::text::data::file::progress_bar;
 use crate::llm::train::limits::{RESAMPLES, count};
 use crate::stats::{Bootstrap, Estimate, Mean};
 use crate::text::number;
@@ -116,6 +115,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let bars = Bars::new();
     let resources = args.rewards.resources()?;
     let settings = settings(args)?;
     if args.out.as_deref() == Some(Path::new("-")) {
@@ -136,6 +136,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tokenizer,
         args.limit,
         &answers,
+        &bars,
     )?;
     if prompts.repeated > 0 {
         let (count, of) = (prompts.repeated, &prompts.origin);
@@ -148,7 +149,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         files.push(if against.is_dir() {
             None
         } else {
-            Some(read(against, &prompts)?)
+            Some(read(against, &prompts, &bars)?)
         });
     }
     let (report, entrant) = subject(args, ours, &resources, &settings, &prompts, &mut rewards)?;
@@ -173,13 +174,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             None => {
                 let other = load(against, resources.dtype, &resources.device)?;
                 let (model, tokenizer) = (&other.model, &other.tokenizer);
-                bar(&prompts, &settings, |tell| {
-                    generated(model, tokenizer, &prompts, &settings, tell)
-                })?
-                .0
+                generated(model, tokenizer, &prompts, &settings, &bars)?.0
             }
         };
-        let entrant = rewarded(&name, completions, &prompts, &mut rewards)?;
+        let entrant = rewarded(&name, completions, &prompts, &mut rewards, &bars)?;
         let mut report = Report::new(&entrant, &settings.sampling, &settings.bootstrap);
         // Files do not say how they were drawn.
         report.kl = None;
@@ -250,10 +248,11 @@ fn subject(
     prompts: &Prompts,
     rewards: &mut Weighted,
 ) -> anyhow::Result<(Report, Entrant)> {
+    let bars = Bars::new();
     let place = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
     if let Some(path) = &args.completions {
         let name = place(&args.completions).unwrap_or_default();
-        let entrant = rewarded(&name, read(path, prompts)?, prompts, rewards)?;
+        let entrant = rewarded(&name, read(path, prompts, &bars)?, prompts, rewards, &bars)?;
         let mut report = Report::new(&entrant, &settings.sampling, &settings.bootstrap);
         report.kl = None;
         return Ok((report, entrant));
@@ -266,12 +265,15 @@ fn subject(
         None => None,
     };
     let (model, tokenizer) = (&ours.model, &ours.tokenizer);
-    let (mut report, mut entrant) = bar(prompts, settings, |tell| {
-        let reference = reference.as_ref();
-        evaluate(
-            model, reference, tokenizer, prompts, rewards, settings, tell,
-        )
-    })?;
+    let (mut report, mut entrant) = evaluate(
+        model,
+        reference.as_ref(),
+        tokenizer,
+        prompts,
+        rewards,
+        settings,
+        &bars,
+    )?;
     entrant.name = place(&args.model).unwrap_or_default();
     report.name.clone_from(&entrant.name);
     Ok((report, entrant))
@@ -285,24 +287,6 @@ fn unused(entrants: &[Entrant], base: String) -> String {
         name = format!("{base} ({count})");
     }
     name
-}
-
-/// Runs something under a progress bar.
-fn bar<T>(
-    prompts: &Prompts,
-    settings: &EvaluationSettings,
-    run: impl FnOnce(&mut (dyn FnMut(Progress) + Send)) -> crate::Result<T>,
-) -> crate::Result<T> {
-    let count = prompts.all.len() * settings.sampling.samples;
-    let (bar, start) = (progress_bar("generating", count as u64), Instant::now());
-    let mut tell = |Progress { done, tokens }: Progress| {
-        let rate = tokens as f64 / start.elapsed().as_secs_f64();
-        bar.set_message(format!("generating, {rate:.0} tokens/s"));
-        bar.set_position(done as u64);
-    };
-    let result = run(&mut tell);
-    bar.finish_and_clear();
-    result
 }
 
 fn page(reward: &str, reports: &[Report], wins: &[WinRate]) -> String {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::bars::Bars;
+use crate::observer::Observer;
 use crate::sim::folder::Manifest;
 use anyhow::anyhow;
 
@@ -34,7 +36,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(out) => stem(out),
         None => from.join(&args.name),
     };
-    match draw(&args.name, &from, &stem)? {
+    match draw(&args.name, &from, &stem, &Bars::new())? {
         Some(path) => output::print(&format!("figure: {}\n", path.display())),
         None => anyhow::bail!("figures: this build has none; build with the feature `plot`"),
     }
@@ -50,7 +52,12 @@ pub fn stem(file: &Path) -> PathBuf {
 
 /// Draws a figure and returns its SVG's path, or nothing in a build without figures.
 #[cfg(feature = "plot")]
-pub fn draw(name: &str, rows: &Path, stem: &Path) -> anyhow::Result<Option<PathBuf>> {
+pub fn draw(
+    name: &str,
+    rows: &Path,
+    stem: &Path,
+    observer: &dyn Observer,
+) -> anyhow::Result<Option<PathBuf>> {
     use crate::figures;
     let Some(figure) = figures::ALL.iter().find(|f| f.name == name) else {
         anyhow::bail!(
@@ -58,7 +65,7 @@ pub fn draw(name: &str, rows: &Path, stem: &Path) -> anyhow::Result<Option<PathB
             crate::text::suggestion(name, figures::ALL.iter().map(|f| f.name))
         );
     };
-    (figure.draw)(rows, stem)?;
+    (figure.draw)(rows, stem, observer)?;
     let mut svg = stem.as_os_str().to_os_string();
     svg.push(".svg");
     Ok(Some(svg.into()))
@@ -67,7 +74,7 @@ pub fn draw(name: &str, rows: &Path, stem: &Path) -> anyhow::Result<Option<PathB
 /// Draws a figure and returns its SVG's path, or nothing in a build without figures.
 #[cfg(not(feature = "plot"))]
 #[allow(clippy::unnecessary_wraps)]
-pub fn draw(_: &str, _: &Path, _: &Path) -> anyhow::Result<Option<PathBuf>> {
+pub fn draw(_: &str, _: &Path, _: &Path, _: &dyn Observer) -> anyhow::Result<Option<PathBuf>> {
     Ok(None)
 }
 

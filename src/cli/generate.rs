@@ -1,14 +1,13 @@
 //! `pistar generate`
 
 use std::path::PathBuf;
-use std::time::Instant;
 
+use super::bars::Bars;
 use crate::Error;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::sample::evaluate::Loaded;
-use crate::llm::sample::generate::{self, Generated, Progress, Prompt, Sampling, completion_text};
+use crate::llm::sample::generate::{self, Generated, Prompt, Sampling, completion_text};
 use crate::llm::text::data::Reading;
-use crate::llm::text::data::file::progress_bar;
 use serde::Serialize;
 
 use super::{atomic, compute::Compute, flags::Flags};
@@ -120,8 +119,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         model, tokenizer, ..
     } = Loaded::new(found, args.compute.dtype(), &device)?;
     let context = model.architecture().context;
+    let bars = Bars::new();
     let prompts = match &args.prompts {
-        Some(path) => Prompt::read(path, &args.reading.settings(), &tokenizer, context)?.0,
+        Some(path) => Prompt::read(path, &args.reading.settings(), &tokenizer, context, &bars)?.0,
         None => (args.prompt.iter())
             .map(|text| Prompt::new(text, &tokenizer, context))
             .collect::<Result<_, Error>>()?,
@@ -132,19 +132,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tokenizer.ends()
     };
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|p| p.tokens.clone()).collect();
-    let (bar, start) = (
-        progress_bar("generating", (prompts.len() * args.samples) as u64),
-        Instant::now(),
-    );
-    let tell = |Progress { done, tokens }| {
-        let rate = tokens as f64 / start.elapsed().as_secs_f64();
-        bar.set_message(format!("generating, {rate:.0} tokens/s"));
-        bar.set_position(done as u64);
-    };
-    let all = generate::generate(
-        &model, ends, &tokens, &sampling, args.seed, args.batch, tell,
-    )?;
-    bar.finish_and_clear();
+    let (seed, batch) = (args.seed, args.batch);
+    let all = generate::generate(&model, ends, &tokens, &sampling, seed, batch, &bars)?;
     note(&all, context);
     let mut text = String::new();
     for (index, generated) in all.iter().enumerate() {

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::bars::Bars;
 use crate::Error;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::sample::evaluate::{Loaded, load};
 use crate::llm::sample::logprobs::log_probs;
-use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::data::{Form, Reading, RowRules, Source};
+use crate::observer::Observer;
 use anyhow::Context;
 
 use super::{atomic, compute::Compute, flags::Flags};
@@ -76,8 +77,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tokenizer,
         context,
         settings,
+        &Bars::new(),
     )?;
-    for note in source.survey()?.notes() {
+    for note in source.survey(&Bars::new())?.notes() {
         tell!("{note}");
     }
     let batch = args.batch_tokens;
@@ -98,15 +100,15 @@ fn answers<E: From<Error>>(
     batch_tokens: usize,
     mut put: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let bar = progress_bar("log-probabilities", source.len() as u64);
+    let bars = Bars::new();
+    let work = bars.begin("log-probabilities", source.len() as u64);
     log_probs(model, source, batch_tokens, |row| -> Result<(), E> {
         let failed = |e: serde_json::Error| Error::io("answer", "write")(e.into());
         let mut line = serde_json::to_vec(&row).map_err(failed)?;
         line.push(b'\n');
         put(&line)?;
-        bar.inc(1);
+        work.advance(1);
         Ok(())
     })?;
-    bar.finish_and_clear();
     Ok(())
 }

@@ -5,6 +5,7 @@
 mod aggregate;
 #[cfg(feature = "llm")]
 mod atomic;
+mod bars;
 mod claims;
 #[cfg(feature = "llm")]
 mod compute;

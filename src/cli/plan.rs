@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::bars::Bars;
 use crate::Error;
 use crate::llm::tools::plan::{Budget, Change, Lengths, Machine, Memory, Report, machine};
 use crate::llm::train::Settings;
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         prompt: args.prompt,
         responses: args.responses,
     };
-    let budget = Budget::new(&settings, machine, lengths, &mut |line| eprintln!("{line}"))?;
+    let budget = Budget::new(&settings, machine, lengths, &Bars::new())?;
     let report = Report::new(&budget, memory)?;
     if args.json {
         output::json(&serde_json::to_value(&report)?)?

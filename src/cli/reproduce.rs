@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::file::write_whole;
 use crate::sim::folder::Manifest;
 
+use super::bars::Bars;
 use super::{figure, output, sim};
 use crate::sims;
 
@@ -23,6 +24,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let bars = Bars::new();
     let started = Instant::now();
     let mut report = format!(
         "# pistar {}: every experiment, reproduced\n",
@@ -31,16 +33,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for sim in sims::ALL {
         let dir = args.out.join(sim.name);
         let request = sims::Request {
+            observer: &bars,
             threads: args.threads.unwrap_or_else(sim::all_cores),
             overwrite: args.overwrite,
             ..sims::Request::default()
         };
         (sim.run)(&request, &dir)?;
         report += &format!("\n## {}\n\n{}.\n\n", sim.name, sim.about);
-        if figure::draw(sim.name, &dir, &dir.join(sim.name))?.is_some() {
+        if figure::draw(sim.name, &dir, &dir.join(sim.name), &bars)?.is_some() {
             report += &format!("![{name}]({name}/{name}.png)\n\n", name = sim.name);
         }
-        report += &(sim.report)(&dir)?;
+        report += &(sim.report)(&dir, &bars)?;
         let manifest = Manifest::read(&dir)?;
         let took = match manifest.train_s {
             Some(seconds) => format!("Training took {seconds:.2} s"),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::bars::Bars;
 use crate::Error;
 use crate::llm::sample::reward::calibration::{Calibration, Group, Pair};
 use crate::llm::sample::reward::{Rows, Scored, Slot, grouped};
@@ -86,7 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (None, false) => Some(Path::new("-")),
     };
     out.map_or(Ok(()), atomic::check)?;
-    let rows = Rows::open(&args.data, &args.reading.settings())?;
+    let rows = Rows::open(&args.data, &args.reading.settings(), &Bars::new())?;
     if out.is_some() && !args.replace {
         rows.unscored()?;
     }
@@ -94,7 +95,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         labelled(&rows)?;
     }
     let mut rewards = specification.build(&resources)?;
-    let scored = (rewards.scored(&rows.views())).map_err(|e| e.in_file(rows.origin()))?;
+    let scored =
+        (rewards.scored(&rows.views(), &Bars::new())).map_err(|e| e.in_file(rows.origin()))?;
     if args.report {
         report(args, &rows, &scored)?;
     } else {

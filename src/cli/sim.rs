@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::loss::Objective;
 use anyhow::bail;
 
+use super::bars::Bars;
 use super::{input, output};
-use crate::sims::{self, MOST_RATES, Policy};
+use crate::rows::copg_toy::MOST_RATES;
+use crate::sims::{self, Policy};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -98,7 +100,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         );
     };
     let some = |list: &[f64]| (!list.is_empty()).then(|| list.to_vec());
+    let bars = Bars::new();
     let request = sims::Request {
+        observer: &bars,
         policy: args.policy,
         problem: args.problem.as_deref().map(input::problem).transpose()?,
         objectives: (!args.objective.is_empty()).then(|| args.objective.clone()),
@@ -120,7 +124,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     (sim.run)(&request, &out)?;
     let mut made = format!("rows: {}\n", out.join("rows.csv").display());
     if !args.no_figure
-        && let Some(figure) = super::figure::draw(name, &out, &out.join(name))?
+        && let Some(figure) = super::figure::draw(name, &out, &out.join(name), &bars)?
     {
         made += &format!("figure: {}\n", figure.display());
     }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::bars::Bars;
 use crate::bandit::{Beta, Evidence, Policy, Problem};
+use crate::observer::Observer;
 use crate::solve::bpo::phases;
 use crate::solve::{FixedPoint, fixed_point};
 use crate::{Error, Result};
@@ -12,7 +14,6 @@ use serde_json::{Map, Value, json};
 
 use super::target::Target;
 use super::{input, output};
-use crate::sims::run::progress_bar;
 
 /// Prompts and arms shown to people before the rest is left out.
 const SHOWN: usize = 8;
@@ -125,23 +126,19 @@ fn solve(problem: Problem, evidence: &Evidence, args: &Args) -> Result<Answer> {
         }
     };
     let targets: Vec<Target> = targets.into_iter().filter(|&t| seen.insert(t)).collect();
-    let bar = progress_bar("solving", targets.len());
-    // Drawn anew while one objective takes long, too.
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bars = Bars::new().ticking(Duration::from_millis(200));
+    let work = bars.begin("solving", targets.len() as u64);
     for target in targets {
-        bar.set_message(target.name());
+        work.note(format_args!("{}", target.name()));
         let point = at(target);
-        bar.inc(1);
+        work.advance(1);
         match point {
             Ok(point) => solved.push((target, point)),
             Err(error) if !asked => skipped.push((target, error)),
-            Err(error) => {
-                bar.finish_and_clear();
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
-    bar.finish_and_clear();
+    drop(work);
     Ok(Answer {
         problem,
         solved,

@@ -6,6 +6,7 @@ use crate::file::write_whole;
 use crate::llm::train::limits::{RATE, number};
 use anyhow::bail;
 
+use super::bars::Bars;
 use super::{figure, output, sim};
 use crate::sims::study::{self, Study};
 
@@ -79,7 +80,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     number("--lr", lr, [f64::MIN_POSITIVE, RATE])?;
     let title = format!("study-{name}");
     let dir = (args.out.clone()).unwrap_or_else(|| Path::new("out").join(&title));
+    let bars = Bars::new();
     let request = study::Request {
+        observer: &bars,
         model: args.model.clone(),
         reward: args.reward.clone(),
         depends: args.depends.clone(),
@@ -91,11 +94,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         overwrite: args.overwrite,
     };
     (study.run)(&request, &dir)?;
-    let text = (study.report)(&dir)?;
+    let text = (study.report)(&dir, &bars)?;
     write_whole(&dir.join("report.md"), text.as_bytes())?;
     output::print(&text)?;
     if !args.no_figure
-        && let Some(path) = figure::draw(&title, &dir, &dir.join(&title))?
+        && let Some(path) = figure::draw(&title, &dir, &dir.join(&title), &bars)?
     {
         output::print(&format!("figure: {}\n", path.display()))?;
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use super::bars::Bars;
 use crate::llm::files::checkpoint::CHECKPOINT;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::sweep::{Axis, Sweep};
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return sweep(&Sweep::new(&settings, axes, args.seeds)?);
     }
     let stop = stop::asked("after this step, which is saved")?;
-    let dir = match train_until(settings, &stop, &mut |line| tell!("{line}"))? {
+    let dir = match train_until(settings, &stop, &Bars::new())? {
         Ended::Complete(dir) | Ended::Before(dir) => dir,
         Ended::Interrupted { dir, steps } => return Err(interrupted(&dir, steps).into()),
     };
@@ -94,7 +95,7 @@ pub fn merged(flags: &Flags<Settings>, file: Option<&Path>) -> anyhow::Result<Se
 /// Trains all runs of a sweep that are left.
 fn sweep(sweep: &Sweep) -> anyhow::Result<()> {
     let stop = stop::asked("after this step, which is saved")?;
-    let outcome = sweep.run(&stop, &mut |line| tell!("{line}"))?;
+    let outcome = sweep.run(&stop, &Bars::new())?;
     let (dir, count) = (sweep.dir.display(), sweep.members().len());
     let complete = outcome.before + outcome.complete;
     let mut said = format!("{complete} of {count} runs are complete");

@@ -16,7 +16,7 @@ mod trained;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 pub use optimizer::Optimizer;
@@ -25,6 +25,7 @@ pub use trained::{Gradient, Trained};
 use crate::bandit::Problem;
 use crate::error::{Error, Result};
 use crate::loss::{InputKind, Objective, Table};
+use crate::observer::Work;
 use batches::{Data, Tuples};
 use learner::Learner;
 
@@ -146,8 +147,8 @@ pub fn trainable(objective: Objective) -> bool {
 pub type Make<'a> = dyn Fn(Objective, Range<usize>) -> Result<Box<dyn Trained + 'a>> + Sync + 'a;
 
 /// Trains tables by every objective on every seed. `rows` gets the measurements block by block, always in
-/// the order of seed, objective, epoch; `progress` is told the epochs done so far (of
-/// `seeds × epochs`), from any thread.
+/// the order of seed, objective, epoch; `work` advances by epochs (`seeds × epochs` in all), from any
+/// thread.
 ///
 /// # Errors
 /// A configuration that makes no sense, or an error of `rows`, which also stops the training.
@@ -155,9 +156,9 @@ pub fn run(
     problem: &Problem,
     config: &Config,
     rows: impl FnMut(&[Row]) -> Result<()>,
-    progress: impl Fn(usize) + Sync,
+    work: &dyn Work,
 ) -> Result<()> {
-    train(problem, config, None, rows, progress)
+    train(problem, config, None, rows, work)
 }
 
 /// [`run`] with other policies than tables: the same data, minibatches and losses.
@@ -169,9 +170,9 @@ pub fn run_with<'a>(
     config: &Config,
     make: &Make<'a>,
     rows: impl FnMut(&[Row]) -> Result<()>,
-    progress: impl Fn(usize) + Sync,
+    work: &dyn Work,
 ) -> Result<()> {
-    train(problem, config, Some(make), rows, progress)
+    train(problem, config, Some(make), rows, work)
 }
 
 fn train<'a>(
@@ -179,7 +180,7 @@ fn train<'a>(
     config: &Config,
     make: Option<&Make<'a>>,
     mut rows: impl FnMut(&[Row]) -> Result<()>,
-    progress: impl Fn(usize) + Sync,
+    work: &dyn Work,
 ) -> Result<()> {
     config.check()?;
     // A batch beyond the dataset is the dataset.
@@ -192,16 +193,15 @@ fn train<'a>(
         .build()
         .map_err(|e| Error::invalid("threads", e.to_string(), "use fewer threads"))?;
     let size = config.seeds.div_ceil(config.threads).min(BLOCK);
-    let (done, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let tell = |seeds: usize| progress(done.fetch_add(seeds, Ordering::Relaxed) + seeds);
+    let stop = AtomicBool::new(false);
     let (sender, receiver) = mpsc::channel();
-    let (tell, stop) = (&tell, &stop);
+    let stop = &stop;
     pool.in_place_scope(|scope| {
         for (index, start) in (0..config.seeds).step_by(size).enumerate() {
             let sender = sender.clone();
             let seeds = start..(start + size).min(config.seeds);
             scope.spawn(move |_| {
-                let result = train_block(problem, config, make, seeds, tell, stop);
+                let result = train_block(problem, config, make, seeds, work, stop);
                 // The receiver is gone only after an error, when nobody wants the rows.
                 let _ = sender.send((index, result));
             });
@@ -252,7 +252,7 @@ fn train_block<'a>(
     config: &Config,
     make: Option<&Make<'a>>,
     seeds: Range<usize>,
-    tell: &impl Fn(usize),
+    work: &dyn Work,
     stop: &AtomicBool,
 ) -> Result<Vec<Row>> {
     let tuples = Tuples::new(problem, config.batch);
@@ -283,7 +283,7 @@ fn train_block<'a>(
         for (regrets, learner) in regrets.iter_mut().zip(&learners) {
             regrets.push(learner.regrets()?);
         }
-        tell(seeds.len());
+        work.advance(seeds.len() as u64);
     }
     let mut rows = Vec::with_capacity(seeds.len() * learners.len() * (config.epochs + 1));
     for (at, seed) in seeds.enumerate() {

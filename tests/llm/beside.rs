@@ -16,6 +16,7 @@ use pistar::llm::text::example::{Example, in_parts};
 use pistar::llm::text::objective::{Numbers, TextObjective};
 use pistar::llm::train::reference::Cache;
 use pistar::loss::{InputKind, Objective, Parameters};
+use pistar::observer::Silent;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -67,8 +68,16 @@ fn survey(form: impl Into<Form>, reading: &Reading, rows: &[Value]) -> Result<Ve
         ..reading.clone()
     };
     let settings = RowRules::default();
-    let mut source = Source::read(&data, &reading, form, tokenizer(&folder), 4096, settings)?;
-    Ok(source.survey()?.notes())
+    let mut source = Source::read(
+        &data,
+        &reading,
+        form,
+        tokenizer(&folder),
+        4096,
+        settings,
+        &Silent,
+    )?;
+    Ok(source.survey(&Silent)?.notes())
 }
 
 #[test]

@@ -18,6 +18,7 @@ use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, Reference};
 use pistar::llm::train::schedule::Shape;
 use pistar::llm::train::{Batches, Model, Settings, Trainer, precompute};
+use pistar::observer::Silent;
 use pistar::random::{Purpose, Stream};
 
 use crate::fixtures::{largest, numbers};
@@ -288,7 +289,7 @@ fn at_the_first_step_every_log_ratio_is_0() {
             let plan = Batches::new(&settings, 32, &examples).unwrap();
             let mut cache = Cache::new("model".into(), &place.path().join("numbers"));
             let reference = coarse(1, None);
-            precompute(&plan, &reference, &mut cache).unwrap();
+            precompute(&plan, &reference, &mut cache, &Silent).unwrap();
             let value =
                 (objective.value()).then(|| Kind::Coarse.network(3, Some(ScalarHead::Value)));
             let policy = Kind::Coarse.network(1, None);

@@ -11,6 +11,7 @@ use pistar::llm::model::sequence::Predictions;
 use pistar::llm::text::data::{Form, RowRules, Source};
 use pistar::llm::text::example::{Example, collate};
 use pistar::loss::{InputKind, Objective, Parameters};
+use pistar::observer::Silent;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -129,7 +130,7 @@ fn a_token_that_spans_the_boundary_is_told() {
         json!({"prompt": "t", "completion": "i"}),
     ];
     let mut lenient = source(spaces(), Form::Demonstration, RowRules::default(), &rows).unwrap();
-    let report = lenient.survey().unwrap();
+    let report = lenient.survey(&Silent).unwrap();
     assert_eq!(
         (report.apart, report.apart_lines.as_slice()),
         (2, &[2, 4][..])
@@ -157,7 +158,7 @@ fn a_token_that_spans_the_boundary_is_told() {
     let mut strict = source(spaces(), Form::Demonstration, strict, &rows).unwrap();
     strict.example(0).unwrap();
     says(
-        strict.survey().map(|_| ()),
+        strict.survey(&Silent).map(|_| ()),
         &[
             "data.jsonl:2",
             "the prompt's tokens change when `completion` follows",
@@ -178,7 +179,7 @@ proptest! {
         for words in [spaces, bytes] {
             let row = json!({"prompt": prompt, "completion": completion});
             let mut source = source(words(), Form::Demonstration, RowRules::default(), &[row]).unwrap();
-            let apart = source.survey().unwrap().apart;
+            let apart = source.survey(&Silent).unwrap().apart;
             let example = source.example(0).unwrap();
             let sequence = &example.responses[0].sequence;
             let (begin, tokenizer) = (usize::from(words().begins), words().load());
@@ -353,7 +354,7 @@ fn both_sides_of_a_pair_have_the_same_prompt() {
         "prompt": "abcdefgt", "chosen": "ime", "rejected": "k".repeat(40)
     })];
     let mut source = source(spaces(), InputKind::LabelledPairs.into(), settings, &rows).unwrap();
-    let report = source.survey().unwrap();
+    let report = source.survey(&Silent).unwrap();
     assert_eq!(
         (report.prompts_cut, report.completions_cut, report.apart),
         (1, 1, 1)

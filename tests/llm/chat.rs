@@ -9,6 +9,7 @@ use pistar::llm::internals::text::data::dialogue::Dialogue;
 use pistar::llm::text::data::{Form, Reading, RowRules, Source};
 use pistar::llm::text::example::Example;
 use pistar::llm::text::tokenizer::Tokenizer;
+use pistar::observer::Silent;
 use pistar::{Result, loss::InputKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -70,7 +71,7 @@ pub fn examples(
         allow_empty: true,
         ..RowRules::default()
     };
-    let source = Source::read(&data, reading, form, tokenizer, 4096, settings)?;
+    let source = Source::read(&data, reading, form, tokenizer, 4096, settings, &Silent)?;
     (0..source.len()).map(|row| source.example(row)).collect()
 }
 
@@ -218,6 +219,7 @@ fn an_integer_that_would_lose_digits_is_refused() {
             tokenizer(&folder),
             4096,
             settings,
+            &Silent,
         )?;
         source.example(0)
     };

@@ -7,6 +7,7 @@ use pistar::llm::internals::text::data::file::JsonLines;
 use pistar::llm::text::data::{Form, RowRules, Source};
 use pistar::llm::text::example::{Example, collate};
 use pistar::loss::{InputKind, Objective};
+use pistar::observer::Silent;
 use tempfile::TempDir;
 
 use crate::texts::spaces;
@@ -444,7 +445,7 @@ fn a_survey_finds_the_first_bad_row_and_counts() {
     };
     let (_folder, mut source) = open(&rows);
     assert!(source.report().is_none());
-    let report = source.survey().unwrap();
+    let report = source.survey(&Silent).unwrap();
     assert_eq!(
         (report.rows, report.responses, report.longest),
         (3000, 3000, 6)
@@ -459,7 +460,10 @@ fn a_survey_finds_the_first_bad_row_and_counts() {
         (0, 0, 0)
     );
     (rows[2700], rows[2000]) = ("{}", "[]");
-    says(open(&rows).1.survey(), &["data.jsonl:2001", "JSON array"]);
+    says(
+        open(&rows).1.survey(&Silent),
+        &["data.jsonl:2001", "JSON array"],
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::sample::generate::{Sampling, Session, generate};
+use pistar::observer::Silent;
 use serde_json::Value;
 
 use crate::fixtures::{Expected, MODELS, folder, largest, numbers};
@@ -115,7 +116,7 @@ fn bfloat16_generates() {
         ..Sampling::default()
     };
     let prompts = [vec![1, 5, 9], vec![2], vec![3, 8, 1, 7, 4]];
-    let run = || generate(&model, &[], &prompts, &sampling, 3, 4, |_| {}).unwrap();
+    let run = || generate(&model, &[], &prompts, &sampling, 3, 4, &Silent).unwrap();
     let all = run();
     assert_eq!(all, run());
     assert_eq!(all.len(), 9);

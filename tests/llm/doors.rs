@@ -13,6 +13,7 @@ use pistar::llm::sample::reward::{Candidate, Resources, Specification};
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::Settings;
 use pistar::loss::InputKind;
+use pistar::observer::Silent;
 use tempfile::TempDir;
 
 use crate::data::{file, read, says};
@@ -195,7 +196,7 @@ fn absurd_rewards_are_refused_where_they_enter() {
     for flag in [flag.as_str(), "length,weight=1e200"] {
         let scored = Specification::parse(&[flag])
             .and_then(|s| s.build(&Resources::default()))
-            .and_then(|mut sum| sum.scored(&[row("good good")]));
+            .and_then(|mut sum| sum.scored(&[row("good good")], &Silent));
         says(scored, &["1e100"]);
     }
 }

@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use pistar::Result;
 use pistar::llm::internals::text::data::file::JsonLines;
 use pistar::llm::text::data::{Format, Reading};
+use pistar::observer::Silent;
 use serde_json::Value;
 
 use crate::data::{file, says};
@@ -25,7 +26,7 @@ fn read(bytes: &[u8], format: Option<Format>) -> Result<Vec<Value>> {
         format,
         ..Reading::default()
     };
-    let table = JsonLines::read(&path, &reading)?;
+    let table = JsonLines::read(&path, &reading, &Silent)?;
     (0..table.len())
         .map(|row| table.row(row).map(Value::Object))
         .collect()
@@ -172,7 +173,7 @@ fn numbers_that_are_not_finite_matter_where_they_are_read() {
             r#where: Some(keep.into()),
             ..Reading::default()
         };
-        JsonLines::read(&path, &reading).map(|table| table.len())
+        JsonLines::read(&path, &reading, &Silent).map(|table| table.len())
     };
     assert_eq!(keeping("text != 'b'").unwrap(), 2);
     // A comparison with null would keep or drop the row without a word.

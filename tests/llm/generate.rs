@@ -4,10 +4,12 @@ mod command;
 mod independent;
 mod law;
 
+use crate::observer::Heard;
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::sequence::{Packed, Sequence};
 use pistar::llm::sample::generate::{Generated, Sampling, Session, generate};
+use pistar::observer::Silent;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,9 +39,6 @@ fn load(name: &str, dtype: DType) -> Decoder {
 fn all() -> impl Iterator<Item = &'static str> {
     (MODELS.into_iter()).chain(ADAPTERS.map(|(adapter, _)| adapter))
 }
-
-/// No progress is told.
-fn quiet(_: pistar::llm::sample::generate::Progress) {}
 
 fn greedy(tokens: usize) -> Sampling {
     Sampling {
@@ -93,13 +92,13 @@ fn the_most_probable_tokens_are_those_of_transformers() {
         let model = load(&name, DType::F32);
         let prompts: Vec<Vec<u32>> = answers.iter().map(|a| a.prompt.clone()).collect();
         // Up to the context, which is no reason to give less.
-        let open = generate(&model, &[], &prompts, &greedy(100), 0, 3, quiet).unwrap();
+        let open = generate(&model, &[], &prompts, &greedy(100), 0, 3, &Silent).unwrap();
         for (found, answer) in open.iter().zip(&answers) {
             assert_eq!(found.tokens, answer.tokens, "{name}");
             assert!(found.context_full && !found.ended);
         }
         // And up to EOS.
-        let ended = generate(&model, &[2], &prompts, &greedy(20), 0, 16, quiet).unwrap();
+        let ended = generate(&model, &[2], &prompts, &greedy(20), 0, 16, &Silent).unwrap();
         for (found, answer) in ended.iter().zip(&answers) {
             let end = answer.tokens.iter().take(20).position(|&t| t == 2);
             let length = end.map_or(20, |end| end + 1);
@@ -123,7 +122,7 @@ fn stories_are_those_of_transformers() {
     let prompts: Vec<Vec<u32>> = (answers.iter())
         .map(|a| pistar::llm::sample::generate::prompt_tokens(&words, &a.text).unwrap())
         .collect();
-    let found = generate(&model, &[], &prompts, &greedy(200), 0, 16, quiet).unwrap();
+    let found = generate(&model, &[], &prompts, &greedy(200), 0, 16, &Silent).unwrap();
     assert_eq!(found.len(), 10);
     for ((found, answer), prompt) in found.iter().zip(&answers).zip(&prompts) {
         assert_eq!(*prompt, answer.prompt);
@@ -160,7 +159,7 @@ fn what_was_drawn_has_the_log_probability_that_training_gives_it() {
                 ..Sampling::default()
             };
             let prompts = [vec![1], vec![1, 7, 9, 30], vec![5, 5]];
-            let all = generate(&model, &[2], &prompts, &sampling, 5, 4, quiet).unwrap();
+            let all = generate(&model, &[2], &prompts, &sampling, 5, 4, &Silent).unwrap();
             let sequences: Vec<Sequence> = (all.iter().enumerate())
                 .map(|(i, g)| {
                     let prompt = &prompts[i / 3];
@@ -206,7 +205,7 @@ fn lengths_are_kept_and_ends_held_back() {
     let model = load("gpt2", DType::F32);
     let prompts = vec![vec![1, 7, 9]; 1];
     let run = |sampling: &Sampling, ends: &[u32]| {
-        generate(&model, ends, &prompts, sampling, 1, 8, quiet).unwrap()
+        generate(&model, ends, &prompts, sampling, 1, 8, &Silent).unwrap()
     };
     let ends: Vec<u32> = (0..20).collect();
     let sampling = Sampling {
@@ -239,23 +238,16 @@ fn lengths_are_kept_and_ends_held_back() {
             .any(|g| g.tokens.len() == 1 && g.ended)
     );
     // What was told adds up.
-    let mut told = Vec::new();
-    let tell = |p: pistar::llm::sample::generate::Progress| told.push(p);
-    let all = generate(&model, &ends, &prompts, &sampling, 1, 3, tell).unwrap();
-    let last = told.last().unwrap();
-    assert_eq!(last.done, 40);
-    assert_eq!(
-        last.tokens,
-        all.iter().map(|g| g.tokens.len()).sum::<usize>()
-    );
-    assert!(told.is_sorted_by_key(|p| (p.done, p.tokens)));
+    let heard = Heard::default();
+    generate(&model, &ends, &prompts, &sampling, 1, 3, &heard).unwrap();
+    assert_eq!(heard.works(), [("generating".to_string(), 40)]);
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
     let model = load("llama", DType::F32);
     let says = |sampling: Sampling, prompts: &[Vec<u32>], batch: usize| {
-        let result = generate(&model, &[2], prompts, &sampling, 0, batch, quiet);
+        let result = generate(&model, &[2], prompts, &sampling, 0, batch, &Silent);
         result.map_or_else(|e| e.to_string(), |_| String::new())
     };
     let good = Sampling {
@@ -362,7 +354,7 @@ fn weights_that_are_no_numbers_are_told() {
             temperature,
             ..Sampling::default()
         };
-        let said = generate(&model, &[2], &[vec![1]], &sampling, 0, 1, quiet);
+        let said = generate(&model, &[2], &[vec![1]], &sampling, 0, 1, &Silent);
         let said = said.unwrap_err().to_string();
         assert!(said.contains("not finite"), "{said}");
     }

@@ -41,6 +41,7 @@ mod lora;
 mod mapping;
 mod memory;
 mod micro_batches;
+mod observer;
 mod ops;
 mod optimizer;
 mod order;

@@ -6,6 +6,7 @@ use pistar::Result;
 use pistar::llm::internals::text::data::file::JsonLines;
 use pistar::llm::text::data::{Form, Format, Reading, RowRules, Source};
 use pistar::loss::InputKind;
+use pistar::observer::Silent;
 use serde_json::{Map, Value, json};
 
 use crate::data::{file, says};
@@ -23,7 +24,7 @@ fn columns(columns: &[(&str, &str)]) -> Reading {
 fn rows(reading: &Reading, rows: &[Value]) -> Result<Vec<Value>> {
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     let (_folder, path) = file(lines.join("\n"));
-    let table = JsonLines::read(&path, reading)?;
+    let table = JsonLines::read(&path, reading, &Silent)?;
     (0..table.len())
         .map(|row| table.row(row).map(Value::Object))
         .collect()
@@ -197,11 +198,12 @@ fn errors_after_a_mapping_name_the_row_of_the_file() {
         spaces().load(),
         64,
         settings,
+        &Silent,
     )
     .unwrap();
     assert_eq!(source.len(), 4);
     says(
-        source.survey(),
+        source.survey(&Silent),
         &["data.jsonl:3", "`completion` is a number"],
     );
 }
@@ -266,7 +268,7 @@ fn several_files_are_one_table_and_know_their_names() {
             ("label", "file.endswith('.pos')"),
         ])
     };
-    let table = JsonLines::read(&folder.path().join("films.*"), &reading).unwrap();
+    let table = JsonLines::read(&folder.path().join("films.*"), &reading, &Silent).unwrap();
     let rows: Vec<Map<String, Value>> = (0..3).map(|row| table.row(row).unwrap()).collect();
     let said = |row: usize| (rows[row]["completion"].clone(), rows[row]["label"].clone());
     assert_eq!(
@@ -280,7 +282,7 @@ fn several_files_are_one_table_and_know_their_names() {
     );
     // What they are made of is in the hash: their bytes, and the mapping.
     let hash = |reading: &Reading| {
-        let table = JsonLines::read(&folder.path().join("films.*"), reading).unwrap();
+        let table = JsonLines::read(&folder.path().join("films.*"), reading, &Silent).unwrap();
         table.hash().to_string()
     };
     let before = hash(&reading);

@@ -10,6 +10,7 @@ use pistar::llm::model::sequence::Sequence;
 use pistar::llm::train::reference::{Cache, FILE, Reference};
 use pistar::llm::train::{Batches, Trainer, precompute};
 use pistar::loss::InputKind;
+use pistar::observer::Silent;
 
 use crate::place::Place;
 use crate::smoke::tiny;
@@ -120,7 +121,7 @@ fn a_cache_is_what_the_loss_is_made_of() {
     let wrong = |network: &Decoder| {
         let dir = tempfile::tempdir().unwrap();
         let mut cache = Cache::new("one".into(), &dir.path().join(FILE));
-        precompute(&plan(), network, &mut cache).unwrap();
+        precompute(&plan(), network, &mut cache, &Silent).unwrap();
         Reference::Cached(cache)
     };
     assert_eq!(loss(wrong(&decoder(1))), 2f64.ln());

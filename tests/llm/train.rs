@@ -12,6 +12,7 @@ use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, FILE, Reference};
 use pistar::llm::train::{Batches, Learner, Model, Settings, TokenReduction, Trainer, precompute};
 use pistar::loss::InputKind;
+use pistar::observer::Silent;
 use pistar::random::{Purpose, Stream};
 
 use crate::smoke::tiny;
@@ -263,7 +264,7 @@ fn at_the_first_step_every_log_ratio_is_zero() {
                 let dir = tempfile::tempdir().unwrap();
                 let mut cache = Cache::new("the same".into(), &dir.path().join(FILE));
                 let plan = || Batches::new(&settings, 32, &examples).unwrap();
-                precompute(&plan(), &decoder(1, DType::F32), &mut cache).unwrap();
+                precompute(&plan(), &decoder(1, DType::F32), &mut cache, &Silent).unwrap();
                 for reference in [live, Reference::Cached(cache)] {
                     let policy = Box::new(decoder(1, DType::F32));
                     let value = objective.value().then(|| scorer(ScalarHead::Value, 3));

@@ -4,6 +4,7 @@ use super::super::{Finding, toy};
 use crate::bandit::{Dataset, Evidence};
 use crate::error::Result;
 use crate::loss::Objective;
+use crate::observer::Silent;
 use crate::sim::{Config, Optimizer, run};
 use crate::solve::fixed_point;
 
@@ -36,7 +37,7 @@ fn train(objectives: &[Objective], lr: f64, epochs: &[usize]) -> Result<Vec<Vec<
             }
             Ok(())
         },
-        |_| {},
+        &Silent,
     )?;
     Ok(means)
 }

@@ -7,10 +7,10 @@ use super::trainer::Trainer;
 use crate::error::Result;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::sequence::Sequence;
-use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::example::{Example, Response};
 use crate::llm::text::objective::{TextObjective, TokenReduction};
 use crate::loss::{Batch, InputKind};
+use crate::observer::Observer;
 
 /// Begins the names of what is evaluated.
 pub const EVAL: &str = "eval_";
@@ -25,7 +25,12 @@ pub trait Evaluation {
     ///
     /// # Errors
     /// Whatever stops the run.
-    fn run(&mut self, policy: &Decoder, step: u64) -> Result<Vec<(String, f64)>>;
+    fn run(
+        &mut self,
+        policy: &Decoder,
+        step: u64,
+        observer: &dyn Observer,
+    ) -> Result<Vec<(String, f64)>>;
 }
 
 impl Trainer<'_> {
@@ -37,24 +42,23 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// Those of data, networks and loss.
-    pub fn evaluate(&mut self) -> Result<BTreeMap<String, f64>> {
+    pub fn evaluate(&mut self, observer: &dyn Observer) -> Result<BTreeMap<String, f64>> {
         let mut meter = Meter::default();
         if let Some(plan) = &self.held_out {
-            let bar = progress_bar("evaluating", plan.steps());
+            let work = observer.begin("evaluating", plan.steps());
             let objective = plan.objective();
             for done in 0..plan.steps() {
                 let (loss, batch, examples) = self.look(plan, done)?;
                 let rows = examples.len();
                 meter.counted("loss", loss, count(objective, &examples));
                 meter.measure(objective, &batch, rows);
-                bar.inc(1);
+                work.advance(1);
             }
-            bar.finish_and_clear();
         }
         let mut found = meter.take();
         let policy = self.policy.model.decoder();
         for evaluation in &mut self.evaluations {
-            found.extend(evaluation.run(policy, self.state.steps)?);
+            found.extend(evaluation.run(policy, self.state.steps, observer)?);
         }
         let named = |(name, value)| (format!("{EVAL}{name}"), value);
         Ok(found.into_iter().map(named).collect())

@@ -11,9 +11,9 @@ use crate::llm::model::network::Reduction;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::{Generated, Prompt, Sampling, completion_text, generate};
 use crate::llm::sample::reward::{Candidate, Resources, Specification, Weighted};
-use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// Sequences that are generated at once.
 const BATCH: usize = 16;
@@ -78,7 +78,7 @@ impl Generation {
         self.names.iter().any(|name| name == KL)
     }
 
-    fn score(&mut self, found: &[Generated]) -> Result<Option<f64>> {
+    fn score(&mut self, found: &[Generated], observer: &dyn Observer) -> Result<Option<f64>> {
         let Some(reward) = &mut self.reward else {
             return Ok(None);
         };
@@ -96,7 +96,7 @@ impl Generation {
                 fields: &self.prompts[i / samples].fields,
             })
             .collect();
-        Ok(Some(mean(&reward.scored(&rows)?.total)))
+        Ok(Some(mean(&reward.scored(&rows, observer)?.total)))
     }
 
     /// The mean of `ln π/π_ref` over completions drawn from π: an estimate of KL(π‖π_ref), the
@@ -127,9 +127,13 @@ impl Evaluation for Generation {
         self.names.clone()
     }
 
-    fn run(&mut self, policy: &Decoder, _: u64) -> Result<Vec<(String, f64)>> {
+    fn run(
+        &mut self,
+        policy: &Decoder,
+        _: u64,
+        observer: &dyn Observer,
+    ) -> Result<Vec<(String, f64)>> {
         let tokens: Vec<Vec<u32>> = self.prompts.iter().map(|p| p.tokens.clone()).collect();
-        let bar = progress_bar("generating", (tokens.len() * self.sampling.samples) as u64);
         let ends = self.tokenizer.ends();
         let found = generate(
             policy,
@@ -138,12 +142,9 @@ impl Evaluation for Generation {
             &self.sampling,
             self.seed,
             BATCH,
-            |p| {
-                bar.set_position(p.done as u64);
-            },
+            observer,
         )?;
-        bar.finish_and_clear();
-        let (scores, kl) = (self.score(&found)?, self.kl(&found)?);
+        let (scores, kl) = (self.score(&found, observer)?, self.kl(&found)?);
         let over = |of: &dyn Fn(&Generated) -> f64| mean(&found.iter().map(of).collect::<Vec<_>>());
         let all = [
             (SCORES, scores),

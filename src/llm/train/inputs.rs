@@ -9,6 +9,7 @@ use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::sample::generate::Prompt;
 use crate::llm::sample::reward::Specification;
 use crate::llm::text::objective::TextObjective;
+use crate::observer::Observer;
 
 /// What is right where an input is not the one that the run began with.
 const REMEDY: &str = "put the old one back, or start a new run in another --out";
@@ -36,7 +37,7 @@ impl Inputs {
     ///
     /// # Errors
     /// A file that cannot be read or used.
-    pub fn read(settings: &Settings, tell: &mut dyn FnMut(&str)) -> Result<Self> {
+    pub fn read(settings: &Settings, observer: &dyn Observer) -> Result<Self> {
         let objective = settings.objective()?;
         let given = ModelFolder::find(settings.model_folder()?)?;
         let tokenizer = given.tokenizer()?;
@@ -48,8 +49,13 @@ impl Inputs {
         identity.texts("model", &given)?;
         let mut prompts = Vec::new();
         if let Some(file) = &settings.eval_prompts {
-            let (read, hash) =
-                Prompt::read(file, &settings.reading(), &tokenizer, architecture.context)?;
+            let (read, hash) = Prompt::read(
+                file,
+                &settings.reading(),
+                &tokenizer,
+                architecture.context,
+                observer,
+            )?;
             prompts = read;
             identity.hash("eval_prompts", hash);
         }
@@ -59,13 +65,14 @@ impl Inputs {
         };
         if let Some(reward) = &reward {
             for uncovered in reward.identify(&mut identity, "eval_reward", &settings.depends)? {
-                tell(&uncovered);
+                observer.tell(&uncovered);
             }
         }
         if let Some(template) = settings.chat_template.as_deref().filter(|t| t.is_file()) {
             identity.file("chat_template", template)?;
         }
-        let sources = Sources::open(settings, &objective, tokenizer, architecture.context)?;
+        let context = architecture.context;
+        let sources = Sources::open(settings, &objective, tokenizer, context, observer)?;
         for (name, hash) in sources.hashes() {
             identity.hash(name, hash);
         }

@@ -28,6 +28,7 @@ use crate::llm::model::identity::Identity;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::reference::{self, Cache, Reference};
+use crate::observer::Observer;
 
 /// A checkpoint to go on from.
 pub(super) struct Checkpoint {
@@ -83,7 +84,7 @@ impl<'a> Run<'a> {
         inputs: Inputs,
         dir: &Path,
         checkpoint: Option<Checkpoint>,
-        tell: &mut dyn FnMut(&str),
+        observer: &dyn Observer,
     ) -> Result<(Self, Sources)> {
         if let Some(Checkpoint { dir, saved, .. }) = &checkpoint {
             settings.same(&saved.settings)?;
@@ -104,7 +105,7 @@ impl<'a> Run<'a> {
         let role = Role::of(&objective, settings);
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
         let start = role.decoder(given, dtype, &device)?;
-        sources.survey(tell)?;
+        sources.survey(observer)?;
         let tokens = given.tokenizer_folder();
         let generation = Generation::new(settings, &objective, tokens, prompts, reward.as_ref())?;
         let other = match &settings.reference {
@@ -167,7 +168,7 @@ impl<'a> Run<'a> {
         sources: &Sources,
         claimed: Claimed,
         stop: &AtomicBool,
-        tell: &mut dyn FnMut(&str),
+        observer: &dyn Observer,
     ) -> Result<Ended> {
         let settings = self.settings;
         let context = self.policy.architecture().context;
@@ -191,7 +192,7 @@ impl<'a> Run<'a> {
         };
         let checkpoint = match &self.checkpoint {
             Some(Checkpoint { saved, later, .. }) => {
-                tell(&format!("going on after step {}", saved.state.steps));
+                observer.tell(&format!("going on after step {}", saved.state.steps));
                 later
                     .iter()
                     .try_for_each(|later| checkpoint::discard(later))?;
@@ -204,7 +205,7 @@ impl<'a> Run<'a> {
         };
         let mut folder = claimed.go_on(settings, manifest, checkpoint)?;
         let dir = folder.dir().to_path_buf();
-        let ended = self.course(&mut folder, plan, held_out, stop, tell);
+        let ended = self.course(&mut folder, plan, held_out, stop, observer);
         let closed = folder.close(&match &ended {
             Ok(None) => COMPLETE.to_string(),
             Ok(Some(_)) => "interrupted".into(),
@@ -223,12 +224,12 @@ impl<'a> Run<'a> {
         plan: Batches,
         held_out: Option<Batches>,
         stop: &AtomicBool,
-        tell: &mut dyn FnMut(&str),
+        observer: &dyn Observer,
     ) -> Result<Option<u64>> {
         let settings = self.settings;
         let plans: Vec<&Batches> = std::iter::once(&plan).chain(&held_out).collect();
         let done = (self.checkpoint.as_ref()).map_or(0, |c| c.saved.state.steps);
-        let Some(reference) = self.reference(&plans, stop)? else {
+        let Some(reference) = self.reference(&plans, stop, observer)? else {
             return Ok(Some(done));
         };
         let generation = self.generation.map(|g| Box::new(g) as Box<dyn Evaluation>);
@@ -238,14 +239,14 @@ impl<'a> Run<'a> {
             role.network(decoder)
         };
         let policy = trained_as(self.role, self.policy);
-        tell(&trained(&*policy));
+        observer.tell(&trained(&*policy));
         let value = (self.value).map(|decoder| trained_as(Role::Value, decoder));
         let mut trainer = Trainer::new(settings, plan, policy, value, reference)?
             .evaluating(held_out, evaluations);
         if let Some(Checkpoint { dir, saved, .. }) = self.checkpoint {
             trainer.restore(&dir, saved.state)?;
         }
-        if !trainer.run(folder, stop)? {
+        if !trainer.run(folder, stop, observer)? {
             return Ok(Some(trainer.state.steps));
         }
         folder.still()?;
@@ -258,7 +259,12 @@ impl<'a> Run<'a> {
     /// What the policy is held against. A new adapter's reference is the base that it is on; that of
     /// one which is trained further is the two as they were given. None if the run was stopped before
     /// it was there.
-    fn reference(&mut self, plans: &[&Batches], stop: &AtomicBool) -> Result<Option<Reference>> {
+    fn reference(
+        &mut self,
+        plans: &[&Batches],
+        stop: &AtomicBool,
+        observer: &dyn Observer,
+    ) -> Result<Option<Reference>> {
         if !self.referred {
             return Ok(Some(Reference::None));
         }
@@ -291,7 +297,7 @@ impl<'a> Run<'a> {
             let model = other.as_ref().or(base.as_ref()).or(start.as_ref());
             let model = model.unwrap_or(&self.policy);
             for plan in plans {
-                if !precompute_until(plan, model, &mut cache, stop)? {
+                if !precompute_until(plan, model, &mut cache, stop, observer)? {
                     return Ok(None);
                 }
             }

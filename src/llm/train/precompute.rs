@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::batches::Batches;
 use crate::error::Result;
 use crate::llm::model::network::Network;
-use crate::llm::text::data::file::progress_bar;
 use crate::llm::train::reference::Cache;
+use crate::observer::Observer;
 
 /// How often the reference's numbers are saved while they are computed.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
@@ -16,8 +16,13 @@ const SAVE_EVERY: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// Those of data and network, or a file that cannot be written.
-pub fn precompute(plan: &Batches, network: &dyn Network, cache: &mut Cache) -> Result<()> {
-    precompute_until(plan, network, cache, &AtomicBool::new(false)).map(|_| ())
+pub fn precompute(
+    plan: &Batches,
+    network: &dyn Network,
+    cache: &mut Cache,
+    observer: &dyn Observer,
+) -> Result<()> {
+    precompute_until(plan, network, cache, &AtomicBool::new(false), observer).map(|_| ())
 }
 
 /// The same, until `stop` is set; what was computed by then is kept. Returns whether it is all.
@@ -29,8 +34,9 @@ pub(super) fn precompute_until(
     network: &dyn Network,
     cache: &mut Cache,
     stop: &AtomicBool,
+    observer: &dyn Observer,
 ) -> Result<bool> {
-    let bar = progress_bar("reference", plan.covering());
+    let work = observer.begin("reference", plan.covering());
     let (before, mut saved) = (cache.len(), Instant::now());
     let mut all = true;
     for done in 0..plan.covering() {
@@ -47,9 +53,9 @@ pub(super) fn precompute_until(
             cache.save()?;
             saved = Instant::now();
         }
-        bar.inc(1);
+        work.advance(1);
     }
-    bar.finish_and_clear();
+    drop(work);
     if cache.len() == before {
         Ok(all)
     } else {

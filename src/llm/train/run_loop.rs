@@ -9,7 +9,7 @@ use super::metrics::MetricsRow;
 use super::trainer::Trainer;
 use crate::error::Result;
 use crate::llm::files::checkpoint;
-use crate::llm::text::data::file::progress_bar;
+use crate::observer::{Observer, Work};
 
 /// Reasons for which a run that did not fail ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,22 +58,26 @@ impl Trainer<'_> {
     /// # Errors
     /// Those of [`step`](Self::step) and [`evaluate`](Self::evaluate), or a folder that cannot be
     /// written.
-    pub fn run(&mut self, folder: &mut Folder, stop: &AtomicBool) -> Result<bool> {
+    pub fn run(
+        &mut self,
+        folder: &mut Folder,
+        stop: &AtomicBool,
+        observer: &dyn Observer,
+    ) -> Result<bool> {
         let settings = self.settings;
-        let bar = progress_bar("training", self.plan.steps());
-        bar.set_position(self.state.steps);
-        bar.reset_eta();
+        let work = observer.begin("training", self.plan.steps());
+        work.skip(self.state.steps);
         let mut clock = Clock {
             began: Instant::now(),
             apart: 0.0,
             last: (0.0, self.state.num_tokens),
         };
         if settings.eval_on_start && self.state.steps == 0 {
-            bar.suspend(|| self.evaluated(folder, &mut clock))?;
+            self.evaluated_aside(folder, &mut clock, &*work, observer)?;
         }
         while self.state.steps < self.plan.steps() {
             if stop.load(Ordering::Relaxed) {
-                bar.finish_and_clear();
+                drop(work);
                 self.interrupted(folder)?;
                 return Ok(false);
             }
@@ -84,18 +88,17 @@ impl Trainer<'_> {
             if due(settings.log_every) {
                 let row = self.row(&mut clock);
                 folder.row(&row)?;
-                bar.set_message(row.to_string());
+                work.note(format_args!("{row}"));
             }
             let mut save = due(settings.checkpoint_every);
             if due(settings.eval_every.unwrap_or(0)) {
-                save |= bar.suspend(|| self.evaluated(folder, &mut clock))?;
+                save |= self.evaluated_aside(folder, &mut clock, &*work, observer)?;
             }
             if save {
                 self.checkpoint(folder, false)?;
             }
-            bar.set_position(steps);
+            work.advance(1);
         }
-        bar.finish_and_clear();
         Ok(true)
     }
 
@@ -112,10 +115,28 @@ impl Trainer<'_> {
         }
     }
 
+    /// [`evaluated`](Self::evaluated), aside from the training that goes on.
+    fn evaluated_aside(
+        &mut self,
+        folder: &mut Folder,
+        clock: &mut Clock,
+        training: &dyn Work,
+        observer: &dyn Observer,
+    ) -> Result<bool> {
+        let mut best = Ok(false);
+        training.aside(&mut || best = self.evaluated(folder, clock, observer));
+        best
+    }
+
     /// Evaluates, and writes the row. Returns whether the weights are to be kept as the best.
-    fn evaluated(&mut self, folder: &mut Folder, clock: &mut Clock) -> Result<bool> {
+    fn evaluated(
+        &mut self,
+        folder: &mut Folder,
+        clock: &mut Clock,
+        observer: &dyn Observer,
+    ) -> Result<bool> {
         let began = Instant::now();
-        let metrics = self.evaluate()?;
+        let metrics = self.evaluate(observer)?;
         let took = began.elapsed().as_secs_f64();
         clock.apart += took;
         let best = self.state.is_best(self.settings, &metrics);

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::llm::text::data::{Form, Source};
 use crate::llm::text::objective::TextObjective;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// The files of a run.
 pub(super) struct Sources {
@@ -23,6 +24,7 @@ impl Sources {
         objective: &TextObjective,
         tokenizer: Tokenizer,
         context: usize,
+        observer: &dyn Observer,
     ) -> Result<Self> {
         let Some(file) = &settings.data else {
             let remedy = "give a file of examples; docs/data.md says which kinds there are";
@@ -32,7 +34,8 @@ impl Sources {
         let open = |file: &Path| {
             let form = Form::from(objective.registered());
             let (reading, rows) = (settings.reading(), settings.rows());
-            Source::read(file, &reading, form, tokenizer.clone(), context, rows)
+            let tokenizer = tokenizer.clone();
+            Source::read(file, &reading, form, tokenizer, context, rows, observer)
         };
         Ok(Self {
             data: open(file)?,
@@ -41,10 +44,11 @@ impl Sources {
     }
 
     /// Reads every row once, and says what was found.
-    pub fn survey(&mut self, tell: &mut dyn FnMut(&str)) -> Result<()> {
-        tell(&self.data.survey()?.to_string());
+    pub fn survey(&mut self, observer: &dyn Observer) -> Result<()> {
+        observer.tell(&self.data.survey(observer)?.to_string());
         if let Some(evaluation) = &mut self.evaluation {
-            tell(&format!("evaluation: {}", evaluation.survey()?));
+            let report = evaluation.survey(observer)?;
+            observer.tell(&format!("evaluation: {report}"));
         }
         Ok(())
     }

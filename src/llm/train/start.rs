@@ -13,15 +13,16 @@ use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::files::checkpoint;
 use crate::llm::model::model_folder::ModelFolder;
+use crate::observer::Observer;
 
-/// Trains by those settings, from the first step or from a checkpoint, to the end. Says what a
-/// person may want to know through `tell`. Returns the run's folder.
+/// Trains by those settings, from the first step or from a checkpoint, to the end. Tells
+/// `observer` how far it is, and what a person may want to know. Returns the run's folder.
 ///
 /// # Errors
 /// Settings, model, data or folder that cannot be used, or those of
 /// [`Trainer::run`](super::Trainer::run).
-pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    match train_until(settings, &AtomicBool::new(false), tell)? {
+pub fn train(settings: Settings, observer: &dyn Observer) -> Result<PathBuf> {
+    match train_until(settings, &AtomicBool::new(false), observer)? {
         Ended::Complete(dir) | Ended::Before(dir) | Ended::Interrupted { dir, .. } => Ok(dir),
     }
 }
@@ -33,7 +34,7 @@ pub fn train(settings: Settings, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> 
 pub fn train_until(
     settings: Settings,
     stop: &AtomicBool,
-    tell: &mut dyn FnMut(&str),
+    observer: &dyn Observer,
 ) -> Result<Ended> {
     if settings.sweep.is_some() {
         let remedy = "leave out the table `sweep`, or call `sweep`";
@@ -46,7 +47,7 @@ pub fn train_until(
     let (settings, from) = place(settings)?;
     let dir = settings.out.clone().unwrap_or_default();
     let claimed = Claimed::new(&dir)?;
-    train_in(claimed, settings, from, stop, tell)
+    train_in(claimed, settings, from, stop, observer)
 }
 
 /// Trains in a folder that was claimed, from that checkpoint or as the settings say.
@@ -55,7 +56,7 @@ pub(super) fn train_in(
     settings: Settings,
     from: Option<PathBuf>,
     stop: &AtomicBool,
-    tell: &mut dyn FnMut(&str),
+    observer: &dyn Observer,
 ) -> Result<Ended> {
     let dir = settings.out.clone().unwrap_or_default();
     let begun = claimed.settings()?;
@@ -75,7 +76,7 @@ pub(super) fn train_in(
     if let (true, Some(begun)) = (resume, &begun) {
         settings.same(begun)?;
     }
-    let inputs = Inputs::read(&settings, tell)?;
+    let inputs = Inputs::read(&settings, observer)?;
     if resume
         && begun.is_some()
         && from.is_none()
@@ -84,7 +85,7 @@ pub(super) fn train_in(
     {
         claimed.complete(&manifest, &inputs)?;
         claimed.clean()?;
-        tell("the run is complete already");
+        observer.tell("the run is complete already");
         return Ok(Ended::Before(dir));
     }
     let checkpoint = if resume {
@@ -92,8 +93,8 @@ pub(super) fn train_in(
     } else {
         None
     };
-    let (run, sources) = Run::load(&settings, inputs, &dir, checkpoint, tell)?;
-    run.train(&sources, claimed, stop, tell)
+    let (run, sources) = Run::load(&settings, inputs, &dir, checkpoint, observer)?;
+    run.train(&sources, claimed, stop, observer)
 }
 
 /// The folders that the run reads models from.

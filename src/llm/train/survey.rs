@@ -6,8 +6,8 @@ use super::sources::Sources;
 use crate::error::Result;
 use crate::llm::model::architecture::Architecture;
 use crate::llm::model::model_folder::ModelFolder;
-use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::example::Example;
+use crate::observer::Observer;
 
 /// Reads the data of a run on a model of that architecture and gives `each` the examples of every
 /// step of an epoch (or of all steps, if they are fewer), in their order. Returns the steps of the
@@ -18,23 +18,22 @@ use crate::llm::text::example::Example;
 pub fn survey(
     settings: &Settings,
     architecture: &Architecture,
-    tell: &mut dyn FnMut(&str),
+    observer: &dyn Observer,
     mut each: impl FnMut(&[Example]),
 ) -> Result<u64> {
     let objective = settings.objective()?;
     let tokenizer = ModelFolder::find(settings.model_folder()?)?.tokenizer()?;
     tokenizer.fits(architecture.vocabulary)?;
     let context = architecture.context;
-    let mut sources = Sources::open(settings, &objective, tokenizer, context)?;
-    sources.survey(tell)?;
+    let mut sources = Sources::open(settings, &objective, tokenizer, context, observer)?;
+    sources.survey(observer)?;
     let (trained, _) = sources.parts(settings)?;
     let plan = Batches::new(settings, context, &trained)?;
     let steps = plan.steps().min(plan.per_epoch());
-    let bar = progress_bar("lengths", steps);
+    let work = observer.begin("lengths", steps);
     for done in 0..steps {
         each(&plan.batch(done)?.1);
-        bar.inc(1);
+        work.advance(1);
     }
-    bar.finish_and_clear();
     Ok(plan.steps())
 }

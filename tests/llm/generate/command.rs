@@ -6,10 +6,10 @@ use std::process::{Command, Output};
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::sample::generate::{Sampling, generate, prompt_tokens};
+use pistar::observer::Silent;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::quiet;
 use crate::fixtures::folder;
 use crate::texts::spaces;
 
@@ -101,7 +101,7 @@ fn rows_are_the_library_s_in_the_order_of_prompts() {
         samples: 3,
         ..Sampling::default()
     };
-    let all = generate(&model, &[2], &tokens, &sampling, 4, 1, quiet).unwrap();
+    let all = generate(&model, &[2], &tokens, &sampling, 4, 1, &Silent).unwrap();
     assert_eq!(found.len(), 9);
     for (i, (row, generated)) in found.iter().zip(&all).enumerate() {
         assert_eq!(row["prompt"], texts[i / 3]);

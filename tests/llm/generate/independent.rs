@@ -6,8 +6,8 @@ use pistar::llm::model::architecture::Architecture;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::sequence::Packed;
 use pistar::llm::sample::generate::{Generated, Sampling, Session, generate};
+use pistar::observer::Silent;
 
-use super::quiet;
 use crate::fixtures::{largest, numbers};
 
 /// A random Llama with two key heads for four, whose `vocabulary` decides whether threads share
@@ -88,7 +88,7 @@ fn neither_batch_nor_threads_nor_neighbours_matter() {
         };
         let run = |prompts: &[Vec<u32>], batch: usize, threads: usize| {
             in_pool(threads, || {
-                generate(&model, &[5, 6], prompts, &sampling, 11, batch, quiet).unwrap()
+                generate(&model, &[5, 6], prompts, &sampling, 11, batch, &Silent).unwrap()
             })
         };
         let all = run(&prompts, 1, 1);
@@ -105,7 +105,7 @@ fn neither_batch_nor_threads_nor_neighbours_matter() {
         assert_eq!(all[..3], other[..3]);
         assert_eq!(all[6..], other[6..]);
         let seed = in_pool(2, || {
-            generate(&model, &[5, 6], &prompts, &sampling, 12, 4, quiet).unwrap()
+            generate(&model, &[5, 6], &prompts, &sampling, 12, 4, &Silent).unwrap()
         });
         assert_ne!(all, seed);
     }

@@ -5,8 +5,8 @@ use pistar::llm::language::{Language, walk};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::sequence::Packed;
 use pistar::llm::sample::generate::{Sampling, generate};
+use pistar::observer::Silent;
 
-use super::quiet;
 use crate::fixtures::numbers;
 
 const DRAWS: usize = 100_000;
@@ -98,7 +98,7 @@ fn samples_follow_the_exact_law() {
             &sampling,
             seed as u64,
             256,
-            quiet,
+            &Silent,
         );
         let expected = law(&model, &language, x, &sampling);
         let total: f64 = expected.iter().sum();

@@ -6,6 +6,7 @@ use pistar::Result;
 use pistar::bandit::{Dataset, Evidence, Problem};
 use pistar::llm::language::{Seeds, spelled};
 use pistar::loss::Objective;
+use pistar::observer::Silent;
 use pistar::sim::{Config, Optimizer, Row, Trained, run, run_with};
 use pistar::solve::fixed_point;
 
@@ -50,7 +51,7 @@ fn transformers(problem: &Problem, config: &Config) -> Vec<Row> {
         all.extend_from_slice(rows);
         Ok(())
     };
-    run_with(bandit.problem(), config, &make, rows, |_| {}).unwrap();
+    run_with(bandit.problem(), config, &make, rows, &Silent).unwrap();
     all
 }
 
@@ -71,7 +72,7 @@ fn they_start_and_end_where_tables_do() {
         of_tables.extend_from_slice(rows);
         Ok(())
     };
-    run(&problem, &config_of(3e-2), rows, |_| {}).unwrap();
+    run(&problem, &config_of(3e-2), rows, &Silent).unwrap();
     let of_tables = by_place(&of_tables);
     assert!(of_transformers.keys().eq(of_tables.keys()));
     for seed in 0..2 {

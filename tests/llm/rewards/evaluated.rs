@@ -5,6 +5,7 @@ use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::sequence::{Packed, Sequence};
 use pistar::llm::sample::evaluate::compare;
 use pistar::llm::sample::generate::{Sampling, generate};
+use pistar::observer::Silent;
 use serde_json::{Value, json};
 
 use super::{lines, place, refuses, runs, write};
@@ -63,7 +64,7 @@ fn divergences_are_those_of_full_distributions() {
         .map(|(tokens, prompt)| Sequence::new(tokens, prompt).unwrap())
         .into();
     for batch in [1, 100] {
-        let found = compare(&policy, &reference, &sequences, batch).unwrap();
+        let found = compare(&policy, &reference, &sequences, batch, &Silent).unwrap();
         for (sequence, found) in sequences.iter().zip(found) {
             let tokens = sequence.tokens();
             let (p, r) = (
@@ -91,11 +92,11 @@ fn divergences_are_those_of_full_distributions() {
         max_new_tokens: 6,
         ..Sampling::default()
     };
-    let drawn = generate(&policy, &[2], &[vec![1, 5]], &sampling, 3, 64, |_| {}).unwrap();
+    let drawn = generate(&policy, &[2], &[vec![1, 5]], &sampling, 3, 64, &Silent).unwrap();
     let drawn: Vec<Sequence> = (drawn.iter())
         .map(|g| Sequence::new([&[1, 5], &g.tokens[..]].concat(), 2).unwrap())
         .collect();
-    let found = compare(&policy, &reference, &drawn, 4096).unwrap();
+    let found = compare(&policy, &reference, &drawn, 4096, &Silent).unwrap();
     let differences: Vec<f64> = found.iter().map(|c| c.log_ratio() - c.divergence).collect();
     let [low, high] = pistar::stats::t_interval(&differences, 0.9999).unwrap();
     assert!(low < 0.0 && high > 0.0, "{low} {high}");

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::sequence::{Predictions, Sequence};
 use crate::llm::tensor::tape::Tape;
-use crate::llm::text::data::file::progress_bar;
+use crate::observer::Observer;
 
 /// Numbers of logits that are looked at together.
 const LOGITS: usize = 1 << 22;
@@ -45,6 +45,7 @@ pub fn compare(
     reference: &Decoder,
     sequences: &[Sequence],
     batch_tokens: usize,
+    observer: &dyn Observer,
 ) -> Result<Vec<Compared>> {
     let [ours, theirs] = [policy, reference].map(|m| m.architecture().vocabulary);
     if ours != theirs {
@@ -54,7 +55,7 @@ pub fn compare(
             "name a reference of the same tokenizer",
         ));
     }
-    let bar = progress_bar("reference", sequences.len() as u64);
+    let work = observer.begin("reference", sequences.len() as u64);
     let mut compared = Vec::with_capacity(sequences.len());
     let mut rest: Vec<&Sequence> = sequences.iter().collect();
     while !rest.is_empty() {
@@ -65,10 +66,9 @@ pub fn compare(
         });
         let later = rest.split_off(fit.count().max(1));
         compared.extend(batch(policy, reference, &rest)?);
-        bar.inc(rest.len() as u64);
+        work.advance(rest.len() as u64);
         rest = later;
     }
-    bar.finish_and_clear();
     Ok(compared)
 }
 

@@ -8,10 +8,11 @@ use super::{Compared, EvaluationSettings, Prompts};
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::sequence::Sequence;
-use crate::llm::sample::generate::{self, Progress, completion_text, prompt_tokens};
+use crate::llm::sample::generate::{self, completion_text, prompt_tokens};
 use crate::llm::sample::reward::{Candidate, Rows, Slot, Weighted};
 use crate::llm::text::data::Reading;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// A completion of a prompt, and what is known of it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -107,7 +108,7 @@ pub fn generated(
     tokenizer: &Tokenizer,
     prompts: &Prompts,
     settings: &EvaluationSettings,
-    progress: impl FnMut(Progress) + Send,
+    observer: &dyn Observer,
 ) -> Result<(Vec<Completion>, Vec<Sequence>)> {
     let context = model.architecture().context;
     let mut tokens = Vec::with_capacity(prompts.all.len());
@@ -134,7 +135,7 @@ pub fn generated(
         sampling,
         *seed,
         *batch,
-        progress,
+        observer,
     )?;
     let (mut completions, mut sequences) = (Vec::new(), Vec::new());
     for (index, generated) in all.into_iter().enumerate() {
@@ -160,8 +161,8 @@ pub fn generated(
 ///
 /// # Errors
 /// A file that cannot be read, or a prompt that it has no completion of.
-pub fn read(path: &Path, prompts: &Prompts) -> Result<Vec<Completion>> {
-    let rows = Rows::open(path, &Reading::default())?;
+pub fn read(path: &Path, prompts: &Prompts, observer: &dyn Observer) -> Result<Vec<Completion>> {
+    let rows = Rows::open(path, &Reading::default(), observer)?;
     let mut completions = Vec::new();
     for (view, (row, slot)) in rows.views().into_iter().zip(rows.slots()) {
         let Some(prompt) = prompts
@@ -209,6 +210,7 @@ pub fn rewarded(
     completions: Vec<Completion>,
     prompts: &Prompts,
     rewards: &mut Weighted,
+    observer: &dyn Observer,
 ) -> Result<Entrant> {
     let rows: Vec<Candidate> = (completions.iter())
         .map(|completion| {
@@ -221,7 +223,7 @@ pub fn rewarded(
             }
         })
         .collect();
-    let scored = (rewards.scored(&rows)).map_err(|e| e.in_file(&prompts.origin))?;
+    let scored = (rewards.scored(&rows, observer)).map_err(|e| e.in_file(&prompts.origin))?;
     Ok(Entrant {
         name: name.into(),
         scores: scored.total,

@@ -12,11 +12,12 @@ pub use load::{Loaded, load};
 pub use prompts::{Prompt, Prompts};
 pub use report::{Report, WinRate, win_rate};
 
-use super::generate::{Progress, Sampling};
+use super::generate::Sampling;
 use super::reward::Weighted;
 use crate::error::Result;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 use crate::stats::Bootstrap;
 
 /// Settings of an evaluation.
@@ -59,12 +60,18 @@ pub fn evaluate(
     prompts: &Prompts,
     rewards: &mut Weighted,
     settings: &EvaluationSettings,
-    progress: impl FnMut(Progress) + Send,
+    observer: &dyn Observer,
 ) -> Result<(Report, Entrant)> {
-    let (completions, sequences) = generated(model, tokenizer, prompts, settings, progress)?;
-    let mut entrant = rewarded("model", completions, prompts, rewards)?;
+    let (completions, sequences) = generated(model, tokenizer, prompts, settings, observer)?;
+    let mut entrant = rewarded("model", completions, prompts, rewards, observer)?;
     if let Some(reference) = reference {
-        let compared = compare(model, reference, &sequences, settings.batch_tokens)?;
+        let compared = compare(
+            model,
+            reference,
+            &sequences,
+            settings.batch_tokens,
+            observer,
+        )?;
         for (completion, compared) in entrant.completions.iter_mut().zip(compared) {
             completion.compared = Some(compared);
         }

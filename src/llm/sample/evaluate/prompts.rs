@@ -10,6 +10,7 @@ use crate::llm::text::data::Reading;
 use crate::llm::text::data::prompt::PromptColumn;
 use crate::llm::text::data::table::Table;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// A prompt and the columns of its row.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +48,9 @@ impl Prompts {
         tokenizer: Option<&Tokenizer>,
         limit: Option<usize>,
         answers: &[&str],
+        observer: &dyn Observer,
     ) -> Result<Self> {
-        let file = Table::read(path, reading)?;
+        let file = Table::read(path, reading, observer)?;
         let mut column = PromptColumn::new(&file, reading, tokenizer);
         let mut prompts = Self {
             all: Vec::new(),

@@ -1,12 +1,15 @@
 //! Sequences that run together.
 
+use std::time::Instant;
+
 use rayon::prelude::*;
 
+use super::Generated;
 use super::machine::{Machine, Next};
 use super::sampling::{Sampler, Sampling};
-use super::{Generated, Progress};
 use crate::error::Result;
 use crate::llm::tensor::ops::float::Float;
+use crate::observer::Work;
 use crate::random::{Purpose, Stream};
 
 /// Logits beyond so many are looked through by all threads.
@@ -43,11 +46,7 @@ struct Prefilled<S, T> {
 
 impl Job<'_> {
     /// All completions, in order.
-    pub fn run<M: Machine>(
-        &self,
-        mut machine: M,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Generated>> {
+    pub fn run<M: Machine>(&self, mut machine: M, work: &dyn Work) -> Result<Vec<Generated>> {
         let count = self.prompts.len() * self.sampling.samples;
         let mut results: Vec<Option<Generated>> =
             std::iter::repeat_with(|| None).take(count).collect();
@@ -56,36 +55,39 @@ impl Job<'_> {
         let mut last: Option<Prefilled<M::State, M::Number>> = None;
         let mut logits = Vec::new();
         let mut samplers: Vec<Sampler<M::Number>> = Vec::new();
-        let mut now = Progress { done: 0, tokens: 0 };
-        while now.done < count {
+        let (start, mut done, mut tokens) = (Instant::now(), 0, 0);
+        while done < count {
             let free = self.batch_size - live.len();
             let next: Vec<usize> = waiting.by_ref().take(free).collect();
             let old = live.len();
             if next.is_empty() {
-                let mut tokens = Vec::with_capacity(live.len());
-                tokens.extend(live.iter().map(|l| *l.so_far.tokens.last().unwrap_or(&0)));
+                let mut last = Vec::with_capacity(live.len());
+                last.extend(live.iter().map(|l| *l.so_far.tokens.last().unwrap_or(&0)));
                 let mut inputs: Vec<Next<M::State>> = (live.iter_mut())
-                    .zip(&tokens)
+                    .zip(&last)
                     .map(|(live, token)| (&mut live.state, std::slice::from_ref(token)))
                     .collect();
                 machine.next(&mut inputs, &mut logits)?;
-                now.tokens += live.len();
+                tokens += live.len();
                 self.choose(&mut live, &logits, &mut samplers)?;
             } else {
                 self.admit(&mut machine, &next, &mut live, &mut last, &mut logits)?;
-                now.tokens += next.len();
+                tokens += next.len();
                 self.choose(&mut live[old..], &logits, &mut samplers)?;
             }
+            let before = done;
             live.retain_mut(|live| {
                 let over = live.so_far.ended || live.so_far.tokens.len() == live.room;
                 if over {
                     let generated = std::mem::take(&mut live.so_far);
                     results[live.index] = Some(self.finished(live.index, generated));
-                    now.done += 1;
+                    done += 1;
                 }
                 !over
             });
-            progress(now);
+            let rate = tokens as f64 / start.elapsed().as_secs_f64();
+            work.note(format_args!("generating, {rate:.0} tokens/s"));
+            work.advance((done - before) as u64);
         }
         Ok(results.into_iter().flatten().collect())
     }
@@ -216,6 +218,7 @@ mod tests {
     use super::*;
     use crate::llm::language::Language;
     use crate::llm::model::decoder::Decoder;
+    use crate::observer::Silent;
 
     #[test]
     fn caches_change_nothing() {
@@ -239,8 +242,8 @@ mod tests {
                 context: model.architecture().context,
             };
             let cached = Cached::<f64>::new(&model, 100).unwrap();
-            let cached = job.run(cached, &mut |_| {}).unwrap();
-            let plain = job.run(Plain(&model), &mut |_| {}).unwrap();
+            let cached = job.run(cached, &Silent).unwrap();
+            let plain = job.run(Plain(&model), &Silent).unwrap();
             assert_eq!(cached.len(), 15);
             for (a, b) in cached.iter().zip(&plain) {
                 assert_eq!((&a.tokens, a.ended), (&b.tokens, b.ended));

@@ -24,6 +24,7 @@ use candle_core::DType;
 
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
+use crate::observer::{Observer, Work};
 use batch::Job;
 use machine::Cached;
 use tensors::OnDevice;
@@ -52,15 +53,6 @@ pub struct Generated {
     pub entropy: f64,
 }
 
-/// Progress of a generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Completions that are done.
-    pub done: usize,
-    /// Tokens generated.
-    pub tokens: usize,
-}
-
 /// Completions of every prompt, `sampling.samples` each, prompt by prompt: those of prompt i begin at
 /// `i · samples`. `ends` are the tokens that end one (none: only lengths do). At most `batch_size`
 /// sequences run at once. Sample j of prompt i has a stream of its own, of `seed`, i and j:
@@ -69,7 +61,7 @@ pub struct Progress {
 /// A completion ends at one of `ends`, at `max_new_tokens`, or when prompt and completion together
 /// have as many tokens as the model takes.
 ///
-/// `progress` is called after every step.
+/// `observer` hears how many completions are done, and the rate of tokens.
 ///
 /// # Errors
 /// A number of `sampling` that makes no sense, a prompt that is empty, has a token beyond the
@@ -81,7 +73,7 @@ pub fn generate(
     sampling: &Sampling,
     seed: u64,
     batch_size: usize,
-    mut progress: impl FnMut(Progress) + Send,
+    observer: &dyn Observer,
 ) -> Result<Vec<Generated>> {
     sampling.check()?;
     if batch_size == 0 {
@@ -110,26 +102,27 @@ pub fn generate(
         batch_size: batch_size.min(all.max(1)),
         context: a.context,
     };
+    let work = observer.begin("generating", all as u64);
     // In the pool, where asking for a second thread costs little.
     let mut result = Ok(Vec::new());
     rayon::scope(|_| {
-        result = job.on(model, &mut progress);
+        result = job.on(model, &*work);
     });
     result
 }
 
 impl Job<'_> {
-    fn on(&self, model: &Decoder, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Generated>> {
+    fn on(&self, model: &Decoder, work: &dyn Work) -> Result<Vec<Generated>> {
         let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
         let longest = longest.saturating_add(self.sampling.max_new_tokens);
         // A prompt whose samples wait is kept too.
         let most = self.batch_size.saturating_add(1);
         let parameters = model.parameters();
         match (parameters.device().is_cpu(), parameters.dtype()) {
-            (true, DType::F32) => self.run(Cached::<f32>::new(model, longest)?, progress),
-            (true, DType::F64) => self.run(Cached::<f64>::new(model, longest)?, progress),
-            (_, DType::F64) => self.run(OnDevice::<f64>::new(model, [most, longest])?, progress),
-            _ => self.run(OnDevice::<f32>::new(model, [most, longest])?, progress),
+            (true, DType::F32) => self.run(Cached::<f32>::new(model, longest)?, work),
+            (true, DType::F64) => self.run(Cached::<f64>::new(model, longest)?, work),
+            (_, DType::F64) => self.run(OnDevice::<f64>::new(model, [most, longest])?, work),
+            _ => self.run(OnDevice::<f32>::new(model, [most, longest])?, work),
         }
     }
 }

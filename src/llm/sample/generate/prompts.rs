@@ -10,6 +10,7 @@ use crate::llm::text::data::Reading;
 use crate::llm::text::data::prompt::PromptColumn;
 use crate::llm::text::data::table::Table;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// A prompt in text and tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +51,9 @@ impl Prompt {
         reading: &Reading,
         tokenizer: &Tokenizer,
         context: usize,
+        observer: &dyn Observer,
     ) -> Result<(Vec<Self>, String)> {
-        let file = Table::read(path, reading)?;
+        let file = Table::read(path, reading, observer)?;
         let mut column = PromptColumn::new(&file, reading, Some(tokenizer));
         let one = |row: usize| -> Result<Self> {
             let (text, fields) = column.at(row)?;

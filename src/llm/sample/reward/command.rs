@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::process::{Ended, Process};
 use super::{Candidate, Reward};
 use crate::error::{Error, Result};
-use crate::llm::text::data::file::progress_bar;
+use crate::observer::Observer;
 
 /// Settings of [`Command`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,13 +94,13 @@ impl Reward for Command {
         "command".into()
     }
 
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate], observer: &dyn Observer) -> Result<Vec<f64>> {
         let mut process = Process::start(&self.line, input(rows)).map_err(|reason| {
             let remedy = "is it installed, and may it be run?";
             Error::invalid(self.place(), format!("cannot run it: {reason}"), remedy)
         })?;
         let mut scores = Vec::with_capacity(rows.len());
-        let heard = self.listen(&mut process, rows.len(), &mut scores);
+        let heard = self.listen(&mut process, rows.len(), &mut scores, observer);
         heard.map_err(|(problem, remedy)| {
             Error::invalid(self.place(), problem, format!("{remedy}{}", process.said()))
         })?;
@@ -115,8 +115,9 @@ impl Command {
         process: &mut Process,
         rows: usize,
         scores: &mut Vec<f64>,
+        observer: &dyn Observer,
     ) -> std::result::Result<(), (String, &'static str)> {
-        let bar = progress_bar("reward command", rows as u64);
+        let work = observer.begin("reward command", rows as u64);
         let ended = loop {
             match process.next(self.timeout, scores.len() == rows) {
                 Ok(None) => break process.end(self.timeout),
@@ -134,11 +135,11 @@ impl Command {
                         (problem, remedy)
                     })?;
                     scores.push(score);
-                    bar.inc(1);
+                    work.advance(1);
                 }
             }
         };
-        bar.finish_and_clear();
+        drop(work);
         let answered = format!("{} of {rows} rows answered", scores.len());
         match ended {
             Err(Ended::TimedOut) => {
@@ -256,7 +257,7 @@ mod runs {
             command: Line::Shell(line.into()),
             timeout: Some(seconds),
         };
-        Command::new(&settings, Duration::ZERO)?.score(&rows)
+        Command::new(&settings, Duration::ZERO)?.score(&rows, &crate::observer::Silent)
     }
 
     fn refused(line: &str, seconds: f64) -> String {
@@ -370,7 +371,10 @@ mod runs {
             fields: &fields,
         };
         let mut program = Command::new(&settings, Duration::from_secs(9)).unwrap();
-        let error = program.score(&[row]).unwrap_err().to_string();
+        let error = program
+            .score(&[row], &crate::observer::Silent)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("cannot run it"), "{error}");
         assert!(seconds_of(0.0).is_err() && seconds_of(-1.0).is_err());
         assert!(seconds_of(f64::NAN).is_err() && seconds_of(1e30).is_err());

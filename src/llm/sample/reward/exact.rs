@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{Candidate, Reward};
 use crate::error::{Error, Result};
+use crate::observer::Observer;
 
 /// `right` where the completion's answer equals that of a column of the row, else `wrong`.
 ///
@@ -130,7 +131,7 @@ impl Reward for Exact {
         "exact".into()
     }
 
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate], _: &dyn Observer) -> Result<Vec<f64>> {
         let score = |row: &Candidate| {
             let truth = self.truth(row)?;
             let said = self.answer(row.completion);
@@ -236,6 +237,7 @@ fn ungrouped(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observer::Silent;
 
     fn score(rule: &mut Exact, truth: Value, completion: &str) -> f64 {
         let fields = [("answer".to_string(), truth)].into_iter().collect();
@@ -245,7 +247,7 @@ mod tests {
             index: 0,
             fields: &fields,
         };
-        rule.score(&[row]).unwrap()[0]
+        rule.score(&[row], &Silent).unwrap()[0]
     }
 
     #[test]
@@ -365,7 +367,7 @@ mod tests {
             index: 0,
             fields: &fields,
         };
-        let error = rule.score(&[row]).unwrap_err().to_string();
+        let error = rule.score(&[row], &Silent).unwrap_err().to_string();
         assert!(error.contains("in quotes"), "{error}");
         // A marker with nothing after it says nothing, in a completion and in the column.
         let mut marked = Exact::new("answer", Some("####".into()));
@@ -413,7 +415,7 @@ mod tests {
             fields: &fields,
         };
         let error = Exact::new("answer", None)
-            .score(&[row])
+            .score(&[row], &Silent)
             .unwrap_err()
             .to_string();
         assert!(

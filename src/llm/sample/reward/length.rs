@@ -9,6 +9,7 @@ use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// Unit of a length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +119,7 @@ impl Reward for Length {
         "length".into()
     }
 
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate], _: &dyn Observer) -> Result<Vec<f64>> {
         let score = |row: &Candidate| Ok(self.of(self.length(row.completion)?));
         rows.iter().map(score).collect()
     }

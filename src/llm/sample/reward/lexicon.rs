@@ -9,6 +9,7 @@ use super::units::{folded, is_word, words};
 use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::magnitude::{RANGE, is_in_range};
+use crate::observer::Observer;
 use crate::text::exact;
 
 /// Aggregation of the words' scores.
@@ -162,7 +163,7 @@ impl Reward for Lexicon {
         "lexicon".into()
     }
 
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate], _: &dyn Observer) -> Result<Vec<f64>> {
         Ok(rows.iter().map(|row| self.one(row.completion)).collect())
     }
 }

@@ -37,6 +37,7 @@ pub use weighted::{Scored, Weighted};
 pub use words::{Measure as WordsMeasure, Words, WordsSettings};
 
 use crate::error::{Error, Result};
+use crate::observer::Observer;
 
 /// A completion to be scored.
 #[derive(Debug, Clone, Copy)]
@@ -63,12 +64,12 @@ pub trait Reward {
     /// Name in reports.
     fn name(&self) -> String;
 
-    /// The scores of those rows, in their order.
+    /// The scores of those rows, in their order. What takes long tells the observer.
     ///
     /// # Errors
     /// Rows that it cannot score, or a model or program that fails. [`Weighted`] refuses numbers
     /// that are not finite or beyond 1e100 in size.
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>>;
+    fn score(&mut self, rows: &[Candidate], observer: &dyn Observer) -> Result<Vec<f64>>;
 }
 
 /// Resources that rewards run on.

@@ -14,9 +14,9 @@ use crate::llm::model::network::Reduction;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::model::weights::Checkpoint;
 use crate::llm::text::data::columns::{self, Completion};
-use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::data::tokenise::{RowRules, Tokeniser};
 use crate::llm::text::data::values::Fault;
+use crate::observer::Observer;
 
 /// Rows that are scored before the progress bar moves.
 const BLOCK: usize = 64;
@@ -124,8 +124,8 @@ impl Reward for Scores {
         "model".into()
     }
 
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
-        let bar = progress_bar("reward model", rows.len() as u64);
+    fn score(&mut self, rows: &[Candidate], observer: &dyn Observer) -> Result<Vec<f64>> {
+        let work = observer.begin("reward model", rows.len() as u64);
         let mut scores = Vec::with_capacity(rows.len());
         for block in rows.chunks(BLOCK) {
             let sequences: Vec<_> = block
@@ -135,9 +135,8 @@ impl Reward for Scores {
             let numbers =
                 inference::numbers(&self.network, Reduction::Sum, &sequences, self.micro_batch)?;
             scores.extend(numbers.sequences);
-            bar.inc(block.len() as u64);
+            work.advance(block.len() as u64);
         }
-        bar.finish_and_clear();
         Ok(scores)
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Candidate, Reward};
 use crate::error::{Error, Result};
+use crate::observer::Observer;
 
 /// Settings of [`Pattern`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ impl Reward for Pattern {
         "regex".into()
     }
 
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate], _: &dyn Observer) -> Result<Vec<f64>> {
         let score = |row: &Candidate| {
             self.one(row.completion).map_err(|e| {
                 let remedy = "make it simpler: it takes too many steps on this completion";

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::{Candidate, Scored};
 use crate::error::{Error, Result};
 use crate::llm::text::data::Reading;
-use crate::llm::text::data::file::progress_bar;
 use crate::llm::text::data::table::Table;
+use crate::observer::Observer;
 
 /// Place of a completion in its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +50,9 @@ impl Rows {
     ///
     /// # Errors
     /// A file that cannot be read, or a row without these columns.
-    pub fn open(path: &Path, reading: &Reading) -> Result<Self> {
-        let file = Table::read(path, reading)?;
-        let bar = progress_bar("reading", file.len() as u64);
+    pub fn open(path: &Path, reading: &Reading, observer: &dyn Observer) -> Result<Self> {
+        let file = Table::read(path, reading, observer)?;
+        let work = observer.begin("reading", file.len() as u64);
         let mut rows = Vec::with_capacity(file.len());
         let mut slots = Vec::new();
         for index in 0..file.len() {
@@ -61,9 +61,9 @@ impl Rows {
                 slots_of(&row).map_err(|(problem, remedy)| file.fault(index, problem, remedy))?;
             slots.extend(found.into_iter().map(|slot| (index, slot)));
             rows.push(row);
-            bar.inc(1);
+            work.advance(1);
         }
-        bar.finish_and_clear();
+        drop(work);
         let origin = file.origin().to_owned();
         Ok(Self {
             origin,
@@ -260,12 +260,13 @@ pub fn grouped(rows: Vec<Map<String, Value>>, least: usize) -> Vec<Map<String, V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observer::Silent;
 
     fn open(lines: &str) -> Result<Rows> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.jsonl");
         std::fs::write(&path, lines).unwrap();
-        Rows::open(&path, &Reading::default())
+        Rows::open(&path, &Reading::default(), &Silent)
     }
 
     fn lines(rows: &[Map<String, Value>]) -> Vec<Value> {

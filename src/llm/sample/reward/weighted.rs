@@ -3,6 +3,7 @@
 use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::magnitude::{RANGE, is_in_range};
+use crate::observer::Observer;
 use crate::text::exact;
 
 /// `Σ weight · score`, with the parts told apart.
@@ -35,7 +36,7 @@ impl Weighted {
     /// # Errors
     /// Those of the parts; a part that gives another number of scores than there are rows, or one
     /// beyond 1e100 in size or not finite, weighted and added too.
-    pub fn scored(&mut self, rows: &[Candidate]) -> Result<Scored> {
+    pub fn scored(&mut self, rows: &[Candidate], observer: &dyn Observer) -> Result<Scored> {
         let mut scored = Scored {
             total: vec![0.0; rows.len()],
             parts: Vec::with_capacity(self.0.len()),
@@ -45,7 +46,9 @@ impl Weighted {
             let scores = if rows.is_empty() {
                 Vec::new()
             } else {
-                reward.score(rows).map_err(|e| e.in_file(&place))?
+                reward
+                    .score(rows, observer)
+                    .map_err(|e| e.in_file(&place))?
             };
             if scores.len() != rows.len() {
                 return Err(Error::invalid(
@@ -82,8 +85,8 @@ impl Reward for Weighted {
         each.collect::<Vec<_>>().join(" + ")
     }
 
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
-        Ok(self.scored(rows)?.total)
+    fn score(&mut self, rows: &[Candidate], observer: &dyn Observer) -> Result<Vec<f64>> {
+        Ok(self.scored(rows, observer)?.total)
     }
 }
 
@@ -94,6 +97,7 @@ mod tests {
     use super::super::Resources;
     use super::super::Specification;
     use super::*;
+    use crate::observer::Silent;
 
     struct Fixed(Vec<f64>);
 
@@ -102,7 +106,7 @@ mod tests {
             "fixed".into()
         }
 
-        fn score(&mut self, _: &[Candidate]) -> Result<Vec<f64>> {
+        fn score(&mut self, _: &[Candidate], _: &dyn Observer) -> Result<Vec<f64>> {
             Ok(self.0.clone())
         }
     }
@@ -121,7 +125,9 @@ mod tests {
             index,
             fields: &fields,
         };
-        let scored = sum.scored(&[row("banana", 0), row("x", 1)]).unwrap();
+        let scored = sum
+            .scored(&[row("banana", 0), row("x", 1)], &Silent)
+            .unwrap();
         assert_eq!(scored.total, [2.0 * 3.0 - 0.5 * 6.0, -0.5]);
         assert_eq!(scored.parts[0], ("regex".into(), vec![3.0, 0.0]));
         assert_eq!(scored.parts[1], ("length".into(), vec![6.0, 1.0]));
@@ -134,7 +140,7 @@ mod tests {
         ] {
             let mut bad = Weighted::new(vec![("f".into(), 1e50, Box::new(Fixed(scores)))]);
             let error = bad
-                .scored(&[row("a", 0), row("b", 1)])
+                .scored(&[row("a", 0), row("b", 1)], &Silent)
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(expected) && error.contains("`f`"), "{error}");

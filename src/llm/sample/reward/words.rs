@@ -10,6 +10,7 @@ use super::{Candidate, Reward};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::Observer;
 
 /// Measure of the set's words in a completion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +121,7 @@ impl Reward for Words {
         "words".into()
     }
 
-    fn score(&mut self, rows: &[Candidate]) -> Result<Vec<f64>> {
+    fn score(&mut self, rows: &[Candidate], _: &dyn Observer) -> Result<Vec<f64>> {
         rows.iter().map(|row| self.one(row.completion)).collect()
     }
 }

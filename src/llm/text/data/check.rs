@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use super::columns::{Form, TextRow};
 use super::dialogue::Dialogue;
-use super::file::progress_bar;
 use super::reading::Reading;
 use super::table::Table;
 use super::tokenise::{Notes, RowRules, Tokeniser};
@@ -23,6 +22,7 @@ use crate::error::Result;
 use crate::llm::text::example::Example;
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::loss::InputKind;
+use crate::observer::Observer;
 
 pub use counts::{Balance, Duplicates, Quantiles, Seen};
 pub use look::Look;
@@ -132,6 +132,7 @@ impl Checker {
         tokenizer: Arc<Tokenizer>,
         context: usize,
         settings: RowRules,
+        observer: &dyn Observer,
     ) -> Result<Self> {
         let longest = settings.max_length.unwrap_or(context);
         let tokeniser = Tokeniser::new(tokenizer.clone(), context, settings)?;
@@ -143,7 +144,7 @@ impl Checker {
             unlimited: Tokeniser::new(tokenizer.clone(), usize::MAX, free)?,
             tokeniser,
             dialogue: Dialogue::new(tokenizer.clone(), reading)?,
-            table: Table::read(path, reading)?,
+            table: Table::read(path, reading, observer)?,
             reading: reading.clone(),
             tokenizer,
             longest,
@@ -155,8 +156,8 @@ impl Checker {
     ///
     /// # Errors
     /// A file that can no longer be read. What is wrong with rows is no error but found.
-    pub fn check(&self, form: Option<Form>, show: usize) -> Result<Check> {
-        let kinds = self.kinds()?;
+    pub fn check(&self, form: Option<Form>, show: usize, observer: &dyn Observer) -> Result<Check> {
+        let kinds = self.kinds(observer)?;
         let named = form.is_some();
         let form = form.unwrap_or_else(|| {
             let most = kinds.iter().map(|seen| seen.rows).max().unwrap_or_default();
@@ -169,7 +170,7 @@ impl Checker {
             let first = (Form::ALL.iter().zip(&kinds)).find(|(_, seen)| seen.rows == most);
             first.map_or(Form::Demonstration, |(form, _)| *form)
         });
-        let mut found = self.closer(form)?;
+        let mut found = self.closer(form, observer)?;
         found.kinds = kinds;
         let taken = found.rows as u64 - found.refused;
         if let (true, true, Err(error)) = (
@@ -198,8 +199,8 @@ impl Checker {
     }
 
     /// How many rows each kind takes, and what is wrong with the first that it does not.
-    fn kinds(&self) -> Result<Vec<Seen>> {
-        let bar = progress_bar("reading", (Form::ALL.len() * self.table.len()) as u64);
+    fn kinds(&self, observer: &dyn Observer) -> Result<Vec<Seen>> {
+        let work = observer.begin("reading", (Form::ALL.len() * self.table.len()) as u64);
         let mut kinds = Vec::new();
         for form in Form::ALL {
             let mut seen = Seen::new(form);
@@ -217,12 +218,12 @@ impl Checker {
                         }
                         Err(_) => {}
                     }
-                    bar.inc(1);
+                    work.advance(1);
                 }
             }
             kinds.push(seen);
         }
-        bar.finish_and_clear();
+        drop(work);
         Ok(kinds)
     }
 
@@ -254,7 +255,7 @@ impl Checker {
         })
     }
 
-    fn closer(&self, form: Form) -> Result<Check> {
+    fn closer(&self, form: Form, observer: &dyn Observer) -> Result<Check> {
         let mut found = Check {
             data: self.table.origin().into(),
             records: self.table.records(),
@@ -287,7 +288,7 @@ impl Checker {
         let mut lengths: [Vec<u32>; 3] = Default::default();
         let mut rewards = Vec::new();
         let (mut rows, mut prompts) = (HashMap::new(), HashMap::new());
-        let bar = progress_bar("looking closer", self.table.len() as u64);
+        let work = observer.begin("looking closer", self.table.len() as u64);
         for start in (0..self.table.len()).step_by(CHUNK) {
             let chunk = start..self.table.len().min(start + CHUNK);
             let each: Vec<_> = chunk
@@ -295,7 +296,7 @@ impl Checker {
                 .map(|row| self.made(form, row))
                 .collect();
             for (row, made) in (start..).zip(each) {
-                bar.inc(1);
+                work.advance(1);
                 let refused = match &made {
                     Err(fault) => Some(fault),
                     Ok(made) => made.cut.as_ref().err(),
@@ -343,7 +344,7 @@ impl Checker {
                 }
             }
         }
-        bar.finish_and_clear();
+        drop(work);
         found.duplicates.count(prompts.into_values());
         found.balance = Balance::of(form, &rewards);
         let [prompt, completion, both] = lengths.map(Quantiles::of);

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::SystemTime;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use super::format::Format;
@@ -14,10 +13,11 @@ use super::spool::{self, Packing};
 use super::values::Parsed;
 use crate::error::{Error, Result};
 use crate::file::{MARK, kind_of};
+use crate::observer::{Observer, Silent, Work};
 
 pub use super::table::Table as JsonLines;
 
-/// Files beyond this many bytes are opened under a progress bar.
+/// An observer hears of the opening of files beyond this many bytes.
 const SHOWN: u64 = 1 << 26;
 
 /// Where a parquet file's unpacked row names its columns with numbers that are not finite.
@@ -46,7 +46,7 @@ impl Rows {
     ///
     /// # Errors
     /// A file that cannot be read, is cut short, is no regular file, or has no rows.
-    pub fn open(path: &Path, format: Option<Format>) -> Result<Self> {
+    pub fn open(path: &Path, format: Option<Format>, observer: &dyn Observer) -> Result<Self> {
         let origin = path.display().to_string();
         let fail = |problem: &str, remedy: &str| Err(Error::invalid(&origin, problem, remedy));
         let metadata = std::fs::metadata(path).map_err(Error::io(path, "read"))?;
@@ -64,10 +64,9 @@ impl Rows {
         }
         let file = crate::file::open(path)?;
         let metadata = file.metadata().map_err(Error::io(path, "read"))?;
-        let bar = match metadata.len() {
-            length if length > SHOWN => progress_bar("indexing", length),
-            _ => ProgressBar::hidden(),
-        };
+        let length = metadata.len();
+        let observer = if length > SHOWN { observer } else { &Silent };
+        let work = observer.begin("indexing", length);
         let head = head(&file).map_err(Error::io(path, "read"))?;
         if let Some([problem, remedy]) = Format::foreign(path, head, format.is_some()) {
             return fail(&problem, &remedy);
@@ -77,11 +76,11 @@ impl Rows {
         let (file, opened, unpacked) = match packing {
             Packing::None => (file, opened, None),
             Packing::Gzip => {
-                let (spool, hash) = spool::gunzip(file, format, &origin, &bar)?;
+                let (spool, hash) = spool::gunzip(file, format, &origin, &*work)?;
                 (spool, None, Some(hash))
             }
             Packing::Parquet => {
-                let (spool, hash) = spool::parquet(file, &origin, &bar)?;
+                let (spool, hash) = spool::parquet(file, &origin, &*work)?;
                 (spool, None, Some(hash))
             }
         };
@@ -93,12 +92,12 @@ impl Rows {
             (_, Some(format)) => format,
             (_, None) => index::looks_like(&file).map_err(Error::io(path, "read"))?,
         };
-        let shown = match unpacked {
-            Some(_) => ProgressBar::hidden(),
-            None => bar.clone(),
+        let indexing: &dyn Work = match unpacked {
+            Some(_) => &Silent,
+            None => &*work,
         };
-        let index = Index::build(&file, format, &origin, &shown)?;
-        bar.finish_and_clear();
+        let index = Index::build(&file, format, &origin, indexing)?;
+        drop(work);
         let remedy = match format {
             Format::Jsonl => "give one JSON object a line",
             Format::Json => "give a list of JSON objects",
@@ -123,7 +122,7 @@ impl Rows {
 
     /// Rows that were written to a temporary file as JSON lines.
     pub(super) fn spooled(file: File, origin: String) -> Result<Self> {
-        let index = Index::build(&file, Format::Jsonl, &origin, &ProgressBar::hidden())?;
+        let index = Index::build(&file, Format::Jsonl, &origin, &Silent)?;
         Ok(Self {
             file,
             origin,
@@ -223,13 +222,6 @@ impl Rows {
             "leave it alone while it is in use",
         ))
     }
-}
-
-/// A bar of `length` steps on stderr, hidden where that is no terminal.
-pub fn progress_bar(name: &'static str, length: u64) -> ProgressBar {
-    let style = "{msg} {wide_bar} {percent}% {eta} left";
-    let bar = ProgressBar::new(length).with_message(name);
-    bar.with_style(ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar()))
 }
 
 /// The first bytes.

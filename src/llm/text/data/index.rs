@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Seek};
 use std::ops::Range;
 
-use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::file::read_at;
@@ -12,6 +11,7 @@ use super::format::Format;
 use crate::error::{Error, Result};
 use crate::file::MARK;
 use crate::llm::files::hash::hex;
+use crate::observer::Work;
 
 mod array;
 mod text;
@@ -78,7 +78,7 @@ pub(super) struct Wrong {
 
 impl Index {
     /// Finds the rows of a file in that format, and the hash of all bytes.
-    pub fn build(file: &File, format: Format, origin: &str, bar: &ProgressBar) -> Result<Self> {
+    pub fn build(file: &File, format: Format, origin: &str, work: &dyn Work) -> Result<Self> {
         let mut scan = scan(format);
         let failed = || Error::io(origin, "read");
         let wrong = |Wrong {
@@ -113,7 +113,7 @@ impl Index {
             let read = bytes.len();
             offset += read as u64;
             reader.consume(read);
-            bar.inc(read as u64);
+            work.advance(read as u64);
             if offset.saturating_sub(scan.last()) > longest(format) {
                 let [problem, remedy] = too_long(format);
                 return Err(wrong(Wrong {

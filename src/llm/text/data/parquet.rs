@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 
-use indicatif::ProgressBar;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -19,14 +18,15 @@ use super::spool::Spool;
 use crate::error::{Error, Result};
 use crate::llm::files::hash::hex;
 use crate::llm::files::quiet;
+use crate::observer::Work;
 
 mod pages;
 
 use pages::Pages;
 
 /// The rows as JSON lines in a temporary file, and the hash of the file as it is.
-pub(super) fn unpack(mut file: File, origin: &str, bar: &ProgressBar) -> Result<(File, String)> {
-    let hash = hash(&mut file, bar).map_err(Error::io(origin, "read"))?;
+pub(super) fn unpack(mut file: File, origin: &str, work: &dyn Work) -> Result<(File, String)> {
+    let hash = hash(&mut file, work).map_err(Error::io(origin, "read"))?;
     // The reader panics on some files that are broken inside.
     quiet::catch(|| rows(file, origin))
         .unwrap_or_else(|| {
@@ -56,7 +56,7 @@ fn rows(file: File, origin: &str) -> Result<File> {
     spool.finish()
 }
 
-fn hash(file: &mut File, bar: &ProgressBar) -> std::io::Result<String> {
+fn hash(file: &mut File, work: &dyn Work) -> std::io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     file.rewind()?;
@@ -65,7 +65,7 @@ fn hash(file: &mut File, bar: &ProgressBar) -> std::io::Result<String> {
             0 => return Ok(hex(hash)),
             read => hash.update(&buffer[..read]),
         }
-        bar.tick();
+        work.advance(0);
     }
 }
 

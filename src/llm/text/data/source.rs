@@ -8,7 +8,6 @@ use rayon::prelude::*;
 
 use super::columns::Form;
 use super::dialogue::Dialogue;
-use super::file::progress_bar;
 use super::order::{Epoch, Ordering};
 use super::reading::Reading;
 use super::report::Report;
@@ -19,6 +18,7 @@ use super::values::Fault;
 use crate::error::Result;
 use crate::llm::text::example::Example;
 use crate::llm::text::tokenizer::Tokenizer;
+use crate::observer::{Observer, Silent};
 
 /// Rows that are read at once when all are.
 const CHUNK: usize = 1024;
@@ -53,6 +53,7 @@ impl Source {
             tokenizer,
             context,
             settings,
+            &Silent,
         )
     }
 
@@ -67,10 +68,11 @@ impl Source {
         tokenizer: Arc<Tokenizer>,
         context: usize,
         settings: RowRules,
+        observer: &dyn Observer,
     ) -> Result<Self> {
         let tokeniser = Tokeniser::new(tokenizer.clone(), context, settings)?;
         let dialogue = Dialogue::new(tokenizer, reading)?;
-        let file = Table::read(path, reading)?;
+        let file = Table::read(path, reading, observer)?;
         Ok(Self {
             tokeniser,
             file,
@@ -133,8 +135,8 @@ impl Source {
     /// # Errors
     /// The first row, in the file's order, that cannot be used; a column that the mapping makes and
     /// nothing reads.
-    pub fn survey(&mut self) -> Result<&Report> {
-        let bar = progress_bar("reading", self.len() as u64);
+    pub fn survey(&mut self, observer: &dyn Observer) -> Result<&Report> {
+        let work = observer.begin("reading", self.len() as u64);
         let (mut report, mut lengths) = (Report::default(), Vec::with_capacity(self.len()));
         for start in (0..self.len()).step_by(CHUNK) {
             let rows = start..self.len().min(start + CHUNK);
@@ -143,10 +145,10 @@ impl Source {
                 let (example, notes, unread) = noted?;
                 report.add(&example, notes, unread);
                 lengths.push(example.tokens() as u32);
-                bar.inc(1);
+                work.advance(1);
             }
         }
-        bar.finish_and_clear();
+        drop(work);
         report.locate(&self.file)?;
         report.left_out = self.file.left_out();
         unread::refuse(&report.unread, &self.reading, self.form.name(), report.rows)?;

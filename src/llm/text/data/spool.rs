@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 
 use flate2::bufread::GzDecoder;
-use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::format::Format;
@@ -12,6 +11,7 @@ use super::index::{self, Scan};
 use crate::error::{Error, Result};
 use crate::file::MARK;
 use crate::llm::files::hash::hex;
+use crate::observer::Work;
 
 /// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +72,13 @@ pub(super) fn gunzip(
     file: File,
     format: Option<Format>,
     origin: &str,
-    bar: &ProgressBar,
+    work: &dyn Work,
 ) -> Result<(File, String)> {
     let mut spool = Spool::new()?;
     let hashing = Hashing {
         file,
         hash: Sha256::new(),
-        bar,
+        work,
     };
     let mut rest = BufReader::with_capacity(1 << 20, hashing);
     let mut buffer = vec![0; 1 << 20];
@@ -190,14 +190,14 @@ fn broken(error: std::io::Error, origin: &str) -> Error {
 struct Hashing<'a> {
     file: File,
     hash: Sha256,
-    bar: &'a ProgressBar,
+    work: &'a dyn Work,
 }
 
 impl Read for Hashing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.file.read(buffer)?;
         self.hash.update(&buffer[..read]);
-        self.bar.inc(read as u64);
+        self.work.advance(read as u64);
         Ok(read)
     }
 }
@@ -207,7 +207,7 @@ pub(super) use super::parquet::unpack as parquet;
 
 /// Says that this build reads no parquet.
 #[cfg(not(feature = "parquet"))]
-pub(super) fn parquet(_: File, origin: &str, _: &ProgressBar) -> Result<(File, String)> {
+pub(super) fn parquet(_: File, origin: &str, _: &dyn Work) -> Result<(File, String)> {
     Err(Error::invalid(
         origin,
         "it is a parquet file, and this build reads none",

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::columns;
-use super::file::{Rows, progress_bar};
+use super::file::Rows;
 use super::mapping::{Mapping, Place};
 use super::paths;
 use super::reading::Reading;
@@ -17,6 +17,7 @@ use super::unread::{self, Unread};
 use super::values::Fault;
 use crate::error::{Error, Result};
 use crate::llm::files::hash::hex;
+use crate::observer::{Observer, Silent};
 
 /// Rows that are mapped at once.
 const CHUNK: usize = 1024;
@@ -57,7 +58,7 @@ impl Table {
     /// # Errors
     /// A file that cannot be read, is cut short, is no regular file, or has no rows.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::read(path, &Reading::default())
+        Self::read(path, &Reading::default(), &Silent)
     }
 
     /// The rows of a file, or of several, as `reading` says. What it maps is mapped now, in one
@@ -66,14 +67,14 @@ impl Table {
     /// # Errors
     /// As [`open`](Self::open); an expression that cannot be parsed; a row for which one cannot be
     /// evaluated.
-    pub fn read(path: &Path, reading: &Reading) -> Result<Self> {
+    pub fn read(path: &Path, reading: &Reading, observer: &dyn Observer) -> Result<Self> {
         let mapping = if reading.maps() {
             Some(Mapping::new(reading)?)
         } else {
             None
         };
         let files: Vec<Rows> = (paths::files(path)?.iter())
-            .map(|file| Rows::open(file, reading.format))
+            .map(|file| Rows::open(file, reading.format, observer))
             .collect::<Result<_>>()?;
         let mut before = Vec::with_capacity(files.len());
         let mut count = 0;
@@ -92,7 +93,7 @@ impl Table {
         };
         table.small()?;
         if let Some(mapping) = mapping {
-            table.mapped = Some(table.map(&mapping)?);
+            table.mapped = Some(table.map(&mapping, observer)?);
             table.small()?;
         }
         Ok(table)
@@ -110,8 +111,8 @@ impl Table {
     }
 
     /// Makes all rows anew.
-    fn map(&self, mapping: &Mapping) -> Result<Mapped> {
-        let bar = progress_bar("mapping", self.count as u64);
+    fn map(&self, mapping: &Mapping, observer: &dyn Observer) -> Result<Mapped> {
+        let work = observer.begin("mapping", self.count as u64);
         let mut spool = Spool::new()?;
         let (mut from, mut left_out, mut unread) = (Vec::new(), 0, Unread::new());
         for start in (0..self.count).step_by(CHUNK) {
@@ -135,10 +136,10 @@ impl Table {
                     spool.put(&line)?;
                     from.push(record as u32);
                 }
-                bar.inc(1);
+                work.advance(1);
             }
         }
-        bar.finish_and_clear();
+        drop(work);
         if from.is_empty() {
             return Err(Error::invalid(
                 &self.origin,

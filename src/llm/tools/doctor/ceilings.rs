@@ -1,7 +1,6 @@
 //! The most that a device does: matrix products and copies.
 
 use candle_core::{DType, Device, Tensor};
-use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::call::Place;
@@ -12,6 +11,7 @@ use crate::error::Result;
 use crate::llm::tensor::ops;
 use crate::llm::tensor::tape::{Node, Tape};
 use crate::llm::tools::plan::Machine;
+use crate::observer::Observer;
 
 /// Measured ceilings of a device: its fastest matrix products and copies.
 #[derive(Debug, Clone)]
@@ -38,10 +38,10 @@ impl Ceilings {
         precisions: &[Precision],
         quick: bool,
         seed: u64,
-        bar: &ProgressBar,
+        observer: &dyn Observer,
     ) -> Self {
         let shapes = shapes(device, quick);
-        bar.set_length((precisions.len() * shapes.len() + 1) as u64);
+        let work = observer.begin("", (precisions.len() * shapes.len() + 1) as u64);
         let effort = Effort {
             seconds: if quick { 0.1 } else { 0.5 },
             most: 50,
@@ -53,7 +53,7 @@ impl Ceilings {
             let mut best: Option<f64> = None;
             for &[n, i, o] in &shapes {
                 let name = format!("{}, {n} × {i} × {o}", precision.name());
-                bar.set_message(name.clone());
+                work.note(format_args!("{name}"));
                 let found = precision
                     .within(|| product([n, i, o], precision.dtype(), device, effort, &mut pool));
                 rows.push(match found {
@@ -71,12 +71,12 @@ impl Ceilings {
                     }
                     Err(error) => Row::failed(name, &error),
                 });
-                bar.inc(1);
+                work.advance(1);
             }
             products.extend(best.map(|best| (precision, best)));
         }
         let bytes = copied_bytes(device, quick);
-        bar.set_message("copy");
+        work.note(format_args!("copy"));
         let copied = match device {
             Device::Cpu => Ok(host_copy(bytes, effort)),
             _ => device_copy(bytes, device, effort, &mut pool),
@@ -98,7 +98,7 @@ impl Ceilings {
                 None
             }
         };
-        bar.inc(1);
+        work.advance(1);
         Self {
             products,
             bandwidth,

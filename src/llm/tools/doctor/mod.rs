@@ -23,11 +23,11 @@ pub mod timing;
 use std::time::Instant;
 
 use candle_core::Device;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::llm::files::named::{Named, named};
+use crate::observer::Observer;
 use ceilings::Ceilings;
 use precision::Precision;
 use report::{Part, Report};
@@ -83,31 +83,29 @@ impl Examination {
 ///
 /// # Errors
 /// A precision that the device does not have.
-pub fn examine(settings: &Examination) -> Result<Report> {
+pub fn examine(settings: &Examination, observer: &dyn Observer) -> Result<Report> {
     let begin = Instant::now();
     let device = &settings.device;
     let precisions = settings.precisions();
     precisions.iter().try_for_each(|p| p.check(device))?;
     let usual = (settings.precision).unwrap_or_else(|| Precision::usual(device));
     let seed = settings.seed;
-    let bar = bar();
     let mut ceilings: Option<Ceilings> = None;
     let mut sections = Vec::new();
     let all = Section::ALL.iter().copied();
     for section in all.filter(|&s| settings.wants(s)) {
-        bar.reset();
         sections.extend(match section {
             Section::Machine => vec![Part::new(section, "", machine::rows(device))],
-            Section::Operations => operations::parts(device, &precisions, seed, &bar),
-            Section::Model => model::parts(device, &precisions, seed, &bar),
+            Section::Operations => operations::parts(device, &precisions, seed, observer),
+            Section::Model => model::parts(device, &precisions, seed, observer),
             Section::Ceilings => {
-                let found = Ceilings::measure(device, &precisions, settings.quick, seed, &bar);
+                let found = Ceilings::measure(device, &precisions, settings.quick, seed, observer);
                 vec![Part::new(section, "", ceilings.insert(found).rows.clone())]
             }
             Section::Step => {
                 let found = match ceilings.take().filter(|c| c.flops(usual).is_some()) {
                     Some(found) => found,
-                    None => Ceilings::measure(device, &[usual], settings.quick, seed, &bar),
+                    None => Ceilings::measure(device, &[usual], settings.quick, seed, observer),
                 };
                 vec![step::part(
                     device,
@@ -115,12 +113,11 @@ pub fn examine(settings: &Examination) -> Result<Report> {
                     &found,
                     settings.quick,
                     seed,
-                    &bar,
+                    observer,
                 )]
             }
         });
     }
-    bar.finish_and_clear();
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         device: settings.name.clone(),
@@ -130,11 +127,4 @@ pub fn examine(settings: &Examination) -> Result<Report> {
         seconds: begin.elapsed().as_secs_f64(),
         sections,
     })
-}
-
-/// Hidden when standard error is no terminal.
-fn bar() -> ProgressBar {
-    let style = "{wide_bar} {pos}/{len} {msg}";
-    let style = ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
 }

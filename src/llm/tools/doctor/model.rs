@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::bound::Bound;
@@ -24,6 +23,7 @@ use crate::llm::tensor::tape::{LeafGradients, Tape};
 use crate::llm::text::batch::TextBatch;
 use crate::llm::train::step::{Outcome, Step};
 use crate::loss::{InputKind, Inputs, Objective, Parameters};
+use crate::observer::Observer;
 use crate::random::{Purpose, Stream};
 
 /// The small models: between them they use every operation.
@@ -90,20 +90,25 @@ fn gpt2() -> Architecture {
 }
 
 /// The rows of both models in every precision.
-pub fn parts(device: &Device, precisions: &[Precision], seed: u64, bar: &ProgressBar) -> Vec<Part> {
-    bar.set_length((precisions.len() * FAMILIES.len()) as u64);
+pub fn parts(
+    device: &Device,
+    precisions: &[Precision],
+    seed: u64,
+    observer: &dyn Observer,
+) -> Vec<Part> {
+    let work = observer.begin("", (precisions.len() * FAMILIES.len()) as u64);
     let mut parts = Vec::new();
     for &precision in precisions {
         for (family, architecture) in FAMILIES {
             let name = format!("{family} in {}", precision.name());
-            bar.set_message(name.clone());
+            work.note(format_args!("{name}"));
             let found = precision.within(|| {
                 let trial = Trial::new(architecture(), precision.dtype(), seed)?;
                 trial.rows(device, precision)
             });
             let rows = found.unwrap_or_else(|error| vec![Row::failed("the model", &error)]);
             parts.push(Part::new(Section::Model, name, rows));
-            bar.inc(1);
+            work.advance(1);
         }
     }
     parts

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use candle_core::{DType, Device};
-use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::Section;
@@ -14,6 +13,7 @@ use super::precision::Precision;
 use super::report::{Part, Row, Verdict};
 use crate::error::Result;
 use crate::llm::tensor::ops::{Activation, Attention, Starts};
+use crate::observer::Observer;
 use crate::random::{Purpose, Stream};
 
 /// Every operation with every choice it has, named. The shapes are odd on purpose, and depend on
@@ -121,14 +121,19 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
 
 /// Examines operations: per precision a row for every call, and one that says how many calls give the same bits when
 /// they are run again.
-pub fn parts(device: &Device, precisions: &[Precision], seed: u64, bar: &ProgressBar) -> Vec<Part> {
+pub fn parts(
+    device: &Device,
+    precisions: &[Precision],
+    seed: u64,
+    observer: &dyn Observer,
+) -> Vec<Part> {
     let calls = calls(seed);
-    bar.set_length((precisions.len() * calls.len()) as u64);
+    let work = observer.begin("", (precisions.len() * calls.len()) as u64);
     let mut parts = Vec::new();
     for &precision in precisions {
         let (mut rows, mut other) = (Vec::new(), Vec::new());
         for (index, (name, call)) in calls.iter().enumerate() {
-            bar.set_message(format!("{name} in {}", precision.name()));
+            work.note(format_args!("{name} in {}", precision.name()));
             let mut stream = Stream::new(seed, Purpose::Doctor, 1 + index as u64);
             let found = precision.within(|| check(name, call, device, precision, &mut stream));
             rows.push(match found {
@@ -140,7 +145,7 @@ pub fn parts(device: &Device, precisions: &[Precision], seed: u64, bar: &Progres
                 }
                 Err(error) => Row::failed(*name, &error),
             });
-            bar.inc(1);
+            work.advance(1);
         }
         let same = calls.len() - other.len();
         let row = Row::count("same bits when run again", same, calls.len());

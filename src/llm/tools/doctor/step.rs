@@ -4,7 +4,6 @@ mod size;
 mod whole;
 
 use candle_core::{DType, Device};
-use indicatif::ProgressBar;
 
 use super::Section;
 use super::call::Place;
@@ -17,6 +16,7 @@ use super::timing::{BUSY, Effort, Pool, Timed};
 use crate::error::{Error, Result};
 use crate::llm::model::sequence::{Predictions, Sequence};
 use crate::llm::tools::plan::Machine;
+use crate::observer::Observer;
 use size::Size;
 
 /// What a stage took and would take at least, in seconds.
@@ -33,7 +33,7 @@ pub fn part(
     ceilings: &Ceilings,
     quick: bool,
     seed: u64,
-    bar: &ProgressBar,
+    observer: &dyn Observer,
 ) -> Part {
     let place = Place {
         dtype: precision.dtype(),
@@ -51,7 +51,7 @@ pub fn part(
     let failed = |error| vec![Row::failed("the step", &error)];
     match Size::of(device, quick) {
         Ok(size) => {
-            let run = || measure(&size, &place, precision, ceilings, quick, seed, bar);
+            let run = || measure(&size, &place, precision, ceilings, quick, seed, observer);
             let rows = precision.within(run).unwrap_or_else(failed);
             Part::new(Section::Step, of(&size), rows)
         }
@@ -66,7 +66,7 @@ fn measure(
     ceilings: &Ceilings,
     quick: bool,
     seed: u64,
-    bar: &ProgressBar,
+    observer: &dyn Observer,
 ) -> Result<Vec<Row>> {
     let (Some(flops), Some(bandwidth)) = (ceilings.flops(precision), ceilings.bandwidth) else {
         let remedy = "see the section `ceilings`";
@@ -82,7 +82,7 @@ fn measure(
     let predictions = Predictions::new(&sequences);
     let tokens = predictions.packed.tokens.len();
     let calls = shapes::calls(&size.config.architecture, &predictions);
-    bar.set_length(calls.len() as u64 + 2);
+    let work = observer.begin("", calls.len() as u64 + 2);
     let bytes = place.dtype.size_in_bytes() as f64;
     let mut pool = Pool::new(seed);
     let cache = if place.device.is_cpu() {
@@ -94,7 +94,7 @@ fn measure(
     let mut stages = Stage::ALL.map(|stage| (stage, [0.0; 2], [0.0; 2]));
     let mut products = 0.0;
     for times in &calls {
-        bar.set_message(times.stage.name());
+        work.note(format_args!("{}", times.stage.name()));
         let timed = Timed::new(&times.call, &mut pool, place, cache)?;
         let medians = effort.medians(|round| timed.round(round))?;
         let costs = Cost::of(&times.call).map(|cost| cost.times(times.count));
@@ -107,12 +107,12 @@ fn measure(
                 }
             }
         }
-        bar.inc(1);
+        work.advance(1);
     }
-    bar.set_message("loss");
+    work.note(format_args!("loss"));
     let host = whole::loss(&text, predictions.targets.len(), place, effort)?;
-    bar.inc(1);
-    bar.set_message("whole step");
+    work.advance(1);
+    work.note(format_args!("whole step"));
     let effort = Effort {
         seconds: if quick { 0.5 } else { 4.0 },
         most: 20,
@@ -120,7 +120,7 @@ fn measure(
     };
     let steps = whole::steps(size, &text, &mut pool, place, effort)?;
     let (whole, count) = (steps.all, steps.parameters);
-    bar.inc(1);
+    work.advance(1);
     let per_pass = |pass: usize| {
         let name = ["forward", "backward"][pass];
         let taken = stages

@@ -11,6 +11,7 @@ use crate::llm::text::objective::TextObjective;
 use crate::llm::train::step::beyond_one_run;
 use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, survey};
 use crate::loss::InputKind;
+use crate::observer::Observer;
 
 /// Lengths where there are no data.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,7 +51,7 @@ impl Budget {
         settings: &Settings,
         machine: Machine,
         lengths: Lengths,
-        tell: &mut dyn FnMut(&str),
+        observer: &dyn Observer,
     ) -> Result<Self> {
         let objective = settings.objective()?;
         let found = ModelFolder::find(settings.model_folder()?)?;
@@ -88,7 +89,7 @@ impl Budget {
         let steps = if of_data {
             let mut steps = Vec::new();
             let visit = |examples: &[Example]| steps.push(StepShape::of(examples));
-            let count = survey(settings, &run.config.architecture, tell, visit)?;
+            let count = survey(settings, &run.config.architecture, observer, visit)?;
             run.one_step = count == 1;
             steps
         } else {

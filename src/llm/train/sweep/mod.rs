@@ -19,6 +19,7 @@ use super::settings::Settings;
 use super::start::train_in;
 use crate::error::{Error, Result};
 use crate::llm::files::checkpoint;
+use crate::observer::{Observer, Silent};
 
 /// Name of the file that runs the same sweep again.
 pub const SWEEP: &str = "sweep.toml";
@@ -136,7 +137,7 @@ impl Sweep {
             }
             // None is trained on other inputs than those that are there already.
             if let Some(manifest) = Manifest::of(&dir)? {
-                let inputs = Inputs::read(&resolved, &mut |_| ()).map_err(named)?;
+                let inputs = Inputs::read(&resolved, &Silent).map_err(named)?;
                 manifest.holds(&dir, &inputs).map_err(named)?;
             }
         }
@@ -149,7 +150,7 @@ impl Sweep {
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn run(&self, stop: &AtomicBool, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
+    pub fn run(&self, stop: &AtomicBool, observer: &dyn Observer) -> Result<Outcome> {
         self.write()?;
         let mut outcome = Outcome::default();
         for (i, Member { name, settings }) in self.members.iter().enumerate() {
@@ -161,23 +162,23 @@ impl Sweep {
             let claimed = match Claimed::free_of_others(&dir) {
                 Ok(Ok(claimed)) => claimed,
                 Err(error) => {
-                    tell(&format!("{head}: {error}"));
+                    observer.tell(&format!("{head}: {error}"));
                     outcome.failed.push((name.clone(), error));
                     continue;
                 }
                 Ok(Err(process)) => {
-                    tell(&format!("{head}: process {process} trains it"));
+                    observer.tell(&format!("{head}: process {process} trains it"));
                     outcome.elsewhere.push(name.clone());
                     continue;
                 }
             };
-            tell(&head);
-            match train_in(claimed, settings.clone(), None, stop, tell) {
+            observer.tell(&head);
+            match train_in(claimed, settings.clone(), None, stop, observer) {
                 Ok(Ended::Complete(_)) => outcome.complete += 1,
                 Ok(Ended::Before(_)) => outcome.before += 1,
                 Ok(Ended::Interrupted { dir, .. }) => outcome.interrupted = Some(dir),
                 Err(error) => {
-                    tell(&format!("{head}: {error}"));
+                    observer.tell(&format!("{head}: {error}"));
                     outcome.failed.push((name.clone(), error));
                 }
             }

@@ -5,6 +5,7 @@ use candle_core::{DType, Device};
 use super::*;
 use crate::llm::sample::generate::machine::Plain;
 use crate::llm::sample::generate::{Generated, Job, Sampling, machine::Cached};
+use crate::observer::Silent;
 
 /// Families with grouped heads, a window, learned positions, biases, scaled embeddings.
 const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "gemma", "gpt2", "qwen2"];
@@ -156,7 +157,7 @@ fn run<M: Machine>(model: &Decoder, batch_size: usize, temperature: f64, m: M) -
         batch_size,
         context: model.architecture().context,
     };
-    job.run(m, &mut |_| {}).unwrap()
+    job.run(m, &Silent).unwrap()
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::file;
+use crate::observer::Observer;
 use crate::text::{cut, exact};
 use anyhow::{Context, Result, bail, ensure};
 
@@ -113,12 +114,12 @@ macro_rules! table {
         #[derive(Debug, Clone, PartialEq)]
         $vis struct $name { $($(#[$doc])* pub $field: $kind,)* }
 
-        impl $crate::sims::table::Record for $name {
+        impl $crate::rows::table::Record for $name {
             const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
             fn cells(&self) -> Vec<String> {
-                vec![$($crate::sims::table::Cell::write(&self.$field)),*]
+                vec![$($crate::rows::table::Cell::write(&self.$field)),*]
             }
-            fn parse(cells: &mut $crate::sims::table::Cells) -> anyhow::Result<Self> {
+            fn parse(cells: &mut $crate::rows::table::Cells) -> anyhow::Result<Self> {
                 Ok(Self { $($field: cells.next(stringify!($field))?,)* })
             }
         }
@@ -161,12 +162,12 @@ pub fn write<T: Record>(rows: &[T]) -> String {
 
 /// Reads a file of at least one row.
 ///
-/// A last line that an interruption cut off is left out, with a warning on stderr.
+/// A last line that an interruption cut off is left out, and the observer is told.
 ///
 /// # Errors
 /// A file that cannot be read, has another header, or holds a line that is no row.
-pub fn read<T: Record>(path: &Path) -> Result<Vec<T>> {
-    let rows = read_numbered(path)?;
+pub fn read<T: Record>(path: &Path, observer: &dyn Observer) -> Result<Vec<T>> {
+    let rows = read_numbered(path, observer)?;
     ensure!(!rows.is_empty(), "{} holds no complete row", path.display());
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
@@ -175,15 +176,15 @@ pub fn read<T: Record>(path: &Path) -> Result<Vec<T>> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_numbered<T: Record>(path: &Path) -> Result<Vec<(usize, T)>> {
+pub fn read_numbered<T: Record>(path: &Path, observer: &dyn Observer) -> Result<Vec<(usize, T)>> {
     let mut bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
     if whole < bytes.len() {
         let line = bytes.iter().filter(|&&b| b == b'\n').count() + 1;
-        eprintln!(
+        observer.tell(&format!(
             "warning: {} line {line} is cut off; leaving it out",
             path.display()
-        );
+        ));
         bytes.truncate(whole);
     }
     let origin = path.display().to_string();
@@ -196,7 +197,7 @@ pub fn read_numbered<T: Record>(path: &Path) -> Result<Vec<(usize, T)>> {
 /// # Errors
 /// As [`read`], and a last line without its end.
 #[cfg_attr(not(feature = "llm"), allow(dead_code))] // Studies alone have parts.
-pub fn read_whole<T: Record>(path: &Path) -> Result<Vec<T>> {
+pub fn read_whole<T: Record>(path: &Path, observer: &dyn Observer) -> Result<Vec<T>> {
     let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     ensure!(
         bytes.is_empty() || bytes.ends_with(b"\n"),
@@ -204,7 +205,7 @@ pub fn read_whole<T: Record>(path: &Path) -> Result<Vec<T>> {
          run again",
         path.display()
     );
-    read(path)
+    read(path, observer)
 }
 
 /// The rows of a file's content, with the numbers of their lines.
@@ -268,6 +269,7 @@ fn split(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observer::Silent;
 
     table! {
         /// A row.
@@ -309,10 +311,11 @@ mod tests {
         let path = dir.path().join("t.csv");
         let whole = "name,count,value,limit,known\nx,1,2,3,true\n";
         fs::write(&path, format!("\u{feff}{whole}")).expect("written");
-        assert!(read_whole::<Row>(&path).is_ok_and(|rows| rows.len() == 1));
+        assert!(read_whole::<Row>(&path, &Silent).is_ok_and(|rows| rows.len() == 1));
         fs::write(&path, format!("{whole}y,1,2")).expect("written");
-        assert!(read::<Row>(&path).is_ok_and(|rows| rows.len() == 1));
-        let error = read_whole::<Row>(&path).map_or_else(|e| e.to_string(), |_| "none".into());
+        assert!(read::<Row>(&path, &Silent).is_ok_and(|rows| rows.len() == 1));
+        let error =
+            read_whole::<Row>(&path, &Silent).map_or_else(|e| e.to_string(), |_| "none".into());
         assert!(
             error.contains("t.csv") && error.contains("cut off"),
             "{error}"

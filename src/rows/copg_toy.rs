@@ -7,6 +7,10 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 
 use super::table::{Cell, read_numbered, table};
+use crate::observer::Observer;
+
+/// Learning rates that one run may have: a figure has a panel for each.
+pub const MOST_RATES: usize = 30;
 
 table! {
     /// A line of `rows.csv`.
@@ -54,14 +58,14 @@ pub struct Sweep {
 
 /// Reads `rows.csv`: one [`Sweep`] per learning rate, in ascending order, at least one.
 ///
-/// A last line that an interruption cut off is left out, with a warning on stderr.
-pub fn read_rows(path: &Path) -> Result<Vec<Sweep>> {
-    gather(&path.display().to_string(), read_numbered(path)?)
+/// A last line that an interruption cut off is left out, and the observer is told.
+pub fn read_rows(path: &Path, observer: &dyn Observer) -> Result<Vec<Sweep>> {
+    gather(&path.display().to_string(), read_numbered(path, observer)?)
 }
 
 /// Reads `limits.csv`: the exact limit of each objective's regret, where one is known.
-pub fn read_limits(path: &Path) -> Result<BTreeMap<String, f64>> {
-    let rows: Vec<(_, Limit)> = read_numbered(path)?;
+pub fn read_limits(path: &Path, observer: &dyn Observer) -> Result<BTreeMap<String, f64>> {
+    let rows: Vec<(_, Limit)> = read_numbered(path, observer)?;
     let known = rows
         .into_iter()
         .filter_map(|(_, row)| Some((row.objective, row.regret?)));
@@ -99,7 +103,7 @@ fn gather(file: &str, rows: Vec<(usize, Row)>) -> Result<Vec<Sweep>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sims::table::{Record, parse};
+    use crate::rows::table::{Record, parse};
 
     fn sweeps(lines: &str) -> Result<Vec<Sweep>> {
         gather(

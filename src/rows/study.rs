@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::sims::report::{Point, Spread};
-use crate::sims::table::{read, table};
+use super::spread::{Point, Spread};
+use super::table::{read, table};
+use crate::observer::Observer;
 
 table! {
     /// A judgement of a policy: means over one completion of each held-out prompt.
@@ -33,8 +34,8 @@ table! {
 ///
 /// # Errors
 /// A file that is missing or broken.
-pub fn read_rows(dir: &Path) -> Result<Vec<Row>> {
-    read(&dir.join("rows.csv"))
+pub fn read_rows(dir: &Path, observer: &dyn Observer) -> Result<Vec<Row>> {
+    read(&dir.join("rows.csv"), observer)
 }
 
 /// Rewards along training: of each β of an objective, in ascending order.
