@@ -102,8 +102,8 @@ fn gather(file: &str, rows: Vec<(usize, Row)>) -> Result<Vec<Sweep>> {
 
 #[cfg(test)]
 mod tests {
-    use super::table::{Record, parse};
     use super::*;
+    use crate::rows::table::{Record, parse};
 
     fn sweeps(lines: &str) -> Result<Vec<Sweep>> {
         gather(

@@ -6,4 +6,3 @@ pub mod finite;
 pub(in crate::llm) mod hash;
 pub mod json;
 pub(in crate::llm) mod quiet;
-pub mod staged;
