@@ -4,11 +4,9 @@
 //! what keeps curves smooth in the SVG, and the PNG is averaged down from it to two pixels a point.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::file::{create_part, part};
+use crate::file::{Staged, folder_of};
 use anyhow::{Context, Result, ensure};
 use plotters::prelude::*;
 
@@ -35,10 +33,10 @@ pub fn render(stem: &Path, size: (u32, u32), figure: &impl Draw) -> Result<()> {
     paper::register()?;
     let svg = svg(size, figure).context("drawing the SVG")?;
     let png = png(size, figure).context("drawing the PNG")?;
-    let svg = Pending::write(with_suffix(stem, ".svg")?, svg.as_bytes())?;
-    let png = Pending::write(with_suffix(stem, ".png")?, &png)?;
-    svg.publish()?;
-    png.publish()
+    let mut staged = Staged::new(folder_of(stem))?;
+    staged.bytes(name(stem, ".svg")?, svg.as_bytes())?;
+    staged.bytes(name(stem, ".png")?, &png)?;
+    Ok(staged.finish()?)
 }
 
 fn grains((w, h): (u32, u32)) -> Result<(u32, u32)> {
@@ -104,42 +102,12 @@ fn shrink(pixels: &[u8], w: usize, h: usize) -> Vec<u8> {
     out
 }
 
-/// `stem` with `suffix` added to its last part; a dot in the stem stays.
-fn with_suffix(stem: &Path, suffix: &str) -> Result<PathBuf> {
+/// The last part of `stem` with `suffix`; a dot in the stem stays.
+fn name(stem: &Path, suffix: &str) -> Result<OsString> {
     let mut name: OsString = stem
         .file_name()
         .with_context(|| format!("{} names no file", stem.display()))?
         .into();
     name.push(suffix);
-    Ok(stem.with_file_name(name))
-}
-
-/// A finished file under a temporary name; dropped unpublished, it is removed.
-struct Pending {
-    from: PathBuf,
-    to: PathBuf,
-}
-
-impl Pending {
-    fn write(to: PathBuf, bytes: &[u8]) -> Result<Self> {
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        }
-        let from = part(&to);
-        let pending = Self { from, to };
-        (create_part(&pending.from).and_then(|mut file| file.write_all(bytes)))
-            .with_context(|| format!("writing {}", pending.from.display()))?;
-        Ok(pending)
-    }
-
-    fn publish(self) -> Result<()> {
-        fs::rename(&self.from, &self.to).with_context(|| format!("writing {}", self.to.display()))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        // After a rename there is nothing under this name, and that is the usual case.
-        let _ = fs::remove_file(&self.from);
-    }
+    Ok(name)
 }

@@ -62,10 +62,7 @@ fn draw(
         }
         chart
     });
-    let rows_of_charts = vec![
-        along.collect(),
-        below(&rows, objectives, &looks, (steps, y)),
-    ];
+    let rows_of_charts = vec![along.collect(), below(rows, objectives, &looks, (steps, y))];
     let seeds = |part: &str| {
         let mut seeds: Vec<u64> = rows
             .iter()

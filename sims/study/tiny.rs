@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::file::only;
-use crate::llm::files::checkpoint::write_folder;
+use crate::file::write_folder;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::saving::Saving;
 use crate::llm::model::sequence::Sequence;

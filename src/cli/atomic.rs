@@ -6,8 +6,8 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use crate::Error;
+use crate::file::Staged;
 use crate::file::{folder_of, is_device};
-use crate::llm::files::staged::Staged;
 
 use super::output::print;
 

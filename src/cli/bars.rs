@@ -26,6 +26,7 @@ impl Bars {
     }
 
     /// With how many of how many are done, for items that take unlike times.
+    #[cfg(feature = "llm")]
     pub const fn counting() -> Self {
         Self {
             style: "{wide_bar} {pos}/{len} {msg}",

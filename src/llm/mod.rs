@@ -32,9 +32,6 @@ pub mod internals {
         pub mod json {
             pub use crate::llm::files::json::*;
         }
-        pub mod staged {
-            pub use crate::llm::files::staged::*;
-        }
     }
     pub mod tensor {
         pub mod device {

@@ -63,6 +63,7 @@ pub fn rates(rows: &[Row], part: &str, objective: &str) -> Vec<Point> {
 }
 
 /// KL and reward of every judgement of an objective's trials, means over seeds.
+#[cfg_attr(not(feature = "plot"), allow(dead_code))] // Figures alone draw them.
 pub fn fronts(rows: &[Row], part: &str, objective: &str) -> Vec<(f64, f64)> {
     let mut values: BTreeMap<(u64, u64), Vec<(f64, f64)>> = BTreeMap::new();
     for row in of(rows, part, objective) {

@@ -9,4 +9,3 @@ pub mod json;
 pub mod named;
 pub(in crate::llm) mod quiet;
 pub mod settings;
-pub mod staged;

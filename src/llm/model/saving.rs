@@ -12,9 +12,9 @@ use super::decoder::Decoder;
 use super::heads::ScalarHead;
 use super::weights::{self, Entry, Item, layout};
 use crate::error::{Error, Result};
+use crate::file::Staged;
 use crate::file::{self, json::sorted};
 use crate::llm::files::json::Object;
-use crate::llm::files::staged::Staged;
 
 /// How the model is meant to generate.
 pub(in crate::llm) const GENERATION: &str = "generation_config.json";

@@ -80,7 +80,7 @@ impl Trainer<'_> {
             inputs: folder.manifest().inputs.clone(),
             settings: self.settings.clone(),
         };
-        checkpoint::write_folder(&checkpoint::path(folder.dir(), steps), |dir| {
+        crate::file::write_folder(&checkpoint::path(folder.dir(), steps), |dir| {
             let companions = self.settings.model.as_deref();
             self.policy.save(dir, companions)?;
             if let Some(value) = &self.value {
@@ -121,7 +121,7 @@ pub(super) fn prune(run: &Path, keep: usize, state: &State, newest: Option<u64>)
     let mut regular = Vec::new();
     for (steps, path) in checkpoint::list(run)? {
         if Some(steps) != newest && Saved::read(&path)?.interrupted {
-            checkpoint::discard(&path)?
+            crate::file::discard(&path)?
         } else {
             regular.push((steps, path))
         }
@@ -133,7 +133,7 @@ pub(super) fn prune(run: &Path, keep: usize, state: &State, newest: Option<u64>)
     let mut kept: BTreeSet<u64> = newest.collect();
     kept.extend(state.best.as_ref().map(|best| best.step));
     let mut gone = regular.iter().filter(|(steps, _)| !kept.contains(steps));
-    gone.try_for_each(|(_, path)| checkpoint::discard(path))
+    gone.try_for_each(|(_, path)| crate::file::discard(path))
 }
 
 fn value_folder(dir: &Path) -> Result<PathBuf> {

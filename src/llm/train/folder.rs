@@ -27,7 +27,6 @@ use super::machine::{MACHINE, Record};
 use super::metrics::MetricsRow;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::llm::files::checkpoint;
 use crate::llm::model::identity::Identity;
 
 pub use crate::llm::model::model_folder::{RUN_CONFIG as CONFIG, RUN_MODEL as MODEL};
@@ -205,7 +204,7 @@ impl Folder {
     pub fn nan_batch(&self, lines: &str) -> Result<PathBuf> {
         self.still()?;
         let path = self.dir().join(failure::FILE);
-        checkpoint::write_file(&path, lines.as_bytes())?;
+        crate::file::write_whole(&path, lines.as_bytes())?;
         Ok(path)
     }
 
@@ -234,7 +233,7 @@ impl Folder {
         self.still()?;
         let path = self.dir().join(MANIFEST);
         let text = json(&path, serde_json::to_string_pretty(&self.manifest))? + "\n";
-        checkpoint::write_file(&path, text.as_bytes())
+        crate::file::write_whole(&path, text.as_bytes())
     }
 }
 

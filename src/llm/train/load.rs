@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
                 observer.tell(&format!("going on after step {}", saved.state.steps));
                 later
                     .iter()
-                    .try_for_each(|later| checkpoint::discard(later))?;
+                    .try_for_each(|later| crate::file::discard(later))?;
                 Some((saved.state.steps, saved.metrics_bytes))
             }
             None => {
@@ -250,7 +250,7 @@ impl<'a> Run<'a> {
             return Ok(Some(trainer.state.steps));
         }
         folder.still()?;
-        checkpoint::write_folder(&folder.dir().join(MODEL), |dir| trainer.save_models(dir))?;
+        crate::file::write_folder(&folder.dir().join(MODEL), |dir| trainer.save_models(dir))?;
         prune(folder.dir(), settings.keep, &trainer.state, None)?;
         folder.finish(trainer.state.best.clone())?;
         Ok(None)

@@ -295,7 +295,7 @@ impl Claimed {
         checkpoint::prune(&self.dir, 0)?;
         // The settings last: with them goes the sign that the rest is a run's.
         for name in FILES.into_iter().chain([CONFIG]) {
-            checkpoint::discard(&self.dir.join(name))?;
+            crate::file::discard(&self.dir.join(name))?;
         }
         Ok(())
     }
@@ -320,7 +320,7 @@ impl Claimed {
         self.new = false;
         self.made.stay();
         let config = self.dir.join(CONFIG);
-        checkpoint::write_file(&config, settings.to_toml()?.as_bytes())?;
+        crate::file::write_whole(&config, settings.to_toml()?.as_bytes())?;
         let rows = file::own(&path, options)?;
         let length = rows.metadata().map_err(Error::io(&path, "read"))?.len();
         if length < bytes {
@@ -365,7 +365,7 @@ mod tests {
                         look(&dir).unwrap();
                     }
                 });
-                checkpoint::write_file(&dir.join(CONFIG), b"objective = \"dpo\"\n").unwrap();
+                crate::file::write_whole(&dir.join(CONFIG), b"objective = \"dpo\"\n").unwrap();
                 for name in [MANIFEST, METRICS] {
                     fs::write(dir.join(name), "").unwrap();
                 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::folder::{ANEW, json};
 use crate::error::Result;
 use crate::file;
-use crate::llm::{files::checkpoint, tensor::device, tensor::memory};
+use crate::llm::{tensor::device, tensor::memory};
 
 /// Name of the file.
 pub const MACHINE: &str = "machine.json";
@@ -97,7 +97,7 @@ impl Record {
 
     fn write(&self) -> Result<()> {
         let text = json(&self.path, serde_json::to_string_pretty(&self.processes))? + "\n";
-        checkpoint::write_file(&self.path, text.as_bytes())
+        crate::file::write_whole(&self.path, text.as_bytes())
     }
 }
 

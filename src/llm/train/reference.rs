@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::file;
-use crate::llm::files::checkpoint;
 use crate::llm::files::hash::hex;
 use crate::llm::model::inference;
 use crate::llm::model::network::{Network, Reduction};
@@ -163,7 +162,7 @@ impl Cache {
         let sums = TensorView::new(Dtype::F64, vec![count], &sums).map_err(failed)?;
         let tensors = [("keys", keys), ("sums", sums)];
         let bytes = safetensors::serialize(tensors, Some(about)).map_err(failed)?;
-        checkpoint::write_file(&self.origin, &bytes)
+        crate::file::write_whole(&self.origin, &bytes)
     }
 }
 

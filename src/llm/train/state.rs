@@ -15,7 +15,8 @@ use super::metrics::Meter;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::llm::files::checkpoint::{STATE, write_file};
+use crate::file::write_whole;
+use crate::llm::files::checkpoint::STATE;
 use crate::llm::files::hash::{canonical, hex, of_bytes};
 use crate::llm::model::identity::Identity;
 
@@ -72,7 +73,7 @@ impl Saved {
         state[FILES] = json(&path, serde_json::to_value(checksums(dir)?))?;
         state[CHECKSUM] = checksum(&state).into();
         let text = json(&path, serde_json::to_string_pretty(&state))? + "\n";
-        write_file(&path, text.as_bytes())
+        write_whole(&path, text.as_bytes())
     }
 
     /// Reads it from a checkpoint's folder.

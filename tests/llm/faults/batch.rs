@@ -72,17 +72,18 @@ fn faults_of_the_batch() {
     );
 }
 
-/// Thirds whose losses are means over their own examples, and the mean of those.
+/// Parts of four examples whose losses are means over their own examples, and the mean of those.
 pub fn means(text: TextBatch) -> Vec<TextBatch> {
-    let third = text.weight.len().div_ceil(3);
-    let starts = (0..text.weight.len()).step_by(third);
+    const SIZE: usize = 4;
+    let starts = (0..text.weight.len()).step_by(SIZE);
+    let count = starts.len() as f64;
     let parts = starts.map(|start| {
         let mut part = text.clone();
-        let here = start..start + third;
-        (part.weight.iter_mut().enumerate())
-            .for_each(|(i, w)| *w *= f64::from(u8::from(here.contains(&i))));
+        let here = start..start + SIZE;
+        let others = part.weight.iter_mut().enumerate();
+        (others.filter(|(i, _)| !here.contains(i))).for_each(|(_, weight)| *weight = 0.0);
         let total: f64 = part.weight.iter().sum();
-        part.weight.iter_mut().for_each(|w| *w /= total * 3.0);
+        part.weight.iter_mut().for_each(|w| *w /= total * count);
         part
     });
     parts.collect()

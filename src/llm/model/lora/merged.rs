@@ -7,7 +7,6 @@ use candle_core::{DType, Device};
 
 use super::files::WEIGHTS;
 use crate::error::{Error, Result};
-use crate::llm::files::checkpoint;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::heads::{ScalarHead, VALUE_HEAD};
 use crate::llm::model::model_folder::ModelFolder;
@@ -55,7 +54,7 @@ pub fn merge(found: &ModelFolder, out: &Path, overwrite: bool) -> Result<DType> 
         ScalarHead::Value.load(&mut model, value)?;
     }
     let merged = found.adapted(model)?.merge()?;
-    checkpoint::write_folder(out, |dir| {
+    crate::file::write_folder(out, |dir| {
         let companions = Some(found.tokenizer_folder());
         let saving = Saving {
             dtype: Some(dtype),

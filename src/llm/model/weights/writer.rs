@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::file::json::sorted;
+use crate::file::{Sink, Staged};
 use crate::llm::files::finite::{not_finite, refusal};
-use crate::llm::files::staged::{Sink, Staged};
 
 /// A tensor to be written, made only when its turn comes.
 pub struct Item<'a> {

@@ -18,7 +18,6 @@ use super::run_loop::Ended;
 use super::settings::Settings;
 use super::start::train_in;
 use crate::error::{Error, Result};
-use crate::llm::files::checkpoint;
 use crate::observer::{Observer, Silent};
 
 /// Name of the file that runs the same sweep again.
@@ -194,7 +193,7 @@ impl Sweep {
         if there() {
             return Ok(());
         }
-        match checkpoint::write_file(&path, self.file.as_bytes()) {
+        match crate::file::write_whole(&path, self.file.as_bytes()) {
             // Another process that began at the same time may have.
             Err(error) if !there() => Err(error),
             _ => Ok(()),

@@ -1,11 +1,13 @@
-//! Files that appear whole or not at all.
+//! Several files of a folder that appear together, or not at all.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::made::Made;
+use super::part::{create_part, part};
+use super::write::sync_folder;
 use crate::error::{Error, Result};
-use crate::file::{Made, create_part, part, sync_folder};
 
 /// Files of a folder, written beside their places (`.NAME.part`) and moved there together at the
 /// end. What has not been moved is removed when this is dropped, and so is a folder that was made

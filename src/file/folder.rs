@@ -1,0 +1,121 @@
+//! Folders that are there whole or not at all, whenever the power goes.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::part::{PART, folder_of, part, part_for};
+use super::write::sync_folder;
+use crate::error::{Error, Result};
+
+/// Before the ending of what is being replaced, and of what is being removed.
+const OLD: &str = ".old";
+const GONE: &str = ".gone";
+
+/// Has `write` fill a folder beside its place, has all of it reach the disk, and moves it there, in
+/// place of an older one.
+///
+/// # Errors
+/// Those of `write`, or if the folder cannot be written; then nothing is left behind.
+pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let part = part(path);
+    let io = |action| Error::io(path, action);
+    remove(&part)?;
+    // Only the last folder: one that has gone does not come back.
+    let filled = (fs::create_dir(&part).map_err(io("create")))
+        .and_then(|()| write(&part).map_err(|e| e.in_file(&path.display().to_string())))
+        .and_then(|()| sync_all(&part).map_err(io("write to")));
+    if let Err(error) = filled {
+        let _ = fs::remove_dir_all(&part);
+        return Err(error);
+    }
+    if path.symlink_metadata().is_ok() {
+        let old = part_for(path, OLD);
+        remove(&old)?;
+        fs::rename(path, &old).map_err(io("replace"))?;
+        fs::rename(&part, path).map_err(io("write to"))?;
+        remove(&old)?;
+    } else {
+        fs::rename(&part, path).map_err(io("write to"))?;
+    }
+    sync_folder(folder_of(path))
+}
+
+/// Removes a file or a folder, if it is there; it is not in its place from the first moment
+/// on.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn discard(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let gone = part_for(path, GONE);
+    remove(&gone)?;
+    fs::rename(path, &gone).map_err(Error::io(path, "remove"))?;
+    remove(&gone)
+}
+
+/// Removes what a killed process was writing or removing in a folder: of the entries that `ours` takes, by
+/// name and by whether they are folders, what has the names that are given to such.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn clean(dir: &Path, ours: impl Fn(&str, bool) -> bool) -> Result<()> {
+    for name in names(dir)? {
+        let Some(of) = name.strip_prefix('.').and_then(|n| n.strip_suffix(PART)) else {
+            continue;
+        };
+        let of = [OLD, GONE]
+            .iter()
+            .find_map(|w| of.strip_suffix(w))
+            .unwrap_or(of);
+        let path = dir.join(&name);
+        let kind = path.symlink_metadata().map_err(Error::io(&path, "read"))?;
+        if (kind.is_dir() || kind.is_file()) && ours(of, kind.is_dir()) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The names in a folder that are text.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(dir).map_err(Error::io(dir, "read"))?;
+    let name = |entry: std::io::Result<fs::DirEntry>| -> Result<_> {
+        let entry = entry.map_err(Error::io(dir, "read"))?;
+        Ok(entry.file_name().into_string().ok())
+    };
+    entries
+        .filter_map(|entry| name(entry).transpose())
+        .collect()
+}
+
+/// Removes a file or a folder, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    let removed = match path.symlink_metadata() {
+        Err(_) => return Ok(()),
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
+    removed.map_err(Error::io(path, "remove"))
+}
+
+fn sync_all(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_all(&path)?
+        } else {
+            File::open(path)?.sync_all()?
+        }
+    }
+    // Only Unix opens folders.
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()
+    } else {
+        Ok(())
+    }
+}
