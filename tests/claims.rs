@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use pistar::claims::{Finding, Paper, Verdict, all, check};
+#[cfg(feature = "cli")]
 use serde_json::Value;
 
 #[test]

@@ -1,7 +1,7 @@
 //! All integration tests, in one crate so that they link once.
 
 mod advantage;
-#[cfg(not(mutants))]
+#[cfg(all(feature = "cli", not(mutants)))]
 mod aggregate;
 #[cfg(not(mutants))]
 mod answers;
@@ -25,7 +25,7 @@ mod dro;
 mod evidence;
 #[cfg(not(mutants))]
 mod field;
-#[cfg(not(mutants))]
+#[cfg(all(feature = "cli", not(mutants)))]
 mod files;
 mod golden;
 mod ipo;
