@@ -72,9 +72,10 @@ fn faults_of_the_batch() {
     );
 }
 
-/// Parts of four examples whose losses are means over their own examples, and the mean of those.
+/// Parts of seven examples, so that they end within a prompt's pairs, whose losses are means over their own
+/// examples, and the mean of those.
 pub fn means(text: TextBatch) -> Vec<TextBatch> {
-    const SIZE: usize = 4;
+    const SIZE: usize = 7;
     let starts = (0..text.weight.len()).step_by(SIZE);
     let count = starts.len() as f64;
     let parts = starts.map(|start| {
