@@ -84,7 +84,7 @@ struct Set<'a> {
 impl Set<'_> {
     /// Height of the charts in a row.
     fn height(&self, lines: usize) -> f64 {
-        self.sheet.height + TITLE_LINE * (lines - 1) as f64
+        self.sheet.height + TITLE_LINE * lines.saturating_sub(1) as f64
     }
 
     /// Where a row of charts begins, the legend above it passed; of the row after the last, where

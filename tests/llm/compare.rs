@@ -204,3 +204,34 @@ fn the_page_of_settings_is_made_of_the_settings() {
         assert!(page.contains(cell), "{cell}");
     }
 }
+
+#[test]
+fn runs_of_two_objectives_share_a_figure() {
+    let place = Place::new(6);
+    for objective in ["dpo", "ipo"] {
+        let out = format!("run-{objective}");
+        place.train(&[
+            objective,
+            "--model",
+            "model",
+            "--data",
+            "data.jsonl",
+            "--steps",
+            "2",
+            "--batch",
+            "3",
+            "--out",
+            &out,
+        ]);
+    }
+    let args = [
+        "runs", "run-dpo", "run-ipo", "--metric", "loss", "--figure", "both.svg",
+    ];
+    let output = place.run(&args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    if cfg!(feature = "plot") {
+        let svg = place.read("both.svg");
+        assert!(svg.contains(">dpo") && svg.contains(">ipo"), "{svg}");
+    }
+}
