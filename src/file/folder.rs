@@ -17,8 +17,9 @@ const GONE: &str = ".gone";
 /// # Errors
 /// Those of `write`, or if the folder cannot be written; then nothing is left behind.
 pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let part = part(path);
+    let (part, old) = (part(path), part_for(path, OLD));
     let io = |action| Error::io(path, action);
+    restore(path, &old)?;
     remove(&part)?;
     // Only the last folder: one that has gone does not come back.
     let filled = (fs::create_dir(&part).map_err(io("create")))
@@ -28,16 +29,29 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
         let _ = fs::remove_dir_all(&part);
         return Err(error);
     }
-    if path.symlink_metadata().is_ok() {
-        let old = part_for(path, OLD);
+    let replaces = path.symlink_metadata().is_ok();
+    if replaces {
         remove(&old)?;
         fs::rename(path, &old).map_err(io("replace"))?;
-        fs::rename(&part, path).map_err(io("write to"))?;
-        remove(&old)?;
-    } else {
-        fs::rename(&part, path).map_err(io("write to"))?;
     }
+    if let Err(reason) = fs::rename(&part, path) {
+        // The error that matters is the first one.
+        if replaces {
+            let _ = fs::rename(&old, path);
+        }
+        let _ = fs::remove_dir_all(&part);
+        return Err(io("write to")(reason));
+    }
+    remove(&old)?;
     sync_folder(folder_of(path))
+}
+
+/// Puts back what was moved away to be replaced, where a process was killed before anything took its place.
+fn restore(path: &Path, old: &Path) -> Result<()> {
+    if path.symlink_metadata().is_err() && old.symlink_metadata().is_ok() {
+        fs::rename(old, path).map_err(Error::io(path, "restore"))?;
+    }
+    Ok(())
 }
 
 /// Removes a file or a folder, if it is there; it is not in its place from the first moment
@@ -55,11 +69,11 @@ pub fn discard(path: &Path) -> Result<()> {
     remove(&gone)
 }
 
-/// Removes what a killed process was writing or removing in a folder: of the entries that `ours` takes, by
-/// name and by whether they are folders, what has the names that are given to such.
+/// Removes what a killed process left in a folder, `.NAME.part`, `.NAME.old.part` and `.NAME.gone.part`, of the entries
+/// that `ours` takes by name and by whether they are folders; what was being replaced, and has not been, is put back.
 ///
 /// # Errors
-/// If it cannot be removed.
+/// If one cannot be removed or put back.
 pub fn clean(dir: &Path, ours: impl Fn(&str, bool) -> bool) -> Result<()> {
     for name in names(dir)? {
         let Some(of) = name.strip_prefix('.').and_then(|n| n.strip_suffix(PART)) else {
@@ -72,6 +86,10 @@ pub fn clean(dir: &Path, ours: impl Fn(&str, bool) -> bool) -> Result<()> {
         let path = dir.join(&name);
         let kind = path.symlink_metadata().map_err(Error::io(&path, "read"))?;
         if (kind.is_dir() || kind.is_file()) && ours(of, kind.is_dir()) {
+            let place = dir.join(of);
+            if path == part_for(&place, OLD) {
+                restore(&place, &path)?;
+            }
             remove(&path)?;
         }
     }
@@ -117,5 +135,51 @@ fn sync_all(folder: &Path) -> std::io::Result<()> {
         File::open(folder)?.sync_all()
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(dir: &Path) -> Vec<String> {
+        let mut all = names(dir).unwrap();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_kill_between_the_two_moves_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        // The old one has been moved away, the new one is whole, and nothing is in place.
+        let killed = || {
+            for (name, text) in [(".run.old.part", "old"), (".run.part", "new")] {
+                fs::create_dir(at(name)).unwrap();
+                fs::write(at(name).join("file"), text).unwrap();
+            }
+        };
+        killed();
+        clean(dir.path(), |name, folder| name == "run" && folder).unwrap();
+        assert_eq!(files(dir.path()), ["run"]);
+        assert_eq!(fs::read(at("run/file")).unwrap(), b"old");
+        fs::remove_dir_all(at("run")).unwrap();
+        // A writer that fails then leaves the old one, one that does not leaves the new one alone.
+        for (ends, left) in [(false, "old"), (true, "newer")] {
+            let _ = fs::remove_dir_all(at("run"));
+            killed();
+            let written = write_folder(&at("run"), |part| {
+                fs::write(part.join("file"), "newer").unwrap();
+                let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+                if ends {
+                    Ok(())
+                } else {
+                    Err(Error::io(part, "write to")(full))
+                }
+            });
+            assert_eq!(written.is_ok(), ends);
+            assert_eq!(files(dir.path()), ["run"]);
+            assert_eq!(fs::read(at("run/file")).unwrap(), left.as_bytes());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Several files of a folder that appear together, or not at all.
+//! Several files of a folder, each whole; none is in its place before all are written.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -65,15 +65,16 @@ impl Staged {
     /// Moves all files to their places, in the order in which they were written.
     ///
     /// # Errors
-    /// If one cannot be moved.
+    /// A folder in the place of one, before any is moved; or if one cannot be moved.
     pub fn finish(mut self) -> Result<()> {
-        for (part, place) in std::mem::take(&mut self.files) {
-            if let Err(reason) = fs::rename(&part, &place) {
-                // The error that matters is the first one.
-                let _ = fs::remove_file(&part);
-                return Err(Error::io(&place, "write to")(reason));
-            }
+        if let Some((_, place)) = self.files.iter().find(|(_, place)| place.is_dir()) {
+            let reason = std::io::ErrorKind::IsADirectory.into();
+            return Err(Error::io(place, "write to")(reason));
         }
+        for (part, place) in &self.files {
+            fs::rename(part, place).map_err(Error::io(place, "write to"))?;
+        }
+        self.files.clear();
         self.made.stay();
         sync_folder(&self.dir)
     }
@@ -128,6 +129,19 @@ mod tests {
         staged.finish().unwrap();
         assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"new");
         assert_eq!(names(dir.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_one_moves_none() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("b")).unwrap();
+        let mut staged = Staged::new(dir.path()).unwrap();
+        for name in ["a", "b", "c"] {
+            staged.bytes(name, b"new").unwrap();
+        }
+        let error = staged.finish().unwrap_err().to_string();
+        assert!(error.contains("b: cannot write to"), "{error}");
+        assert_eq!(names(dir.path()), ["b"]);
     }
 
     #[test]
