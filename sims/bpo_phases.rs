@@ -127,7 +127,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         }
     }
     let trained = run.map(&places, |&(inner, name, reference, phases)| {
-        let rows = phases::run(&problem, &plan(inner, reference, phases), |_| ())?;
+        let rows = phases::run(&problem, &plan(inner, reference, phases))?;
         let last = rows.into_iter().filter(|row| row.update == UPDATES);
         Ok(last
             .map(|row| Trained {

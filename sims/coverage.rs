@@ -28,7 +28,7 @@ use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
     name: "coverage",
-    about: "Coverage against regret: the behaviour laws' mass on the best arm goes to nothing",
+    about: "Coverage against regret: the behaviour distributions' mass on the best arm goes to nothing",
     run: simulate,
     report,
 };

@@ -1,4 +1,4 @@
-//! IPO's bias as a map over behaviour laws (CoPG, section 5; BPO, eq. 3).
+//! IPO's bias as a map over behaviour distributions (CoPG, section 5; BPO, eq. 3).
 //!
 //! Claim: IPO does not converge to π*. True, and where it converges depends on who was compared
 //! with whom. On a bandit of four arms, regret over a slice of the space of pairs of laws, and the
@@ -27,7 +27,7 @@ use super::{Request, Sim};
 
 pub const SIM: Sim = Sim {
     name: "ipo-bias",
-    about: "IPO's bias as a map over behaviour laws, and where it ranks a worse arm first",
+    about: "IPO's bias as a map over behaviour distributions, and where it ranks a worse arm first",
     run: simulate,
     report,
 };

@@ -16,11 +16,12 @@
 //! ```
 //!
 //! The rooms, each importing only those after it: [`claims`] checks what papers claim; [`verify`] certifies
-//! losses and reports on them; [`sim`] trains by sampling and [`continual`] learns task after task;
-//! `llm` (with the feature of that name) trains transformers; [`solve`] finds fixed points;
+//! losses and reports on them; `llm` (with the feature of that name) trains transformers; [`continual`] learns task
+//! after task and [`sim`] trains by sampling; [`solve`] finds fixed points;
 //! [`bandit`] holds problems, behaviour distributions, policies and datasets; [`loss`] the objectives; [`backend`] the
 //! arrays they are written on. All may use [`mod@file`] (how files are read and written), [`magnitude`] (how
-//! large a number may be), [`text`], [`stats`], [`random`] and [`observer`] (what long work says).
+//! large a number may be), [`text`] (numbers and lists in words), [`stats`], [`random`] and [`observer`] (what long
+//! work says). The command is in `cli` (with the feature of that name).
 #![warn(missing_docs)]
 
 /// Says a line on standard error, which may have gone with its terminal: nobody is left to be told then.

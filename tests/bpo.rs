@@ -399,7 +399,7 @@ fn config(inner: Inner) -> Config {
 }
 
 fn rows(problem: &Problem, config: &Config) -> Vec<Row> {
-    run(problem, config, |_| {}).unwrap()
+    run(problem, config).unwrap()
 }
 
 /// The largest difference of true rewards along two runs.
@@ -627,7 +627,7 @@ fn sampled_phases_end_at_the_exact_ones() {
 #[test]
 fn runs_that_make_no_sense_are_refused() {
     let says = |config: Config, what: &str| {
-        let error = run(&toy(), &config, |_| {}).unwrap_err().to_string();
+        let error = run(&toy(), &config).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
     };
     let base = config(Inner::Dpo);

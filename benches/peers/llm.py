@@ -1,7 +1,7 @@
 """What the twins of a training step share: models, batches, options.
 
 A model folder in Hugging Face's layout (random weights) and a file of token batches are written once by
-`run_llm.py`; pistar's `examples/llm_step.rs` and `llm_torch.py` read both, so that they do the same step.
+`run_llm.py`; pistar's `examples/llm_step` and `llm_torch.py` read both, so that they do the same step.
 """
 
 import argparse

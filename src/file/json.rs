@@ -86,7 +86,7 @@ pub fn row(mut columns: Map<String, Value>) -> serde_json::Result<String> {
     serde_json::to_string(&columns)
 }
 
-/// [`parse`] of a line of a file: `place` names it, and positions in it are columns.
+/// [`from_str`] of a line of a file: `place` names it, and errors name the column.
 ///
 /// # Errors
 /// As [`from_str`].

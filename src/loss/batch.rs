@@ -23,7 +23,7 @@ pub struct Batch {
     pub desirable: Vec<f64>,
     /// Sizes of groups and lists.
     pub sizes: Vec<usize>,
-    /// Probability of each example.
+    /// Weight of each example in the sum; they need not sum to 1.
     pub weight: Vec<f64>,
 }
 
@@ -114,7 +114,8 @@ impl Batch {
     }
 }
 
-/// A weighted loss of a batch and its gradient with respect to each response's trained number.
+/// A weighted loss of a batch and its gradient with respect to each leaf of [`Batch::inputs`]: the log-probabilities or
+/// scores and, where there is one, the number held against them.
 #[derive(Debug, Clone)]
 pub struct Cotangents {
     /// Weighted sum of the per-example losses.

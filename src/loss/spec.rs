@@ -135,7 +135,7 @@ impl Objective {
                 Groups,
                 Field,
                 "Kool et al. 2019; CoPG, Property 2",
-                "π* if the law covers the reference",
+                "π* if the behaviour distribution covers the reference",
             ),
             Self::Dpo => spec(
                 "dpo",
@@ -207,7 +207,7 @@ impl Objective {
                 Singles,
                 Field,
                 "CoPG, section 2",
-                "π* if the laws cover the reference",
+                "π* if the behaviour distributions cover the reference",
             ),
             Self::DroV => spec(
                 "dro-v",
@@ -215,7 +215,7 @@ impl Objective {
                 Singles,
                 Smooth,
                 "DRO, eq. 4",
-                "π* and V* if the laws cover the reference",
+                "π* and V* if the behaviour distributions cover the reference",
             ),
             Self::DroVEliminated => spec(
                 "dro-v-eliminated",
@@ -223,7 +223,7 @@ impl Objective {
                 Groups,
                 Smooth,
                 "DRO, section 3.2",
-                "π* if the laws cover the reference",
+                "π* if the behaviour distributions cover the reference",
             ),
             Self::DroFixed => spec(
                 "dro-fixed",
@@ -255,7 +255,7 @@ impl Objective {
                 Singles,
                 Field,
                 "DRO, eq. 7 and 8",
-                "π* and V* if the laws cover the reference",
+                "π* and V* if the behaviour distributions cover the reference",
             ),
             Self::Kto => spec(
                 "kto",

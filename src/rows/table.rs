@@ -1,7 +1,6 @@
 //! Tables of typed rows: a struct is a row, its fields are the columns of a CSV file.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 
 use crate::file;
@@ -177,7 +176,7 @@ pub fn read<T: Record>(path: &Path, observer: &dyn Observer) -> Result<Vec<T>> {
 /// # Errors
 /// As [`read`].
 pub fn read_numbered<T: Record>(path: &Path, observer: &dyn Observer) -> Result<Vec<(usize, T)>> {
-    let mut bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let mut bytes = file::bytes(path)?;
     let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
     if whole < bytes.len() {
         let line = bytes.iter().filter(|&&b| b == b'\n').count() + 1;
@@ -198,7 +197,7 @@ pub fn read_numbered<T: Record>(path: &Path, observer: &dyn Observer) -> Result<
 /// As [`read`], and a last line without its end.
 #[cfg_attr(not(feature = "llm"), allow(dead_code))] // Studies alone have parts.
 pub fn read_whole<T: Record>(path: &Path, observer: &dyn Observer) -> Result<Vec<T>> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let bytes = file::bytes(path)?;
     ensure!(
         bytes.is_empty() || bytes.ends_with(b"\n"),
         "{}: its last line is cut off, and the file is written whole: remove it, and what it is of is \
@@ -268,6 +267,8 @@ fn split(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::observer::Silent;
 

@@ -1,7 +1,7 @@
 //! The folder of a run: `rows.csv`, other tables, and `manifest.json`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::file;
 use crate::file::{Made, json, own, write_whole};
 
 /// What ran, and how it ended.
@@ -227,7 +228,7 @@ impl Manifest {
         if manifest.status == COMPLETE {
             return Ok(());
         }
-        let rows = match fs::read(dir.join("rows.csv")) {
+        let rows = match file::bytes(&dir.join("rows.csv")) {
             // The header is no row.
             Ok(rows) => rows.split(|&b| b == b'\n').count().saturating_sub(2),
             Err(_) => 0,

@@ -9,7 +9,6 @@
 //! policy than the reference.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -124,31 +123,21 @@ impl Config {
     }
 }
 
-/// Trains every seed and returns the rows in the order of seed, update; `progress` is told the
-/// seeds done so far, from any thread.
+/// Trains every seed and returns the rows in the order of seed, update.
 ///
 /// # Errors
 /// A configuration that makes no sense, more than 20,000 arms, or a run that diverges.
-pub fn run(
-    problem: &Problem,
-    config: &Config,
-    progress: impl Fn(usize) + Sync,
-) -> Result<Vec<Row>> {
+pub fn run(problem: &Problem, config: &Config) -> Result<Vec<Row>> {
     config.check()?;
     let judge = Judge::new(problem)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.threads)
         .build()
         .map_err(|e| Error::invalid("threads", e.to_string(), "use fewer threads"))?;
-    let done = AtomicUsize::new(0);
     let seeds: Vec<Result<Vec<Row>>> = pool.install(|| {
         (0..config.seeds)
             .into_par_iter()
-            .map(|seed| {
-                let rows = train(problem, config, &judge, seed);
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-                rows
-            })
+            .map(|seed| train(problem, config, &judge, seed))
             .collect()
     });
     let mut rows = Vec::new();

@@ -257,7 +257,7 @@ pub(super) fn offline() -> Result<Finding> {
             key: 46,
             threads: 1,
         };
-        run(&toy()?, &config, |_| {})
+        run(&toy()?, &config)
     };
     let same = sampled(Reference::Behaviour)? == sampled(Reference::Static)?;
     Ok(Finding::holds(

@@ -86,7 +86,7 @@ pub(super) fn shared_rates() -> Result<Finding> {
             key: 52,
             threads: 1,
         };
-        run(&problem, &config, |_| {})
+        run(&problem, &config)
     };
     let gap = |optimizer: Optimizer| -> Result<f64> {
         let dpo = train(Inner::Dpo, optimizer)?;
@@ -226,7 +226,7 @@ pub(super) fn ema_static() -> Result<Finding> {
             key: 53,
             threads: 1,
         };
-        run(&toy()?, &config, |_| {})
+        run(&toy()?, &config)
     };
     let same = sampled(Reference::Average { tau: 0.0 })? == sampled(Reference::Static)?;
     Ok(Finding::holds(

@@ -64,21 +64,15 @@ pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Removes all checkpoints but the newest `keep`.
+/// Removes all checkpoints of a run.
 ///
 /// # Errors
 /// If one cannot be removed.
-pub fn prune(run: &Path, keep: usize) -> Result<()> {
-    let all = list(run)?;
-    for (_, path) in &all[..all.len().saturating_sub(keep)] {
-        discard(path)?;
-    }
-    Ok(())
+pub fn remove_all(run: &Path) -> Result<()> {
+    list(run)?.iter().try_for_each(|(_, path)| discard(path))
 }
 
-/// Removes what a killed process was writing or removing in a run's folder: of the files and folders
-/// (checkpoints among them) that a run has, what has the names that are given to such, and is a file
-/// or a folder as they are.
+/// Removes the unfinished parts that a killed process left of these files and folders of a run, and of its checkpoints.
 ///
 /// # Errors
 /// If it cannot be removed.

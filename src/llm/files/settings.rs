@@ -98,7 +98,8 @@ pub trait Fields: Default + 'static {
     /// All fields, in the order of help.
     const FIELDS: &'static [Field];
 
-    /// Gives a field the values; names that are no field's and values of another kind change nothing.
+    /// Gives a field the values in place of what it holds. A name that is no field's changes nothing; values of
+    /// another kind are left out.
     fn lay(&mut self, name: &str, given: Vec<Given>);
 }
 

@@ -292,7 +292,7 @@ impl Claimed {
         if !self.begun {
             return Ok(());
         }
-        checkpoint::prune(&self.dir, 0)?;
+        checkpoint::remove_all(&self.dir)?;
         // The settings last: with them goes the sign that the rest is a run's.
         for name in FILES.into_iter().chain([CONFIG]) {
             crate::file::discard(&self.dir.join(name))?;

@@ -5,7 +5,7 @@
 //! ```
 
 mod aside;
-pub(crate) mod check;
+pub mod check;
 pub(crate) mod columns;
 pub(crate) mod dialogue;
 mod digits;

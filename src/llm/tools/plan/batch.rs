@@ -25,7 +25,7 @@ impl Piece {
     }
 
     /// Sequences of at most so many tokens together, at least one in each, as
-    /// [`llm::step`](crate::llm::train::step) cuts them.
+    /// [`train::step`](crate::llm::train::step) cuts them.
     pub fn cut(&self, budget: usize) -> Vec<Self> {
         let mut pieces: Vec<Self> = Vec::new();
         for &response in &self.responses {

@@ -1,4 +1,4 @@
-//! A network of bytes: the walk of [`llm::decoder`](crate::llm::model::decoder) and of its heads, operation by
+//! A network of bytes: the walk of [`model::decoder`](crate::llm::model::decoder) and of its heads, operation by
 //! operation, with what is alive where.
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! Memory of every operation of [`llm::ops`](crate::llm::tensor::ops): the bytes that it makes, keeps and needs; one
+//! Memory of every operation of [`tensor::ops`](crate::llm::tensor::ops): the bytes that it makes, keeps and needs; one
 //! description each, of the kernels of the CPU and of what is composed elsewhere.
 
 use super::machine::Machine;

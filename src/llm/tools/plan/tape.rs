@@ -1,4 +1,4 @@
-//! A tape of bytes: the books of [`llm::tape`](crate::llm::tensor::tape), with the numbers left out.
+//! A tape of bytes: the books of [`tensor::tape`](crate::llm::tensor::tape), with the numbers left out.
 //!
 //! An operation says what it makes, what its backward keeps, and what either needs while it runs
 //! ([`Op`]). The rest, who lets go of what and when, is done here in the order in which the real tape
