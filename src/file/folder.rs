@@ -31,8 +31,17 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
     }
     let replaces = path.symlink_metadata().is_ok();
     if replaces {
-        remove(&old)?;
-        fs::rename(path, &old).map_err(io("replace"))?;
+        // A file of that name is not ours, and the move says so.
+        let emptied = if is_folder(&old) {
+            remove(&old)
+        } else {
+            Ok(())
+        };
+        let moved = emptied.and_then(|()| fs::rename(path, &old).map_err(io("replace")));
+        if let Err(error) = moved {
+            let _ = fs::remove_dir_all(&part);
+            return Err(error);
+        }
     }
     if let Err(reason) = fs::rename(&part, path) {
         // The error that matters is the first one.
@@ -42,13 +51,19 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
         let _ = fs::remove_dir_all(&part);
         return Err(io("write to")(reason));
     }
-    remove(&old)?;
+    if replaces {
+        remove(&old)?;
+    }
     sync_folder(folder_of(path))
 }
 
-/// Puts back what was moved away to be replaced, where a process was killed before anything took its place.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_dir())
+}
+
+/// Puts back a folder that was moved away to be replaced, where a process was killed before anything took its place.
 fn restore(path: &Path, old: &Path) -> Result<()> {
-    if path.symlink_metadata().is_err() && old.symlink_metadata().is_ok() {
+    if path.symlink_metadata().is_err() && is_folder(old) {
         fs::rename(old, path).map_err(Error::io(path, "restore"))?;
     }
     Ok(())
@@ -141,6 +156,18 @@ fn sync_all(folder: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_where_the_old_one_would_go_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let write = || write_folder(&at("run"), |_| Ok(()));
+        fs::write(at(".run.old.part"), "mine").unwrap();
+        write().unwrap();
+        assert!(write().is_err());
+        assert_eq!(files(dir.path()), [".run.old.part", "run"]);
+        assert_eq!(fs::read(at(".run.old.part")).unwrap(), b"mine");
+    }
 
     fn files(dir: &Path) -> Vec<String> {
         let mut all = names(dir).unwrap();
