@@ -22,39 +22,33 @@ pub fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
     restore(path, &old)?;
     remove(&part)?;
     // Only the last folder: one that has gone does not come back.
-    let filled = (fs::create_dir(&part).map_err(io("create")))
+    let written = (fs::create_dir(&part).map_err(io("create")))
         .and_then(|()| write(&part).map_err(|e| e.in_file(&path.display().to_string())))
-        .and_then(|()| sync_all(&part).map_err(io("write to")));
-    if let Err(error) = filled {
+        .and_then(|()| sync_all(&part).map_err(io("write to")))
+        .and_then(|()| put(&part, path, &old));
+    if written.is_err() {
         let _ = fs::remove_dir_all(&part);
-        return Err(error);
     }
-    let replaces = path.symlink_metadata().is_ok();
-    if replaces {
-        // A file of that name is not ours, and the move says so.
-        let emptied = if is_folder(&old) {
-            remove(&old)
-        } else {
-            Ok(())
-        };
-        let moved = emptied.and_then(|()| fs::rename(path, &old).map_err(io("replace")));
-        if let Err(error) = moved {
-            let _ = fs::remove_dir_all(&part);
-            return Err(error);
-        }
+    written.and_then(|()| sync_folder(folder_of(path)))
+}
+
+/// Moves a folder to its place; what is there is moved away to `old` first, and back if that fails.
+fn put(part: &Path, path: &Path, old: &Path) -> Result<()> {
+    let io = |action| Error::io(path, action);
+    if path.symlink_metadata().is_err() {
+        return fs::rename(part, path).map_err(io("write to"));
     }
-    if let Err(reason) = fs::rename(&part, path) {
+    // A file of that name is not ours, and the move says so.
+    if is_folder(old) {
+        remove(old)?;
+    }
+    fs::rename(path, old).map_err(io("replace"))?;
+    if let Err(reason) = fs::rename(part, path) {
         // The error that matters is the first one.
-        if replaces {
-            let _ = fs::rename(&old, path);
-        }
-        let _ = fs::remove_dir_all(&part);
+        let _ = fs::rename(old, path);
         return Err(io("write to")(reason));
     }
-    if replaces {
-        remove(&old)?;
-    }
-    sync_folder(folder_of(path))
+    remove(old)
 }
 
 fn is_folder(path: &Path) -> bool {

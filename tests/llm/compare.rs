@@ -209,20 +209,10 @@ fn the_page_of_settings_is_made_of_the_settings() {
 fn runs_of_two_objectives_share_a_figure() {
     let place = Place::new(6);
     for objective in ["dpo", "ipo"] {
-        let out = format!("run-{objective}");
-        place.train(&[
-            objective,
-            "--model",
-            "model",
-            "--data",
-            "data.jsonl",
-            "--steps",
-            "2",
-            "--batch",
-            "3",
-            "--out",
-            &out,
-        ]);
+        let line = format!(
+            "{objective} --model model --data data.jsonl --steps 2 --batch 3 --out run-{objective}"
+        );
+        place.train(&line.split(' ').collect::<Vec<_>>());
     }
     let args = [
         "runs", "run-dpo", "run-ipo", "--metric", "loss", "--figure", "both.svg",
