@@ -1,8 +1,7 @@
 //! Loss × backend × size: value and gradient of a batch through the generic code.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pistar::backend::nd::{Tape, Var};
-use pistar::loss::{Batch, InputKind, Objective, Parameters};
+use pistar::loss::{Batch, Bound, InputKind, Objective};
 use pistar::random::{Purpose, Stream};
 
 const SIZES: [usize; 3] = [64, 4_096, 65_536];
@@ -14,7 +13,7 @@ fn batch(kind: InputKind, n: usize) -> Batch {
     let (first, second, sizes) = match kind {
         InputKind::ScoredPairs | InputKind::LabelledPairs => (n, n, 0),
         InputKind::Singles | InputKind::Rated => (n, 0, 0),
-        InputKind::Groups | InputKind::Lists => (2 * n, 0, n),
+        InputKind::Groups | InputKind::Tokens | InputKind::Lists => (2 * n, 0, n),
         other => panic!("a new variant: {other:?}"),
     };
     Batch {
@@ -25,57 +24,47 @@ fn batch(kind: InputKind, n: usize) -> Batch {
         desirable: (0..n).map(|i| (i % 2) as f64).collect(),
         sizes: vec![2; sizes],
         weight: vec![1.0 / n as f64; n],
+        ..Batch::default()
     }
 }
 
-const PARAMETERS: Parameters = Parameters {
-    beta: 0.5,
-    margin: Some(2.5),
-};
+fn bound(objective: Objective) -> Bound {
+    let given = objective.with_examples(0.5.into());
+    objective.bind(&given).expect("numbers in their ranges")
+}
 
-fn nd(objective: Objective, batch: &Batch) -> f64 {
-    let tape = Tape::new();
-    let (inputs, leaves) = batch
-        .inputs(
-            objective.spec().inputs,
-            |v| Ok(tape.leaf(v.to_vec())),
-            |v| Ok(tape.constant(v.to_vec())),
-        )
-        .expect("a batch of the right kind");
-    let loss = objective.loss(&inputs, PARAMETERS).expect("a loss");
-    let leaves: Vec<&Var> = leaves.iter().collect();
-    tape.backward(&loss, &batch.weight, &leaves)
-        .expect("a gradient")[0][0]
+fn nd(loss: &Bound, batch: &Batch) -> f64 {
+    loss.on_tape(batch).expect("a gradient").gradient[0][0]
 }
 
 #[cfg(feature = "llm")]
-fn candle(objective: Objective, batch: &Batch) -> f64 {
+fn candle(loss: &Bound, batch: &Batch) -> f64 {
     use candle_core::{DType, Device};
     use pistar::backend::candle::{backward, constant, leaf};
     let (inputs, leaves) = batch
         .inputs(
-            objective.spec().inputs,
+            loss.spec().inputs,
+            loss.columns().expect("a loss"),
             |v| leaf(v, DType::F64, &Device::Cpu),
             |v| constant(v, DType::F64, &Device::Cpu),
         )
         .expect("a batch of the right kind");
-    let loss = objective.loss(&inputs, PARAMETERS).expect("a loss");
+    let each = loss.loss(&inputs).expect("a loss");
     let leaves: Vec<_> = leaves.iter().collect();
-    backward(&loss, &batch.weight, &leaves).expect("a gradient")[0][0]
+    backward(&each, &batch.weight, &leaves).expect("a gradient")[0][0]
 }
 
 fn losses(c: &mut Criterion) {
     for objective in Objective::ALL {
+        let loss = bound(objective);
         let mut group = c.benchmark_group(format!("loss/{}", objective.name()));
         for n in SIZES {
             let batch = batch(objective.spec().inputs, n);
             group.throughput(Throughput::Elements(n as u64));
-            group.bench_function(BenchmarkId::new("nd", n), |b| {
-                b.iter(|| nd(objective, &batch))
-            });
+            group.bench_function(BenchmarkId::new("nd", n), |b| b.iter(|| nd(&loss, &batch)));
             #[cfg(feature = "llm")]
             group.bench_function(BenchmarkId::new("candle", n), |b| {
-                b.iter(|| candle(objective, &batch))
+                b.iter(|| candle(&loss, &batch))
             });
         }
     }

@@ -19,12 +19,14 @@ fn problem(arms: usize) -> Problem {
 
 fn most_arms(objective: Objective) -> usize {
     use Objective as O;
-    match objective {
-        O::Dpo | O::RewardModel | O::Ipo | O::IpoCopg | O::IpoGpo => 10_000,
-        O::Slic => slic::CAP,
-        O::PgValue => policy_gradient::FLOW_CAP,
-        _ => usize::MAX,
-    }
+    let fits = [O::DPO, O::REWARD_MODEL, O::IPO, O::IPO_COPG, O::IPO_GPO];
+    let caps = [
+        (&fits[..], 10_000),
+        (&[O::SLIC], slic::CAP),
+        (&[O::PG_VALUE], policy_gradient::FLOW_CAP),
+    ];
+    let cap = caps.iter().find(|(of, _)| of.contains(&objective));
+    cap.map_or(usize::MAX, |(_, cap)| *cap)
 }
 
 fn solvers(c: &mut Criterion) {

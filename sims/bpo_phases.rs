@@ -99,11 +99,11 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     let counts: Vec<usize> = (1..=PHASES).collect();
     let fixed = run.map(&counts, |&k| {
         let cold = bpo::static_equivalent(&problem, k)?;
-        let point = fixed_point(Objective::Dpo, &cold, &Evidence::population(&cold))?;
+        let point = fixed_point(Objective::DPO, &cold, &Evidence::population(&cold))?;
         let mut policy = problem.reference();
         for _ in 0..k {
             let phase = bpo::phase_problem(&problem, &policy)?;
-            let solved = fixed_point(Objective::Dpo, &phase, &Evidence::population(&phase))?;
+            let solved = fixed_point(Objective::DPO, &phase, &Evidence::population(&phase))?;
             policy = solved.policy.context("DPO has a limit on connected arms")?;
         }
         let cold = point.policy.context("DPO has a limit on connected arms")?;

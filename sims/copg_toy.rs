@@ -39,11 +39,11 @@ const BANDIT: &str = r#"{"beta": 0.5, "prompts": [{
 }]}"#;
 
 const OBJECTIVES: [Objective; 5] = [
-    Objective::Copg,
-    Objective::Ipo,
-    Objective::PgZero,
-    Objective::PgValue,
-    Objective::PgSoftValue,
+    Objective::COPG,
+    Objective::IPO,
+    Objective::PG_ZERO,
+    Objective::PG_VALUE,
+    Objective::PG_SOFT_VALUE,
 ];
 
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
@@ -108,8 +108,8 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     for &objective in &objectives {
         // Sampled RLOO takes the two responses of a pair, so it is CoPG's gradient, halved (CoPG,
         // Property 2); only for independent responses of one law is it the solver's RLOO.
-        let solved = if objective == Objective::Rloo {
-            Objective::Copg
+        let solved = if objective == Objective::RLOO {
+            Objective::COPG
         } else {
             objective
         };

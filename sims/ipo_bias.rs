@@ -138,7 +138,7 @@ struct Ipo {
 }
 
 fn solve(problem: &Problem) -> Result<Ipo> {
-    let point = fixed_point(Objective::Ipo, problem, &Evidence::population(problem))?;
+    let point = fixed_point(Objective::IPO, problem, &Evidence::population(problem))?;
     let policy = point.policy.context("IPO has a limit on connected arms")?;
     let prompt = &problem.prompts()[0];
     let raised: Vec<f64> = (policy.log()[0].iter().zip(&prompt.log_reference))

@@ -10,7 +10,7 @@
 //!         "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]}]}"#,
 //! )?;
 //! let population = Evidence::population(&problem);
-//! let ipo = pistar::solve::fixed_point(Objective::Ipo, &problem, &population)?;
+//! let ipo = pistar::solve::fixed_point(Objective::IPO, &problem, &population)?;
 //! assert!((ipo.regret.unwrap() - 0.152530660343).abs() < 1e-12);
 //! # Ok::<(), pistar::Error>(())
 //! ```

@@ -549,7 +549,13 @@ fn arms_never_compared_are_free() {
     // As gradient flow from scores of 0 shares it out.
     let mut t = vec![vec![0.0; 4]];
     for _ in 0..4000 {
-        let at = evaluate(&problem, &population, Objective::AdvantageModelCentred, &t).unwrap();
+        let at = evaluate(
+            &problem,
+            &population,
+            Objective::ADVANTAGE_MODEL_CENTRED,
+            &t,
+        )
+        .unwrap();
         (t[0].iter_mut().zip(&at.gradient[0])).for_each(|(t, g)| *t -= 0.5 * g);
     }
     let mean = 0.4 * t[0][0] + 0.3 * t[0][1] + 0.2 * t[0][2] + 0.1 * t[0][3];

@@ -11,12 +11,12 @@ use super::common::strategies::{self as any_, settings};
 
 /// Objectives whose limit a flow finds.
 const FLOWS: [Objective; 6] = [
-    Objective::PgValue,
-    Objective::DroConstant,
-    Objective::DroAlgorithm1,
-    Objective::Kto,
-    Objective::KtoPerPrompt,
-    Objective::KtoNoKl,
+    Objective::PG_VALUE,
+    Objective::DRO_CONSTANT,
+    Objective::DRO_ALGORITHM_1,
+    Objective::KTO,
+    Objective::KTO_PER_PROMPT,
+    Objective::KTO_NO_KL,
 ];
 
 fn size(table: &[Vec<f64>]) -> f64 {
@@ -63,7 +63,7 @@ fn sound(problem: &Problem, objective: Objective, found: &FixedPoint) -> Result<
     );
     // The unit of a residual: that of the gradient with respect to the logits or scores.
     let population = Evidence::population(problem);
-    let start = if objective.trains_scores() {
+    let start = if objective.spec().trains_scores() {
         problem
             .prompts()
             .iter()
@@ -94,7 +94,7 @@ fn judged(
     let interior = row.iter().all(|l| *l > -12.0) && (0.1..10.0).contains(&problem.beta());
     if problem.prompts().len() > 1
         || !interior
-        || objective.trains_scores()
+        || objective.spec().trains_scores()
         || found.value.is_some()
     {
         return Ok(());

@@ -226,18 +226,18 @@ fn the_saboteur_strikes_every_operation() {
     for name in ALL {
         let idle = Saboteur::idle();
         let honest = run(name, &idle);
-        let seen = idle.seen().len();
-        assert!(seen > 0, "{name}");
+        let seen = idle.seen();
+        assert!(!seen.is_empty(), "{name}");
         // Whatever operation is struck, something of the result changes: with one of the two faults,
         // since |−x| is |x|, and a bound that nothing reaches may move.
-        for n in 0..seen {
+        for site in seen {
             let shows = |fault| {
-                let struck = run(name, &Saboteur::new(n, fault));
+                let struck = run(name, &Saboteur::new(site, fault));
                 struck != honest || struck.0.iter().any(|v| v.is_nan())
             };
             assert!(
                 shows(Fault::Negate) || shows(Fault::Double),
-                "{name}: operation {n}"
+                "{name}: {site}"
             );
         }
     }

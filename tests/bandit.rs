@@ -17,7 +17,7 @@ const LIMIT: f64 = 1e-8;
 /// The limit; DRO's Algorithm 1 as printed may have none.
 fn limit(objective: Objective, problem: &Problem) -> Option<Policy> {
     let found = fixed_point(objective, problem, &Evidence::population(problem)).unwrap();
-    assert!(found.policy.is_some() || objective == Objective::DroAlgorithm1);
+    assert!(found.policy.is_some() || objective == Objective::DRO_ALGORITHM_1);
     found.policy
 }
 
@@ -162,7 +162,7 @@ proptest! {
         let shifted = rewritten(&problem, |r| r + shift, |arms| (0..arms).collect());
         for objective in Objective::ALL {
             let off = limits_apart(&limit(objective, &problem), &limit(objective, &shifted));
-            if objective != Objective::PgZero {
+            if objective != Objective::PG_ZERO {
                 prop_assert!(off < LIMIT, "{}: {off}", objective.name());
             }
         }
@@ -187,12 +187,12 @@ proptest! {
             let Some(policy) = found.policy else {
                 // No limit is a fault of none but those that may run off or be too slow to follow.
                 let may = [
-                    Objective::PgZero,
-                    Objective::PgValue,
-                    Objective::DroFixed,
-                    Objective::DroConstant,
-                    Objective::DroAlgorithm1,
-                    Objective::AdvantageModelCentred,
+                    Objective::PG_ZERO,
+                    Objective::PG_VALUE,
+                    Objective::DRO_FIXED,
+                    Objective::DRO_CONSTANT,
+                    Objective::DRO_ALGORITHM_1,
+                    Objective::ADVANTAGE_MODEL_CENTRED,
                 ];
                 prop_assert!(may.contains(&objective) && !found.notes.is_empty(), "{name}");
                 continue;
@@ -213,7 +213,7 @@ fn an_answer_that_has_not_arrived_says_so() {
                    "behavior": [[0.3, 0.3, 0.4]]}]}"#;
     let problem = Problem::from_json(file).unwrap();
     let found = fixed_point(
-        Objective::PgValue,
+        Objective::PG_VALUE,
         &problem,
         &Evidence::population(&problem),
     )
@@ -239,7 +239,7 @@ fn a_cycle_is_no_limit() {
                {\"prompt\": 0, \"arm\": 2, \"reward\": 1.5}\n";
     let data = pistar::bandit::Dataset::read(log.as_bytes(), "log", &problem).unwrap();
     let evidence = Evidence::from_dataset(&problem, &data);
-    let found = fixed_point(Objective::PgValue, &problem, &evidence).unwrap();
+    let found = fixed_point(Objective::PG_VALUE, &problem, &evidence).unwrap();
     assert_eq!(found.rest, Rest::None);
     assert!(
         found.policy.is_none() && found.notes[0].contains("came to no rest"),
@@ -293,7 +293,7 @@ fn notes_go_with_uniqueness() {
                 !found.unique || found.rest != Rest::Neutral,
                 "{objective:?} {found:?}"
             );
-            let settled = [Objective::PgZero, Objective::AdvantageModelCentred];
+            let settled = [Objective::PG_ZERO, Objective::ADVANTAGE_MODEL_CENTRED];
             let boundary = objective.spec().kind == Kind::Boundary;
             if boundary || settled.contains(&objective) {
                 assert!(found.unique, "{objective:?} {found:?}");
@@ -313,17 +313,17 @@ fn flows_are_limited_by_prompts() {
     let problem = Problem::from_json(&file.to_string()).unwrap();
     let population = Evidence::population(&problem);
     for objective in [
-        Objective::Copg,
-        Objective::Dpo,
-        Objective::PgZero,
-        Objective::DroV,
+        Objective::COPG,
+        Objective::DPO,
+        Objective::PG_ZERO,
+        Objective::DRO_V,
     ] {
         assert!(
             fixed_point(objective, &problem, &population).is_ok(),
             "{objective:?}"
         );
     }
-    for objective in [Objective::PgValue, Objective::DroAlgorithm1] {
+    for objective in [Objective::PG_VALUE, Objective::DRO_ALGORITHM_1] {
         let error = fixed_point(objective, &problem, &population)
             .unwrap_err()
             .to_string();

@@ -83,7 +83,7 @@ proptest! {
             let mut near = policy(&point).log().to_vec();
             near.iter_mut().zip(&at).for_each(|(row, by)| row.iter_mut().zip(by).for_each(|(l, b)| *l += 0.1 * b));
             prop_assert!(population_loss(&stage, Inner::Slic, &near) >= least - 1e-12);
-            let solved = fixed_point(Objective::Slic, &stage, &Evidence::population(&stage)).unwrap();
+            let solved = fixed_point(Objective::SLIC, &stage, &Evidence::population(&stage)).unwrap();
             unique &= solved.unique;
             prop_assert_eq!(point.unique, unique);
             last = policy(&point).clone();
@@ -98,7 +98,7 @@ proptest! {
         prop_assert!((still.beta() * count as f64 / problem.beta() - 1.0).abs() < 1e-15);
         let last = policy(moved.last().unwrap());
         prop_assert!(apart(last, &still.optimum().policy) < EXACT);
-        let static_dpo = fixed_point(Objective::Dpo, &still, &Evidence::population(&still)).unwrap();
+        let static_dpo = fixed_point(Objective::DPO, &still, &Evidence::population(&still)).unwrap();
         prop_assert!(apart(last, policy(&static_dpo)) < EXACT);
         // The regret at the problem's own β starts at 0 and never falls.
         let regrets: Vec<f64> = moved.iter().map(|p| p.regret.unwrap()).collect();

@@ -19,7 +19,7 @@ const REGRESSIONS: &str = "tests/regressions/copg.txt";
 const EXACT: f64 = 1e-11;
 
 fn solve(problem: &Problem) -> pistar::solve::FixedPoint {
-    fixed_point(Objective::Copg, problem, &Evidence::population(problem)).unwrap()
+    fixed_point(Objective::COPG, problem, &Evidence::population(problem)).unwrap()
 }
 
 /// A problem of one prompt from its laws.
@@ -60,7 +60,7 @@ fn the_optimum_is_reached_from_laws_that_connect_the_arms() {
     let size = gradient_size(
         &blind,
         &Evidence::population(&blind),
-        Objective::Copg,
+        Objective::COPG,
         &anywhere,
     );
     assert_eq!(size, 0.0);
@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn the_gradient_vanishes_at_the_fixed_point(problem in any_::any_kind()) {
         let population = Evidence::population(&problem);
-        for objective in [Objective::Copg, Objective::CopgCompleted, Objective::CopgSquared] {
+        for objective in [Objective::COPG, Objective::COPG_COMPLETED, Objective::COPG_SQUARED] {
             let found = fixed_point(objective, &problem, &population).unwrap();
             let size = gradient_size(&problem, &population, objective, found.policy.unwrap().log());
             prop_assert!(size < 10.0 * EXACT, "{}: {size}", objective.name());
@@ -98,7 +98,7 @@ proptest! {
                 logits[x][a] += 1.0;
             }
             let population = Evidence::population(&problem);
-            prop_assert!(gradient_size(&problem, &population, Objective::Copg, &logits) < EXACT);
+            prop_assert!(gradient_size(&problem, &population, Objective::COPG, &logits) < EXACT);
             prop_assert!(problem.regret(&Policy::softmax(&logits)) > 0.0);
         }
     }
@@ -108,7 +108,7 @@ proptest! {
     fn the_loss_is_larger_elsewhere(problem in any_::any_kind(), at in table(4.0)) {
         let population = Evidence::population(&problem);
         let logits = fit(&problem, &at);
-        let value = |t: &[Vec<f64>]| evaluate(&problem, &population, Objective::Copg, t).unwrap().value;
+        let value = |t: &[Vec<f64>]| evaluate(&problem, &population, Objective::COPG, t).unwrap().value;
         let best = problem.optimum().policy;
         let mut expected = 0.0;
         for ((prompt, l), best) in problem.prompts().iter().zip(&logits).zip(best.log()) {
@@ -130,7 +130,7 @@ proptest! {
     fn a_numeric_minimiser_finds_the_optimum(problem in any_::mild(), start in table(3.0)) {
         let population = Evidence::population(&problem);
         let start = fit(&problem, &start);
-        let table = minimiser(&problem, &population, Objective::Copg, &start);
+        let table = minimiser(&problem, &population, Objective::COPG, &start);
         let off = apart(&Policy::softmax(&table), &problem.optimum().policy);
         prop_assert!(off < 1e-6, "{off}");
     }
@@ -162,7 +162,7 @@ proptest! {
     #[test]
     fn the_gradient_is_a_laplacian(problem in any_::any_kind(), at in table(4.0)) {
         let logits = fit(&problem, &at);
-        let got = evaluate(&problem, &Evidence::population(&problem), Objective::Copg, &logits).unwrap();
+        let got = evaluate(&problem, &Evidence::population(&problem), Objective::COPG, &logits).unwrap();
         for (x, prompt) in problem.prompts().iter().enumerate() {
             let r = |a: usize| prompt.reward[a] - problem.beta() * (logits[x][a] - prompt.log_reference[a]);
             for a in 0..prompt.arms() {
@@ -179,7 +179,7 @@ proptest! {
         let logits = fit(&problem, &at);
         let population = Evidence::population(&problem);
         let [plain, completed, squared] =
-            [Objective::Copg, Objective::CopgCompleted, Objective::CopgSquared]
+            [Objective::COPG, Objective::COPG_COMPLETED, Objective::COPG_SQUARED]
                 .map(|o| evaluate(&problem, &population, o, &logits).unwrap());
         // The square is divided by 2β ≥ 0.1: its rounding grows by that much.
         prop_assert!((plain.value - completed.value).abs() < 1e-10 * (1.0 + plain.value.abs()));
@@ -199,7 +199,7 @@ proptest! {
             first: policy[x].clone(),
             second: policy[x].clone(),
         });
-        let got = evaluate(&own, &Evidence::population(&own), Objective::Copg, &logits).unwrap();
+        let got = evaluate(&own, &Evidence::population(&own), Objective::COPG, &logits).unwrap();
         // ∇J by central differences: h² and ε/h are both about 1e-10.
         let h = 1e-5;
         for (x, row) in got.gradient.iter().enumerate() {
@@ -231,7 +231,7 @@ proptest! {
         }
         let data = Dataset::read(Cursor::new(lines), "pairs", &problem).unwrap();
         let evidence = Evidence::from_dataset(&problem, &data);
-        let found = fixed_point(Objective::Copg, &problem, &evidence).unwrap();
+        let found = fixed_point(Objective::COPG, &problem, &evidence).unwrap();
         prop_assert!(found.unique);
         prop_assert!(apart(&found.policy.unwrap(), &problem.optimum().policy) < EXACT);
     }
@@ -248,7 +248,7 @@ proptest! {
         // update is linear, so where it ends does not depend on the step.
         let pace = (0.9 / problem.beta(), 1e-11, 20_000);
         let start = problem.reference();
-        let end = flow(&problem, &population, Objective::Copg, start.log(), pace);
+        let end = flow(&problem, &population, Objective::COPG, start.log(), pace);
         let off = apart(&Policy::softmax(&end), &solve(&problem).policy.unwrap());
         prop_assert!(off < 1e-7, "{off}");
     }
@@ -265,7 +265,7 @@ proptest! {
         let end = solve(&problem).policy.unwrap();
         // The slowest modes have λ ~ 1e-6; those that stand still drift with the rounding of λ = 0.
         prop_assert!(apart(&path[4], &end) < 1e-6, "{}", apart(&path[4], &end));
-        let at = evaluate(&problem, &population, Objective::Copg, path[2].log()).unwrap();
+        let at = evaluate(&problem, &population, Objective::COPG, path[2].log()).unwrap();
         for (x, g) in at.gradient.iter().enumerate() {
             let speed: Vec<f64> = (path[3].log()[x].iter().zip(&path[1].log()[x]))
                 .map(|(late, early)| (late - early) / (2.0 * h))

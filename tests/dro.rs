@@ -296,7 +296,7 @@ proptest! {
         };
         let scale = 1.0 + tau + 1.0 / tau;
         prop_assert!((least - 0.5 * variance(&regularised(prompt, tau, log))).abs() < 1e-11 * scale * scale);
-        let copg = evaluate(&problem, &Evidence::population(&problem), Objective::Copg, &theta).unwrap();
+        let copg = evaluate(&problem, &Evidence::population(&problem), Objective::COPG, &theta).unwrap();
         // The crate minimises −L_CoPG.
         let right = (variance(&prompt.reward) - 2.0 * least) / tau;
         prop_assert!((-copg.value - right).abs() < 1e-11 * scale * scale, "{} {right}", -copg.value);
@@ -317,7 +317,7 @@ proptest! {
             loss(&one.prompts()[0], tau, &theta[0], mean(law)).0
         };
         let right = 2.0 * least(&first) + 2.0 * least(&second) + (mean(&first) - mean(&second)).powi(2);
-        let square = evaluate(&problem, &Evidence::population(&problem), Objective::CopgSquared, &theta).unwrap().value;
+        let square = evaluate(&problem, &Evidence::population(&problem), Objective::COPG_SQUARED, &theta).unwrap().value;
         prop_assert!((square - right).abs() < 1e-11 * (1.0 + right), "{square} {right}");
     }
 }

@@ -10,6 +10,7 @@ use pistar::solve::update;
 use proptest::prelude::*;
 
 use super::common::distance;
+use super::common::feed;
 use super::common::strategies::{any_kind, fit, settings, table};
 
 fn problem() -> Problem {
@@ -237,7 +238,7 @@ fn tables_of_another_shape_are_refused() {
     let problem = problem();
     let population = Evidence::population(&problem);
     let ask = |evidence: &Evidence, logits: &[Vec<f64>]| {
-        evaluate(&problem, evidence, Objective::Copg, logits)
+        evaluate(&problem, evidence, Objective::COPG, logits)
             .unwrap_err()
             .to_string()
     };
@@ -256,7 +257,7 @@ fn tables_of_another_shape_are_refused() {
 /// Visiting all pairs stops at its cap, not before and not for listed pairs.
 #[test]
 fn pairs_are_visited_up_to_the_cap() {
-    use pistar::bandit::population::{Feed, PAIR_CAP, evaluate_with};
+    use pistar::bandit::population::{PAIR_CAP, evaluate_with};
 
     use pistar::bandit::{Shape, random_problem};
     use pistar::loss::Batch;
@@ -275,16 +276,22 @@ fn pairs_are_visited_up_to_the_cap() {
             Err(pistar::Error::invalid("engine", "reached", "stop"))
         };
         let logits = [vec![0.0; arms]];
-        evaluate_with(&problem, &evidence, &Feed::of(objective), &logits, refuse)
-            .unwrap_err()
-            .to_string()
+        evaluate_with(
+            &problem,
+            &evidence,
+            &feed(objective, &problem),
+            &logits,
+            refuse,
+        )
+        .unwrap_err()
+        .to_string()
     };
     let population = Evidence::population;
     let few = |problem: &Problem| {
         Evidence::from_dataset(problem, &Dataset::preferences(problem, 9, 0, 0))
     };
     assert!(Batch::default().is_empty());
-    for objective in [Objective::Dpo, Objective::Copg, Objective::Rloo] {
+    for objective in [Objective::DPO, Objective::COPG, Objective::RLOO] {
         assert!(reached(PAIR_CAP, &population, objective).starts_with("engine: reached"));
         let refused = reached(PAIR_CAP + 1, &population, objective);
         assert!(
@@ -292,9 +299,9 @@ fn pairs_are_visited_up_to_the_cap() {
             "{refused}"
         );
     }
-    assert!(reached(PAIR_CAP + 1, &few, Objective::Dpo).starts_with("engine: reached"));
-    assert!(reached(PAIR_CAP + 1, &few, Objective::Rloo).starts_with("engine: reached"));
-    assert!(reached(PAIR_CAP + 1, &population, Objective::PgZero).starts_with("engine: reached"));
+    assert!(reached(PAIR_CAP + 1, &few, Objective::DPO).starts_with("engine: reached"));
+    assert!(reached(PAIR_CAP + 1, &few, Objective::RLOO).starts_with("engine: reached"));
+    assert!(reached(PAIR_CAP + 1, &population, Objective::PG_ZERO).starts_with("engine: reached"));
 }
 
 #[test]
@@ -480,7 +487,7 @@ fn data_replace_rewards_and_laws() {
     let scored = "{\"prompt\": 0, \"arm\": 0, \"reward\": 1}\n{\"prompt\": 0, \"arm\": 1, \"reward\": 0}\n\
                   {\"prompt\": 0, \"arm\": 2, \"reward\": 0}\n";
     // ln odds of 3 and of 1, over β.
-    let dpo = solve(Objective::Dpo, labelled).unwrap();
+    let dpo = solve(Objective::DPO, labelled).unwrap();
     let log = dpo.policy.unwrap().log()[0].clone();
     close(
         (log[0] - log[1] - (0.2f64 / 0.3).ln()) / (3f64.ln() / 0.5),
@@ -489,10 +496,10 @@ fn data_replace_rewards_and_laws() {
     close(log[1] - log[2], (0.3f64 / 0.5).ln());
     assert!(dpo.regret.is_none());
     for objective in [
-        Objective::DroV,
-        Objective::PgValue,
-        Objective::PgSoftValue,
-        Objective::Kto,
+        Objective::DRO_V,
+        Objective::PG_VALUE,
+        Objective::PG_SOFT_VALUE,
+        Objective::KTO,
     ] {
         let found = solve(objective, scored).unwrap();
         assert!(
@@ -501,21 +508,21 @@ fn data_replace_rewards_and_laws() {
         );
     }
     for (objective, text, says) in [
-        (Objective::Dpo, plain, "it has unlabelled pairs"),
-        (Objective::Copg, plain, "it has responses without rewards"),
+        (Objective::DPO, plain, "it has unlabelled pairs"),
+        (Objective::COPG, plain, "it has responses without rewards"),
         (
-            Objective::Copg,
+            Objective::COPG,
             labelled,
             "it has responses without rewards",
         ),
         (
-            Objective::Rloo,
+            Objective::RLOO,
             labelled,
             "it has responses without rewards",
         ),
-        (Objective::Kto, plain, "it has responses without rewards"),
+        (Objective::KTO, plain, "it has responses without rewards"),
         (
-            Objective::Dpo,
+            Objective::DPO,
             scored,
             "it has no example of labelled pairs",
         ),
@@ -526,17 +533,17 @@ fn data_replace_rewards_and_laws() {
     // A baseline over all arms needs the reward of one that was never logged.
     let two =
         "{\"prompt\": 0, \"arm\": 0, \"reward\": 1}\n{\"prompt\": 0, \"arm\": 1, \"reward\": 0}\n";
-    let error = solve(Objective::PgValue, two).unwrap_err().to_string();
+    let error = solve(Objective::PG_VALUE, two).unwrap_err().to_string();
     assert!(
         error.contains("arm 2 was never logged with a reward"),
         "{error}"
     );
-    assert!(solve(Objective::PgZero, two).is_ok());
+    assert!(solve(Objective::PG_ZERO, two).is_ok());
     // There is no population.
     for (objective, says) in [
-        (Objective::Dpo, "behavior"),
-        (Objective::PgZero, "behavior"),
-        (Objective::Copr, "ranking"),
+        (Objective::DPO, "behavior"),
+        (Objective::PG_ZERO, "behavior"),
+        (Objective::COPR, "ranking"),
     ] {
         let population = Evidence::population(&problem);
         let error = pistar::solve::fixed_point(objective, &problem, &population)
@@ -548,7 +555,7 @@ fn data_replace_rewards_and_laws() {
     let lawful = Problem::parse_logged(lawful, "p.json").unwrap();
     assert_eq!(lawful.prompts()[0].arms(), 3);
     let population = Evidence::population(&lawful);
-    for objective in [Objective::Dpo, Objective::Copg, Objective::Kto] {
+    for objective in [Objective::DPO, Objective::COPG, Objective::KTO] {
         let error = pistar::solve::fixed_point(objective, &lawful, &population)
             .unwrap_err()
             .to_string();

@@ -3,10 +3,8 @@
 use pistar::Result;
 use pistar::backend::{Backend, Segments};
 use pistar::bandit::{Beta, Problem};
-use pistar::loss::{InputKind, Inputs, Kind, Parameters, margin};
-use pistar::verify::report::{
-    Check, LimitRow, Loss, Outcome, Report, Rest, group, pair, report, report_on, single,
-};
+use pistar::loss::{Given, Group, InputKind, Inputs, Kind, Loss, Single, Spec, Temperature};
+use pistar::verify::report::{Check, LimitRow, Outcome, Report, Rest, report, report_on};
 
 use crate::common::toy;
 
@@ -47,25 +45,23 @@ fn group_mean<X: Backend>(x: &X, groups: &std::rc::Rc<Segments>) -> Result<X> {
 struct Grpo;
 
 impl Loss for Grpo {
-    fn name(&self) -> &str {
-        "grpo"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec {
+            kind: Kind::Field,
+            ..Spec::new("grpo", InputKind::Groups)
+        }
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::Groups
-    }
-    fn kind(&self) -> Kind {
-        Kind::Field
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, p: Parameters) -> Result<X> {
-        let (responses, groups) = group(inputs)?;
+    fn loss<X: Backend>(&self, p: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let Group { responses, groups } = inputs.group()?;
         let centred = responses
-            .reward
-            .sub(&group_mean(&responses.reward, groups)?.spread(groups)?)?;
+            .reward()?
+            .sub(&group_mean(responses.reward()?, groups)?.spread(groups)?)?;
         let deviation = group_mean(&centred.square()?, groups)?
             .sqrt()?
             .affine(1.0, 1e-4)?;
         let advantage = centred.div(&deviation.spread(groups)?)?.detach()?;
-        let now = &responses.log_policy;
+        let now = responses.log_policy();
         let ratio = now.sub(&now.detach()?)?.exp()?;
         let clipped = ratio.clamp(0.8, 1.2)?.mul(&advantage)?;
         let surrogate = ratio.mul(&advantage)?.min(&clipped)?;
@@ -104,13 +100,11 @@ macro_rules! labelled {
         $(#[$doc])*
         struct $name { $($field: f64)? }
         impl Loss for $name {
-            fn name(&self) -> &str {
-                stringify!($name)
-            }
-            fn inputs(&self) -> InputKind {
-                InputKind::LabelledPairs
-            }
-            fn loss<X: Backend>(&$self, $inputs: &Inputs<X>, $p: Parameters) -> Result<X> $body
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new(stringify!($name), InputKind::LabelledPairs)
+    }
+            fn loss<X: Backend>(&$self, $p: &Temperature, $inputs: &Inputs<X>) -> Result<X> $body
         }
     };
 }
@@ -118,8 +112,8 @@ macro_rules! labelled {
 labelled!(
     /// `((βd)² − 1)²`: π_ref is a local maximum.
     TwoWells {}, |self, inputs, p| {
-    let (preferred, rejected) = pair(inputs)?;
-    let d = margin(preferred, rejected)?.affine(p.beta, 0.0)?;
+    let (preferred, rejected) = (&inputs.pair()?.first, &inputs.pair()?.second);
+    let d = preferred.log_ratio()?.sub(&rejected.log_ratio()?)?.affine(p.beta, 0.0)?;
     d.square()?.affine(1.0, -1.0)?.square()
 });
 
@@ -157,19 +151,40 @@ fn a_local_maximum_is_no_limit() {
     );
 }
 
-labelled!(
-    /// DPO-positive (Smaug): `−ln σ(β(d − λ max(0, ln π_ref/π of the preferred)))`.
-    DpoPositive { lambda }, |self, inputs, p| {
-    let (preferred, rejected) = pair(inputs)?;
-    let fallen = preferred.log_ratio()?.neg()?.relu()?;
-    let d = margin(preferred, rejected)?.sub(&fallen.affine(self.lambda, 0.0)?)?;
-    d.affine(-p.beta, 0.0)?.softplus()
-});
+pistar::numbers! {
+    /// Numbers of DPO-positive.
+    struct Positive {
+        /// β
+        beta in above(0.0) = 0.1;
+        /// λ, how much it counts that the preferred response falls
+        lambda in from(0.0);
+    }
+}
+
+/// DPO-positive (Smaug): `−ln σ(β(d − λ max(0, ln π_ref/π of the preferred)))`.
+struct DpoPositive;
+
+impl Loss for DpoPositive {
+    type Numbers = Positive;
+    fn spec(&self) -> Spec {
+        Spec::new("dpo-positive", InputKind::LabelledPairs)
+    }
+    fn loss<X: Backend>(&self, n: &Positive, inputs: &Inputs<X>) -> Result<X> {
+        let pair = inputs.pair()?;
+        let fallen = pair.first.log_ratio()?.neg()?.relu()?;
+        let d = pair.difference()?.sub(&fallen.affine(n.lambda, 0.0)?)?;
+        d.affine(-n.beta, 0.0)?.softplus()
+    }
+}
 
 #[test]
 fn kinks_are_found_and_no_row_vanishes() {
     for lambda in [5.0, 50.0] {
-        let report = report_on(&DpoPositive { lambda }, &toy()).unwrap();
+        let report = report_on(
+            &DpoPositive,
+            &toy().with_numbers(&Given::new().with("lambda", lambda)),
+        )
+        .unwrap();
         assert_eq!(report.faults(), 0, "{report}");
         assert_eq!(report.limits.len(), 6, "{report}");
         assert_eq!(
@@ -196,15 +211,17 @@ fn kinks_are_found_and_no_row_vanishes() {
 struct Absolute;
 
 impl Loss for Absolute {
-    fn name(&self) -> &str {
-        "absolute"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new("absolute", InputKind::LabelledPairs)
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::LabelledPairs
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, p: Parameters) -> Result<X> {
-        let (preferred, rejected) = pair(inputs)?;
-        margin(preferred, rejected)?.affine(p.beta, -0.5)?.abs()
+    fn loss<X: Backend>(&self, p: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let (preferred, rejected) = (&inputs.pair()?.first, &inputs.pair()?.second);
+        preferred
+            .log_ratio()?
+            .sub(&rejected.log_ratio()?)?
+            .affine(p.beta, -0.5)?
+            .abs()
     }
 }
 
@@ -230,8 +247,8 @@ fn a_kink_need_not_be_at_the_reference() {
 labelled!(
     /// Robust DPO (Chowdhury et al. 2024): `[(1 − ε) sp(−βd) − ε sp(βd)]/(1 − 2ε)`.
     RobustDpo { epsilon }, |self, inputs, p| {
-    let (preferred, rejected) = pair(inputs)?;
-    let d = margin(preferred, rejected)?.affine(p.beta, 0.0)?;
+    let (preferred, rejected) = (&inputs.pair()?.first, &inputs.pair()?.second);
+    let d = preferred.log_ratio()?.sub(&rejected.log_ratio()?)?.affine(p.beta, 0.0)?;
     let (kept, flipped) = (d.neg()?.softplus()?, d.softplus()?);
     let kept = kept.affine(1.0 - self.epsilon, 0.0)?;
     let scale = 1.0 / (1.0 - 2.0 * self.epsilon);
@@ -294,7 +311,7 @@ fn robust_dpo_of_clean_labels_goes_where_it_is_known_to() {
 labelled!(
     /// `+ln π` of the rejected response.
     Unlikelihood {}, |self, inputs, _p| {
-    Ok(pair(inputs)?.1.log_policy.clone())
+    Ok(inputs.pair()?.second.log_policy().clone())
 });
 
 #[test]
@@ -310,8 +327,8 @@ fn minimising_ln_of_the_rejected_has_no_bound() {
 labelled!(
     /// SimPO (Meng et al. 2024) where all responses have one length, γ = 0: `−ln σ(β ln π/π′)`.
     SimPo {}, |self, inputs, p| {
-    let (preferred, rejected) = pair(inputs)?;
-    let d = preferred.log_policy.sub(&rejected.log_policy)?;
+    let (preferred, rejected) = (&inputs.pair()?.first, &inputs.pair()?.second);
+    let d = preferred.log_policy().sub(rejected.log_policy())?;
     d.affine(-p.beta, 0.0)?.softplus()
 });
 
@@ -338,16 +355,14 @@ fn a_loss_without_a_reference_does_not_reach_the_optimum() {
 struct Awr;
 
 impl Loss for Awr {
-    fn name(&self) -> &str {
-        "awr"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new("awr", InputKind::Singles)
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::Singles
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, p: Parameters) -> Result<X> {
-        let (response, _) = single(inputs)?;
-        let weight = response.reward.affine(1.0 / p.beta, 0.0)?.exp()?;
-        weight.mul(&response.log_policy)?.neg()
+    fn loss<X: Backend>(&self, p: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let Single { response, .. } = inputs.single()?;
+        let weight = response.reward()?.affine(1.0 / p.beta, 0.0)?.exp()?;
+        weight.mul(response.log_policy())?.neg()
     }
 }
 
@@ -382,7 +397,7 @@ fn another_temperature_is_another_page() {
 fn a_low_temperature_is_not_the_boundary() {
     // ln π* of the last arm is −300: its update is of that size on policy, and it is at rest.
     let cold = toy().at(Beta::new("beta", 0.005).unwrap());
-    let dpo = report_on(&pistar::loss::Objective::Dpo, &cold).unwrap();
+    let dpo = report_on(pistar::loss::Objective::DPO, &cold).unwrap();
     for row in &dpo.limits[..4] {
         assert_eq!(row.rest, Rest::Stable, "{dpo}");
         assert!(row.regret.unwrap() < 1e-9, "{dpo}");

@@ -13,7 +13,7 @@ use super::common::strategies::{self as any_, connected, fit, settings, table, w
 use super::common::{apart, distance, gradient_size, toy};
 
 const REGRESSIONS: &str = "tests/regressions/ipo.txt";
-const SCALINGS: [Objective; 3] = [Objective::Ipo, Objective::IpoCopg, Objective::IpoGpo];
+const SCALINGS: [Objective; 3] = [Objective::IPO, Objective::IPO_COPG, Objective::IPO_GPO];
 
 /// u = v/β reaches some hundreds, and log-probabilities carry its rounding.
 const EXACT: f64 = 1e-11;
@@ -49,7 +49,7 @@ fn papers_formula(problem: &Problem) -> Policy {
 /// With three arms and two laws the paper's formula is another policy (golden: .42417 and .42318).
 #[test]
 fn the_papers_formula_is_not_the_limit_in_general() {
-    let off = apart(&solve(Objective::Ipo, &toy()), &papers_formula(&toy()));
+    let off = apart(&solve(Objective::IPO, &toy()), &papers_formula(&toy()));
     assert!(off > 9e-4, "{off}");
 }
 
@@ -74,8 +74,8 @@ proptest! {
     fn the_loss_is_larger_elsewhere(problem in any_::any_kind(), at in table(4.0)) {
         let population = Evidence::population(&problem);
         let logits = fit(&problem, &at);
-        let value = |t: &[Vec<f64>]| evaluate(&problem, &population, Objective::Ipo, t).unwrap().value;
-        let best = solve(Objective::Ipo, &problem);
+        let value = |t: &[Vec<f64>]| evaluate(&problem, &population, Objective::IPO, t).unwrap().value;
+        let best = solve(Objective::IPO, &problem);
         let mut expected = 0.0;
         for ((prompt, l), best) in problem.prompts().iter().zip(&logits).zip(best.log()) {
             for a in 0..prompt.arms() {
@@ -95,22 +95,22 @@ proptest! {
     fn a_numeric_minimiser_agrees(problem in any_::mild(), start in table(3.0)) {
         let population = Evidence::population(&problem);
         let start = fit(&problem, &start);
-        let table = minimiser(&problem, &population, Objective::Ipo, &start);
-        let off = apart(&Policy::softmax(&table), &solve(Objective::Ipo, &problem));
+        let table = minimiser(&problem, &population, Objective::IPO, &start);
+        let off = apart(&Policy::softmax(&table), &solve(Objective::IPO, &problem));
         prop_assert!(off < 1e-6, "{off}");
     }
 
     /// With equal laws, or two arms, the limit is the paper's formula.
     #[test]
     fn the_papers_formula_needs_equal_laws(problem in prop_oneof![any_::same_laws(), any_::two_arms()]) {
-        let off = apart(&solve(Objective::Ipo, &problem), &papers_formula(&problem));
+        let off = apart(&solve(Objective::IPO, &problem), &papers_formula(&problem));
         prop_assert!(off < EXACT, "{off}");
     }
 
     /// With equal laws a better arm never gets a smaller log-ratio.
     #[test]
     fn equal_laws_never_invert_arms(problem in any_::same_laws()) {
-        let policy = solve(Objective::Ipo, &problem);
+        let policy = solve(Objective::IPO, &problem);
         let prompt = &problem.prompts()[0];
         let u = |a: usize| policy.log()[0][a] - prompt.log_reference[a];
         for a in 0..prompt.arms() {
@@ -125,10 +125,10 @@ proptest! {
     /// The first two scalings share a limit, which the third has at twice the temperature.
     #[test]
     fn the_scalings_share_their_limit(problem in any_::any_kind()) {
-        let azar = solve(Objective::Ipo, &problem);
-        prop_assert!(apart(&azar, &solve(Objective::IpoCopg, &problem)) < EXACT);
-        let gpo = solve(Objective::IpoGpo, &problem);
-        prop_assert!(apart(&gpo, &solve(Objective::Ipo, &halved(&problem))) < EXACT);
+        let azar = solve(Objective::IPO, &problem);
+        prop_assert!(apart(&azar, &solve(Objective::IPO_COPG, &problem)) < EXACT);
+        let gpo = solve(Objective::IPO_GPO, &problem);
+        prop_assert!(apart(&gpo, &solve(Objective::IPO, &halved(&problem))) < EXACT);
     }
 
     /// Everywhere, IPO-CoPG has β² the gradient of IPO, and GPO's has that of IPO at β/2.
@@ -142,11 +142,11 @@ proptest! {
         let times = |rows: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
             rows.iter().map(|row| row.iter().map(|g| beta * beta * g).collect()).collect()
         };
-        let azar = times(gradient(&problem, Objective::Ipo));
+        let azar = times(gradient(&problem, Objective::IPO));
         // Entries are up to 2β²·8, β ≤ 5.
-        prop_assert!(distance(&gradient(&problem, Objective::IpoCopg), &azar) < 1e-12);
-        let azar = times(gradient(&halved(&problem), Objective::Ipo));
-        prop_assert!(distance(&gradient(&problem, Objective::IpoGpo), &azar) < 1e-12);
+        prop_assert!(distance(&gradient(&problem, Objective::IPO_COPG), &azar) < 1e-12);
+        let azar = times(gradient(&halved(&problem), Objective::IPO));
+        prop_assert!(distance(&gradient(&problem, Objective::IPO_GPO), &azar) < 1e-12);
     }
 
     /// Two laws written out as a table of pairs give the same limit.
@@ -158,7 +158,7 @@ proptest! {
                 (0..k).map(|y| (0..k).map(|z| prompt.law.probability(y, z)).collect()).collect();
             PairLaw::joint(&format!("pairs {x}"), &table).unwrap()
         });
-        for objective in [Objective::Ipo, Objective::Copg, Objective::Dpo] {
+        for objective in [Objective::IPO, Objective::COPG, Objective::DPO] {
             let off = apart(&solve(objective, &problem), &solve(objective, &tabled));
             prop_assert!(off < EXACT, "{}: {off}", objective.name());
         }
@@ -175,7 +175,7 @@ proptest! {
         let k = prompt.arms();
         let wins = any_::returned(&clashes, k);
         let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-        let found = fixed_point(Objective::Ipo, &problem, &evidence).unwrap();
+        let found = fixed_point(Objective::IPO, &problem, &evidence).unwrap();
         prop_assert!(found.unique);
         let policy = found.policy.unwrap();
         let u: Vec<f64> =
@@ -188,6 +188,6 @@ proptest! {
             }
             prop_assert!(off.abs() < 1e-10, "{off}");
         }
-        prop_assert!(gradient_size(&problem, &evidence, Objective::Ipo, policy.log()) < EXACT);
+        prop_assert!(gradient_size(&problem, &evidence, Objective::IPO, policy.log()) < EXACT);
     }
 }

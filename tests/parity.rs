@@ -9,7 +9,7 @@ use pistar::backend::{Backend, Segments, candle};
 use pistar::bandit::population::{Evaluation, Feed, evaluate_with};
 
 use pistar::bandit::{Evidence, Problem, Shape, random_problem};
-use pistar::loss::{Batch, Cotangents, InputKind, Inputs, Objective, Response, on_tape, rloo};
+use pistar::loss::{Batch, Columns, Cotangents, InputKind, Inputs, Objective, on_tape};
 use proptest::prelude::*;
 
 const F64: f64 = 1e-12;
@@ -25,6 +25,7 @@ fn on_tensors(
 ) -> pistar::Result<Cotangents> {
     let (inputs, leaves) = batch.inputs(
         kind,
+        Columns::ALL,
         |v| candle::leaf(v, dtype, device),
         |v| candle::constant(v, dtype, device),
     )?;
@@ -66,19 +67,20 @@ fn both(
     dtype: DType,
     change: Change,
 ) -> pistar::Result<(Evaluation, Evaluation)> {
-    let feed = Feed::of(objective);
+    let given = objective.with_examples(problem.given());
+    let loss = objective.bind(&given)?;
+    let feed = Feed::of(&loss)?;
     let evidence = Evidence::population(problem);
-    let beta = problem.parameters();
     let nd = evaluate_with(problem, &evidence, &feed, logits, |batch| {
         let mut batch = batch.clone();
         change(objective, &mut batch);
-        on_tape(feed.inputs, &batch, |inputs| objective.loss(inputs, beta))
+        on_tape(feed.inputs, &batch, |inputs| loss.loss(inputs))
     })?;
     let candle = evaluate_with(problem, &evidence, &feed, logits, |batch| {
         let mut batch = batch.clone();
         change(objective, &mut batch);
         on_tensors(feed.inputs, &batch, dtype, &Device::Cpu, |inputs| {
-            objective.loss(inputs, beta)
+            loss.loss(inputs)
         })
     })?;
     Ok((nd, candle))
@@ -96,7 +98,7 @@ fn agree(problem: &Problem, logits: &[Vec<f64>], change: Change) {
 /// Puts every margin at exactly 0: the policy is the reference, and all scores are equal.
 fn tie(objective: Objective, batch: &mut Batch) {
     batch.log_policy = batch.log_reference.clone();
-    if objective.trains_scores() {
+    if objective.spec().trains_scores() {
         batch.log_policy.iter_mut().for_each(|slot| slot.fill(0.0));
     }
 }
@@ -162,27 +164,36 @@ proptest! {
 
     #[test]
     fn rloo_agrees_on_ragged_groups((sizes, numbers, weights, beta) in groups()) {
-        let segments = Rc::new(Segments::new(&sizes).unwrap());
         let column = |f: fn(&(f64, f64, f64)) -> f64| numbers.iter().map(f).collect::<Vec<_>>();
-        let [policy, reference, reward] = [column(|n| n.0), column(|n| n.1), column(|n| n.2)];
+        let batch = Batch {
+            log_policy: [column(|n| n.0), Vec::new()],
+            log_reference: [column(|n| n.1), Vec::new()],
+            reward: [column(|n| n.2), Vec::new()],
+            sizes,
+            weight: weights,
+            ..Batch::default()
+        };
+        let rloo = Objective::RLOO.bind(&beta.into()).unwrap();
+        let (kind, columns) = (InputKind::Groups, rloo.columns().unwrap());
 
         let tape = Tape::new();
-        let responses = Response {
-            log_policy: tape.leaf(policy.clone()),
-            log_reference: tape.constant(reference.clone()),
-            reward: tape.constant(reward.clone()),
-        };
-        let nd = rloo::rloo(&responses, &segments, beta).unwrap();
-        let nd_gradient = tape.backward(&nd, &weights, &[&responses.log_policy]).unwrap();
+        let (inputs, leaves) = (batch.inputs(
+            kind,
+            columns,
+            |v| Ok(tape.leaf(v.to_vec())),
+            |v| Ok(tape.constant(v.to_vec())),
+        )).unwrap();
+        let nd = rloo.loss(&inputs).unwrap();
+        let nd_gradient = tape.backward(&nd, &batch.weight, &[&leaves[0]]).unwrap();
 
-        let fixed = |v: &[f64]| candle::constant(v, DType::F64, &Device::Cpu).unwrap();
-        let responses = Response {
-            log_policy: candle::leaf(&policy, DType::F64, &Device::Cpu).unwrap(),
-            log_reference: fixed(&reference),
-            reward: fixed(&reward),
-        };
-        let candle = rloo::rloo(&responses, &segments, beta).unwrap();
-        let gradient = candle::backward(&candle, &weights, &[&responses.log_policy]).unwrap();
+        let (inputs, leaves) = (batch.inputs(
+            kind,
+            columns,
+            |v| candle::leaf(v, DType::F64, &Device::Cpu),
+            |v| candle::constant(v, DType::F64, &Device::Cpu),
+        )).unwrap();
+        let candle = rloo.loss(&inputs).unwrap();
+        let gradient = candle::backward(&candle, &batch.weight, &[&leaves[0]]).unwrap();
 
         assert_near("value", &nd.to_vec().unwrap(), &candle.to_vec().unwrap(), F64);
         assert_near("gradient", &nd_gradient[0].to_vec(), &gradient[0], F64);
@@ -200,10 +211,10 @@ fn slic_has_slope_zero_at_its_kink() {
         ..Batch::default()
     };
     let kind = InputKind::LabelledPairs;
-    let nd = on_tape(kind, &batch, |i| Objective::Slic.loss(i, 0.5)).unwrap();
+    let nd = on_tape(kind, &batch, |i| Objective::SLIC.loss(i, 0.5)).unwrap();
     assert_eq!((nd.value, nd.gradient.concat()), (0.0, vec![0.0, 0.0]));
     for dtype in [DType::F64, DType::F32] {
-        let loss = |i: &Inputs<candle::Array>| Objective::Slic.loss(i, 0.5);
+        let loss = |i: &Inputs<candle::Array>| Objective::SLIC.loss(i, 0.5);
         let candle = on_tensors(kind, &batch, dtype, &Device::Cpu, loss).unwrap();
         assert_eq!(
             (candle.value, candle.gradient.concat()),

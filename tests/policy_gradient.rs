@@ -4,11 +4,12 @@
 use pistar::bandit::population::{Feed, evaluate_with};
 
 use pistar::bandit::{Evidence, Policy, Problem, kl};
-use pistar::loss::{Baseline, InputKind, Objective, on_tape};
+use pistar::loss::{Baseline, Objective};
 use pistar::solve::{self, FixedPoint, minimise::smooth};
 use proptest::prelude::*;
 
 use super::common::apart;
+use super::common::feed;
 use super::common::numeric::flow;
 use super::common::strategies::{self as any_, fit, settings, table};
 
@@ -18,13 +19,11 @@ const REGRESSIONS: &str = "tests/regressions/policy_gradient.txt";
 fn field(problem: &Problem, baseline: &Baseline, logits: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let feed = Feed {
         baseline: Some(baseline.clone()),
-        ..Feed::of(Objective::PgZero)
+        ..feed(Objective::PG_ZERO, problem)
     };
     let population = Evidence::population(problem);
     let at = evaluate_with(problem, &population, &feed, logits, |batch| {
-        on_tape(InputKind::Singles, batch, |inputs| {
-            Objective::PgZero.loss(inputs, problem.beta())
-        })
+        Objective::PG_ZERO.bind(&problem.given())?.on_tape(batch)
     });
     at.unwrap().gradient
 }
@@ -190,9 +189,9 @@ proptest! {
     #[test]
     fn limits_attract(problem in any_::mild(), aside in table(1e-3)) {
         for (objective, problem) in [
-            (Objective::PgZero, valued(&problem, 1.0)),
-            (Objective::PgValue, problem.clone()),
-            (Objective::PgSoftValue, problem.clone()),
+            (Objective::PG_ZERO, valued(&problem, 1.0)),
+            (Objective::PG_VALUE, problem.clone()),
+            (Objective::PG_SOFT_VALUE, problem.clone()),
         ] {
             let population = Evidence::population(&problem);
             let limit = solve::fixed_point(objective, &problem, &population).unwrap().policy.unwrap();
@@ -218,7 +217,7 @@ fn a_second_limit_is_found() {
     )
     .unwrap();
     let population = Evidence::population(&problem);
-    let found = solve::fixed_point(Objective::PgValue, &problem, &population).unwrap();
+    let found = solve::fixed_point(Objective::PG_VALUE, &problem, &population).unwrap();
     assert!(
         !found.unique && found.notes[0].contains("ends elsewhere"),
         "{found:?}"
@@ -228,7 +227,7 @@ fn a_second_limit_is_found() {
         let end = flow(
             &problem,
             &population,
-            Objective::PgValue,
+            Objective::PG_VALUE,
             start,
             (0.1, 1e-11, 200_000),
         );

@@ -3,12 +3,13 @@
 
 use std::io::Cursor;
 
-use pistar::bandit::population::{Feed, policy_of};
+use pistar::bandit::population::policy_of;
 use pistar::bandit::{Dataset, Evidence, Policy, Problem, Record};
 use pistar::loss::Objective;
 use pistar::solve::{FixedPoint, Rest, fixed_point};
 use proptest::prelude::*;
 
+use super::common::feed;
 use super::common::numeric::{flow, minimiser};
 use super::common::strategies::{self as any_, connected, settings};
 use super::common::{apart, distance, gradient_size};
@@ -47,7 +48,7 @@ fn the_estimate_is_exact_to_rounding() {
         vec![0, 0, 0, 3, 0],
     ];
     let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-    let residual = solve(Objective::Dpo, &problem, &evidence).residual.unwrap();
+    let residual = solve(Objective::DPO, &problem, &evidence).residual.unwrap();
     assert!(residual < 1e-15, "{residual}");
 }
 
@@ -60,7 +61,7 @@ fn separable_labels_drive_the_losers_out() {
     let problem = Problem::from_json(file).unwrap();
     let wins = [vec![0, 3, 2], vec![1, 0, 2], vec![0, 0, 0]];
     let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-    let found = solve(Objective::Dpo, &problem, &evidence);
+    let found = solve(Objective::DPO, &problem, &evidence);
     assert!(found.unique && found.rest == Rest::Boundary);
     assert!(found.residual.unwrap() < 1e-14, "{found:?}");
     assert!(
@@ -78,7 +79,7 @@ fn separable_labels_drive_the_losers_out() {
     let end = flow(
         &problem,
         &evidence,
-        Objective::Dpo,
+        Objective::DPO,
         start.log(),
         (2.0, 0.0, 5_000),
     );
@@ -93,18 +94,18 @@ proptest! {
     #[test]
     fn the_population_optimum(problem in any_::any_kind()) {
         let population = Evidence::population(&problem);
-        let found = solve(Objective::Dpo, &problem, &population);
+        let found = solve(Objective::DPO, &problem, &population);
         let policy = found.policy.unwrap();
-        let size = gradient_size(&problem, &population, Objective::Dpo, policy.log());
+        let size = gradient_size(&problem, &population, Objective::DPO, policy.log());
         prop_assert!(size < EXACT, "{size}");
         prop_assert_eq!(found.unique, connected(&problem));
         if found.unique {
             prop_assert!(apart(&policy, &problem.optimum().policy) < EXACT);
         }
         let rewards: Vec<Vec<f64>> = problem.prompts().iter().map(|p| p.reward.clone()).collect();
-        let size = gradient_size(&problem, &population, Objective::RewardModel, &rewards);
+        let size = gradient_size(&problem, &population, Objective::REWARD_MODEL, &rewards);
         prop_assert!(size < 1e-14, "the true rewards are a reward model's optimum: {size}");
-        let trained = policy_of(&problem, &Feed::of(Objective::RewardModel), &rewards);
+        let trained = policy_of(&problem, &feed(Objective::REWARD_MODEL, &problem), &rewards);
         prop_assert!(apart(&trained, &problem.optimum().policy) < EXACT);
     }
 
@@ -114,11 +115,11 @@ proptest! {
         let wins = any_::returned(&clashes, problem.prompts()[0].arms());
         let data = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
         for evidence in [Evidence::population(&problem), data] {
-            let dpo = solve(Objective::Dpo, &problem, &evidence).policy.unwrap();
-            let model = solve(Objective::RewardModel, &problem, &evidence).policy.unwrap();
+            let dpo = solve(Objective::DPO, &problem, &evidence).policy.unwrap();
+            let model = solve(Objective::REWARD_MODEL, &problem, &evidence).policy.unwrap();
             prop_assert!(apart(&dpo, &model) < EXACT);
             let table = scores(&problem, &model);
-            let size = gradient_size(&problem, &evidence, Objective::RewardModel, &table);
+            let size = gradient_size(&problem, &evidence, Objective::REWARD_MODEL, &table);
             prop_assert!(size < 1e-10, "{size}");
         }
     }
@@ -129,14 +130,14 @@ proptest! {
     fn the_estimate_is_the_minimiser(problem in any_::mild(), clashes in any_::clashes(3)) {
         let wins = any_::returned(&clashes, problem.prompts()[0].arms());
         let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-        let found = solve(Objective::Dpo, &problem, &evidence);
+        let found = solve(Objective::DPO, &problem, &evidence);
         prop_assert!(found.unique);
         let policy = found.policy.unwrap();
-        let size = gradient_size(&problem, &evidence, Objective::Dpo, policy.log());
+        let size = gradient_size(&problem, &evidence, Objective::DPO, policy.log());
         prop_assert!(size < 1e-10, "{size}");
         // Over scores, where the curvature does not depend on β.
         let start = [vec![0.0; problem.prompts()[0].arms()]];
-        let table = minimiser(&problem, &evidence, Objective::RewardModel, &start);
+        let table = minimiser(&problem, &evidence, Objective::REWARD_MODEL, &start);
         let want = scores(&problem, &policy);
         for (a, b) in table[0].iter().zip(&want[0]) {
             prop_assert!(((a - table[0][0]) - (b - want[0][0])).abs() < 1e-5);
@@ -158,14 +159,14 @@ proptest! {
             .map(|a| (0..k).map(|b| if a < top || b >= top { wins[a][b] } else { 0 }).collect())
             .collect();
         let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &all));
-        let found = solve(Objective::Dpo, &problem, &evidence);
+        let found = solve(Objective::DPO, &problem, &evidence);
         let limit = found.policy.unwrap();
         prop_assert_eq!(found.rest, Rest::Boundary);
         prop_assert!(limit.probabilities()[0][top..].iter().all(|&p| p == 0.0));
         prop_assert!(found.regret.unwrap().is_finite());
         if top > 1 {
             let own = Evidence::from_dataset(&problem, &any_::labelled(&problem, &own));
-            let alone = solve(Objective::Dpo, &problem, &own).policy.unwrap();
+            let alone = solve(Objective::DPO, &problem, &own).policy.unwrap();
             for a in 1..top {
                 let gap = |p: &Policy| p.log()[0][a] - p.log()[0][0];
                 prop_assert!((gap(&limit) - gap(&alone)).abs() < 1e-9);
@@ -223,10 +224,10 @@ proptest! {
 /// Every objective on labelled pairs says the same of both datasets.
 fn same_answers(problem: &Problem, a: &Dataset, b: &Dataset) -> Result<(), TestCaseError> {
     for objective in [
-        Objective::Dpo,
-        Objective::RewardModel,
-        Objective::Ipo,
-        Objective::Slic,
+        Objective::DPO,
+        Objective::REWARD_MODEL,
+        Objective::IPO,
+        Objective::SLIC,
     ] {
         let [a, b] =
             [a, b].map(|data| solve(objective, problem, &Evidence::from_dataset(problem, data)));
@@ -250,7 +251,7 @@ fn an_unseen_arm_does_not_hide_the_limit() {
     let lines = "{\"prompt\": 0, \"first\": 0, \"second\": 1, \"label\": true}\n";
     let data = Dataset::read(std::io::Cursor::new(lines), "log", &problem).unwrap();
     let found = fixed_point(
-        Objective::Dpo,
+        Objective::DPO,
         &problem,
         &Evidence::from_dataset(&problem, &data),
     )
@@ -270,7 +271,7 @@ fn an_unseen_arm_does_not_hide_the_limit() {
                  {\"prompt\": 0, \"first\": 2, \"second\": 3, \"label\": true}\n";
     let data = Dataset::read(std::io::Cursor::new(lines), "log", &problem).unwrap();
     let found = fixed_point(
-        Objective::Dpo,
+        Objective::DPO,
         &problem,
         &Evidence::from_dataset(&problem, &data),
     )
@@ -326,7 +327,7 @@ fn undominated_arms_keep_the_odds_of_their_wins() {
     let problem = Problem::from_json(file).unwrap();
     let wins = [vec![0, 0, 5], vec![0, 0, 2], vec![0, 0, 0]];
     let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-    let found = solve(Objective::Dpo, &problem, &evidence);
+    let found = solve(Objective::DPO, &problem, &evidence);
     assert!(found.unique && found.rest == Rest::Boundary, "{found:?}");
     let policy = found.policy.unwrap();
     let odds = policy.log()[0][0] - policy.log()[0][1];
@@ -354,7 +355,7 @@ fn a_group_races_as_one() {
         vec![0; 4],
     ];
     let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-    let found = solve(Objective::Dpo, &problem, &evidence);
+    let found = solve(Objective::DPO, &problem, &evidence);
     let row = found.policy.unwrap().log()[0].clone();
     assert!((row[0] - row[1] - 3f64.ln()).abs() < 1e-12, "{row:?}");
     // ŵ = ¼, ¼ and −¾; the pulls are 2e^{−s_0} + e^{−s_1} = ½ of the group and 2e^{−s_2} = ¼.
@@ -379,7 +380,7 @@ fn margins_that_drift_are_no_limit() {
     // 0 beats 2 and 3, 1 beats 3.
     let wins = [vec![0, 0, 1, 1], vec![0, 0, 0, 1], vec![0; 4], vec![0; 4]];
     let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-    let found = solve(Objective::Dpo, &problem, &evidence);
+    let found = solve(Objective::DPO, &problem, &evidence);
     assert!(
         found.policy.is_none() && found.rest == Rest::None,
         "{found:?}"
@@ -413,7 +414,7 @@ proptest! {
             .collect();
         prop_assume!(wins.iter().flatten().any(|&w| w > 0));
         let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-        let found = solve(Objective::Dpo, &problem, &evidence);
+        let found = solve(Objective::DPO, &problem, &evidence);
         let [early, late] = [150.0, 200.0].map(|end| scores_late(&wins, arms, end, 0.02));
         let speed: Vec<f64> = early.iter().zip(&late).map(|(a, b)| (b - a) / 50.0).collect();
         let fastest = speed.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -445,7 +446,7 @@ fn losers_among_themselves_do_not_count() {
         vec![0, 0, 2, 0],
     ];
     let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &wins));
-    let found = solve(Objective::Dpo, &problem, &evidence);
+    let found = solve(Objective::DPO, &problem, &evidence);
     assert!(found.residual.unwrap() < 1e-14, "{found:?}");
     let policy = found.policy.unwrap();
     // Of the winners, three to one: a gap of ln 3 / β.

@@ -1,13 +1,9 @@
 //! Single examples: RLOO (reinforce leave-one-out) is CoPG on all pairs (Property 2), on a sample
 //! and in expectation, and IPO is CoPG with rewards ±¼ (Property 3).
 
-use std::rc::Rc;
-
-use pistar::backend::Segments;
-use pistar::backend::nd::Tape;
 use pistar::bandit::population::evaluate;
 use pistar::bandit::{Evidence, PairLaw, Policy, Prompt};
-use pistar::loss::{Inputs, Objective, Response};
+use pistar::loss::{Batch, Objective};
 use proptest::prelude::*;
 
 use super::common::distance;
@@ -27,37 +23,36 @@ fn columns(samples: &[(f64, f64, f64)]) -> [Vec<f64>; 3] {
 
 /// Gradient of one pair's loss with respect to (ln π(y), ln π(y′)).
 fn pair_gradient(objective: Objective, pair: [(f64, f64, f64); 2], beta: f64) -> [f64; 2] {
-    let tape = Tape::new();
-    let [first, second] = pair.map(|(p, l, r)| Response {
-        log_policy: tape.leaf(vec![p]),
-        log_reference: tape.constant(vec![l]),
-        reward: tape.constant(vec![r]),
-    });
-    let leaves = [first.log_policy.clone(), second.log_policy.clone()];
-    let loss = objective
-        .loss(&Inputs::Pair { first, second }, beta)
-        .unwrap();
-    let g = tape
-        .backward(&loss, &[1.0], &[&leaves[0], &leaves[1]])
-        .unwrap();
+    let columns = |of: fn(&(f64, f64, f64)) -> f64| [vec![of(&pair[0])], vec![of(&pair[1])]];
+    let batch = Batch {
+        log_policy: columns(|s| s.0),
+        log_reference: columns(|s| s.1),
+        reward: columns(|s| s.2),
+        weight: vec![1.0],
+        ..Batch::default()
+    };
+    let g = objective
+        .bind(&beta.into())
+        .unwrap()
+        .on_tape(&batch)
+        .unwrap()
+        .gradient;
     [g[0][0], g[1][0]]
 }
 
 /// Gradient of RLOO over groups of k with respect to every ln π, weighted by group.
 fn rloo_gradient(samples: &[(f64, f64, f64)], k: usize, weights: &[f64], beta: f64) -> Vec<f64> {
-    let tape = Tape::new();
     let [p, l, r] = columns(samples);
-    let leaf = tape.leaf(p);
-    let responses = Response {
-        log_policy: leaf.clone(),
-        log_reference: tape.constant(l),
-        reward: tape.constant(r),
+    let batch = Batch {
+        log_policy: [p, Vec::new()],
+        log_reference: [l, Vec::new()],
+        reward: [r, Vec::new()],
+        sizes: vec![k; weights.len()],
+        weight: weights.to_vec(),
+        ..Batch::default()
     };
-    let groups = Rc::new(Segments::new(&vec![k; weights.len()]).unwrap());
-    let loss = Objective::Rloo
-        .loss(&Inputs::Group { responses, groups }, beta)
-        .unwrap();
-    tape.backward(&loss, weights, &[&leaf]).unwrap()[0].to_vec()
+    let rloo = Objective::RLOO.bind(&beta.into()).unwrap();
+    rloo.on_tape(&batch).unwrap().gradient.remove(0)
 }
 
 proptest! {
@@ -71,7 +66,7 @@ proptest! {
         let mut want = vec![0.0; k];
         for j in 0..k {
             for l in 0..j {
-                let g = pair_gradient(Objective::Copg, [samples[j], samples[l]], beta);
+                let g = pair_gradient(Objective::COPG, [samples[j], samples[l]], beta);
                 want[j] += g[0] / (k * (k - 1)) as f64;
                 want[l] += g[1] / (k * (k - 1)) as f64;
             }
@@ -108,8 +103,8 @@ proptest! {
 
         let own = any_::with_laws(&problem, |_, p| PairLaw::Product { first: mean(p), second: mean(p) });
         let population = Evidence::population(&own);
-        let copg = evaluate(&own, &population, Objective::Copg, &logits).unwrap();
-        let rloo = evaluate(&problem, &Evidence::population(&problem), Objective::Rloo, &logits).unwrap();
+        let copg = evaluate(&own, &population, Objective::COPG, &logits).unwrap();
+        let rloo = evaluate(&problem, &Evidence::population(&problem), Objective::RLOO, &logits).unwrap();
         let half: Vec<f64> = copg.gradient[0].iter().map(|g| 0.5 * g).collect();
         prop_assert!(distance(&[gradient], std::slice::from_ref(&half)) < 1e-12);
         prop_assert!(distance(&rloo.gradient, &[half]) < 1e-12);
@@ -120,8 +115,8 @@ proptest! {
     fn ipo_is_copg_with_quarter_rewards(samples in responses(), beta in any_::beta()) {
         let (mut y, mut z) = (samples[0], samples[1]);
         (y.2, z.2) = (0.25, -0.25);
-        let copg = pair_gradient(Objective::Copg, [y, z], beta);
-        let ipo = pair_gradient(Objective::IpoCopg, [y, z], beta).map(|g| g / (2.0 * beta));
+        let copg = pair_gradient(Objective::COPG, [y, z], beta);
+        let ipo = pair_gradient(Objective::IPO_COPG, [y, z], beta).map(|g| g / (2.0 * beta));
         // (Both are about βd, up to 60.)
         prop_assert!(distance(&[copg.to_vec()], &[ipo.to_vec()]) < 1e-12);
     }

@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use pistar::bandit::population::{Feed, linear_advantage};
+use pistar::bandit::population::linear_advantage;
 
 use pistar::bandit::{Dataset, Evidence, Problem, Record, kl};
-use pistar::loss::{Batch, InputKind, Objective, Table, Value, on_tape};
+use pistar::loss::{Batch, InputKind, Objective, Table, Value};
 use pistar::solve::{FixedPoint, Rest, fixed_point};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::common::strategies::{self as any_, settings};
+use super::common::{bound, feed};
 
 /// Examples of one kind: the batch, and prompt and arm behind each number of each slot.
 #[derive(Default)]
@@ -93,7 +94,7 @@ fn sample(at: &At, data: &Dataset, objective: Objective) -> Sample {
                         _ => sigmoid(all[i].1 - all[j].1),
                     };
                     let own =
-                        objective == Objective::AdvantageModelDistinct && all[i].0 == all[j].0;
+                        objective == Objective::ADVANTAGE_MODEL_DISTINCT && all[i].0 == all[j].0;
                     for (won, lost, weight) in [(i, j, first), (j, i, 1.0 - first)] {
                         if weight > 0.0 && !own {
                             sample.response(at, 0, x, all[won].0, all[won].1);
@@ -154,9 +155,10 @@ fn hold(sample: &mut Sample, at: &At, objective: Objective, values: Option<&[f64
         let pooled = mean(&rewards);
         let own: BTreeMap<usize, f64> = prompts.iter().map(|&x| (x, mean(&of(x)))).collect();
         for (&x, &r) in prompts.iter().zip(&rewards) {
-            let threshold = match objective {
-                Objective::KtoPerPrompt => own[&x],
-                _ => pooled,
+            let threshold = if objective.spec().rating.per_prompt {
+                own[&x]
+            } else {
+                pooled
             };
             // Multiples of a half are added exactly: a tie is a tie.
             batch
@@ -166,15 +168,16 @@ fn hold(sample: &mut Sample, at: &At, objective: Objective, values: Option<&[f64
         let n = prompts.len() as f64;
         let share = |x: usize| prompts.iter().filter(|p| **p == x).count() as f64 / n;
         let divergence = |x: usize| kl(&at.table[x], &at.problem.prompts()[x].log_reference);
-        let anchor = match objective {
-            Objective::KtoNoKl => 0.0,
-            _ => (0..at.table.len())
+        let anchor = if objective.spec().rating.kl {
+            (0..at.table.len())
                 .filter(|&x| share(x) > 0.0)
                 .map(|x| share(x) * divergence(x))
-                .sum(),
+                .sum()
+        } else {
+            0.0
         };
         batch.baseline = vec![anchor; prompts.len()];
-    } else if let Some(baseline) = objective.baseline() {
+    } else if let Some(baseline) = bound(objective, at.problem).baseline().cloned() {
         let by_prompt: Vec<f64> = (at.problem.prompts().iter().enumerate())
             .map(|(x, prompt)| {
                 let reward: Vec<f64> = (0..prompt.arms())
@@ -196,7 +199,7 @@ fn hold(sample: &mut Sample, at: &At, objective: Objective, values: Option<&[f64
             })
             .collect();
         batch.baseline = prompts.iter().map(|&x| by_prompt[x]).collect();
-    } else if let (Some(_), Some(values)) = (objective.value(), values) {
+    } else if let (Some(_), Some(values)) = (objective.spec().value, values) {
         batch.baseline = prompts.iter().map(|&x| values[x]).collect();
     }
 }
@@ -209,7 +212,7 @@ fn update(
     objective: Objective,
     values: Option<&[f64]>,
 ) -> (Vec<Vec<f64>>, Vec<f64>) {
-    let feed = Feed::of(objective);
+    let feed = feed(objective, at.problem);
     let trained: Vec<Vec<f64>> = (at.problem.prompts().iter().zip(at.table))
         .map(|(prompt, row)| match feed.table {
             // Exact zeros of the limit are put far out instead.
@@ -233,11 +236,7 @@ fn update(
         _ => sample.batch.weight.iter().sum(),
     };
     sample.batch.weight.iter_mut().for_each(|w| *w /= total);
-    let parameters = at.problem.parameters();
-    let cotangents = on_tape(feed.inputs, &sample.batch, |inputs| {
-        objective.loss(inputs, parameters)
-    })
-    .unwrap();
+    let cotangents = bound(objective, at.problem).on_tape(&sample.batch).unwrap();
     let mut gradient: Vec<Vec<f64>> = trained.iter().map(|row| vec![0.0; row.len()]).collect();
     for (behind, slot) in sample.behind.iter().zip(&cotangents.gradient) {
         for (&(x, a), g) in behind.iter().zip(slot) {
@@ -272,7 +271,7 @@ fn violation(problem: &Problem, data: &Dataset, objective: Objective, found: &Fi
     let table = found.table.as_deref().unwrap_or(policy.log());
     // The reward model's scores are those of which the policy is optimal.
     let scores: Vec<Vec<f64>>;
-    let table = if objective == Objective::RewardModel {
+    let table = if objective == Objective::REWARD_MODEL {
         scores = (problem.prompts().iter().zip(policy.log()))
             .map(|(prompt, log)| {
                 let u = log.iter().zip(&prompt.log_reference).map(|(l, r)| l - r);
@@ -302,10 +301,8 @@ fn kinked(problem: &Problem, data: &Dataset, found: &FixedPoint) -> f64 {
     let log = found.policy.as_ref().unwrap().log();
     let loss = |table: &[Vec<f64>]| -> f64 {
         let at = At { problem, table };
-        let sample = sample(&at, data, Objective::Slic);
-        let run = on_tape(InputKind::LabelledPairs, &sample.batch, |inputs| {
-            Objective::Slic.loss(inputs, problem.parameters())
-        });
+        let sample = sample(&at, data, Objective::SLIC);
+        let run = bound(Objective::SLIC, problem).on_tape(&sample.batch);
         run.unwrap().value / sample.batch.weight.iter().sum::<f64>()
     };
     let here = loss(log);
@@ -410,7 +407,7 @@ fn check(problem: &Problem, text: &str) -> Result<usize, TestCaseError> {
             continue;
         }
         checked += 1;
-        let size = if objective == Objective::Slic {
+        let size = if objective == Objective::SLIC {
             kinked(problem, &data, &found)
         } else {
             violation(problem, &data, objective, &found)

@@ -9,9 +9,9 @@ use super::common::strategies::settings;
 use super::common::{apart, gradient_size, toy};
 
 const FAMILY: [Objective; 3] = [
-    Objective::Copg,
-    Objective::CopgCompleted,
-    Objective::CopgSquared,
+    Objective::COPG,
+    Objective::COPG_COMPLETED,
+    Objective::COPG_SQUARED,
 ];
 
 /// `Σ (Δr − β Δu)²` over the examples themselves.
@@ -62,7 +62,7 @@ proptest! {
             }
         }
         let late = copg::trajectory(&problem, &evidence, &[1e9]).unwrap();
-        let point = fixed_point(Objective::Copg, &problem, &evidence).unwrap();
+        let point = fixed_point(Objective::COPG, &problem, &evidence).unwrap();
         prop_assert!(!point.unique || apart(&late[0], &point.policy.unwrap()) < 1e-9);
     }
 }
@@ -95,7 +95,11 @@ fn single_responses_see_mean_rewards() {
         assert!((share.reward[a] - want).abs() < 1e-12);
         assert!((share.responses[a] - count[a] / 500.0).abs() < 1e-12);
     }
-    for objective in [Objective::Rloo, Objective::PgZero, Objective::PgSoftValue] {
+    for objective in [
+        Objective::RLOO,
+        Objective::PG_ZERO,
+        Objective::PG_SOFT_VALUE,
+    ] {
         let policy = fixed_point(objective, &problem, &evidence).unwrap().policy;
         let size = gradient_size(&problem, &evidence, objective, policy.unwrap().log());
         assert!(size < 1e-9, "{}: {size}", objective.name());
@@ -135,7 +139,7 @@ fn without_noise_nothing_changes() {
     let regret = |noise| {
         let data = Dataset::scored(&problem, 1000, noise, 5, 2).unwrap();
         let evidence = Evidence::from_dataset(&problem, &data);
-        fixed_point(Objective::Copg, &problem, &evidence)
+        fixed_point(Objective::COPG, &problem, &evidence)
             .unwrap()
             .regret
             .unwrap()
@@ -154,7 +158,7 @@ fn noise_costs_copg_what_least_squares_says() {
         .map(|index| {
             let data = Dataset::scored(&problem, 10_000, 0.5, 11, index).unwrap();
             let evidence = Evidence::from_dataset(&problem, &data);
-            fixed_point(Objective::Copg, &problem, &evidence)
+            fixed_point(Objective::COPG, &problem, &evidence)
                 .unwrap()
                 .regret
                 .unwrap()

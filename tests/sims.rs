@@ -205,7 +205,7 @@ fn the_map_of_ipo_is_exact() {
         let file = serde_json::json!({"beta": 0.5, "prompts": [
             {"reward": [2.8, 2.4, 0.7, -2.5], "behavior": [law(s), law(t)]}]});
         let problem = Problem::from_json(&file.to_string()).unwrap();
-        let point = fixed_point(Objective::Ipo, &problem, &Evidence::population(&problem)).unwrap();
+        let point = fixed_point(Objective::IPO, &problem, &Evidence::population(&problem)).unwrap();
         assert!((point.regret.unwrap() - number(cell, "regret")).abs() < 1e-12);
         let policy = point.policy.unwrap().probabilities();
         let best = (0..4)

@@ -99,7 +99,7 @@ proptest! {
     /// Population: no integer vector does better, and `unique` means that one alone is best.
     #[test]
     fn no_vertex_is_better(problem in prop_oneof![any_::mild(), any_::same_laws(), any_::two_arms()]) {
-        let found = fixed_point(Objective::Slic, &problem, &Evidence::population(&problem)).unwrap();
+        let found = fixed_point(Objective::SLIC, &problem, &Evidence::population(&problem)).unwrap();
         agrees_with_brute_force(&problem, &found, &population_wins(&problem))?;
     }
 
@@ -114,7 +114,7 @@ proptest! {
         let wins = (counts.iter())
             .map(|row| row.iter().map(|&n| f64::from(n) / f64::from(total)).collect())
             .collect();
-        let found = fixed_point(Objective::Slic, &problem, &evidence).unwrap();
+        let found = fixed_point(Objective::SLIC, &problem, &evidence).unwrap();
         agrees_with_brute_force(&problem, &found, &wins)?;
     }
 
@@ -122,8 +122,8 @@ proptest! {
     #[test]
     fn the_loss_is_no_smaller_elsewhere(problem in any_::any_kind(), at in table(6.0)) {
         let population = Evidence::population(&problem);
-        let value = |t: &[Vec<f64>]| evaluate(&problem, &population, Objective::Slic, t).unwrap().value;
-        let found = fixed_point(Objective::Slic, &problem, &population).unwrap().policy.unwrap();
+        let value = |t: &[Vec<f64>]| evaluate(&problem, &population, Objective::SLIC, t).unwrap().value;
+        let found = fixed_point(Objective::SLIC, &problem, &population).unwrap().policy.unwrap();
         let least = value(found.log());
         prop_assert!(value(&fit(&problem, &at)) >= least - TIE);
         prop_assert!(value(problem.reference().log()) >= least - TIE);
@@ -144,9 +144,9 @@ proptest! {
             .map(|a| (0..k).map(|b| if agrees(a, b) { 1 + clashes[a][b] } else { 0 }).collect())
             .collect();
         let evidence = Evidence::from_dataset(&problem, &any_::labelled(&problem, &counts));
-        let found = fixed_point(Objective::Slic, &problem, &evidence).unwrap();
+        let found = fixed_point(Objective::SLIC, &problem, &evidence).unwrap();
         prop_assert!(!found.unique, "a cone of policies has no loss");
-        let at = evaluate(&problem, &evidence, Objective::Slic, found.policy.unwrap().log()).unwrap();
+        let at = evaluate(&problem, &evidence, Objective::SLIC, found.policy.unwrap().log()).unwrap();
         prop_assert!(at.value.abs() < TIE, "{}", at.value);
     }
 }
@@ -159,7 +159,7 @@ proptest! {
     #[test]
     fn a_simplex_search_agrees(problem in any_::mild()) {
         let wins = population_wins(&problem);
-        let found = fixed_point(Objective::Slic, &problem, &Evidence::population(&problem)).unwrap();
+        let found = fixed_point(Objective::SLIC, &problem, &Evidence::population(&problem)).unwrap();
         let least = loss(&wins, &z_of(&problem, &found.policy.unwrap()));
         let free = |z: &[f64]| loss(&wins, &[&[0.0], z].concat());
         let searched = kinked(free, &vec![0.3; wins.len() - 1], 1.0).unwrap().value;
@@ -178,7 +178,7 @@ fn rare_pairs_count() {
         r#"{"beta": 1, "prompts": [{"reward": [5, 0, 3], "behavior": [[0.5, 0.5, 1e-20]]}]}"#,
     )
     .unwrap();
-    let found = fixed_point(Objective::Slic, &problem, &Evidence::population(&problem)).unwrap();
+    let found = fixed_point(Objective::SLIC, &problem, &Evidence::population(&problem)).unwrap();
     assert!(found.unique, "{found:?}");
     let log = found.policy.unwrap().log()[0].clone();
     assert!(
@@ -195,7 +195,7 @@ fn disconnected_ties_are_told() {
             [0, 0.5, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0, 0]]}]}"#,
     )
     .unwrap();
-    let found = fixed_point(Objective::Slic, &problem, &Evidence::population(&problem)).unwrap();
+    let found = fixed_point(Objective::SLIC, &problem, &Evidence::population(&problem)).unwrap();
     assert!(!found.unique);
     let notes = found.notes.join(" ");
     assert!(
@@ -203,7 +203,7 @@ fn disconnected_ties_are_told() {
         "{notes}"
     );
     let strict = problem_with_reward([2.0, 1.0, 3.0, 0.0]);
-    let found = fixed_point(Objective::Slic, &strict, &Evidence::population(&strict)).unwrap();
+    let found = fixed_point(Objective::SLIC, &strict, &Evidence::population(&strict)).unwrap();
     assert!(
         !found.unique && !found.notes.join(" ").contains("face"),
         "{found:?}"

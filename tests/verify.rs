@@ -6,11 +6,11 @@ use std::process::Command;
 
 use pistar::Result;
 use pistar::backend::{Backend, Segments};
-use pistar::bandit::population::Feed;
-use pistar::loss::{InputKind, Inputs, Kind, Objective, Parameters, margin};
+use pistar::loss::{
+    Group, InputKind, Inputs, Kind, Loss, Objective, Rated, Single, Spec, Temperature,
+};
 use pistar::verify::report::{
-    Area, Check, Data, LimitRow, Loss, Outcome, Report, Rest, WIDTH, group, pair, rated, report,
-    report_on, single,
+    Area, Check, Data, LimitRow, Outcome, Report, Rest, WIDTH, report, report_on,
 };
 use rayon::prelude::*;
 use serde_json::Value;
@@ -30,7 +30,7 @@ fn outcome(report: &Report, property: &str) -> Outcome {
 #[test]
 fn no_registered_loss_has_a_fault() {
     let reports: Vec<Report> = (Objective::ALL.par_iter())
-        .map(|objective| report(objective).unwrap())
+        .map(|&objective| report(objective).unwrap())
         .collect();
     for report in &reports {
         assert_eq!(report.faults(), 0, "{report}");
@@ -51,7 +51,7 @@ fn no_registered_loss_has_a_fault() {
 #[test]
 fn reports_know_the_toy() {
     let regrets = |objective: Objective| -> Vec<f64> {
-        let report = report_on(&objective, &toy()).unwrap();
+        let report = report_on(objective, &toy()).unwrap();
         report
             .limits
             .iter()
@@ -60,10 +60,10 @@ fn reports_know_the_toy() {
     };
     // On policy, from π_ref, off policy with one law, off policy with two.
     for unbiased in [
-        Objective::Copg,
-        Objective::Dpo,
-        Objective::PgSoftValue,
-        Objective::DroV,
+        Objective::COPG,
+        Objective::DPO,
+        Objective::PG_SOFT_VALUE,
+        Objective::DRO_V,
     ] {
         assert!(
             regrets(unbiased)[..4].iter().all(|r| *r < 1e-12),
@@ -72,13 +72,13 @@ fn reports_know_the_toy() {
         );
     }
     let near = |have: f64, want: f64| assert!((have - want).abs() < 1e-9, "{have} is not {want}");
-    near(regrets(Objective::Ipo)[3], 0.152530660343);
-    near(regrets(Objective::Ipo)[2], 0.152231069261);
+    near(regrets(Objective::IPO)[3], 0.152530660343);
+    near(regrets(Objective::IPO)[2], 0.152231069261);
     // Without a baseline the policy gradient is right on policy and only there.
-    let pg = regrets(Objective::PgZero);
+    let pg = regrets(Objective::PG_ZERO);
     near(pg[0], 0.0);
     near(pg[3], 0.637792700571);
-    near(regrets(Objective::PgValue)[3], 0.014817426243);
+    near(regrets(Objective::PG_VALUE)[3], 0.014817426243);
 }
 
 /// A loss on labelled or scored pairs from its margin.
@@ -86,19 +86,17 @@ macro_rules! pair_loss {
     ($name:ident, $inputs:expr, $kind:expr, |$d:ident, $r:ident, $p:ident| $body:block) => {
         struct $name;
         impl Loss for $name {
-            fn name(&self) -> &str {
-                stringify!($name)
+            type Numbers = Temperature;
+            fn spec(&self) -> Spec {
+                Spec {
+                    kind: $kind,
+                    ..Spec::new(stringify!($name), $inputs)
+                }
             }
-            fn inputs(&self) -> InputKind {
-                $inputs
-            }
-            fn kind(&self) -> Kind {
-                $kind
-            }
-            fn loss<X: Backend>(&self, inputs: &Inputs<X>, $p: Parameters) -> Result<X> {
-                let (first, second) = pair(inputs)?;
-                let $d = margin(first, second)?;
-                let $r = first.reward.sub(&second.reward)?;
+            fn loss<X: Backend>(&self, $p: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+                let (first, second) = (&inputs.pair()?.first, &inputs.pair()?.second);
+                let $d = first.log_ratio()?.sub(&second.log_ratio()?)?;
+                let $r = first.reward()?.sub(second.reward()?)?;
                 $body
             }
         }
@@ -237,17 +235,12 @@ fn the_place_in_a_batch_must_not_count() {
 struct Impostor;
 
 impl Loss for Impostor {
-    fn name(&self) -> &str {
-        "impostor"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new("dpo", InputKind::LabelledPairs)
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::LabelledPairs
-    }
-    fn registered(&self) -> Option<Objective> {
-        Some(Objective::Dpo)
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, parameters: Parameters) -> Result<X> {
-        Objective::Ipo.loss(inputs, parameters)
+    fn loss<X: Backend>(&self, n: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        pistar::loss::ipo::Ipo.loss(n, inputs)
     }
 }
 
@@ -304,23 +297,23 @@ fn what_a_loss_lacks_is_a_difference() {
         "{exponential}"
     );
 
-    let dpo = report(&Objective::Dpo).unwrap();
+    let dpo = report(Objective::DPO).unwrap();
     assert_eq!(outcome(&dpo, "rewards and β × 2"), Outcome::Ok, "{dpo}");
-    let ipo = report(&Objective::Ipo).unwrap();
+    let ipo = report(Objective::IPO).unwrap();
     assert_eq!(
         outcome(&ipo, "rewards and β × 2"),
         Outcome::Differs,
         "{ipo}"
     );
     assert_eq!(outcome(&ipo, "rewards + 3"), Outcome::Ok, "{ipo}");
-    let pg = report(&Objective::PgZero).unwrap();
+    let pg = report(Objective::PG_ZERO).unwrap();
     assert_eq!(outcome(&pg, "rewards + 3"), Outcome::Differs, "{pg}");
     assert_eq!(
         outcome(&pg, "best arm shown rarely"),
         Outcome::Differs,
         "{pg}"
     );
-    let copg = report(&Objective::Copg).unwrap();
+    let copg = report(Objective::COPG).unwrap();
     assert_eq!(
         outcome(&copg, "best arm shown rarely"),
         Outcome::Ok,
@@ -337,17 +330,18 @@ fn what_a_loss_lacks_is_a_difference() {
 struct Regression;
 
 impl Loss for Regression {
-    fn name(&self) -> &str {
-        "regression"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new("regression", InputKind::Singles)
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::Singles
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, p: Parameters) -> Result<X> {
-        let (response, held) = single(inputs)?;
+    fn loss<X: Backend>(&self, p: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let Single {
+            response,
+            baseline: held,
+        } = inputs.single()?;
         let u = response.log_ratio()?.affine(p.beta, 0.0)?;
         response
-            .reward
+            .reward()?
             .sub(held)?
             .sub(&u)?
             .square()?
@@ -359,16 +353,14 @@ impl Loss for Regression {
 struct Variance;
 
 impl Loss for Variance {
-    fn name(&self) -> &str {
-        "variance"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new("variance", InputKind::Groups)
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::Groups
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, p: Parameters) -> Result<X> {
-        let (responses, groups) = group(inputs)?;
+    fn loss<X: Backend>(&self, p: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let Group { responses, groups } = inputs.group()?;
         let u = responses.log_ratio()?.affine(p.beta, 0.0)?;
-        let rewards = responses.reward.sub(&u)?;
+        let rewards = responses.reward()?.sub(&u)?;
         let size: Vec<f64> = (0..groups.groups())
             .map(|g| 1.0 / groups.size(g) as f64)
             .collect();
@@ -382,17 +374,19 @@ impl Loss for Variance {
 struct Logistic;
 
 impl Loss for Logistic {
-    fn name(&self) -> &str {
-        "logistic"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec {
+            rating: Objective::KTO_NO_KL.spec().rating,
+            ..Spec::new("logistic", InputKind::Rated)
+        }
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::Rated
-    }
-    fn feed(&self) -> Feed {
-        Feed::of(Objective::KtoNoKl)
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, p: Parameters) -> Result<X> {
-        let (response, desirable, _) = rated(inputs)?;
+    fn loss<X: Backend>(&self, p: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let Rated {
+            response,
+            desirable,
+            ..
+        } = inputs.rated()?;
         let x = response.log_ratio()?.affine(p.beta, 0.0)?;
         x.softplus()?.sub(&desirable.mul(&x)?)
     }
@@ -418,15 +412,13 @@ fn losses_of_ones_own_on_every_kind_of_example() {
 struct Confused;
 
 impl Loss for Confused {
-    fn name(&self) -> &str {
-        "confused"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new("confused", InputKind::Singles)
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::Singles
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, _: Parameters) -> Result<X> {
-        let (first, second) = pair(inputs)?;
-        margin(first, second)
+    fn loss<X: Backend>(&self, _: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let (first, second) = (&inputs.pair()?.first, &inputs.pair()?.second);
+        first.log_ratio()?.sub(&second.log_ratio()?)
     }
 }
 
@@ -434,15 +426,13 @@ impl Loss for Confused {
 struct Reduced;
 
 impl Loss for Reduced {
-    fn name(&self) -> &str {
-        "reduced"
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new("reduced", InputKind::LabelledPairs)
     }
-    fn inputs(&self) -> InputKind {
-        InputKind::LabelledPairs
-    }
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, _: Parameters) -> Result<X> {
-        let (first, second) = pair(inputs)?;
-        let d = margin(first, second)?;
+    fn loss<X: Backend>(&self, _: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let (first, second) = (&inputs.pair()?.first, &inputs.pair()?.second);
+        let d = first.log_ratio()?.sub(&second.log_ratio()?)?;
         d.segment_sum(&Rc::new(Segments::new(&[d.to_vec()?.len()])?))
     }
 }
@@ -458,14 +448,14 @@ fn misuse_is_an_error_that_says_what_is_wrong() {
 #[test]
 fn pages_are_narrow_and_json_is_whole() {
     for objective in [
-        Objective::Ipo,
-        Objective::Dpo,
-        Objective::DroFixed,
-        Objective::Rloo,
-        Objective::Copr,
+        Objective::IPO,
+        Objective::DPO,
+        Objective::DRO_FIXED,
+        Objective::RLOO,
+        Objective::COPR,
     ] {
         assert_eq!(WIDTH, 80);
-        let report = report(&objective).unwrap();
+        let report = report(objective).unwrap();
         let page = report.to_string();
         assert!(
             page.lines()
@@ -474,7 +464,7 @@ fn pages_are_narrow_and_json_is_whole() {
         );
         for area in Area::ALL {
             // A ranked list has neither labels nor a log.
-            if (area, objective) == (Area::FiniteData, Objective::Copr) {
+            if (area, objective) == (Area::FiniteData, Objective::COPR) {
                 continue;
             }
             assert!(page.contains(&format!("\n{}\n", area.name())), "{page}");
@@ -509,7 +499,7 @@ fn pages_are_narrow_and_json_is_whole() {
         }
         // The same loss, the same report.
         assert_eq!(
-            pistar::verify::report::report(&objective)
+            pistar::verify::report::report(objective)
                 .unwrap()
                 .to_string(),
             page
@@ -559,7 +549,7 @@ fn row<'a>(report: &'a Report, responses: &str) -> &'a LimitRow {
 #[test]
 fn the_reference_of_the_default_bandit_is_not_uniform() {
     // So that a loss that does not know of it cannot reach π* by accident.
-    let report = report(&Objective::Dpo).unwrap();
+    let report = report(Objective::DPO).unwrap();
     let reference = report.problem.reference().probabilities().concat();
     assert!(reference.windows(2).all(|w| w[0] != w[1]), "{reference:?}");
     assert_eq!(outcome(&report, "reaches π*"), Outcome::Ok, "{report}");
@@ -582,8 +572,8 @@ fn the_reference_of_the_default_bandit_is_not_uniform() {
 
 #[test]
 fn where_labels_are_deterministic_dpo_runs_off_and_ipo_does_not() {
-    let dpo = report(&Objective::Dpo).unwrap();
-    let ipo = report(&Objective::Ipo).unwrap();
+    let dpo = report(Objective::DPO).unwrap();
+    let ipo = report(Objective::IPO).unwrap();
     for property in ["noiseless labels", "separable log"] {
         assert_eq!(outcome(&dpo, property), Outcome::Differs, "{dpo}");
         assert_eq!(outcome(&ipo, property), Outcome::Ok, "{ipo}");
@@ -599,7 +589,7 @@ fn where_labels_are_deterministic_dpo_runs_off_and_ipo_does_not() {
         "{dpo}"
     );
     // Of CoPG's laws IPO's limit with noiseless labels is known (uniform reference).
-    let copg = report_on(&Objective::Ipo, &toy()).unwrap();
+    let copg = report_on(Objective::IPO, &toy()).unwrap();
     let regret = row(&copg, "noiseless labels").regret.unwrap();
     assert!((regret - 0.092155859267).abs() < 1e-9, "{regret}");
 }
@@ -608,9 +598,9 @@ fn where_labels_are_deterministic_dpo_runs_off_and_ipo_does_not() {
 fn arms_that_nobody_beats_keep_the_odds_of_gradient_flow() {
     // Arm 0 beats the worst twice, arm 1 once, and they never meet: reference odds × 2^{1/β}.
     for beta in [0.5, 1.0, 2.0] {
-        let problem = report(&Objective::Dpo).unwrap().problem;
+        let problem = report(Objective::DPO).unwrap().problem;
         let problem = problem.at(pistar::bandit::Beta::new("beta", beta).unwrap());
-        let dpo = report_on(&Objective::Dpo, &problem).unwrap();
+        let dpo = report_on(Objective::DPO, &problem).unwrap();
         let log = row(&dpo, "a separable log");
         assert_eq!((log.data, log.rest), (Data::Log, Rest::Boundary), "{dpo}");
         let odds = &log.odds.as_ref().unwrap()[0];
@@ -634,15 +624,15 @@ fn arms_that_nobody_beats_keep_the_odds_of_gradient_flow() {
 
 #[test]
 fn one_size_of_groups_stands_for_all_where_they_agree() {
-    for objective in [Objective::Rloo, Objective::DroVEliminated] {
-        let report = report(&objective).unwrap();
+    for objective in [Objective::RLOO, Objective::DRO_V_ELIMINATED] {
+        let report = report(objective).unwrap();
         assert_eq!(report.group, Some(2), "{report}");
         assert!(
             report.limits.iter().all(|r| r.responses.ends_with("any k")),
             "{report}"
         );
     }
-    assert_eq!(report(&Objective::Dpo).unwrap().group, None);
+    assert_eq!(report(Objective::DPO).unwrap().group, None);
 }
 
 /// A bandit of one's own: two prompts, one with an arm that the reference excludes.
@@ -660,7 +650,7 @@ fn own_problem() -> pistar::bandit::Problem {
 #[test]
 fn limits_are_those_of_ones_own_problem() {
     let problem = own_problem();
-    let report = report_on(&Objective::Copg, &problem).unwrap();
+    let report = report_on(Objective::COPG, &problem).unwrap();
     assert_eq!(report.faults(), 0, "{report}");
     let star = problem.optimum().policy.probabilities();
     for row in &report.limits {
@@ -688,7 +678,7 @@ fn limits_are_those_of_ones_own_problem() {
         1,
     )
     .unwrap();
-    let message = report_on(&Objective::Copg, &wide).unwrap_err().to_string();
+    let message = report_on(Objective::COPG, &wide).unwrap_err().to_string();
     assert!(
         message.contains("25 arms") && message.contains("24"),
         "{message}"

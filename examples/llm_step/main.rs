@@ -17,13 +17,12 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor};
 use clap::Parser;
 use pistar::backend::Backend;
-use pistar::backend::nd::Var;
 use pistar::llm::internals::tensor::device::{device, memory_used, reset_peak};
 use pistar::llm::internals::tensor::optimizer::{AdamW, Config, Squares, clip, gradient_norm};
 use pistar::llm::internals::tensor::tape::LeafGradients;
 use pistar::llm::internals::train::step::{Sink, Step};
 use pistar::llm::model::network::{Network, Reduction};
-use pistar::loss::{InputKind, Inputs, Objective, Parameters};
+use pistar::loss::{Batch, InputKind, Objective, on_tape};
 
 const BETA: f64 = 0.1;
 const CLIP: f64 = 1.0;
@@ -114,13 +113,12 @@ fn run(o: &Options) -> Result<()> {
         reduction: Reduction::Sum,
         micro_batch: o.micro_batch_tokens.unwrap_or(usize::MAX),
     };
-    let parameters = Parameters {
-        beta: BETA,
-        margin: None,
-    };
-    let loss = |inputs: &Inputs<Var>| match inputs {
-        Inputs::Single { response, .. } => response.log_policy.affine(-1.0, 0.0),
-        pair => Objective::Dpo.loss(pair, parameters),
+    let dpo = Objective::DPO.bind(&BETA.into())?;
+    let loss = |batch: &Batch| match step.kind {
+        InputKind::Singles => on_tape(step.kind, batch, |inputs| {
+            inputs.single()?.response.log_policy().neg()
+        }),
+        _ => dpo.on_tape(batch),
     };
     let mut optimizer = AdamW::new(model.parameters(), Config::default())?;
     let mut gradients = LeafGradients::new(model.leaves());

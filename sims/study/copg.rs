@@ -32,9 +32,9 @@ const BETAS: [f64; 6] = [0.01, 0.03, 0.06, 0.1, 0.3, 1.0];
 const IPO_BETAS: [f64; 6] = [0.003, 0.01, 0.03, 0.06, 0.1, 0.3];
 /// The paper's sweeps.
 const SWEEPS: [(Objective, [f64; 6]); 3] = [
-    (Objective::Copg, BETAS),
-    (Objective::Dpo, BETAS),
-    (Objective::Ipo, IPO_BETAS),
+    (Objective::COPG, BETAS),
+    (Objective::DPO, BETAS),
+    (Objective::IPO, IPO_BETAS),
 ];
 
 pub(super) const LR: f64 = 2e-4;

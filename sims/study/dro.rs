@@ -22,7 +22,7 @@ pub const STUDY: Study = Study {
 const BETAS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 3.0];
 
 /// The sweeps.
-const SWEEPS: [(Objective, [f64; 5]); 2] = [(Objective::DroV, BETAS), (Objective::Kto, BETAS)];
+const SWEEPS: [(Objective, [f64; 5]); 2] = [(Objective::DRO_V, BETAS), (Objective::KTO, BETAS)];
 
 fn run(request: &Request, dir: &Path) -> Result<()> {
     copg::study(request, dir, STUDY.name, &SWEEPS)

@@ -54,7 +54,7 @@ impl Trial {
         );
         let settings = Settings {
             objective: Some(self.objective.name().into()),
-            beta: self.beta,
+            numbers: self.beta.into(),
             lr: Some(self.lr),
             warmup: WARMUP,
             batch: if singles { 2 * BATCH } else { BATCH },

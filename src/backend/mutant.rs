@@ -4,6 +4,7 @@
 //! n-th operation spoiled; whatever it spoils, some certificate must fail.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::{Backend, Segments};
@@ -27,12 +28,27 @@ impl Fault {
     pub const ALL: [Self; 4] = [Self::Negate, Self::Double, Self::Detach, Self::KeepGradient];
 }
 
+/// An operation of a loss: which, and how many of that name come before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Name of the operation, that of its method in [`Backend`].
+    pub operation: &'static str,
+    /// Its place among those of that name, from 0.
+    pub nth: usize,
+}
+
+impl std::fmt::Display for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} {}", self.operation, self.nth)
+    }
+}
+
 /// Counts a loss's operations and spoils one of them.
 #[derive(Debug, Default)]
 pub struct Saboteur {
-    /// Of each operation so far, whether it was a detach.
-    seen: RefCell<Vec<bool>>,
-    plan: Option<(usize, Fault)>,
+    /// Names of the operations so far.
+    seen: RefCell<Vec<&'static str>>,
+    plan: Option<(Site, Fault)>,
 }
 
 impl Saboteur {
@@ -41,17 +57,27 @@ impl Saboteur {
         Rc::default()
     }
 
-    /// Spoils the `n`-th operation (from 0).
-    pub fn new(n: usize, fault: Fault) -> Rc<Self> {
+    /// Spoils one operation.
+    pub fn new(site: Site, fault: Fault) -> Rc<Self> {
         Rc::new(Self {
             seen: RefCell::default(),
-            plan: Some((n, fault)),
+            plan: Some((site, fault)),
         })
     }
 
-    /// The operations that went by: of each, whether it was a detach.
-    pub fn seen(&self) -> Vec<bool> {
-        self.seen.borrow().clone()
+    /// The operations that went by, in order.
+    pub fn seen(&self) -> Vec<Site> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let seen = self.seen.borrow();
+        let site = |&operation: &&'static str| {
+            let count = counts.entry(operation).or_default();
+            *count += 1;
+            Site {
+                operation,
+                nth: *count - 1,
+            }
+        };
+        seen.iter().map(site).collect()
     }
 
     /// Starts counting from 0 again: one evaluation of the loss is over.
@@ -59,13 +85,18 @@ impl Saboteur {
         self.seen.borrow_mut().clear();
     }
 
-    fn strike(&self, detach: bool) -> Option<Fault> {
+    fn strike(&self, operation: &'static str) -> Option<Fault> {
         let mut seen = self.seen.borrow_mut();
-        let n = seen.len();
-        seen.push(detach);
-        self.plan.and_then(|(at, fault)| (at == n).then_some(fault))
+        let nth = seen.iter().filter(|before| **before == operation).count();
+        seen.push(operation);
+        let here = Site { operation, nth };
+        self.plan
+            .and_then(|(at, fault)| (at == here).then_some(fault))
     }
 }
+
+/// Name of the operation that can lose its effect, where every other can gain one.
+pub const DETACH: &str = "detach";
 
 /// A backend value watched by a [`Saboteur`].
 #[derive(Clone)]
@@ -88,8 +119,8 @@ impl<X: Backend> Mutant<X> {
         &self.inner
     }
 
-    fn pass(&self, result: X) -> Result<Self> {
-        let inner = match self.saboteur.strike(false) {
+    fn pass(&self, operation: &'static str, result: X) -> Result<Self> {
+        let inner = match self.saboteur.strike(operation) {
             Some(Fault::Negate) => result.neg()?,
             Some(Fault::Double) => result.affine(2.0, 0.0)?,
             Some(Fault::Detach) => result.detach()?,
@@ -112,59 +143,59 @@ impl<X: Backend> Backend for Mutant<X> {
     }
 
     fn add(&self, other: &Self) -> Result<Self> {
-        self.pass(self.inner.add(&other.inner)?)
+        self.pass("add", self.inner.add(&other.inner)?)
     }
 
     fn sub(&self, other: &Self) -> Result<Self> {
-        self.pass(self.inner.sub(&other.inner)?)
+        self.pass("sub", self.inner.sub(&other.inner)?)
     }
 
     fn mul(&self, other: &Self) -> Result<Self> {
-        self.pass(self.inner.mul(&other.inner)?)
+        self.pass("mul", self.inner.mul(&other.inner)?)
     }
 
     fn div(&self, other: &Self) -> Result<Self> {
-        self.pass(self.inner.div(&other.inner)?)
+        self.pass("div", self.inner.div(&other.inner)?)
     }
 
     fn max(&self, other: &Self) -> Result<Self> {
-        self.pass(self.inner.max(&other.inner)?)
+        self.pass("max", self.inner.max(&other.inner)?)
     }
 
     fn affine(&self, scale: f64, shift: f64) -> Result<Self> {
-        self.pass(self.inner.affine(scale, shift)?)
+        self.pass("affine", self.inner.affine(scale, shift)?)
     }
 
     fn softplus(&self) -> Result<Self> {
-        self.pass(self.inner.softplus()?)
+        self.pass("softplus", self.inner.softplus()?)
     }
 
     fn exp(&self) -> Result<Self> {
-        self.pass(self.inner.exp()?)
+        self.pass("exp", self.inner.exp()?)
     }
 
     fn ln(&self) -> Result<Self> {
-        self.pass(self.inner.ln()?)
+        self.pass("ln", self.inner.ln()?)
     }
 
     fn sqrt(&self) -> Result<Self> {
-        self.pass(self.inner.sqrt()?)
+        self.pass("sqrt", self.inner.sqrt()?)
     }
 
     fn sigmoid(&self) -> Result<Self> {
-        self.pass(self.inner.sigmoid()?)
+        self.pass("sigmoid", self.inner.sigmoid()?)
     }
 
     fn relu(&self) -> Result<Self> {
-        self.pass(self.inner.relu()?)
+        self.pass("relu", self.inner.relu()?)
     }
 
     fn step(&self) -> Result<Self> {
-        self.pass(self.inner.step()?)
+        self.pass("step", self.inner.step()?)
     }
 
     fn detach(&self) -> Result<Self> {
-        let inner = match self.saboteur.strike(true) {
+        let inner = match self.saboteur.strike(DETACH) {
             Some(Fault::KeepGradient) => self.inner.clone(),
             Some(Fault::Negate) => self.inner.detach()?.neg()?,
             Some(Fault::Double) => self.inner.detach()?.affine(2.0, 0.0)?,
@@ -174,10 +205,10 @@ impl<X: Backend> Backend for Mutant<X> {
     }
 
     fn segment_sum(&self, segments: &Rc<Segments>) -> Result<Self> {
-        self.pass(self.inner.segment_sum(segments)?)
+        self.pass("segment_sum", self.inner.segment_sum(segments)?)
     }
 
     fn spread(&self, segments: &Rc<Segments>) -> Result<Self> {
-        self.pass(self.inner.spread(segments)?)
+        self.pass("spread", self.inner.spread(segments)?)
     }
 }

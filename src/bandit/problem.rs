@@ -5,7 +5,7 @@ use std::ops::Deref;
 use super::law::PairLaw;
 use super::policy::Policy;
 use crate::error::{Error, Result};
-use crate::loss::Parameters;
+use crate::loss::Given;
 use crate::magnitude::{MAGNITUDE, in_range};
 use crate::text::exact;
 
@@ -238,6 +238,8 @@ pub struct Problem {
     beta: Beta,
     /// The margin m of the Advantage Model, greater than 0.
     margin: Option<f64>,
+    /// Numbers of losses that were given besides.
+    numbers: Given,
     prompts: Vec<Prompt>,
 }
 
@@ -262,6 +264,7 @@ impl Problem {
         Ok(Self {
             beta,
             margin: None,
+            numbers: Given::new(),
             prompts,
         })
     }
@@ -281,11 +284,27 @@ impl Problem {
         self.margin
     }
 
-    /// The numbers a loss takes besides its inputs.
-    pub fn parameters(&self) -> Parameters {
-        Parameters {
-            beta: self.beta(),
-            margin: self.margin,
+    /// The numbers a loss takes besides its inputs: β, the margin, and what was given on top of them.
+    pub fn given(&self) -> Given {
+        let own = Given::from(self.beta());
+        let own = match self.margin {
+            Some(margin) => own.with("margin", margin),
+            None => own,
+        };
+        own.over(&self.numbers)
+    }
+
+    /// The numbers of losses that were given besides β and the margin.
+    pub fn numbers(&self) -> &Given {
+        &self.numbers
+    }
+
+    /// The same problem with numbers of losses, in place of those of the same names. β stays the problem's.
+    #[must_use]
+    pub fn with_numbers(&self, numbers: &Given) -> Self {
+        Self {
+            numbers: self.numbers.clone().over(numbers),
+            ..self.clone()
         }
     }
 

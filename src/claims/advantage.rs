@@ -596,7 +596,7 @@ fn better_reward() -> Result<Finding> {
         .regret
         .unwrap_or(f64::NAN);
     let own = solve::fixed_point(
-        crate::loss::Objective::RewardModel,
+        crate::loss::Objective::REWARD_MODEL,
         &toy,
         &Evidence::population(&toy),
     )?;

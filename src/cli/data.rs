@@ -11,6 +11,7 @@ use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::data::check::{Balance, Check, Checker, Look, Quantiles};
 use crate::llm::text::data::{Form, Reading, RowRules, unread};
 use crate::llm::text::objective::TextObjective;
+use crate::loss::Objective;
 use crate::text::suggestion;
 use clap::Subcommand;
 
@@ -78,8 +79,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let form = match &args.objective {
         None => None,
         Some(name) => {
-            let found = TextObjective::table().find(|(known, _)| known == name);
-            let (_, objective) = found.ok_or_else(|| {
+            let found = Objective::from_name(name).ok();
+            let found = found.filter(|o| TextObjective::all().any(|known| known == *o));
+            let objective = found.ok_or_else(|| {
                 let remedy = suggestion(name, TextObjective::names());
                 Error::invalid("--objective", format!("it is `{name}`"), remedy)
             })?;

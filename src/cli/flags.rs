@@ -9,6 +9,7 @@ use clap::builder::{
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 
+use super::numbers;
 use crate::llm::files::named::{Name, Named};
 use crate::llm::files::settings::{Field, Fields, Flag, Given, Kind};
 
@@ -40,14 +41,25 @@ impl<S: Fields> Flags<S> {
 
 impl<S: Fields> FromArgMatches for Flags<S> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let fields = S::FIELDS.iter().filter(|field| field.flag != Flag::None);
+        let mut all = Vec::new();
+        for field in S::FIELDS.iter().filter(|f| f.flag == Flag::Numbers) {
+            let named = numbers::given(matches);
+            let named = named.iter().map(|(n, x)| Given::Named(n.into(), x));
+            let named: Vec<_> = named.collect();
+            if !named.is_empty() {
+                all.push((field.name, named));
+            }
+        }
+        let fields =
+            (S::FIELDS.iter()).filter(|field| !matches!(field.flag, Flag::None | Flag::Numbers));
         let given = fields.map(|field| field.name).filter_map(|name| {
             let said = matches.value_source(name)? == ValueSource::CommandLine;
             let values = matches.get_many(name)?.cloned().collect();
             said.then_some((name, values))
         });
+        all.extend(given);
         Ok(Self {
-            given: given.collect(),
+            given: all,
             of: PhantomData,
         })
     }
@@ -60,7 +72,14 @@ impl<S: Fields> FromArgMatches for Flags<S> {
 
 impl<S: Fields> clap::Args for Flags<S> {
     fn augment_args(command: Command) -> Command {
-        command.args(S::FIELDS.iter().filter_map(arg))
+        S::FIELDS.iter().fold(command, |command, field| {
+            if field.flag == Flag::Numbers {
+                let all = numbers::all().into_iter();
+                let flag = |(number, of): (_, Vec<_>)| numbers::flag(number, &of, "Objective");
+                return command.args(all.map(flag));
+            }
+            command.args(arg(field))
+        })
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -72,7 +91,7 @@ impl<S: Fields> clap::Args for Flags<S> {
 fn arg(field: &Field) -> Option<Arg> {
     let arg = Arg::new(field.name).help(field.help);
     let arg = match (field.flag, field.long()) {
-        (Flag::None, _) => return None,
+        (Flag::None | Flag::Numbers, _) => return None,
         (_, Some(long)) => arg.long(long),
         (_, None) => arg,
     };
@@ -112,7 +131,7 @@ fn parser(kind: Kind) -> ValueParser {
         Kind::Path => PathBufValueParser::new().map(Given::Path).into(),
         Kind::OneOf(names) => possible(names).map(Given::Text).into(),
         Kind::Assignments => assignment.into(),
-        Kind::Table => (|_: &str| Err::<Given, _>("give it in a file")).into(),
+        Kind::Numbers | Kind::Table => (|_: &str| Err::<Given, _>("give it in a file")).into(),
     }
 }
 
@@ -165,6 +184,7 @@ mod tests {
     use super::*;
     use crate::llm::text::data::Reading;
     use crate::llm::train::Settings;
+    use crate::loss;
 
     fn flags<S: Fields>(words: &[&str]) -> Flags<S> {
         let command = Flags::<S>::augment_args(Command::new("pistar"));
@@ -202,7 +222,7 @@ mod tests {
         let file = |text: &str| Settings::parse(text, "config.toml").unwrap();
         let mut seen = 0;
         for field in Settings::FIELDS {
-            if matches!(field.kind, Kind::Assignments | Kind::Table) {
+            if matches!(field.kind, Kind::Assignments | Kind::Numbers | Kind::Table) {
                 continue;
             }
             let [(_, under), (text, wanted)] = values(field);
@@ -222,7 +242,7 @@ mod tests {
             assert_ne!(file(&under), file(&wanted), "{wanted}");
             seen += 1;
         }
-        assert_eq!(seen, Settings::FIELDS.len() - 2);
+        assert_eq!(seen, Settings::FIELDS.len() - 3);
         assert_eq!(flags::<Settings>(&[]).settings(), Settings::default());
     }
 
@@ -257,7 +277,9 @@ mod tests {
         let given = |words: &[&str]| flags::<Settings>(words).settings();
         assert_eq!(given(&["--resume"]).resume, Some("latest".into()));
         assert_eq!(given(&["--lora-targets=a,b"]).lora_targets, ["a", "b"]);
-        assert_eq!(given(&["--baseline", "-1"]).baseline, Some(-1.0));
+        let numbers = given(&["--baseline", "-1", "--beta=0.3"]).numbers;
+        let wanted = loss::Given::from(0.3).with("baseline", -1.0);
+        assert_eq!(numbers, wanted);
         let text = given(&["--implicit-prompt", r"\n\t\\n"]).implicit_prompt;
         assert_eq!(text.as_deref(), Some("\n\t\\n"));
         assert_eq!(given(&["--seed=18446744073709551615"]).seed, u64::MAX);

@@ -8,6 +8,7 @@ use crate::loss::Kind;
 use crate::solve::bpo::{Inner, phase_problem, phases};
 use serde_json::json;
 
+use super::numbers::NumberFlags;
 use super::target::Target;
 use super::{input, output};
 
@@ -41,12 +42,16 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    numbers: NumberFlags,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     input::only_one_stdin(&args.problem, Some(&args.logits))?;
     let problem = input::problem(&args.problem)?;
     let logits = input::logits(&args.logits, &problem)?;
+    let named = args.objective.objective();
+    let problem = args.numbers.over(problem, &[named])?;
     let (objective, stage) = match args.objective {
         Target::Loss(objective) => (objective, problem.clone()),
         Target::Phases(inner) => (inner.objective(), stage(&problem, inner, args.phases)?),
@@ -56,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let gradient = problem.restore(&result.gradient, 0.0);
     let has_value = objective.spec().kind != Kind::Field;
     let name = args.objective.name();
-    let trained = objective.value().is_some();
+    let trained = objective.spec().value.is_some();
     let values = result.value_at.filter(|_| trained);
     let of_values = result.value_gradient.filter(|_| trained);
     if args.json {

@@ -1,6 +1,6 @@
 //! The command line: one subcommand a file.
 //!
-//! A program with losses of its own has all of it by calling [`main`].
+//! A program with losses of its own has all of it by calling [`main_with`].
 
 mod aggregate;
 #[cfg(feature = "llm")]
@@ -26,6 +26,7 @@ mod logprobs;
 mod loss;
 #[cfg(feature = "llm")]
 mod merge;
+mod numbers;
 mod objectives;
 mod output;
 #[cfg(feature = "llm")]
@@ -52,6 +53,8 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::loss::Objective;
 
 #[derive(Parser)]
 #[command(
@@ -136,7 +139,13 @@ struct Stopped(String);
 ///
 /// Exit status: 0 as asked, 1 ran to its end and found something wrong, 2 cannot run, 130 stopped by a signal.
 pub fn main() -> ExitCode {
-    match run() {
+    main_with([])
+}
+
+/// [`main`] with losses of one's own, which every command knows.
+pub fn main_with(losses: impl IntoIterator<Item = Objective>) -> ExitCode {
+    let registered = losses.into_iter().try_for_each(crate::loss::register);
+    match registered.map_err(anyhow::Error::from).and_then(|()| run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => {

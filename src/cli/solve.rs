@@ -12,8 +12,10 @@ use crate::solve::{FixedPoint, fixed_point};
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use super::numbers::NumberFlags;
 use super::target::Target;
 use super::{input, output};
+use crate::loss::Objective;
 
 /// Prompts and arms shown to people before the rest is left out.
 const SHOWN: usize = 8;
@@ -55,6 +57,8 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    numbers: NumberFlags,
 }
 
 /// The answers at one temperature.
@@ -70,6 +74,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(_) => input::logged_problem(&args.problem)?,
         None => input::problem(&args.problem)?,
     };
+    let named: Vec<_> = if args.objective.is_empty() {
+        Objective::known()
+    } else {
+        args.objective.iter().map(|t| t.objective()).collect()
+    };
+    let problem = args.numbers.over(problem, &named)?;
     let dataset = (args.data.as_ref())
         .map(|path| input::dataset(path, &problem))
         .transpose()?;

@@ -17,10 +17,18 @@ pub enum Target {
 impl Target {
     /// All of them, in the order of tables.
     pub fn all() -> Vec<Self> {
-        let losses = Objective::ALL.into_iter().map(Self::Loss);
+        let losses = Objective::known().into_iter().map(Self::Loss);
         losses
             .chain(Inner::ALL.into_iter().map(Self::Phases))
             .collect()
+    }
+
+    /// The objective, or that of each phase.
+    pub fn objective(self) -> Objective {
+        match self {
+            Self::Loss(objective) => objective,
+            Self::Phases(inner) => inner.objective(),
+        }
     }
 
     pub fn name(self) -> &'static str {
@@ -33,6 +41,9 @@ impl Target {
     /// The target of that name, for clap.
     pub fn parse(name: &str) -> Result<Self> {
         let all = Self::all();
+        if let Ok(objective) = Objective::from_name(name) {
+            return Ok(Self::Loss(objective));
+        }
         (all.iter().copied().find(|t| t.name() == name)).ok_or_else(|| {
             Error::invalid(
                 "objective",

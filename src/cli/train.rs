@@ -8,6 +8,7 @@ use crate::llm::files::checkpoint::CHECKPOINT;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::sweep::{Axis, Sweep};
 use crate::llm::train::{CONFIG, Ended, Settings, config_reference, train_until};
+use crate::loss::Spec;
 
 use super::{Found, Stopped, flags::Flags, output, stop};
 
@@ -54,10 +55,15 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.list {
-        let rows: Vec<_> = TextObjective::table()
-            .map(|(name, objective)| {
-                let spec = objective.spec();
-                vec![name.into(), spec.inputs.name().into(), spec.formula.into()]
+        let rows: Vec<_> = TextObjective::all()
+            .map(|objective| {
+                let Spec {
+                    name,
+                    inputs,
+                    formula,
+                    ..
+                } = objective.spec();
+                vec![name.into(), inputs.name().into(), formula.into()]
             })
             .collect();
         return output::print(&output::columns(&rows));

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use crate::Result;
 use crate::bandit::{Beta, Problem};
 use crate::loss::Objective;
-use crate::verify::report::{Outcome, Report, WIDTH, report, report_on};
+use crate::verify::report::{Outcome, Report, WIDTH, default_problem, report_on};
 use rayon::prelude::*;
 
+use super::numbers::NumberFlags;
 use super::{Found, input, output};
 
 #[derive(clap::Args)]
@@ -51,6 +52,8 @@ pub struct Args {
     /// Print JSON: a list with one report per loss
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    numbers: NumberFlags,
 }
 
 impl Args {
@@ -68,14 +71,16 @@ impl Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let losses = if args.all {
-        Objective::ALL.to_vec()
+        Objective::known()
     } else {
         args.losses.clone()
     };
     let problem = args.problem()?;
+    let problem_of_reports = args.numbers.over(default_problem()?, &losses)?;
+    let problem = problem.map(|p| args.numbers.over(p, &losses)).transpose()?;
     let one = |loss: &Objective| match &problem {
-        Some(problem) => report_on(loss, problem),
-        None => report(loss),
+        Some(problem) => report_on(*loss, problem),
+        None => report_on(*loss, &problem_of_reports),
     };
     let reports: Vec<Report> = losses.par_iter().map(one).collect::<Result<_>>()?;
     if args.json {

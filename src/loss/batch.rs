@@ -1,8 +1,9 @@
 //! Plain numbers, the inputs they make on any backend, and a loss run on them.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::{InputKind, Inputs, Response};
+use super::{Column, Columns, Group, InputKind, Inputs, Pair, Rated, Response, Single, Tokens};
 use crate::backend::nd::{Tape, Var};
 use crate::backend::{Backend, Segments};
 use crate::error::Result;
@@ -11,16 +12,26 @@ use crate::error::Result;
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// The trained numbers of the first (or only) and second response of each example; of groups
-    /// and lists, of all their responses in order, in the first.
+    /// and lists, of all their responses in order, in the first; of tokens, of all their tokens.
     pub log_policy: [Vec<f64>; 2],
     /// ln π_ref.
     pub log_reference: [Vec<f64>; 2],
-    /// Rewards; in ranked lists, advantages.
+    /// ln π_old of the policy that wrote the responses; empty where that is the trained one.
+    pub log_old: [Vec<f64>; 2],
+    /// Rewards, one per response; in ranked lists, advantages.
     pub reward: [Vec<f64>; 2],
+    /// Tokens of each response; empty where each has one.
+    pub tokens: [Vec<f64>; 2],
     /// Baselines or values of single responses, z₀ of rated ones.
     pub baseline: Vec<f64>,
-    /// 1 or 0 for rated responses.
+    /// 1 or 0 for rated responses, or a probability.
     pub desirable: Vec<f64>,
+    /// Probability that the first of a pair is the better one; empty where all are 1.
+    pub label: Vec<f64>,
+    /// Margin that a pair's scores are to differ by; empty where all are 0.
+    pub margin: Vec<f64>,
+    /// Tokens of each response of token by token groups, which say where it ends; empty where each has one.
+    pub lengths: Vec<usize>,
     /// Sizes of groups and lists.
     pub sizes: Vec<usize>,
     /// Weight of each example in the sum; they need not sum to 1.
@@ -39,78 +50,184 @@ impl Batch {
     }
 
     /// The loss's inputs on any backend, and the leaves whose gradients are wanted: one array per
-    /// slot, and after it the baseline, value or z₀ where there is one.
+    /// slot, and after it the baseline, value or z₀ where there is one. Of the columns beside them those in `columns`
+    /// are made, and no others.
     ///
     /// # Errors
     /// If the backend fails.
     pub fn inputs<X: Backend>(
         &self,
         kind: InputKind,
+        columns: Columns,
         mut leaf: impl FnMut(&[f64]) -> Result<X>,
         mut constant: impl FnMut(&[f64]) -> Result<X>,
     ) -> Result<(Inputs<X>, Vec<X>)> {
-        let mut response = |slot: usize| -> Result<Response<X>> {
-            Ok(Response {
-                log_policy: leaf(&self.log_policy[slot])?,
-                log_reference: constant(&self.log_reference[slot])?,
-                reward: constant(&self.reward[slot])?,
-            })
+        let mut leaves = Vec::new();
+        let mut leaf = |numbers: &[f64]| -> Result<X> {
+            let array = leaf(numbers)?;
+            leaves.push(array.clone());
+            Ok(array)
         };
-        let first = response(0)?;
-        match kind {
+        let inputs = match kind {
             InputKind::ScoredPairs | InputKind::LabelledPairs => {
-                let second = response(1)?;
-                let leaves = vec![first.log_policy.clone(), second.log_policy.clone()];
-                Ok((Inputs::Pair { first, second }, leaves))
+                let first = self.response(kind, 0, columns, &mut leaf, &mut constant)?;
+                let second = self.response(kind, 1, columns, &mut leaf, &mut constant)?;
+                let mut pair = Pair::new(first, second);
+                for column in [Column::Label, Column::Margin] {
+                    if columns.has(column) {
+                        pair = pair.with(column, constant(&self.column(column, 0))?);
+                    }
+                }
+                Inputs::Pair(pair)
             }
-            InputKind::Singles => {
-                let baseline = leaf(&self.baseline)?;
-                let leaves = vec![first.log_policy.clone(), baseline.clone()];
-                let response = first;
-                Ok((Inputs::Single { response, baseline }, leaves))
-            }
-            InputKind::Rated => {
-                let anchor = leaf(&self.baseline)?;
-                let leaves = vec![first.log_policy.clone(), anchor.clone()];
-                let inputs = Inputs::Rated {
-                    response: first,
-                    desirable: constant(&self.desirable)?,
-                    anchor,
-                };
-                Ok((inputs, leaves))
-            }
-            InputKind::Groups | InputKind::Lists => {
-                let leaves = vec![first.log_policy.clone()];
+            InputKind::Singles => Inputs::Single(Single {
+                response: self.response(kind, 0, columns, &mut leaf, &mut constant)?,
+                baseline: leaf(&self.baseline)?,
+            }),
+            InputKind::Rated => Inputs::Rated(Rated {
+                response: self.response(kind, 0, columns, &mut leaf, &mut constant)?,
+                anchor: leaf(&self.baseline)?,
+                desirable: constant(&self.desirable)?,
+            }),
+            InputKind::Groups | InputKind::Lists => Inputs::Group(Group {
+                responses: self.response(kind, 0, columns, &mut leaf, &mut constant)?,
+                groups: Rc::new(Segments::new(&self.sizes)?),
+            }),
+            InputKind::Tokens => {
+                let tokens = self.response(kind, 0, columns, &mut leaf, &mut constant)?;
+                let responses = Rc::new(Segments::new(&self.lengths())?);
                 let groups = Rc::new(Segments::new(&self.sizes)?);
-                let responses = first;
-                Ok((Inputs::Group { responses, groups }, leaves))
+                let tokens = Tokens::new(tokens, responses, groups);
+                Inputs::Tokens(if columns.has(Column::Reward) {
+                    tokens.rewarded(constant(&self.reward[0])?)
+                } else {
+                    tokens
+                })
+            }
+        };
+        Ok((inputs, leaves))
+    }
+
+    /// A slot's response: of tokens without what responses have.
+    fn response<X: Backend>(
+        &self,
+        kind: InputKind,
+        slot: usize,
+        columns: Columns,
+        leaf: &mut dyn FnMut(&[f64]) -> Result<X>,
+        constant: &mut dyn FnMut(&[f64]) -> Result<X>,
+    ) -> Result<Response<X>> {
+        let mut response = Response::new(leaf(&self.log_policy[slot])?);
+        let has: &[Column] = match kind {
+            InputKind::Tokens => &[Column::LogReference, Column::LogOld],
+            _ => &[
+                Column::LogReference,
+                Column::LogOld,
+                Column::Reward,
+                Column::Tokens,
+            ],
+        };
+        for &column in has.iter().filter(|&&column| columns.has(column)) {
+            response = response.with(column, constant(&self.column(column, slot))?);
+        }
+        Ok(response)
+    }
+
+    /// Numbers of a column: as they are, or where none are given what that stands for.
+    fn column(&self, column: Column, slot: usize) -> Cow<'_, [f64]> {
+        fn or(given: &[f64], otherwise: f64, len: usize) -> Cow<'_, [f64]> {
+            if given.is_empty() {
+                Cow::Owned(vec![otherwise; len])
+            } else {
+                Cow::Borrowed(given)
             }
         }
+        let len = self.log_policy[slot].len();
+        match column {
+            Column::LogReference => Cow::Borrowed(&self.log_reference[slot]),
+            Column::LogOld if self.log_old[slot].is_empty() => {
+                Cow::Borrowed(&self.log_policy[slot])
+            }
+            Column::LogOld => Cow::Borrowed(&self.log_old[slot]),
+            Column::Reward => Cow::Borrowed(&self.reward[slot]),
+            Column::Tokens => or(&self.tokens[slot], 1.0, len),
+            Column::Label => or(&self.label, 1.0, len),
+            Column::Margin => or(&self.margin, 0.0, len),
+        }
+    }
+
+    /// Tokens of each response of token by token groups.
+    fn lengths(&self) -> Cow<'_, [usize]> {
+        if self.lengths.is_empty() {
+            Cow::Owned(vec![1; self.log_policy[0].len()])
+        } else {
+            Cow::Borrowed(&self.lengths)
+        }
+    }
+
+    /// The first example alone.
+    pub(super) fn first(&self, kind: InputKind) -> Self {
+        let mut batch = self.clone();
+        let responses = if kind.is_ragged() { self.sizes[0] } else { 1 };
+        let tokens = (self.lengths.iter().take(responses).sum::<usize>()).max(responses);
+        for slot in 0..2 {
+            for of_tokens in [
+                &mut batch.log_policy[slot],
+                &mut batch.log_reference[slot],
+                &mut batch.log_old[slot],
+            ] {
+                of_tokens.truncate(tokens);
+            }
+            batch.reward[slot].truncate(responses);
+            batch.tokens[slot].truncate(responses);
+        }
+        for of_examples in [
+            &mut batch.baseline,
+            &mut batch.desirable,
+            &mut batch.label,
+            &mut batch.margin,
+            &mut batch.weight,
+        ] {
+            of_examples.truncate(1);
+        }
+        batch.lengths.truncate(responses);
+        batch.sizes.truncate(1);
+        batch
+    }
+
+    fn numbers(&mut self) -> [&mut Vec<f64>; 15] {
+        let Self {
+            log_policy: [a, b],
+            log_reference: [c, d],
+            log_old: [e, f],
+            reward: [g, h],
+            tokens: [i, j],
+            baseline,
+            desirable,
+            label,
+            margin,
+            weight,
+            lengths: _,
+            sizes: _,
+        } = self;
+        [
+            a, b, c, d, e, f, g, h, i, j, baseline, desirable, label, margin, weight,
+        ]
     }
 
     /// Adds the examples of another batch of the same kind after its own.
     pub fn append(&mut self, mut other: Self) {
-        for slot in 0..2 {
-            self.log_policy[slot].append(&mut other.log_policy[slot]);
-            self.log_reference[slot].append(&mut other.log_reference[slot]);
-            self.reward[slot].append(&mut other.reward[slot]);
+        for (own, others) in self.numbers().into_iter().zip(other.numbers()) {
+            own.append(others);
         }
-        self.baseline.append(&mut other.baseline);
-        self.desirable.append(&mut other.desirable);
+        self.lengths.append(&mut other.lengths);
         self.sizes.append(&mut other.sizes);
-        self.weight.append(&mut other.weight);
     }
 
     pub(crate) fn clear(&mut self) {
-        for slot in 0..2 {
-            self.log_policy[slot].clear();
-            self.log_reference[slot].clear();
-            self.reward[slot].clear();
-        }
-        self.baseline.clear();
-        self.desirable.clear();
+        self.numbers().into_iter().for_each(Vec::clear);
+        self.lengths.clear();
         self.sizes.clear();
-        self.weight.clear();
     }
 }
 
@@ -133,9 +250,19 @@ pub fn on_tape(
     batch: &Batch,
     loss: impl Fn(&Inputs<Var>) -> Result<Var>,
 ) -> Result<Cotangents> {
+    run(kind, Columns::ALL, batch, loss)
+}
+
+pub(super) fn run(
+    kind: InputKind,
+    columns: Columns,
+    batch: &Batch,
+    loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+) -> Result<Cotangents> {
     let tape = Tape::new();
     let (inputs, leaves) = batch.inputs(
         kind,
+        columns,
         |v| Ok(tape.leaf(v.to_vec())),
         |v| Ok(tape.constant(v.to_vec())),
     )?;
@@ -147,4 +274,30 @@ pub fn on_tape(
         value,
         gradient: gradient.into_iter().map(|g| g.to_vec()).collect(),
     })
+}
+
+/// Two examples of a kind, of numbers in general position.
+pub(super) fn probe(kind: InputKind) -> Batch {
+    let mut batch = Batch::default();
+    let mut number = (1..).map(|i| (f64::from(i) * 0.618_033_988_749_895).fract());
+    let mut next = || number.next().unwrap_or(0.5);
+    for size in [2, 3] {
+        let responses = if kind.is_ragged() { size } else { 1 };
+        for slot in 0..kind.slots() {
+            for _ in 0..responses {
+                batch.log_policy[slot].push(-0.1 - 2.0 * next());
+                batch.log_reference[slot].push(-0.1 - 2.0 * next());
+                batch.log_old[slot].push(-0.1 - 2.0 * next());
+                batch.reward[slot].push(2.0 * next() - 1.0);
+                batch.tokens[slot].push(1.0 + (4.0 * next()).floor());
+            }
+        }
+        batch.baseline.push(next());
+        batch.desirable.push(f64::from(u8::from(size == 2)));
+        batch.label.push(0.6 + 0.3 * next());
+        batch.margin.push(next());
+        batch.sizes.push(size);
+        batch.weight.push(0.2 + next());
+    }
+    batch
 }

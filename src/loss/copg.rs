@@ -1,8 +1,10 @@
 //! Contrastive policy gradient (CoPG).
 
-use super::Response;
+use super::{InputKind, Inputs, Loss, Response, Spec, Temperature};
 use crate::backend::Backend;
 use crate::error::Result;
+
+const OPTIMUM: &str = "π* if the comparison graph is connected";
 
 /// CoPG as the contrast of two weighted log-likelihoods, negated to be minimised:
 ///
@@ -15,28 +17,56 @@ use crate::error::Result;
 /// * Source: CoPG, eq. 5 and 6 (eq. 8 says "minimise"; ℓ is to be maximised).
 /// * Fixed point: π*, for any two laws whose comparison graph connects the support of π_ref;
 ///   otherwise [`solve::copg`](crate::solve::copg) says what stays free.
-pub fn copg<X: Backend>(first: &Response<X>, second: &Response<X>, beta: f64) -> Result<X> {
-    let (u, v) = (first.log_ratio()?, second.log_ratio()?);
-    let half = |r: &Response<X>, u: &X| r.reward.sub(&u.affine(beta / 2.0, 0.0)?);
-    let contrast = half(first, &u)?.sub(&half(second, &v)?)?;
-    contrast.mul(&u.sub(&v)?)?.neg()
+pub struct Copg;
+
+impl Loss for Copg {
+    type Numbers = Temperature;
+
+    fn spec(&self) -> Spec {
+        Spec {
+            formula: "−(R_{β/2}(y) − R_{β/2}(y′))·(u(y) − u(y′))",
+            source: "CoPG, eq. 5, 6",
+            fixed_point: OPTIMUM,
+            ..Spec::new("copg", InputKind::ScoredPairs)
+        }
+    }
+
+    fn loss<X: Backend>(&self, n: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let pair = inputs.pair()?;
+        let (u, v) = (pair.first.log_ratio()?, pair.second.log_ratio()?);
+        let half = |r: &Response<X>, u: &X| r.reward()?.sub(&u.affine(n.beta / 2.0, 0.0)?);
+        let contrast = half(&pair.first, &u)?.sub(&half(&pair.second, &v)?)?;
+        contrast.mul(&u.sub(&v)?)?.neg()
+    }
 }
 
-/// The same number as [`copg`], with the square completed:
+/// The same number as [`Copg`], with the square completed:
 ///
 /// `−ℓ = [(ΔR − βΔu)² − (ΔR)²] / 2β`
 ///
 /// * Shapes: `[B]` each, returns `[B]`. Detached: nothing.
 /// * Source: CoPG, eq. 15 divided by β.
-/// * Fixed point: that of [`copg`].
-pub fn copg_completed<X: Backend>(
-    first: &Response<X>,
-    second: &Response<X>,
-    beta: f64,
-) -> Result<X> {
-    let squared = copg_squared(first, second, beta)?;
-    let reward_gap = first.reward.sub(&second.reward)?;
-    squared.sub(&reward_gap.square()?)?.affine(0.5 / beta, 0.0)
+/// * Fixed point: that of [`Copg`].
+pub struct Completed;
+
+impl Loss for Completed {
+    type Numbers = Temperature;
+
+    fn spec(&self) -> Spec {
+        Spec {
+            formula: "[(ΔR − βΔu)² − (ΔR)²] / 2β",
+            source: "CoPG, eq. 15 / β",
+            fixed_point: OPTIMUM,
+            ..Spec::new("copg-completed", InputKind::ScoredPairs)
+        }
+    }
+
+    fn loss<X: Backend>(&self, n: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let squared = Squared.loss(n, inputs)?;
+        let pair = inputs.pair()?;
+        let gap = pair.first.reward()?.sub(pair.second.reward()?)?;
+        squared.sub(&gap.square()?)?.affine(0.5 / n.beta, 0.0)
+    }
 }
 
 /// CoPG as its Algorithm 1 runs it:
@@ -45,9 +75,27 @@ pub fn copg_completed<X: Backend>(
 ///
 /// * Shapes: `[B]` each, returns `[B]`. Units: reward². Detached: nothing.
 /// * Source: CoPG, Algorithm 1 (whose update line has one ∇ too many). Its gradient is 2β times
-///   that of [`copg`].
-/// * Fixed point: that of [`copg`].
-pub fn copg_squared<X: Backend>(first: &Response<X>, second: &Response<X>, beta: f64) -> Result<X> {
-    let regularised = |r: &Response<X>| r.reward.sub(&r.log_ratio()?.affine(beta, 0.0)?);
-    regularised(first)?.sub(&regularised(second)?)?.square()
+///   that of [`Copg`].
+/// * Fixed point: that of [`Copg`].
+pub struct Squared;
+
+impl Loss for Squared {
+    type Numbers = Temperature;
+
+    fn spec(&self) -> Spec {
+        Spec {
+            formula: "(R_β(y) − R_β(y′))²",
+            source: "CoPG, Algorithm 1",
+            fixed_point: OPTIMUM,
+            ..Spec::new("copg-squared", InputKind::ScoredPairs)
+        }
+    }
+
+    fn loss<X: Backend>(&self, n: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+        let pair = inputs.pair()?;
+        let first = pair.first.regularised_reward(n.beta)?;
+        first
+            .sub(&pair.second.regularised_reward(n.beta)?)?
+            .square()
+    }
 }

@@ -1,263 +1,304 @@
 //! The one list of objectives: it drives the command line, the solvers, the certificates, the
 //! tests and the docs.
 
+use std::sync::{PoisonError, RwLock};
+
 use super::{
-    Baseline, Inputs, Parameters, Table, Value, advantage, copg, copr, dpo, dro, ipo, kto, margin,
-    policy_gradient, reward_model, rloo, slic,
+    Bound, Column, Given, Inputs, Loss, Number, Numbers, Runs, Spec, advantage, copg, copr, dpo,
+    dro, ipo, kto, policy_gradient, reward_model, rloo, slic,
 };
-use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::text::suggestion;
 
-/// A registered objective.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Objective {
-    /// [`copg::copg`]
-    Copg,
-    /// [`copg::copg_completed`]
-    CopgCompleted,
-    /// [`copg::copg_squared`]
-    CopgSquared,
-    /// [`rloo::rloo`]
-    Rloo,
-    /// [`dpo::dpo`]
-    Dpo,
-    /// [`reward_model::reward_model`]
-    RewardModel,
-    /// [`ipo::ipo`]
-    Ipo,
-    /// [`ipo::ipo_copg`]
-    IpoCopg,
-    /// [`ipo::ipo_gpo`]
-    IpoGpo,
-    /// [`slic::slic`]
-    Slic,
-    /// [`policy_gradient::policy_gradient`] with b = 0
-    PgZero,
-    /// [`policy_gradient::policy_gradient`] with b = E_π\[R\]
-    PgValue,
-    /// [`policy_gradient::policy_gradient`] with b = E_π\[R_β\]
-    PgSoftValue,
-    /// [`dro::dro_v`]
-    DroV,
-    /// [`dro::dro_v_eliminated`]
-    DroVEliminated,
-    /// [`dro::dro_v`] with V given and detached
-    DroFixed,
-    /// [`dro::dro_v`] with one V for all prompts
-    DroConstant,
-    /// [`dro::dro_algorithm_1`] as printed, c = 1
-    DroAlgorithm1,
-    /// [`dro::dro_algorithm_1`] with c = β
-    DroAlgorithm1Corrected,
-    /// [`kto::kto`] with one threshold for all prompts
-    Kto,
-    /// [`kto::kto`] with a threshold per prompt
-    KtoPerPrompt,
-    /// [`kto::kto`] with z₀ = 0
-    KtoNoKl,
-    /// [`copr::copr`]
-    Copr,
-    /// [`copr::copr_forward`], summed
-    CoprForward,
-    /// [`copr::copr_forward`], the mean
-    CoprForwardMean,
-    /// [`copr::copr_sft`]
-    CoprSft,
-    /// [`copr::sft`]
-    Sft,
-    /// [`advantage::advantage_model`]
-    AdvantageModel,
-    /// [`advantage::advantage_model`] without pairs of a response with itself
-    AdvantageModelDistinct,
-    /// [`advantage::advantage_model`] of scores with mean zero under a given policy
-    AdvantageModelCentred,
+/// A loss whose type and backend are erased.
+pub trait Registered: Sync {
+    /// Its entry.
+    fn spec(&self) -> Spec;
+
+    /// Its numbers.
+    fn numbers(&self) -> &'static [Number];
+
+    /// The loss with its numbers.
+    ///
+    /// # Errors
+    /// A number that must be given and is not, or is out of its range.
+    fn bind(&'static self, given: &Given) -> Result<Bound>;
+}
+
+impl<L: Loss> Registered for L {
+    fn spec(&self) -> Spec {
+        Loss::spec(self)
+    }
+
+    fn numbers(&self) -> &'static [Number] {
+        L::Numbers::ALL
+    }
+
+    fn bind(&'static self, given: &Given) -> Result<Bound> {
+        Ok(Bound::new(self, L::Numbers::read(given)?))
+    }
+}
+
+/// An objective: a loss by its name. Two of one name are equal.
+#[derive(Clone, Copy)]
+pub struct Objective(&'static dyn Registered);
+
+/// Losses of one name each, as constants of [`Objective`] and in the order of tables.
+macro_rules! registry {
+    ($($(#[$doc:meta])* $constant:ident: $loss:expr,)*) => {
+        impl Objective {
+            $($(#[$doc])* pub const $constant: Self = Self(&$loss);)*
+
+            /// Every objective of this library, in the order of tables.
+            pub const ALL: [Self; [$(stringify!($constant)),*].len()] = [$(Self::$constant),*];
+        }
+    };
+}
+
+registry! {
+    /// [`copg::Copg`]
+    COPG: copg::Copg,
+    /// [`copg::Completed`]
+    COPG_COMPLETED: copg::Completed,
+    /// [`copg::Squared`]
+    COPG_SQUARED: copg::Squared,
+    /// [`rloo::Rloo`]
+    RLOO: rloo::Rloo,
+    /// [`dpo::Dpo`]
+    DPO: dpo::Dpo,
+    /// [`reward_model::RewardModel`]
+    REWARD_MODEL: reward_model::RewardModel,
+    /// [`ipo::Ipo`]
+    IPO: ipo::Ipo,
+    /// [`ipo::IpoCopg`]
+    IPO_COPG: ipo::IpoCopg,
+    /// [`ipo::IpoGpo`]
+    IPO_GPO: ipo::IpoGpo,
+    /// [`slic::Slic`]
+    SLIC: slic::Slic,
+    /// [`policy_gradient::PolicyGradient`] with b = 0
+    PG_ZERO: policy_gradient::PolicyGradient::ZERO,
+    /// [`policy_gradient::PolicyGradient`] with b = E_π\[R\]
+    PG_VALUE: policy_gradient::PolicyGradient::VALUE,
+    /// [`policy_gradient::PolicyGradient`] with b = E_π\[R_β\]
+    PG_SOFT_VALUE: policy_gradient::PolicyGradient::SOFT_VALUE,
+    /// [`policy_gradient::GivenBaseline`]
+    PG: policy_gradient::GivenBaseline,
+    /// [`dro::Regression`] with V trained
+    DRO_V: dro::Regression::TRAINED,
+    /// [`dro::Eliminated`]
+    DRO_V_ELIMINATED: dro::Eliminated,
+    /// [`dro::Regression`] with V given and detached
+    DRO_FIXED: dro::Regression::FIXED,
+    /// [`dro::Regression`] with one V for all prompts
+    DRO_CONSTANT: dro::Regression::CONSTANT,
+    /// [`dro::Algorithm1`] as printed, c = 1
+    DRO_ALGORITHM_1: dro::Algorithm1::PRINTED,
+    /// [`dro::Algorithm1`] with c = β
+    DRO_ALGORITHM_1_CORRECTED: dro::Algorithm1::CORRECTED,
+    /// [`kto::Kto`] with one threshold for all prompts
+    KTO: kto::Kto::POOLED,
+    /// [`kto::Kto`] with a threshold per prompt
+    KTO_PER_PROMPT: kto::Kto::PER_PROMPT,
+    /// [`kto::Kto`] with z₀ = 0
+    KTO_NO_KL: kto::Kto::NO_KL,
+    /// [`copr::Copr`]
+    COPR: copr::Copr,
+    /// [`copr::Forward`], summed
+    COPR_FORWARD: copr::Forward::SUM,
+    /// [`copr::Forward`], the mean
+    COPR_FORWARD_MEAN: copr::Forward::MEAN,
+    /// [`copr::CoprSft`]
+    COPR_SFT: copr::CoprSft,
+    /// [`copr::Sft`]
+    SFT: copr::Sft,
+    /// [`advantage::AdvantageModel`]
+    ADVANTAGE_MODEL: advantage::AdvantageModel::SELF_PAIRS,
+    /// [`advantage::AdvantageModel`] without pairs of a response with itself
+    ADVANTAGE_MODEL_DISTINCT: advantage::AdvantageModel::DISTINCT,
+    /// [`advantage::AdvantageModel`] of scores with mean zero under a given policy
+    ADVANTAGE_MODEL_CENTRED: advantage::AdvantageModel::CENTRED,
+}
+
+/// Losses that a program brought, after those of this library.
+static BROUGHT: RwLock<Vec<Objective>> = RwLock::new(Vec::new());
+
+/// Gives a loss of one's own to everything that knows objectives by name: the command line, settings, sweeps.
+///
+/// # Errors
+/// A name that is taken, or that no file or command line could hold; a number of a name with two meanings.
+pub fn register(loss: impl Into<Objective>) -> Result<()> {
+    let objective = loss.into();
+    let Spec { name, aliases, .. } = objective.spec();
+    let mut brought = BROUGHT.write().unwrap_or_else(PoisonError::into_inner);
+    for name in std::iter::once(&name).chain(aliases) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
+            let problem = "it is no name for a command line";
+            let remedy = "use lower-case letters, digits and -, a letter first";
+            return Err(Error::invalid(
+                format!("objective `{name}`"),
+                problem,
+                remedy,
+            ));
+        }
+        let others = Objective::ALL.iter().chain(brought.iter());
+        if let Some(other) = others.clone().find(|o| o.is_called(name)) {
+            return Err(Error::invalid(
+                format!("objective `{name}`"),
+                format!("{} has that name", other.name()),
+                "give the loss another name",
+            ));
+        }
+    }
+    brought.push(objective);
+    Ok(())
 }
 
 impl Objective {
-    /// Every objective, in the order of tables.
-    pub const ALL: [Self; 30] = [
-        Self::Copg,
-        Self::CopgCompleted,
-        Self::CopgSquared,
-        Self::Rloo,
-        Self::Dpo,
-        Self::RewardModel,
-        Self::Ipo,
-        Self::IpoCopg,
-        Self::IpoGpo,
-        Self::Slic,
-        Self::PgZero,
-        Self::PgValue,
-        Self::PgSoftValue,
-        Self::DroV,
-        Self::DroVEliminated,
-        Self::DroFixed,
-        Self::DroConstant,
-        Self::DroAlgorithm1,
-        Self::DroAlgorithm1Corrected,
-        Self::Kto,
-        Self::KtoPerPrompt,
-        Self::KtoNoKl,
-        Self::Copr,
-        Self::CoprForward,
-        Self::CoprForwardMean,
-        Self::CoprSft,
-        Self::Sft,
-        Self::AdvantageModel,
-        Self::AdvantageModelDistinct,
-        Self::AdvantageModelCentred,
-    ];
+    /// The objective of a loss: a registered one, or one's own.
+    pub const fn of(loss: &'static dyn Registered) -> Self {
+        Self(loss)
+    }
 
-    /// Its registered name.
+    /// Every objective that has a name: those of this library, and what a program [brought](register).
+    pub fn known() -> Vec<Self> {
+        let brought = BROUGHT.read().unwrap_or_else(PoisonError::into_inner);
+        Self::ALL.iter().chain(brought.iter()).copied().collect()
+    }
+
+    /// Its entry.
+    pub fn spec(self) -> Spec {
+        self.0.spec()
+    }
+
+    /// Its name.
     pub fn name(self) -> &'static str {
         self.spec().name
     }
 
-    /// The objective of that name.
+    /// Its numbers.
+    pub fn numbers(self) -> &'static [Number] {
+        self.0.numbers()
+    }
+
+    /// The objective of that name, in any case and with `_` for `-`.
     ///
     /// # Errors
     /// An unknown name: the message lists the known ones.
     pub fn from_name(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|o| o.name() == name)
-            .ok_or_else(|| {
-                let known = Self::ALL.iter().map(|o| o.name());
-                Error::invalid(
-                    "objective",
-                    format!("`{name}` is not registered"),
-                    suggestion(name, known),
-                )
-            })
+        let known = Self::known();
+        (known.iter().copied().find(|o| o.is_called(name))).ok_or_else(|| {
+            Error::invalid(
+                "objective",
+                format!("`{name}` is not registered"),
+                suggestion(name, known.iter().map(|o| o.name())),
+            )
+        })
     }
 
-    /// The baseline, if it is a policy gradient.
-    pub fn baseline(self) -> Option<Baseline> {
-        match self {
-            Self::PgZero => Some(Baseline::Given(0.0)),
-            Self::PgValue => Some(Baseline::Value),
-            Self::PgSoftValue => Some(Baseline::SoftValue),
-            _ => None,
-        }
+    fn is_called(self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase().replace('_', "-");
+        let spec = self.spec();
+        spec.name == name || spec.aliases.contains(&name.as_str())
     }
 
-    /// The V it takes, if it is a form of DRO that has one.
-    pub fn value(self) -> Option<Value> {
-        match self {
-            Self::DroV | Self::DroAlgorithm1 | Self::DroAlgorithm1Corrected => Some(Value::Own),
-            Self::DroFixed => Some(Value::Given),
-            Self::DroConstant => Some(Value::Constant),
-            _ => None,
-        }
+    /// True if it reads a column of its inputs.
+    pub fn reads(self, column: Column) -> bool {
+        let bound = self.bind(&self.with_examples(Given::new()));
+        (bound.and_then(|bound| bound.columns())).is_ok_and(|columns| columns.has(column))
     }
 
-    /// Meaning of the numbers it trains.
-    pub fn table(self) -> Table {
-        match self {
-            Self::RewardModel | Self::AdvantageModel | Self::AdvantageModelDistinct => {
-                Table::Scores
+    /// What was given, and an example of each number that must be given and is not.
+    #[must_use]
+    pub fn with_examples(self, given: Given) -> Given {
+        let missing = |n: &&Number| n.default.is_none() && given.get(n.name).is_none();
+        let missing = self.numbers().iter().filter(missing);
+        let examples = missing.fold(Given::new(), |all, n| all.with(n.name, n.range.example()));
+        given.over(&examples)
+    }
+
+    /// Refuses a number that the loss does not have, unless it is what it would be anyway in those that do.
+    ///
+    /// # Errors
+    /// The number, and the objectives that have one of its name.
+    pub fn refuse_others(self, given: &Given) -> Result<()> {
+        for (name, value) in given.iter() {
+            if self.numbers().iter().any(|n| n.name == name) {
+                continue;
             }
-            Self::AdvantageModelCentred => Table::CentredScores,
-            _ => Table::Logits,
+            let all = Self::known();
+            let of = all.iter().filter_map(|o| {
+                let number = o.numbers().iter().find(|n| n.name == name)?;
+                Some((o.name(), number))
+            });
+            let of: Vec<_> = of.collect();
+            if of.iter().any(|(_, number)| number.default == Some(value)) {
+                continue;
+            }
+            let remedy = if of.is_empty() {
+                "leave it out: no objective has a number of that name".to_string()
+            } else {
+                let of: Vec<_> = of.iter().map(|(name, _)| *name).collect();
+                format!("leave it out; it is for {}", of.join(", "))
+            };
+            let problem = format!("`{}` has no use for it", self.name());
+            return Err(Error::invalid(name, problem, remedy));
         }
+        Ok(())
     }
 
-    /// True if it trains scores (a reward model) rather than a policy.
-    pub fn trains_scores(self) -> bool {
-        self.table() != Table::Logits
+    /// The loss with its numbers.
+    ///
+    /// # Errors
+    /// A number that must be given and is not, or is out of its range.
+    pub fn bind(self, given: &Given) -> Result<Bound> {
+        self.0.bind(given)
     }
 
     /// The per-example loss, `[B]`.
     ///
     /// # Errors
-    /// Inputs of another kind than [`Spec::inputs`](super::Spec::inputs), arrays of different lengths, or a missing
-    /// parameter.
-    pub fn loss<X: Backend>(
-        self,
-        inputs: &Inputs<X>,
-        parameters: impl Into<Parameters>,
-    ) -> Result<X> {
-        let parameters = parameters.into();
-        let beta = parameters.beta;
-        match (self, inputs) {
-            (Self::Copg, Inputs::Pair { first, second }) => copg::copg(first, second, beta),
-            (Self::CopgCompleted, Inputs::Pair { first, second }) => {
-                copg::copg_completed(first, second, beta)
-            }
-            (Self::CopgSquared, Inputs::Pair { first, second }) => {
-                copg::copg_squared(first, second, beta)
-            }
-            (Self::Dpo, Inputs::Pair { first, second }) => dpo::dpo(&margin(first, second)?, beta),
-            (Self::Ipo, Inputs::Pair { first, second }) => ipo::ipo(&margin(first, second)?, beta),
-            (Self::IpoCopg, Inputs::Pair { first, second }) => {
-                ipo::ipo_copg(&margin(first, second)?, beta)
-            }
-            (Self::IpoGpo, Inputs::Pair { first, second }) => {
-                ipo::ipo_gpo(&margin(first, second)?, beta)
-            }
-            (Self::Slic, Inputs::Pair { first, second }) => {
-                slic::slic(&margin(first, second)?, beta)
-            }
-            (Self::RewardModel, Inputs::Pair { first, second }) => {
-                reward_model::reward_model(&first.log_policy, &second.log_policy)
-            }
-            (Self::Rloo, Inputs::Group { responses, groups }) => {
-                rloo::rloo(responses, groups, beta)
-            }
-            (
-                Self::PgZero | Self::PgValue | Self::PgSoftValue,
-                Inputs::Single { response, baseline },
-            ) => policy_gradient::policy_gradient(response, baseline, beta),
-            (Self::DroV | Self::DroConstant, Inputs::Single { response, baseline }) => {
-                dro::dro_v(response, baseline, beta)
-            }
-            (Self::DroFixed, Inputs::Single { response, baseline }) => {
-                dro::dro_v(response, &baseline.detach()?, beta)
-            }
-            (Self::DroAlgorithm1, Inputs::Single { response, baseline }) => {
-                dro::dro_algorithm_1(response, baseline, beta, 1.0)
-            }
-            (Self::DroAlgorithm1Corrected, Inputs::Single { response, baseline }) => {
-                dro::dro_algorithm_1(response, baseline, beta, beta)
-            }
-            (Self::DroVEliminated, Inputs::Group { responses, groups }) => {
-                dro::dro_v_eliminated(responses, groups, beta)
-            }
-            (
-                Self::Kto | Self::KtoPerPrompt | Self::KtoNoKl,
-                Inputs::Rated {
-                    response,
-                    desirable,
-                    anchor,
-                },
-            ) => kto::kto(response, desirable, anchor, beta, [1.0, 1.0]),
-            (Self::Copr, Inputs::Group { responses, groups }) => {
-                copr::copr(responses, groups, beta)
-            }
-            (Self::CoprForward, Inputs::Group { responses, groups }) => {
-                copr::copr_forward(responses, groups, beta, false)
-            }
-            (Self::CoprForwardMean, Inputs::Group { responses, groups }) => {
-                copr::copr_forward(responses, groups, beta, true)
-            }
-            (Self::CoprSft, Inputs::Group { responses, groups }) => {
-                copr::copr_sft(responses, groups, beta)
-            }
-            (Self::Sft, Inputs::Group { responses, groups }) => copr::sft(responses, groups),
-            (
-                Self::AdvantageModel | Self::AdvantageModelDistinct | Self::AdvantageModelCentred,
-                Inputs::Pair { first, second },
-            ) => {
-                let margin = parameters.needed_margin()?;
-                advantage::advantage_model(&first.log_policy, &second.log_policy, margin)
-            }
-            _ => Err(Error::Inputs {
-                objective: self.name(),
-                expected: self.spec().inputs.name(),
-                found: inputs.kind(),
-            }),
-        }
+    /// As [`bind`](Self::bind) and [`Bound::loss`].
+    pub fn loss<X: Runs>(self, inputs: &Inputs<X>, given: impl Into<Given>) -> Result<X> {
+        self.bind(&given.into())?.loss(inputs)
+    }
+}
+
+impl<L: Registered + 'static> From<&'static L> for Objective {
+    fn from(loss: &'static L) -> Self {
+        Self(loss)
+    }
+}
+
+impl PartialEq for Objective {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Objective {}
+
+impl std::hash::Hash for Objective {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl PartialOrd for Objective {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Objective {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl std::fmt::Debug for Objective {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }

@@ -1,6 +1,4 @@
-//! Entries of the registry: name, formula, inputs, kind, source and fixed point of each objective.
-
-use super::Objective;
+//! Entry of a loss in the registry: name, formula, inputs, kind, source, fixed point, and what it is fed.
 
 /// Kind of examples that an objective takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +12,8 @@ pub enum InputKind {
     Singles,
     /// Groups of responses with rewards.
     Groups,
+    /// Groups of responses with rewards, token by token.
+    Tokens,
     /// Single responses that are desirable or not.
     Rated,
     /// Ranked lists of responses.
@@ -40,9 +40,30 @@ impl InputKind {
             Self::LabelledPairs => "labelled pairs",
             Self::Singles => "single responses",
             Self::Groups => "groups of responses",
+            Self::Tokens => "tokens of groups",
             Self::Rated => "rated responses",
             Self::Lists => "ranked lists",
         }
+    }
+
+    /// True of pairs, which have two slots of responses where others have one.
+    pub fn is_pairs(self) -> bool {
+        matches!(self, Self::ScoredPairs | Self::LabelledPairs)
+    }
+
+    /// True of groups with rewards, token by token or not.
+    pub fn is_groups(self) -> bool {
+        matches!(self, Self::Groups | Self::Tokens)
+    }
+
+    /// True where an example has any number of responses: groups and lists.
+    pub fn is_ragged(self) -> bool {
+        matches!(self, Self::Groups | Self::Tokens | Self::Lists)
+    }
+
+    /// Arrays of responses that an example's inputs have.
+    pub fn slots(self) -> usize {
+        if self.is_pairs() { 2 } else { 1 }
     }
 }
 
@@ -72,11 +93,22 @@ impl Kind {
     }
 }
 
-/// Entry of an objective in the registry.
+/// Rule by which rewards become ratings (thumbs up and down), and KTO's reference point z₀ is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rating {
+    /// A response is desirable when its reward is above the mean of its own prompt, not of all.
+    pub per_prompt: bool,
+    /// z₀ is the KL divergence to the reference, not 0.
+    pub kl: bool,
+}
+
+/// Entry of an objective in the registry. What [`Spec::new`] leaves as it is suits most losses.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
     /// Its name on the command line and in files.
     pub name: &'static str,
+    /// Other names of the same loss.
+    pub aliases: &'static [&'static str],
     /// Per-example loss.
     pub formula: &'static str,
     /// Kind of examples that it takes.
@@ -87,264 +119,49 @@ pub struct Spec {
     pub source: &'static str,
     /// Limit of its population form, in words.
     pub fixed_point: &'static str,
+    /// Meaning of the numbers it trains.
+    pub table: Table,
+    /// DRO's value, in place of a baseline. Single responses then come from the mean of the two
+    /// laws; with a baseline they come from both (mass 2).
+    pub value: Option<super::Value>,
+    /// True if pairs of a response with itself count.
+    pub self_pairs: bool,
+    /// KTO's threshold and z₀, for rated responses.
+    pub rating: Rating,
+    /// True if of a ranked list it looks at the best response only.
+    pub best_only: bool,
+    /// True if on text a response counts by its tokens: the loss is the mean over all tokens of the step.
+    pub per_token: bool,
+    /// The reason why it is not trained on text, if it is not.
+    pub bandits_only: Option<&'static str>,
 }
 
-impl Objective {
-    /// Its entry.
-    pub fn spec(self) -> Spec {
-        use InputKind::{Groups, LabelledPairs, Lists, Rated, ScoredPairs, Singles};
-        use Kind::{Boundary, Field, Kinked, Smooth};
-        let spec = |name, formula, inputs, kind, source, fixed_point| Spec {
+impl Spec {
+    /// The entry of a smooth loss on the logits of a policy, trained on text too.
+    pub const fn new(name: &'static str, inputs: InputKind) -> Self {
+        Self {
             name,
-            formula,
+            aliases: &[],
+            formula: "",
             inputs,
-            kind,
-            source,
-            fixed_point,
-        };
-        let optimum = "π* if the comparison graph is connected";
-        let least_squares = "ln π/π_ref = v/β, v the least squares of the comparison graph";
-        match self {
-            Self::Copg => spec(
-                "copg",
-                "−(R_{β/2}(y) − R_{β/2}(y′))·(u(y) − u(y′))",
-                ScoredPairs,
-                Smooth,
-                "CoPG, eq. 5, 6",
-                optimum,
-            ),
-            Self::CopgCompleted => spec(
-                "copg-completed",
-                "[(ΔR − βΔu)² − (ΔR)²] / 2β",
-                ScoredPairs,
-                Smooth,
-                "CoPG, eq. 15 / β",
-                optimum,
-            ),
-            Self::CopgSquared => spec(
-                "copg-squared",
-                "(R_β(y) − R_β(y′))²",
-                ScoredPairs,
-                Smooth,
-                "CoPG, Algorithm 1",
-                optimum,
-            ),
-            Self::Rloo => spec(
-                "rloo",
-                "mean_j −⟦R_β(y_j) − mean_{l≠j} R_β(y_l)⟧ ln π(y_j)",
-                Groups,
-                Field,
-                "Kool et al. 2019; CoPG, Property 2",
-                "π* if the behaviour distribution covers the reference",
-            ),
-            Self::Dpo => spec(
-                "dpo",
-                "−ln σ(βd)",
-                LabelledPairs,
-                Smooth,
-                "Rafailov et al. 2023; BPO, eq. 2",
-                "π* under Bradley–Terry labels on a connected graph",
-            ),
-            Self::RewardModel => spec(
-                "reward-model",
-                "−ln σ(r(y⁺) − r(y⁻))",
-                LabelledPairs,
-                Smooth,
-                "CoPG, section 6",
-                "R up to a shift; its optimal policy is π*",
-            ),
-            Self::Ipo => spec(
-                "ipo",
-                "(d − 1/2β)²",
-                LabelledPairs,
-                Smooth,
-                "Azar et al. 2024; BPO, eq. 3",
-                least_squares,
-            ),
-            Self::IpoCopg => spec(
-                "ipo-copg",
-                "(½ − βd)²",
-                LabelledPairs,
-                Smooth,
-                "CoPG, Property 3",
-                least_squares,
-            ),
-            Self::IpoGpo => spec(
-                "ipo-gpo",
-                "(βd − 1)²",
-                LabelledPairs,
-                Smooth,
-                "Tang et al. 2024; DRO, section 2",
-                "that of ipo at temperature β/2",
-            ),
-            Self::Slic => spec(
-                "slic",
-                "max(0, 1 − βd)",
-                LabelledPairs,
-                Kinked,
-                "BPO, eq. 4",
-                "βu an integer vector up to a shift",
-            ),
-            Self::PgZero => spec(
-                "pg-zero",
-                "−⟦R_β(y)⟧ ln π(y)",
-                Singles,
-                Field,
-                "CoPG, section 5",
-                "π = (mβ/S)·W(S π_ref e^{R/β}/mβ), biased",
-            ),
-            Self::PgValue => spec(
-                "pg-value",
-                "−⟦R_β(y) − E_π[R]⟧ ln π(y)",
-                Singles,
-                Field,
-                "CoPG, section 5",
-                "biased; may have several attractors",
-            ),
-            Self::PgSoftValue => spec(
-                "pg-soft-value",
-                "−⟦R_β(y) − E_π[R_β]⟧ ln π(y)",
-                Singles,
-                Field,
-                "CoPG, section 2",
-                "π* if the behaviour distributions cover the reference",
-            ),
-            Self::DroV => spec(
-                "dro-v",
-                "½(R − V − βu)²",
-                Singles,
-                Smooth,
-                "DRO, eq. 4",
-                "π* and V* if the behaviour distributions cover the reference",
-            ),
-            Self::DroVEliminated => spec(
-                "dro-v-eliminated",
-                "½ variance of R_β over a group",
-                Groups,
-                Smooth,
-                "DRO, section 3.2",
-                "π* if the behaviour distributions cover the reference",
-            ),
-            Self::DroFixed => spec(
-                "dro-fixed",
-                "½(R − ⟦V⟧ − βu)²",
-                Singles,
-                Smooth,
-                "DRO, eq. 5",
-                "pg with b = V: π* only if V = V*",
-            ),
-            Self::DroConstant => spec(
-                "dro-constant",
-                "½(R − c − βu)², one c",
-                Singles,
-                Smooth,
-                "DRO, section 3.2",
-                "π* if V* is the same for all prompts",
-            ),
-            Self::DroAlgorithm1 => spec(
-                "dro-algorithm-1",
-                "−⟦R − V⟧ ln π + ½u² + ½(⟦R_β⟧ − V)²",
-                Singles,
-                Field,
-                "DRO, Algorithm 1 as printed",
-                "π* only if β = 1; none attracting in general for β > 1",
-            ),
-            Self::DroAlgorithm1Corrected => spec(
-                "dro-algorithm-1-corrected",
-                "−⟦R − V⟧ ln π + ½βu² + ½(⟦R_β⟧ − V)²",
-                Singles,
-                Field,
-                "DRO, eq. 7 and 8",
-                "π* and V* if the behaviour distributions cover the reference",
-            ),
-            Self::Kto => spec(
-                "kto",
-                "λ_D(1 − σ(β(u − z₀))) or λ_U σ(β(u − z₀))",
-                Rated,
-                Boundary,
-                "Ethayarajh et al. 2024; DRO, section 4.1",
-                "undesirable arms at 0, blind to the size of rewards",
-            ),
-            Self::KtoPerPrompt => spec(
-                "kto-per-prompt",
-                "kto, desirable above the mean reward of the prompt",
-                Rated,
-                Boundary,
-                "DRO, section 4.1 (variant)",
-                "as kto",
-            ),
-            Self::KtoNoKl => spec(
-                "kto-no-kl",
-                "kto with z₀ = 0",
-                Rated,
-                Boundary,
-                "DRO, section 4.1 (variant)",
-                "as kto",
-            ),
-            Self::Copr => spec(
-                "copr",
-                "KL(P_θ‖P*) on the list",
-                Lists,
-                Smooth,
-                "COPR, eq. 7",
-                "π_ref e^{A/β} on the list, from the reference",
-            ),
-            Self::CoprForward => spec(
-                "copr-forward",
-                "KL(P*‖P_θ) on the list",
-                Lists,
-                Smooth,
-                "COPR, section 3.2.1 (code), summed",
-                "that of copr",
-            ),
-            Self::CoprForwardMean => spec(
-                "copr-forward-mean",
-                "KL(P*‖P_θ)/J on the list",
-                Lists,
-                Smooth,
-                "COPR, section 3.2.1 (code), PyTorch's mean",
-                "that of copr",
-            ),
-            Self::CoprSft => spec(
-                "copr-sft",
-                "KL(P_θ‖P*) − ln π(best)",
-                Lists,
-                Smooth,
-                "COPR, eq. 7 and appendix A.2",
-                "more than P* on the best arm, none off the list",
-            ),
-            Self::Sft => spec(
-                "sft",
-                "−ln π(best)",
-                Lists,
-                Smooth,
-                "COPR, appendix A.2",
-                "the best arm",
-            ),
-            Self::AdvantageModel => spec(
-                "advantage-model",
-                "−ln σ(a⁺ − a⁻) − ln σ(m − a⁺) − ln σ(m + a⁻)",
-                LabelledPairs,
-                Smooth,
-                "Advantage Model, eq. 6",
-                "unique, |a| < m, gaps shrunk",
-            ),
-            Self::AdvantageModelDistinct => spec(
-                "advantage-model-distinct",
-                "advantage-model without self pairs",
-                LabelledPairs,
-                Smooth,
-                "Advantage Model, eq. 6",
-                "unique, |a| < m, gaps shrunk",
-            ),
-            Self::AdvantageModelCentred => spec(
-                "advantage-model-centred",
-                "advantage-model of a − E_φ[a]",
-                LabelledPairs,
-                Smooth,
-                "Advantage Model, eq. 5 and 6",
-                "unique; |a| < m can fail",
-            ),
+            kind: Kind::Smooth,
+            source: "",
+            fixed_point: "",
+            table: Table::Logits,
+            value: None,
+            self_pairs: true,
+            rating: Rating {
+                per_prompt: false,
+                kl: true,
+            },
+            best_only: false,
+            per_token: false,
+            bandits_only: None,
         }
+    }
+
+    /// True if it trains scores (a reward model) rather than a policy.
+    pub fn trains_scores(&self) -> bool {
+        self.table != Table::Logits
     }
 }

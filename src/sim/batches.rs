@@ -134,7 +134,7 @@ mod tests {
         };
         let problem = random_problem(shape, 5).unwrap();
         let config = Config {
-            objectives: vec![Objective::Ipo],
+            objectives: vec![Objective::IPO],
             seeds: 1,
             key: 0,
             samples: 1000,

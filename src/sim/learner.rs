@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::Config;
 use super::batches::{Data, Tuples};
 use super::plan::RowPlan;
-use super::recording::Recording;
+use super::recording::{Arms, Recording};
 use super::trained::{Table, Trained};
 use crate::bandit::population::{Feed, policy_of};
 use crate::bandit::{Problem, Prompt};
@@ -15,15 +15,12 @@ use crate::loss::{Baseline, Objective};
 
 pub(super) struct Learner<'a> {
     problem: &'a Problem,
-    objective: Objective,
     feed: Feed,
     /// Where each prompt's arms start.
     starts: Vec<usize>,
     /// Every (seed, prompt)'s range of (seed, arm) entries, with the prompt's index.
     rows: Rc<[(usize, Range<usize>)]>,
-    /// Numbers per arm, the same for every seed.
-    reward: Vec<f64>,
-    log_reference: Vec<f64>,
+    arms: Arms,
     trained: Box<dyn Trained + 'a>,
     plan: RowPlan,
     recording: Recording,
@@ -46,12 +43,23 @@ impl<'a> Learner<'a> {
                 .flat_map(|p| f(p).iter().copied())
                 .collect()
         };
-        let reward = flat(|p| &p.reward);
-        let log_reference = flat(|p| &p.log_reference);
-        let feed = Feed::of(objective);
+        let loss = objective.bind(&problem.given())?;
+        let feed = Feed::of(&loss)?;
+        let arms = Arms {
+            reward: flat(|p| &p.reward),
+            log_reference: flat(|p| &p.log_reference),
+            log_old: (problem.prompts().iter())
+                .flat_map(|p| {
+                    let (first, second) = p.law.marginals();
+                    let mean = first.into_iter().zip(second);
+                    mean.map(|(a, b)| (0.5 * (a + b)).ln()).collect::<Vec<_>>()
+                })
+                .collect(),
+        };
+        let reward = &arms.reward;
         let plan = RowPlan::new(feed.inputs, tuples, seeds.len(), config.batch);
-        let mut recording = Recording::new(feed.inputs, &plan.slots)?;
-        recording.load_arms(&plan.slots, &reward, &log_reference)?;
+        let mut recording = Recording::new(loss, &plan.slots)?;
+        recording.load_arms(&plan.slots, &arms)?;
         let rows: Rc<[(usize, Range<usize>)]> = (0..seeds.len())
             .flat_map(|seed| {
                 let shift = seed * reward.len();
@@ -67,19 +75,17 @@ impl<'a> Learner<'a> {
                 Box::new(Table::new(zeros, Rc::new([]), config.optimizer))
             }
             None => {
-                let start = log_reference.repeat(seeds.len());
+                let start = arms.log_reference.repeat(seeds.len());
                 let ranges = rows.iter().map(|(_, range)| range.clone()).collect();
                 Box::new(Table::new(start, ranges, config.optimizer))
             }
         };
         Ok(Self {
             problem,
-            objective,
             feed,
             starts: tuples.starts.clone(),
             rows,
-            reward,
-            log_reference,
+            arms,
             trained,
             plan,
             recording,
@@ -91,28 +97,29 @@ impl<'a> Learner<'a> {
         self.plan.load(data, batch);
         let Self {
             problem,
-            objective,
             feed,
             rows,
-            reward,
-            log_reference,
+            arms,
             plan,
             recording,
             ..
         } = self;
         if !plan.is_fixed() {
-            recording.load_arms(&plan.slots, reward, log_reference)?;
+            recording.load_arms(&plan.slots, arms)?;
         }
         self.trained.step(&mut |log_policy, gradient| {
             recording.load_policy(&plan.slots, log_policy)?;
             if let Some(baseline) = &feed.baseline {
                 let beta = problem.beta();
+                let Arms {
+                    reward,
+                    log_reference,
+                    ..
+                } = arms;
                 let baselines = baselines(baseline, rows, log_policy, log_reference, reward, beta)?;
                 recording.load_baseline(&plan.slots, &baselines)?;
             }
-            let parameters = problem.parameters();
-            let gradients =
-                recording.gradients(&plan.weight, |inputs| objective.loss(inputs, parameters))?;
+            let gradients = recording.gradients(&plan.weight)?;
             for (slot, of_slot) in plan.slots.iter().zip(&gradients) {
                 for (&at, g) in slot.iter().zip(of_slot) {
                     gradient[at as usize] += g;
@@ -125,7 +132,7 @@ impl<'a> Learner<'a> {
     /// Regret of each seed.
     pub(super) fn regrets(&self) -> Result<Vec<f64>> {
         let table = self.trained.table()?;
-        let rows = table.chunks_exact(self.reward.len());
+        let rows = table.chunks_exact(self.arms.reward.len());
         let regrets = rows.map(|row| {
             let table: Vec<Vec<f64>> = self
                 .starts

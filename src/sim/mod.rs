@@ -138,9 +138,9 @@ impl Config {
 /// True if sampled pairs are all an objective needs: no value to learn beside the policy, no ratings, lists or
 /// centring.
 pub fn trainable(objective: Objective) -> bool {
-    let pairs = !matches!(objective.spec().inputs, InputKind::Rated | InputKind::Lists);
-    let whole = objective != Objective::AdvantageModelDistinct;
-    pairs && whole && objective.value().is_none() && objective.table() != Table::CentredScores
+    let spec = objective.spec();
+    let pairs = !matches!(spec.inputs, InputKind::Rated | InputKind::Lists);
+    pairs && spec.self_pairs && spec.value.is_none() && spec.table != Table::CentredScores
 }
 
 /// Makes the policies of a block of seeds that an objective is to train.

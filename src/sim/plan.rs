@@ -30,7 +30,7 @@ impl RowPlan {
             Some(all) => {
                 let (of_tuple, members) = distinct_rows(kind, all, arms);
                 let entries = members[0].len();
-                let rows = if kind == InputKind::Groups {
+                let rows = if kind.is_groups() {
                     entries / 2
                 } else {
                     entries
@@ -46,7 +46,7 @@ impl RowPlan {
                 let (slots, entries, rows) = match kind {
                     InputKind::ScoredPairs | InputKind::LabelledPairs => (2, 1, 1),
                     InputKind::Singles => (1, 2, 2),
-                    InputKind::Groups => (1, 2, 1),
+                    InputKind::Groups | InputKind::Tokens => (1, 2, 1),
                     InputKind::Rated | InputKind::Lists => unreachable!("refused by Config::check"),
                 };
                 (
@@ -139,7 +139,7 @@ fn distinct_rows(kind: InputKind, tuples: &[Tuple], arms: usize) -> (Vec<[u32; 2
     rows.dedup();
     let row = |pair| rows.binary_search(pair).unwrap_or_default() as u32;
     let of_tuple = look.iter().map(|pair| [row(pair), NONE]).collect();
-    let members = if kind == InputKind::Groups {
+    let members = if kind.is_groups() {
         vec![rows.iter().flat_map(|&(y, z)| [y, z]).collect()]
     } else {
         let (first, second) = rows.into_iter().unzip();

@@ -1,114 +1,117 @@
 //! The part of a tape that stays from step to step: the loss's inputs, overwritten in place.
 
-use std::rc::Rc;
-
-use crate::backend::Segments;
 use crate::backend::nd::{Tape, Var};
 use crate::error::Result;
-use crate::loss::{InputKind, Inputs, Response};
+use crate::loss::{Batch, Bound, Column, Inputs};
 use ndarray::Array1;
 
 pub(super) struct Recording {
     tape: Tape,
     inputs: Inputs<Var>,
+    loss: Bound,
     mark: usize,
     buffer: Vec<f64>,
 }
 
 impl Recording {
-    /// Inputs for arrays as long as `slots`.
-    pub(super) fn new(kind: InputKind, slots: &[Vec<u32>]) -> Result<Self> {
+    /// Inputs of a loss, for arrays as long as `slots`.
+    pub(super) fn new(loss: Bound, slots: &[Vec<u32>]) -> Result<Self> {
+        let kind = loss.spec().inputs;
+        let zeros = |slot: usize| vec![0.0; slots.get(slot).map_or(0, Vec::len)];
+        let both = || [zeros(0), zeros(1)];
+        let batch = Batch {
+            log_policy: both(),
+            log_reference: both(),
+            log_old: both(),
+            reward: both(),
+            baseline: zeros(0),
+            sizes: if kind.is_groups() {
+                vec![2; slots[0].len() / 2]
+            } else {
+                Vec::new()
+            },
+            ..Batch::default()
+        };
         let tape = Tape::new();
-        let response = |slot: &Vec<u32>| Response {
-            log_policy: tape.leaf(vec![0.0; slot.len()]),
-            log_reference: tape.constant(vec![0.0; slot.len()]),
-            reward: tape.constant(vec![0.0; slot.len()]),
-        };
-        let inputs = match kind {
-            InputKind::ScoredPairs | InputKind::LabelledPairs => Inputs::Pair {
-                first: response(&slots[0]),
-                second: response(&slots[1]),
-            },
-            InputKind::Singles => Inputs::Single {
-                response: response(&slots[0]),
-                baseline: tape.constant(vec![0.0; slots[0].len()]),
-            },
-            InputKind::Groups => Inputs::Group {
-                responses: response(&slots[0]),
-                groups: Rc::new(Segments::new(&vec![2; slots[0].len() / 2])?),
-            },
-            InputKind::Rated | InputKind::Lists => unreachable!("refused by Config::check"),
-        };
+        let (inputs, _) = batch.inputs(
+            kind,
+            loss.columns()?,
+            |v| Ok(tape.leaf(v.to_vec())),
+            |v| Ok(tape.constant(v.to_vec())),
+        )?;
         let mark = tape.mark();
         Ok(Self {
             tape,
             inputs,
+            loss,
             mark,
             buffer: Vec::new(),
         })
     }
 
-    /// Rewards and references of the rows' arms, from tables per arm.
-    pub(super) fn load_arms(
-        &mut self,
-        slots: &[Vec<u32>],
-        reward: &[f64],
-        log_reference: &[f64],
-    ) -> Result<()> {
-        let arms = reward.len();
-        for (response, slot) in responses(&self.inputs).into_iter().zip(slots) {
-            let entries = slot.iter().map(|&at| at as usize % arms);
-            gather(&mut self.buffer, entries.clone(), reward, &response.reward)?;
-            gather(
-                &mut self.buffer,
-                entries,
-                log_reference,
-                &response.log_reference,
-            )?;
+    /// What the loss reads of the rows' arms beside the trained numbers, from tables per arm.
+    pub(super) fn load_arms(&mut self, slots: &[Vec<u32>], arms: &Arms) -> Result<()> {
+        for (response, slot) in self.inputs.responses().zip(slots) {
+            for (column, array) in response.made() {
+                let Some(table) = arms.column(column) else {
+                    continue;
+                };
+                let entries = slot.iter().map(|&at| at as usize % table.len());
+                gather(&mut self.buffer, entries, table, array)?;
+            }
+        }
+        if let (Inputs::Tokens(tokens), Some(reward)) = (&self.inputs, slots.first()) {
+            let entries = reward.iter().map(|&at| at as usize % arms.reward.len());
+            if let Some(array) = tokens.made() {
+                gather(&mut self.buffer, entries, &arms.reward, array)?;
+            }
         }
         Ok(())
     }
 
     /// The trained numbers of the rows' responses, from a table per (seed, arm).
     pub(super) fn load_policy(&mut self, slots: &[Vec<u32>], log_policy: &[f64]) -> Result<()> {
-        for (response, slot) in responses(&self.inputs).into_iter().zip(slots) {
+        for (array, slot) in self.inputs.trained().into_iter().zip(slots) {
             let entries = slot.iter().map(|&at| at as usize);
-            gather(&mut self.buffer, entries, log_policy, &response.log_policy)?;
+            gather(&mut self.buffer, entries, log_policy, array)?;
         }
         Ok(())
     }
 
     /// The baseline of each row, from a table per (seed, arm).
     pub(super) fn load_baseline(&mut self, slots: &[Vec<u32>], table: &[f64]) -> Result<()> {
-        if let Inputs::Single { baseline, .. } = &self.inputs {
+        if let Inputs::Single(single) = &self.inputs {
             let entries = slots[0].iter().map(|&at| at as usize);
-            gather(&mut self.buffer, entries, table, baseline)?;
+            gather(&mut self.buffer, entries, table, &single.baseline)?;
         }
         Ok(())
     }
 
     /// The gradients of the weighted loss with respect to each slot's trained numbers.
-    pub(super) fn gradients(
-        &self,
-        weight: &[f64],
-        loss: impl FnOnce(&Inputs<Var>) -> Result<Var>,
-    ) -> Result<Vec<Array1<f64>>> {
-        let each = loss(&self.inputs)?;
-        let leaves: Vec<&Var> = responses(&self.inputs)
-            .into_iter()
-            .map(|r| &r.log_policy)
-            .collect();
-        let gradients = self.tape.backward(&each, weight, &leaves);
+    pub(super) fn gradients(&self, weight: &[f64]) -> Result<Vec<Array1<f64>>> {
+        let each = self.loss.loss(&self.inputs)?;
+        let gradients = (self.tape).backward(&each, weight, &self.inputs.trained());
         self.tape.rewind(self.mark);
         gradients
     }
 }
 
-fn responses(inputs: &Inputs<Var>) -> Vec<&Response<Var>> {
-    match inputs {
-        Inputs::Pair { first, second } => vec![first, second],
-        Inputs::Single { response, .. } | Inputs::Rated { response, .. } => vec![response],
-        Inputs::Group { responses, .. } => vec![responses],
+/// Numbers of every arm, the same for every seed.
+pub(super) struct Arms {
+    pub reward: Vec<f64>,
+    pub log_reference: Vec<f64>,
+    pub log_old: Vec<f64>,
+}
+
+impl Arms {
+    fn column(&self, column: Column) -> Option<&[f64]> {
+        match column {
+            Column::Reward => Some(&self.reward),
+            Column::LogReference => Some(&self.log_reference),
+            Column::LogOld => Some(&self.log_old),
+            // As they were made: a response has one token, and labels are certain.
+            _ => None,
+        }
     }
 }
 

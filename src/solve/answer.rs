@@ -1,8 +1,9 @@
 //! An answer, and the door it leaves by.
 
-use super::{Rest, few_flows, worse};
-use crate::bandit::{Policy, Problem, Prompt, PromptEvidence, View};
+use super::{FLOWS_CAP, Rest, worse};
+use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence, View};
 use crate::error::{Error, Result};
+use crate::loss::Objective;
 
 /// How far from one the probabilities of a prompt may sum, per arm.
 const SUM_TOLERANCE: f64 = 1e-12;
@@ -118,6 +119,41 @@ impl FixedPoint {
     }
 }
 
+/// Whether so many flows may be followed.
+pub(super) fn few_flows(problem: &Problem, flows: usize) -> Result<()> {
+    if flows <= FLOWS_CAP {
+        return Ok(());
+    }
+    Err(Error::TooMany {
+        what: "gradient flow, prompt after prompt,",
+        cap: FLOWS_CAP,
+        prompts: problem.prompts().len(),
+    })
+}
+
+/// Whether a prompt has no more arms than a solver takes.
+pub(super) fn few_arms(what: &'static str, cap: usize, x: usize, prompt: &Prompt) -> Result<()> {
+    if prompt.arms() <= cap {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what,
+        cap,
+        prompt: x,
+        arms: prompt.arms(),
+    })
+}
+
+/// Solves an objective prompt by prompt and joins the answers.
+pub(super) fn by_prompt(
+    objective: Objective,
+    problem: &Problem,
+    evidence: &Evidence,
+    solve: impl FnMut(usize, &Prompt, &PromptEvidence) -> Result<Part>,
+) -> Result<FixedPoint> {
+    assemble(problem, evidence.of(objective.spec().inputs)?, solve)
+}
+
 /// Solves prompt by prompt and joins the answers.
 pub(super) fn assemble(
     problem: &Problem,
@@ -170,9 +206,8 @@ pub(super) fn assemble(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bandit::{Evidence, Shape, random_problem};
+    use crate::bandit::{Shape, random_problem};
     use crate::loss::InputKind;
-    use crate::solve::FLOWS_CAP;
 
     fn problem() -> Problem {
         let shape = Shape {

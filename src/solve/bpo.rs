@@ -43,9 +43,9 @@ impl Inner {
     /// The registered loss.
     pub fn objective(self) -> Objective {
         match self {
-            Self::Dpo => Objective::Dpo,
-            Self::Ipo => Objective::Ipo,
-            Self::Slic => Objective::Slic,
+            Self::Dpo => Objective::DPO,
+            Self::Ipo => Objective::IPO,
+            Self::Slic => Objective::SLIC,
         }
     }
 
@@ -271,7 +271,7 @@ fn fits(problem: &Problem, policy: &Policy) -> Result<()> {
 fn solve(problem: &Problem, stage: &Problem, inner: Inner, exponent: f64) -> Result<FixedPoint> {
     let evidence = Evidence::population(stage);
     let mut found = match inner {
-        Inner::Slic => fixed_point(Objective::Slic, stage, &evidence)?,
+        Inner::Slic => fixed_point(Objective::SLIC, stage, &evidence)?,
         Inner::Dpo | Inner::Ipo => assemble(
             stage,
             evidence.of(InputKind::LabelledPairs)?,

@@ -5,13 +5,118 @@
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
+use super::answer::by_prompt;
+use super::exact::{Exact, Known, Start};
 use super::graph::{components, describe};
 use super::laplacian::solve_listed;
-use super::update::{Place, gradient};
-use super::{CUBIC_CAP, Part, Rest, largest, tilt};
+use super::update::{Place, gradient, scaled};
+use super::{CUBIC_CAP, FixedPoint, Part, Rest, largest, tilt};
 use crate::bandit::{Comparisons, Edge, Evidence, Policy, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::{InputKind, Objective};
+
+/// Losses whose gradient is a multiple of `L_w (R − βu)`, and their value at the reference.
+struct Contrast {
+    /// The multiple, at a β.
+    scale: fn(f64) -> f64,
+    at_reference: fn(&Start) -> Option<f64>,
+}
+
+pub(super) const EXACT: &Known = &[
+    (
+        Objective::COPG,
+        &Contrast {
+            scale: |_| -1.0,
+            at_reference: |_| Some(0.0),
+        },
+    ),
+    (
+        Objective::COPG_COMPLETED,
+        &Contrast {
+            scale: |_| -1.0,
+            at_reference: |_| Some(0.0),
+        },
+    ),
+    (
+        Objective::COPG_SQUARED,
+        &Contrast {
+            scale: |beta| -2.0 * beta,
+            at_reference: |start| Some(start.mean(|prompt, _| squared_gap(prompt))),
+        },
+    ),
+    (
+        Objective::RLOO,
+        &Contrast {
+            scale: |_| -0.5,
+            at_reference: |_| None,
+        },
+    ),
+    (
+        Objective::DRO_V_ELIMINATED,
+        &Contrast {
+            scale: |beta| -0.5 * beta,
+            at_reference: |start| Some(start.mean(|prompt, _| half_variance(prompt))),
+        },
+    ),
+];
+
+impl Exact for Contrast {
+    fn fixed_point(
+        &self,
+        objective: Objective,
+        problem: &Problem,
+        evidence: &Evidence,
+    ) -> Result<FixedPoint> {
+        by_prompt(objective, problem, evidence, |x, prompt, share| {
+            fixed_point(objective, x, prompt, share, problem.beta())
+        })
+    }
+
+    fn gradient(&self, place: Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
+        let Place { share, beta, .. } = place;
+        let (pairs, u) = (share.compared(), place.log_ratio(table));
+        // L_w (R − βu), with the differences of rewards that were seen where pairs were logged with them.
+        let contrast = match share.observed_pull() {
+            None => {
+                let regularised = share.reward.iter().zip(&u).map(|(r, u)| r - beta * u);
+                pairs.laplacian(&regularised.collect::<Vec<_>>())
+            }
+            Some(pull) => {
+                let rest = pairs.laplacian(&u).into_iter();
+                pull.iter().zip(rest).map(|(g, lu)| g - beta * lu).collect()
+            }
+        };
+        Ok(scaled((self.scale)(beta), contrast))
+    }
+
+    fn at_reference(&self, start: &Start<'_>) -> Option<f64> {
+        (self.at_reference)(start)
+    }
+}
+
+/// `E (R(y) − R(y′))²` under the law of pairs.
+fn squared_gap(prompt: &Prompt) -> f64 {
+    let k = prompt.arms();
+    let gap = |i: usize| prompt.reward[i / k] - prompt.reward[i % k];
+    let table = prompt.law.table();
+    (table.iter().enumerate())
+        .map(|(i, p)| p * gap(i).powi(2))
+        .sum()
+}
+
+/// Half the variance of rewards under the mean law.
+fn half_variance(prompt: &Prompt) -> f64 {
+    let (first, second) = prompt.law.marginals();
+    let law = || {
+        first
+            .iter()
+            .zip(&second)
+            .map(|(p, q)| 0.5 * (p + q))
+            .zip(&prompt.reward)
+    };
+    let average: f64 = law().map(|(m, r)| m * r).sum();
+    law().map(|(m, r)| 0.5 * m * (r - average).powi(2)).sum()
+}
 
 /// CoPG's fixed point: `π ∝ π_ref e^{(R − mean_K R)/β}` on each component K of the comparison
 /// graph, which is π* when there is one. Rewards seen with noise are those that fit the differences

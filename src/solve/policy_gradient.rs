@@ -3,15 +3,18 @@
 //! The expected update of a prompt's logits is
 //! `F_a = m_a (R_β(a) − b) − π_a S`, `S = Σ_c m_c (R_β(c) − b)`, `m = μ₁ + μ₂`.
 
+use super::answer::{by_prompt, few_flows};
+use super::exact::{Exact, Known, Start};
 use super::flow::{
     Course, Motion, Settled, around, centre, ends_elsewhere, fade, follow, low_rank, settle,
 };
 use super::graph::arm_list;
-use super::{Part, Rest, largest, log_softmax};
+use super::update::{Place, scaled};
+use super::{FixedPoint, Part, Rest, largest, log_softmax};
 use crate::backend::nd::sigmoid;
-use crate::bandit::{Prompt, PromptEvidence, log_sum_exp};
+use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, log_sum_exp};
 use crate::error::{Error, Result};
-use crate::loss::Baseline;
+use crate::loss::{Baseline, Given, Objective};
 
 /// How a limit was found that no closed form gives. Whether it is the only one was tried from
 /// other starts, not proved.
@@ -24,6 +27,63 @@ pub(super) const UNRESTED: &str =
 
 /// Most arms for which gradient flow is followed.
 pub const FLOW_CAP: usize = 20_000;
+
+/// The field of the baseline that the loss itself says.
+struct Surrogate(Objective);
+
+pub(super) const EXACT: &Known = &[
+    (Objective::PG_ZERO, &Surrogate(Objective::PG_ZERO)),
+    (Objective::PG_VALUE, &Surrogate(Objective::PG_VALUE)),
+    (
+        Objective::PG_SOFT_VALUE,
+        &Surrogate(Objective::PG_SOFT_VALUE),
+    ),
+    (Objective::PG, &Surrogate(Objective::PG)),
+];
+
+impl Surrogate {
+    fn baseline(&self, given: &Given) -> Result<Baseline> {
+        let bound = self.0.bind(given)?;
+        Ok(bound.baseline().cloned().unwrap_or(Baseline::Given(0.0)))
+    }
+}
+
+impl Exact for Surrogate {
+    fn fixed_point(
+        &self,
+        objective: Objective,
+        problem: &Problem,
+        evidence: &Evidence,
+    ) -> Result<FixedPoint> {
+        let baseline = self.baseline(&problem.given())?;
+        // Each of its prompts takes a flow.
+        if baseline == Baseline::Value {
+            few_flows(problem, problem.prompts().len())?;
+        }
+        by_prompt(objective, problem, evidence, |x, prompt, share| {
+            limit(x, prompt, share, problem.beta(), &baseline)
+        })
+    }
+
+    fn gradient(&self, place: Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
+        let own = Given::from(place.beta);
+        let baseline = self.baseline(place.given.unwrap_or(&own))?;
+        let log_policy = log_softmax(table);
+        let Place {
+            x,
+            prompt,
+            share,
+            beta,
+            ..
+        } = place;
+        let update = update(x, prompt, share, beta, &baseline, &log_policy)?;
+        Ok(scaled(-1.0, update))
+    }
+
+    fn at_reference(&self, _: &Start<'_>) -> Option<f64> {
+        None
+    }
+}
 
 /// The flow's limit for one prompt.
 ///

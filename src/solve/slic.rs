@@ -5,14 +5,54 @@
 //! integer z is a minimiser exactly when no set S of arms gains by moving up by one together. The
 //! best S is a minimum cut.
 
+use super::answer::{by_prompt, few_arms};
+use super::exact::{Exact, Known, Start};
 use super::graph::{components, listing};
 use super::min_cut::Network;
-use super::{Part, Rest, tilt};
-use crate::bandit::{Edge, Prompt, PromptEvidence};
+use super::update::Place;
+use super::{FixedPoint, Part, Rest, tilt};
+use crate::bandit::{Edge, Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::Result;
+use crate::loss::Objective;
 
 /// Most arms: each step is a minimum cut of a dense graph.
 pub const CAP: usize = 300;
+
+struct Hinge;
+
+pub(super) const EXACT: &Known = &[(Objective::SLIC, &Hinge)];
+
+impl Exact for Hinge {
+    fn fixed_point(
+        &self,
+        objective: Objective,
+        problem: &Problem,
+        evidence: &Evidence,
+    ) -> Result<FixedPoint> {
+        by_prompt(objective, problem, evidence, |x, prompt, share| {
+            few_arms("SLiC's linear program", CAP, x, prompt)?;
+            fixed_point(prompt, share, problem.beta())
+        })
+    }
+
+    fn gradient(&self, place: Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
+        let (share, beta, u) = (place.share, place.beta, place.log_ratio(table));
+        let mut gradient = vec![0.0; u.len()];
+        for e in share.compared().edges(&share.reward) {
+            let (a, b) = (e.a as usize, e.b as usize);
+            let z = beta * (u[a] - u[b]);
+            let active = |won: f64, z: f64| if z < 1.0 { won } else { 0.0 };
+            let push = beta * (active(e.wins, z) - active(e.losses, -z));
+            gradient[a] -= push;
+            gradient[b] += push;
+        }
+        Ok(gradient)
+    }
+
+    fn at_reference(&self, _: &Start<'_>) -> Option<f64> {
+        Some(1.0)
+    }
+}
 
 /// Steps after which the loss is taken to have no minimum.
 fn step_limit(arms: usize) -> usize {

@@ -4,9 +4,10 @@
 //! derived on paper ([`solve`](crate::solve)): the fixed point, the expected update in closed form,
 //! the value at the reference. [`sabotage`] tests the checks themselves.
 
-mod reference;
 pub mod report;
 mod sabotage;
+
+use std::cell::RefCell;
 
 pub use sabotage::{Sabotage, sabotage};
 
@@ -14,10 +15,10 @@ use crate::bandit::population::{Evaluation, Feed, evaluate_with};
 
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::error::Result;
-use crate::loss::{Batch, Cotangents, Kind, Objective, Value, on_tape};
+use crate::loss::{Batch, Bound, Cotangents, Given, Kind, Objective, Value};
 use crate::magnitude::largest;
 use crate::random::{Purpose, Stream};
-use crate::solve::{fixed_point, update};
+use crate::solve::{self, exact, fixed_point, update};
 
 /// One property, checked.
 #[derive(Debug, Clone)]
@@ -42,12 +43,38 @@ impl Certificate {
 /// # Errors
 /// If the loss or a solver fails.
 pub fn certify(objective: Objective) -> Result<Vec<Certificate>> {
-    let kind = objective.spec().inputs;
+    let binder = Binder::new(objective);
     certify_with(objective, |problem, batch| {
-        on_tape(kind, batch, |inputs| {
-            objective.loss(inputs, problem.parameters())
-        })
+        binder.at(problem)?.on_tape(batch)
     })
+}
+
+/// A loss that is bound to one problem's numbers after the other's; what must be given and is not is an example.
+struct Binder {
+    objective: Objective,
+    last: RefCell<Option<(Given, Bound)>>,
+}
+
+impl Binder {
+    fn new(objective: Objective) -> Self {
+        Self {
+            objective,
+            last: RefCell::default(),
+        }
+    }
+
+    fn at(&self, problem: &Problem) -> Result<Bound> {
+        let given = self.objective.with_examples(problem.given());
+        let mut last = self.last.borrow_mut();
+        if let Some((before, bound)) = &*last
+            && *before == given
+        {
+            return Ok(bound.clone());
+        }
+        let bound = self.objective.bind(&given)?;
+        *last = Some((given, bound.clone()));
+        Ok(bound)
+    }
 }
 
 /// Problems the certificates run on: contextual, on- and off-policy, hot and cold.
@@ -77,13 +104,15 @@ pub fn certify_with(
     objective: Objective,
     mut engine: impl FnMut(&Problem, &Batch) -> Result<Cotangents>,
 ) -> Result<Vec<Certificate>> {
-    let kind = objective.spec().kind;
-    let feed = Feed::of(objective);
+    let (spec, known) = (objective.spec(), exact(objective));
+    let kind = spec.kind;
     let (mut stationary, mut formula, mut at_reference, mut lower, mut potential) =
         (0.0f64, 0.0f64, 0.0f64, 0.0f64, 0.0f64);
     for (index, problem) in problems()?.into_iter().enumerate() {
+        let problem = problem.with_numbers(&objective.with_examples(problem.given()));
+        let feed = Feed::of(&Binder::new(objective).at(&problem)?)?;
         let evidence = Evidence::population(&problem);
-        let trains_value = objective.value() == Some(Value::Own);
+        let trains_value = spec.value == Some(Value::Own);
         let mut run = |at: &Point| -> Result<Evaluation> {
             let problem = at.problem(&problem);
             evaluate_with(&problem, &evidence, &feed, &at.table, |batch| {
@@ -136,7 +165,11 @@ pub fn certify_with(
         }
 
         // At the reference every margin is 0, and the loss is what its formula says there.
-        if let Some(want) = reference::value(objective, &problem, &evidence) {
+        let start = solve::Start {
+            problem: &problem,
+            view: evidence.of(spec.inputs)?,
+        };
+        if let Some(want) = known.and_then(|known| known.at_reference(&start)) {
             let error = (at_start.value - want).abs() / (1.0 + want.abs());
             at_reference = at_reference.max(error);
         }
@@ -193,7 +226,7 @@ impl Point {
                 .collect()
         };
         Self {
-            table: if objective.trains_scores() {
+            table: if objective.spec().trains_scores() {
                 zeros()
             } else {
                 problem.reference().log().to_vec()
@@ -229,7 +262,7 @@ const NOWHERE: f64 = -400.0;
 /// The fixed point as what is trained, if there is one.
 fn answer(objective: Objective, problem: &Problem, evidence: &Evidence) -> Result<Option<Point>> {
     let limit = fixed_point(objective, problem, evidence)?;
-    let values = match objective.value() {
+    let values = match objective.spec().value {
         Some(Value::Own) => limit.value,
         _ => None,
     };
@@ -244,7 +277,7 @@ fn answer(objective: Objective, problem: &Problem, evidence: &Evidence) -> Resul
     };
     let reached = |row: &Vec<f64>| row.iter().map(|l| l.max(NOWHERE)).collect();
     let mut table: Vec<Vec<f64>> = log.iter().map(reached).collect();
-    if objective.trains_scores() {
+    if objective.spec().trains_scores() {
         // The scores of which the policy is the optimum: β ln π/π_ref.
         for (row, prompt) in table.iter_mut().zip(problem.prompts()) {
             let reference = prompt.log_reference.iter();

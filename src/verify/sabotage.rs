@@ -1,8 +1,8 @@
 //! Mutation test of the certificates: spoils every operation of a loss in every way and counts what they
 //! catch.
 
-use super::{Certificate, certify_with, problems};
-use crate::backend::mutant::{Fault, Mutant, Saboteur};
+use super::{Binder, Certificate, certify_with, problems};
+use crate::backend::mutant::{DETACH, Fault, Mutant, Saboteur, Site};
 use crate::backend::nd::{Tape, Var};
 use crate::bandit::population::{Evaluation, Feed, evaluate_with};
 
@@ -17,15 +17,15 @@ use std::rc::Rc;
 pub struct Sabotage {
     /// The loss.
     pub objective: Objective,
-    /// Operations it makes.
-    pub operations: usize,
+    /// Operations it makes, in order.
+    pub operations: Vec<Site>,
     /// Spoiled forms of which some certificate failed.
     pub caught: usize,
     /// Forms that are the same function: equal value and gradient wherever tried, such as a sign
     /// under a square or a detach of a constant.
-    pub equivalent: Vec<(usize, Fault)>,
+    pub equivalent: Vec<(Site, Fault)>,
     /// Forms that are another function and that every certificate let through.
-    pub missed: Vec<(usize, Fault)>,
+    pub missed: Vec<(Site, Fault)>,
 }
 
 /// Spoils each operation of an objective in each way.
@@ -33,36 +33,37 @@ pub struct Sabotage {
 /// # Errors
 /// If the loss or a solver fails.
 pub fn sabotage(objective: Objective) -> Result<Sabotage> {
+    let binder = Binder::new(objective);
     let idle = Saboteur::idle();
-    let honest = probe(objective, &idle)?;
+    let honest = probe(&binder, &idle)?;
     let operations = idle.seen();
     let mut result = Sabotage {
         objective,
-        operations: operations.len(),
+        operations: operations.clone(),
         caught: 0,
         equivalent: Vec::new(),
         missed: Vec::new(),
     };
-    for (n, &detach) in operations.iter().enumerate() {
+    for &site in &operations {
         // A detach can be dropped; everything else can gain one.
-        let unfit = if detach {
+        let unfit = if site.operation == DETACH {
             Fault::Detach
         } else {
             Fault::KeepGradient
         };
         for fault in Fault::ALL.into_iter().filter(|&f| f != unfit) {
-            let saboteur = Saboteur::new(n, fault);
-            let probed = probe(objective, &saboteur);
+            let saboteur = Saboteur::new(site, fault);
+            let probed = probe(&binder, &saboteur);
             if probed.is_ok_and(|spoiled| same(objective, &honest, &spoiled)) {
-                result.equivalent.push((n, fault));
+                result.equivalent.push((site, fault));
                 continue;
             }
             // A form that fails to run, such as a logarithm of what became negative, is caught too.
             let certificates = certify_with(objective, |problem, batch| {
-                spoiled(objective, problem, batch, &saboteur)
+                spoiled(&binder, problem, batch, &saboteur)
             });
             if certificates.is_ok_and(|all| all.iter().all(Certificate::holds)) {
-                result.missed.push((n, fault));
+                result.missed.push((site, fault));
             } else {
                 result.caught += 1;
             }
@@ -73,19 +74,21 @@ pub fn sabotage(objective: Objective) -> Result<Sabotage> {
 
 /// Runs the loss with one operation spoiled.
 fn spoiled(
-    objective: Objective,
+    binder: &Binder,
     problem: &Problem,
     batch: &Batch,
     saboteur: &Rc<Saboteur>,
 ) -> Result<Cotangents> {
     saboteur.restart();
+    let loss = binder.at(problem)?;
     let tape = Tape::new();
     let (inputs, leaves) = batch.inputs(
-        objective.spec().inputs,
+        loss.spec().inputs,
+        loss.columns()?,
         |v| Ok(Mutant::new(tape.leaf(v.to_vec()), saboteur)),
         |v| Ok(Mutant::new(tape.constant(v.to_vec()), saboteur)),
     )?;
-    let each = objective.loss(&inputs, problem.parameters())?;
+    let each = loss.loss(&inputs)?;
     let leaves: Vec<&Var> = leaves.iter().map(Mutant::inner).collect();
     let gradient = tape.backward(each.inner(), &batch.weight, &leaves)?;
     let value = each
@@ -98,10 +101,10 @@ fn spoiled(
 }
 
 /// Value and gradient at points in general position.
-fn probe(objective: Objective, saboteur: &Rc<Saboteur>) -> Result<Vec<Evaluation>> {
-    let feed = Feed::of(objective);
+fn probe(binder: &Binder, saboteur: &Rc<Saboteur>) -> Result<Vec<Evaluation>> {
     let mut all = Vec::new();
     for (index, problem) in problems()?.into_iter().enumerate() {
+        let feed = Feed::of(&binder.at(&problem)?)?;
         let evidence = Evidence::population(&problem);
         let mut stream = Stream::new(index as u64, Purpose::Start, 2);
         let row = |arms: usize, stream: &mut Stream| {
@@ -114,7 +117,7 @@ fn probe(objective: Objective, saboteur: &Rc<Saboteur>) -> Result<Vec<Evaluation
                 .map(|p| row(p.arms(), &mut stream))
                 .collect();
             all.push(evaluate_with(&problem, &evidence, &feed, &at, |batch| {
-                spoiled(objective, &problem, batch, saboteur)
+                spoiled(binder, &problem, batch, saboteur)
             })?);
         }
     }

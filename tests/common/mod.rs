@@ -5,8 +5,9 @@ pub mod golden;
 pub mod numeric;
 pub mod strategies;
 
+use pistar::bandit::population::Feed;
 use pistar::bandit::{Evidence, Policy, Problem};
-use pistar::loss::Objective;
+use pistar::loss::{Bound, Objective};
 
 /// The CoPG paper's bandit (section 5).
 pub fn toy() -> Problem {
@@ -44,4 +45,15 @@ pub fn distance(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
 /// Largest difference of the probabilities of two policies.
 pub fn apart(a: &Policy, b: &Policy) -> f64 {
     distance(&a.probabilities(), &b.probabilities())
+}
+
+/// An objective with a problem's numbers; what must be given and is not is an example.
+pub fn bound(objective: Objective, problem: &Problem) -> Bound {
+    let given = objective.with_examples(problem.given());
+    objective.bind(&given).unwrap()
+}
+
+/// What an objective is fed on a problem.
+pub fn feed(objective: Objective, problem: &Problem) -> Feed {
+    Feed::of(&bound(objective, problem)).unwrap()
 }

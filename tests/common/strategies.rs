@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use pistar::bandit::{Beta, Dataset, PairLaw, Problem, Prompt, Simplex};
+use pistar::loss::Given;
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -107,11 +108,14 @@ pub fn problem_of(beta: f64, weights: &[f64], rows: &[Row]) -> Problem {
 }
 
 /// The problem with what some objectives need besides: a value a little below V*, a ranking by
-/// reward (without the worst of four arms or more), a margin. None depends on the order of the arms.
+/// reward (without the worst of four arms or more), a margin, a baseline below every V*. None depends on the order of the arms.
 pub fn complete(problem: &Problem) -> Problem {
     let beta = problem.beta();
-    let with_margin = problem.with_margin(2.5).unwrap();
-    with_margin.map_prompts(|_, prompt| {
+    let values = problem.prompts().iter().map(|p| p.optimum(beta).0);
+    let baseline = values.fold(f64::INFINITY, f64::min) - 0.3;
+    let numbers = Given::new().with("baseline", baseline);
+    let with_numbers = problem.with_margin(2.5).unwrap().with_numbers(&numbers);
+    with_numbers.map_prompts(|_, prompt| {
         prompt.value = Some(prompt.optimum(beta).0 - 0.3);
         let mut ranking: Vec<u32> = (0..prompt.arms() as u32).collect();
         ranking.sort_by(|&a, &b| prompt.reward[a as usize].total_cmp(&prompt.reward[b as usize]));

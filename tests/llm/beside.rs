@@ -13,9 +13,9 @@ use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::text::data::{Form, Reading, RowRules, Source};
 use pistar::llm::text::example::{Example, in_parts};
-use pistar::llm::text::objective::{Numbers, TextObjective};
+use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::Cache;
-use pistar::loss::{InputKind, Objective, Parameters};
+use pistar::loss::{InputKind, Objective};
 use pistar::observer::Silent;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -182,7 +182,7 @@ fn what_nothing_reads_is_named() {
         ["not read: `id`, `margin`, `system`, `tools`, `weight`"]
     );
     assert_eq!(
-        notes(Objective::RewardModel.into(), &[pair]),
+        notes(Objective::REWARD_MODEL.into(), &[pair]),
         ["not read: `id`, `system`, `tools`, `weight`"]
     );
     let calls = json!({"role": "assistant", "content": "x", "tool_calls": [{"name": "f"}]});
@@ -224,7 +224,7 @@ fn a_mapping_s_columns_are_read_once_and_none_for_nothing() {
         &["columns.margin", "not read", "leave it out"],
     );
     let notes = survey(
-        Objective::RewardModel,
+        Objective::REWARD_MODEL,
         &reading(&[("margin", "gap"), ("prompt", "system ~ prompt")]),
         &[row],
     );
@@ -239,11 +239,11 @@ fn a_reward_model_holds_a_pair_against_its_margin() {
     let read = |form: Form, margin: Value| -> Result<Example> {
         Ok(examples(&folder, &reading, form, &[row(margin)])?.remove(0))
     };
-    let scored = Form::from(Objective::RewardModel);
+    let scored = Form::from(Objective::REWARD_MODEL);
     assert_eq!(read(scored, json!(0.7)).unwrap().margin, 0.7);
     assert_eq!(read(scored, json!(null)).unwrap().margin, 0.0);
     // The Advantage Model's m is another thing.
-    let advantage = Form::from(Objective::AdvantageModelDistinct);
+    let advantage = Form::from(Objective::ADVANTAGE_MODEL_DISTINCT);
     assert_eq!(read(advantage, json!(0.7)).unwrap().margin, 0.0);
     assert_eq!(
         read(InputKind::LabelledPairs.into(), json!("x"))
@@ -253,13 +253,7 @@ fn a_reward_model_holds_a_pair_against_its_margin() {
     );
     says(read(scored, json!("x")), &["`margin` is a string"]);
 
-    let numbers = Numbers {
-        parameters: Parameters::from(1.0),
-        baseline: None,
-        weights: [1.0; 2],
-        token_reduction: None,
-    };
-    let objective = TextObjective::new("reward-model", numbers).unwrap();
+    let objective = TextObjective::new("reward-model", &pistar::loss::Given::new(), None).unwrap();
     let pairs = [
         read(scored, json!(0.7)).unwrap(),
         read(scored, json!(-1)).unwrap(),
@@ -270,10 +264,7 @@ fn a_reward_model_holds_a_pair_against_its_margin() {
     assert_eq!(parts.len(), 2);
     let loss = |text: &pistar::llm::text::batch::TextBatch, scores: &[f64]| {
         let batch = text.numbers(InputKind::LabelledPairs, scores, Vec::new());
-        let of = |inputs: &_| objective.loss(inputs);
-        pistar::loss::on_tape(InputKind::LabelledPairs, &batch, of)
-            .unwrap()
-            .value
+        objective.cotangents(&batch).unwrap().value
     };
     // −ln σ(r_c − r_r − margin), as TRL has it.
     let each = |gap: f64, margin: f64| (1.0 + (margin - gap).exp()).ln() / 2.0;
@@ -391,7 +382,7 @@ fn messages_weigh_what_they_say() {
     let (folder, reading) = place();
     let row =
         json!({"prompt": [u], "chosen": [weighing("x", "weight", json!(0.5))], "rejected": "y"});
-    let form = Form::from(Objective::RewardModel);
+    let form = Form::from(Objective::REWARD_MODEL);
     says(
         examples(&folder, &reading, form, std::slice::from_ref(&row)),
         &["`chosen` have weights", "scored whole"],
@@ -507,12 +498,6 @@ fn a_reference_s_number_has_the_weights_of_the_policy_s() {
 
 #[test]
 fn a_masked_message_is_as_if_its_tokens_were_not_in_the_loss() {
-    let numbers = |token_reduction| Numbers {
-        parameters: Parameters::from(1.0),
-        baseline: None,
-        weights: [1.0; 2],
-        token_reduction,
-    };
     let model = model();
     let [a, b] = [vec![1, 4, 7, 2, 9, 3], vec![1, 5, 6, 2]].map(|t| Sequence::new(t, 2).unwrap());
     let masked = a.clone().weighted(vec![0.0, 0.0, 1.0, 1.0]).unwrap();
@@ -535,13 +520,13 @@ fn a_masked_message_is_as_if_its_tokens_were_not_in_the_loss() {
             reduction: objective.reduction(),
             micro_batch: 64,
         };
-        step.evaluate(&text, |inputs| objective.loss(inputs))
+        step.evaluate(&text, |batch| objective.cotangents(batch))
             .unwrap()
             .loss
     };
     use pistar::llm::text::objective::TokenReduction::{Batch, Mean, Sum};
     for reduction in [Batch, Mean, Sum] {
-        let sft = TextObjective::new("sft", numbers(Some(reduction))).unwrap();
+        let sft = TextObjective::new("sft", &pistar::loss::Given::new(), Some(reduction)).unwrap();
         let (one, other) = (loss([&masked, &b], &sft), loss([&given, &b], &sft));
         assert!((one - other).abs() < 1e-12, "{reduction:?}: {one} {other}");
         assert!((one - loss([&a, &b], &sft)).abs() > 1e-6);
@@ -550,14 +535,8 @@ fn a_masked_message_is_as_if_its_tokens_were_not_in_the_loss() {
 
 #[test]
 fn phases_are_no_objective_of_a_run() {
-    let numbers = Numbers {
-        parameters: Parameters::from(1.0),
-        baseline: None,
-        weights: [1.0; 2],
-        token_reduction: None,
-    };
     says(
-        TextObjective::new("bpo-dpo", numbers),
+        TextObjective::new("bpo-dpo", &pistar::loss::Given::new(), None),
         &["phases", "--reference", "sim bpo-phases"],
     );
 }

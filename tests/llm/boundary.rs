@@ -10,7 +10,7 @@ use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Predictions;
 use pistar::llm::text::data::{Form, RowRules, Source};
 use pistar::llm::text::example::{Example, collate};
-use pistar::loss::{InputKind, Objective, Parameters};
+use pistar::loss::{InputKind, Objective};
 use pistar::observer::Silent;
 use proptest::prelude::*;
 use serde_json::json;
@@ -250,8 +250,8 @@ fn a_completion_of_one_token_is_predicted_and_so_is_eos() {
             micro_batch: usize::MAX,
         };
         let mut gradients = LeafGradients::new(model.leaves());
-        let parameters = Parameters::from(0.3);
-        let loss = |inputs: &_| Objective::Sft.loss(inputs, parameters);
+        let sft = Objective::SFT.bind(&0.3.into()).unwrap();
+        let loss = |batch: &_| sft.on_tape(batch);
         let outcome = step.run(&batch, loss, &mut gradients, &mut LeafGradients::new(0));
         assert!((outcome.unwrap().loss + number).abs() < 1e-12);
         let rows: Vec<Vec<f64>> = gradients.get(head).unwrap().to_vec2().unwrap();

@@ -139,7 +139,7 @@ fn what_the_command_cannot_do_is_an_error() {
         (&["rows.none"][..], "cannot read"),
         (
             &["data.jsonl", "--objective", "dop"],
-            "it is `dop`; did you mean `dpo`? use one of sft",
+            "it is `dop`; did you mean `dpo`? use one of copg",
         ),
         (&["data.jsonl", "--column", "prompt=a |"], "syntax error"),
         (&["data.jsonl", "--column", "prompt"], "NAME=EXPR"),

@@ -278,18 +278,15 @@ fn columns_of_another_kind_are_recognised() {
     );
     let pair = r#"{"prompt": "p", "chosen": "b", "rejected": "c"}"#;
     says(
-        read(Objective::Kto, pair),
-        &[
-            "labelled pairs (reward-model, ",
-            "rated responses are read from",
-        ],
+        read(Objective::KTO, pair),
+        &["labelled pairs (dpo, ", "rated responses are read from"],
     );
     says(
-        read(Objective::Copg, pair),
+        read(Objective::COPG, pair),
         &["`chosen_score` or `score_chosen`", "labelled pairs"],
     );
     says(
-        read(Objective::PgZero, r#"{"prompt": "p"}"#),
+        read(Objective::PG_ZERO, r#"{"prompt": "p"}"#),
         &["`completion` and `reward` or `score` are missing"],
     );
 }

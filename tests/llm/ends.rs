@@ -207,7 +207,7 @@ fn only_what_can_be_trained_is_proposed() {
     }
     for (typed, meant) in [
         ("dop", "dpo"),
-        ("reward_model", "reward-model"),
+        ("reward_modle", "reward-model"),
         ("copg-sqared", "copg-squared"),
     ] {
         let said = refused(

@@ -30,10 +30,10 @@ fn invisible(fault: &str, pipeline: &Pipeline) {
 #[test]
 fn without_a_fault_it_is_reached() {
     for objective in [
-        Objective::Copg,
-        Objective::Dpo,
-        Objective::Ipo,
-        Objective::PgZero,
+        Objective::COPG,
+        Objective::DPO,
+        Objective::IPO,
+        Objective::PG_ZERO,
     ] {
         let right = seen_as(Seen::right);
         let plain = Pipeline::of(objective).distance();

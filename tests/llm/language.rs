@@ -16,7 +16,7 @@ use pistar::llm::language::{
 };
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::Reduction;
-use pistar::loss::Objective;
+use pistar::loss::{Given, Objective};
 
 /// A transformer wide enough for any table over a few prompts.
 pub fn transformer(language: &Language, layers: usize) -> Decoder {
@@ -43,7 +43,8 @@ pub fn bandit(length: usize, model: &Decoder) -> Bandit {
             let ranking = (0..arms).map(|i| ((7 * i + x) % arms) as u32);
             prompt.ranking = Some(ranking.collect());
         });
-        problem.with_margin(2.5).unwrap()
+        let numbers = Given::new().with("baseline", 0.3);
+        problem.with_margin(2.5).unwrap().with_numbers(&numbers)
     };
     bandit.map(complete).unwrap()
 }
@@ -84,12 +85,12 @@ fn an_expectation_in_text_is_the_exact_one() {
     let evidence = Evidence::population(problem);
     let start: Vec<f64> = (0..26).map(|i| (0.7 * f64::from(i)).sin()).collect();
     for objective in Objective::ALL {
-        if objective == Objective::AdvantageModelCentred {
+        if objective == Objective::ADVANTAGE_MODEL_CENTRED {
             assert!(Population::new(&bandit, &evidence, objective).is_err());
             continue;
         }
         let want = evaluate(problem, &evidence, objective, &bandit.rows(&start)).unwrap();
-        let cells = if objective.trains_scores() {
+        let cells = if objective.spec().trains_scores() {
             Cells::Scores
         } else {
             Cells::Logits

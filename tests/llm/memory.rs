@@ -3,12 +3,12 @@
 use std::fs;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::backend::Backend;
-use pistar::llm::train::Settings;
+use pistar::llm::text::objective::TextObjective;
+use pistar::prelude::*;
 use serde_json::{Value, json};
 
 use crate::place::Place;
-use crate::train::{examples, settings, trainer, weights};
+use crate::train::{examples, settings, trainer, trainer_of, weights};
 
 const SHORT: [&str; 14] = [
     "--model",
@@ -259,6 +259,43 @@ fn a_step_of_several_parts_says_what_would_do() {
     assert_eq!(weights(trainer.policy.model.parameters()), before);
 }
 
+pistar::numbers! {
+    /// Numbers of a loss that is multiplied.
+    struct Factor {
+        /// β
+        beta in above(0.0) = 0.3;
+        /// The factor
+        factor in from_to_infinity(0.0) = 1.0;
+    }
+}
+
+/// A registered loss times a number.
+macro_rules! times {
+    ($name:ident, $loss:expr, $called:literal) => {
+        struct $name;
+        impl Loss for $name {
+            type Numbers = Factor;
+            fn spec(&self) -> Spec {
+                Spec {
+                    name: $called,
+                    aliases: &[],
+                    ..$loss.spec()
+                }
+            }
+            fn loss<X: Backend>(&self, n: &Factor, inputs: &Inputs<X>) -> Result<X> {
+                let beta = Temperature { beta: n.beta };
+                Loss::loss(&$loss, &beta, inputs)?.affine(n.factor, 0.0)
+            }
+        }
+    };
+}
+times!(TimesDpo, pistar::loss::dpo::Dpo, "times-dpo");
+times!(
+    TimesDroV,
+    pistar::loss::dro::Regression::TRAINED,
+    "times-dro-v"
+);
+
 #[test]
 fn what_is_not_finite_stops_a_step_that_keeps_no_gradient() {
     let at_once = |name: &str| {
@@ -269,14 +306,15 @@ fn what_is_not_finite_stops_a_step_that_keeps_no_gradient() {
         };
         settings.resolve().unwrap()
     };
-    for name in ["dpo", "dro-v"] {
+    let times: [(&str, Objective); 2] =
+        [("dpo", (&TimesDpo).into()), ("dro-v", (&TimesDroV).into())];
+    for (name, times) in times {
         let settings = at_once(name);
-        let objective = settings.objective().unwrap();
-        let examples = examples(objective.kind());
+        let examples = examples(times.spec().inputs);
         let weigh = |factor: f64| {
-            let objective = &objective;
-            let mut trainer = trainer(&settings, &examples, [1, 2])
-                .minimising(move |inputs| objective.loss(inputs)?.affine(factor, 0.0));
+            let given = settings.numbers.clone().with("factor", factor);
+            let objective = TextObjective::of(times, &given, None).unwrap();
+            let mut trainer = trainer_of(objective, &settings, &examples, [1, 2]);
             let before = weights(trainer.policy.model.parameters());
             let error = trainer.step(None).err().map(|e| e.to_string());
             let same = weights(trainer.policy.model.parameters()) == before;

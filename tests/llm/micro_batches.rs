@@ -8,7 +8,7 @@ use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::text::batch::TextBatch;
 use pistar::llm::text::example::{Example, Response, collate, in_parts};
-use pistar::loss::{InputKind, Objective, Parameters};
+use pistar::loss::{Given, InputKind, Objective};
 use pistar::random::{Purpose, Stream};
 
 use crate::smoke::tiny;
@@ -64,22 +64,20 @@ fn gradients(
         reduction,
         micro_batch,
     };
-    let parameters = Parameters {
-        beta: 0.3,
-        margin: Some(2.0),
-    };
+    let given = Given::from(0.3).with("margin", 2.0).with("baseline", 0.2);
+    let bound = objective.bind(&given).unwrap();
     let mut sums = LeafGradients::new(model.leaves());
-    let mut loss = 0.0;
+    let mut total = 0.0;
     for part in parts {
-        let objective = |inputs: &_| objective.loss(inputs, parameters);
+        let loss = |batch: &_| bound.on_tape(batch);
         let none = &mut LeafGradients::new(0);
-        loss += step.run(part, objective, &mut sums, none).unwrap().loss;
+        total += step.run(part, loss, &mut sums, none).unwrap().loss;
     }
     let each = (0..model.leaves()).map(|leaf| {
         let gradient = sums.get(leaf).expect("a gradient for every parameter");
         gradient.flatten_all().unwrap().to_vec1().unwrap()
     });
-    (loss, each.collect())
+    (total, each.collect())
 }
 
 #[test]

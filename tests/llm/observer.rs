@@ -135,7 +135,7 @@ fn work_of_many_threads_is_heard() {
             "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]}]}"#,
     );
     let config = Config {
-        objectives: vec![Objective::Dpo, Objective::Ipo],
+        objectives: vec![Objective::DPO, Objective::IPO],
         seeds: 7,
         key: 0,
         samples: 8,

@@ -36,7 +36,8 @@ const SHORT: [&str; 12] = [
 #[test]
 fn every_objective_trains_and_its_settings_run_the_same_again() {
     let place = Place::new(11);
-    for (name, objective) in TextObjective::table() {
+    for objective in TextObjective::all() {
+        let name = objective.name();
         let out = format!("a/{name}");
         place.train(&[&[name], &SHORT[..], needed(name), &["--out", &out]].concat());
         let rows = place.rows(&out);
@@ -54,7 +55,7 @@ fn every_objective_trains_and_its_settings_run_the_same_again() {
             assert!(row["grad_norm"].as_f64().unwrap() > 0.0, "{name}");
         }
         let model = place.at(&format!("{out}/model"));
-        let loaded = if objective.trains_scores() {
+        let loaded = if objective.spec().trains_scores() {
             Decoder::load_body(&model, DType::F32, &Device::Cpu)
         } else {
             Decoder::load(&model, DType::F32, &Device::Cpu)

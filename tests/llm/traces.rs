@@ -11,8 +11,8 @@ use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::text::example::{Example, Response};
-use pistar::llm::text::objective::{Numbers, TextObjective, TokenReduction, mismatched};
-use pistar::loss::{InputKind, Parameters};
+use pistar::llm::text::objective::{TextObjective, TokenReduction, mismatched};
+use pistar::loss::InputKind;
 use serde::Deserialize;
 
 use crate::fixtures::{self, folder};
@@ -71,16 +71,7 @@ fn train(
     } else {
         TokenReduction::Sum
     };
-    let objective = TextObjective::new(
-        name,
-        Numbers {
-            parameters: Parameters::from(data.beta),
-            baseline: None,
-            weights: [1.0, 1.0],
-            token_reduction: Some(token_reduction),
-        },
-    )
-    .unwrap();
+    let objective = TextObjective::new(name, &data.beta.into(), Some(token_reduction)).unwrap();
     let reduction: Reduction = objective.reduction();
     let of = |network: &dyn Network, sequences: &[Sequence]| -> Vec<f64> {
         let found = numbers(network, reduction, sequences, micro_batch).unwrap();
@@ -106,7 +97,7 @@ fn train(
         };
         let mut gradients = LeafGradients::new(model.leaves());
         let none = &mut LeafGradients::new(0);
-        let loss = |inputs: &_| objective.loss(inputs);
+        let loss = |batch: &_| objective.cotangents(batch);
         losses.push(step.run(&text, loss, &mut gradients, none).unwrap().loss);
         optimizer
             .step(model.parameters(), &gradients, data.lr, 1.0)

@@ -64,6 +64,11 @@ struct Lacks {
 }
 
 impl Evidence {
+    /// True if it is a logged dataset, not a population.
+    pub fn is_logged(&self) -> bool {
+        self.logged
+    }
+
     /// The exact expectation over the problem's prompts and behaviour laws, with Bradley–Terry
     /// labels. Groups are independent responses from the mean law; lists are the problem's rankings.
     pub fn population(problem: &Problem) -> Self {
@@ -136,7 +141,7 @@ impl Evidence {
         let (view, needs) = match kind {
             InputKind::LabelledPairs => (&self.pairs, self.lacks.label),
             InputKind::ScoredPairs => (&self.pairs, self.lacks.reward),
-            InputKind::Groups => (&self.groups, self.lacks.reward),
+            InputKind::Groups | InputKind::Tokens => (&self.groups, self.lacks.reward),
             InputKind::Singles | InputKind::Rated => (&self.responses, self.lacks.reward),
             InputKind::Lists => (&self.lists, None),
         };

@@ -3,7 +3,8 @@
 use super::dot;
 use crate::bandit::policy::{Policy, log_sum_exp};
 use crate::bandit::problem::{Problem, Prompt};
-use crate::loss::{Baseline, InputKind, Objective, Table, Value};
+use crate::error::Result;
+use crate::loss::{Baseline, Bound, Columns, InputKind, Rating, Table, Value};
 
 /// Recipe of an objective's examples and their weights, independent of the loss itself.
 #[derive(Debug, Clone)]
@@ -21,31 +22,26 @@ pub struct Feed {
     pub self_pairs: bool,
     /// KTO's threshold and z₀, for rated responses.
     pub rating: Rating,
-}
-
-/// Rule by which rewards become ratings (thumbs up and down), and KTO's reference point z₀ is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rating {
-    /// A response is desirable when its reward is above the mean of all prompts, or of its own.
-    pub per_prompt: bool,
-    /// z₀ is the KL divergence to the reference, or 0.
-    pub kl: bool,
+    /// Columns that the loss reads.
+    pub columns: Columns,
 }
 
 impl Feed {
-    /// The feed of a registered objective.
-    pub fn of(objective: Objective) -> Self {
-        Self {
-            inputs: objective.spec().inputs,
-            table: objective.table(),
-            baseline: objective.baseline(),
-            value: objective.value(),
-            self_pairs: objective != Objective::AdvantageModelDistinct,
-            rating: Rating {
-                per_prompt: objective == Objective::KtoPerPrompt,
-                kl: objective != Objective::KtoNoKl,
-            },
-        }
+    /// The feed of a loss.
+    ///
+    /// # Errors
+    /// Those of the loss, run on a few examples to see what it reads.
+    pub fn of(loss: &Bound) -> Result<Self> {
+        let spec = loss.spec();
+        Ok(Self {
+            inputs: spec.inputs,
+            table: spec.table,
+            baseline: loss.baseline().cloned(),
+            value: spec.value,
+            self_pairs: spec.self_pairs,
+            rating: spec.rating,
+            columns: loss.columns()?,
+        })
     }
 
     /// True if the trained table holds scores (of a reward model), not logits.

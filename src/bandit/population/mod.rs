@@ -5,14 +5,14 @@ mod feed;
 mod held;
 mod rows;
 
-pub use feed::{Feed, Rating, policy_of};
+pub use feed::{Feed, policy_of};
 pub use held::{held, missing};
 pub use rows::linear_advantage;
 
-use super::evidence::{Comparisons, Evidence, Threshold, View};
+use super::evidence::{Comparisons, Evidence, PromptEvidence, Threshold, View};
 use super::problem::{Problem, Prompt};
 use crate::error::{Error, Result};
-use crate::loss::{Batch, Cotangents, InputKind, Objective, on_tape};
+use crate::loss::{Batch, Column, Cotangents, InputKind, Objective};
 use rows::Rows;
 
 /// Examples a batch holds at most; longer lists stream through in pieces of this size.
@@ -47,12 +47,10 @@ pub fn evaluate(
     objective: Objective,
     logits: &[Vec<f64>],
 ) -> Result<Evaluation> {
-    let feed = Feed::of(objective);
-    let kind = feed.inputs;
+    let loss = objective.bind(&problem.given())?;
+    let feed = Feed::of(&loss)?;
     evaluate_with(problem, evidence, &feed, logits, |batch| {
-        on_tape(kind, batch, |inputs| {
-            objective.loss(inputs, problem.parameters())
-        })
+        loss.on_tape(batch)
     })
 }
 
@@ -156,7 +154,10 @@ pub fn examples(
         let listed = matches!(evidence.comparisons, Some(Comparisons::Listed { .. }));
         let visits_pairs = match feed.inputs {
             InputKind::Singles | InputKind::Rated | InputKind::Lists => false,
-            InputKind::Groups | InputKind::ScoredPairs | InputKind::LabelledPairs => !listed,
+            InputKind::Groups
+            | InputKind::Tokens
+            | InputKind::ScoredPairs
+            | InputKind::LabelledPairs => !listed,
         };
         if visits_pairs && prompt.arms() > PAIR_CAP {
             return Err(Error::TooLarge {
@@ -180,10 +181,26 @@ pub fn examples(
             } else {
                 threshold
             },
+            log_old: if feed.columns.has(Column::LogOld) {
+                behaviour(prompt, evidence).iter().map(|m| m.ln()).collect()
+            } else {
+                Vec::new()
+            },
         };
         rows.stream(|batch, arms| visit(x, batch, arms))?;
     }
     Ok(())
+}
+
+/// The law that a prompt's responses come from: what was seen of them, or else the mean of the problem's two laws.
+fn behaviour(prompt: &Prompt, evidence: &PromptEvidence) -> Vec<f64> {
+    if evidence.responses.is_empty() {
+        let (first, second) = prompt.law.marginals();
+        return (first.iter().zip(second))
+            .map(|(p, q)| 0.5 * (p + q))
+            .collect();
+    }
+    evidence.mean_law()
 }
 
 /// One finite number per arm.

@@ -5,7 +5,7 @@ use crate::backend::nd::sigmoid;
 use crate::bandit::evidence::{Comparisons, PromptEvidence, Threshold, pair_weight};
 use crate::bandit::problem::Prompt;
 use crate::error::Result;
-use crate::loss::InputKind;
+use crate::loss::{Column, InputKind};
 
 /// The linear advantage of the response of rank `j` among `len`, the worst having rank 1 (COPR,
 /// eq. 16): `(2j − J − 1)/J`.
@@ -24,6 +24,8 @@ pub(super) struct Rows<'a> {
     pub log_policy: &'a [f64],
     pub held: f64,
     pub threshold: Threshold,
+    /// ln of the mean behaviour law, where the loss reads it.
+    pub log_old: Vec<f64>,
 }
 
 /// A batch being filled: its numbers, and the arms behind each slot.
@@ -37,9 +39,17 @@ struct Filling<'a, V> {
 impl<V: FnMut(&Batch, &[Vec<u32>; 2]) -> Result<()>> Filling<'_, V> {
     fn response(&mut self, slot: usize, arm: u32, reward: f64) {
         let a = arm as usize;
+        let reads = |column| self.rows.feed.columns.has(column);
         self.batch.log_policy[slot].push(self.rows.log_policy[a]);
-        self.batch.log_reference[slot].push(self.rows.prompt.log_reference[a]);
-        self.batch.reward[slot].push(reward);
+        if reads(Column::LogReference) {
+            self.batch.log_reference[slot].push(self.rows.prompt.log_reference[a]);
+        }
+        if reads(Column::Reward) {
+            self.batch.reward[slot].push(reward);
+        }
+        if reads(Column::LogOld) {
+            self.batch.log_old[slot].push(self.rows.log_old[a]);
+        }
         self.arms[slot].push(arm);
     }
 
@@ -80,7 +90,7 @@ impl<V: FnMut(&Batch, &[Vec<u32>; 2]) -> Result<()>> Filling<'_, V> {
     fn rewarded(&mut self, a: u32, b: u32, rewards: [f64; 2], weight: f64) -> Result<()> {
         let [first, second] = rewards;
         self.response(0, a, first);
-        if self.rows.feed.inputs == InputKind::Groups {
+        if self.rows.feed.inputs.is_groups() {
             self.response(0, b, second);
             self.batch.sizes.push(2);
         } else {
@@ -124,25 +134,27 @@ impl Rows<'_> {
                     fill.list(list, *part)?;
                 }
             }
-            InputKind::Groups | InputKind::ScoredPairs => match self.evidence.compared() {
-                Comparisons::Product { first, second } => {
-                    pairs(first, second, |a, b, w| fill.pair(a, b, w))?;
+            InputKind::Groups | InputKind::Tokens | InputKind::ScoredPairs => {
+                match self.evidence.compared() {
+                    Comparisons::Product { first, second } => {
+                        pairs(first, second, |a, b, w| fill.pair(a, b, w))?;
+                    }
+                    Comparisons::Listed { edges, .. } => match &self.evidence.differences {
+                        None => {
+                            for e in edges {
+                                fill.pair(e.a, e.b, e.weight())?;
+                            }
+                        }
+                        // These losses see rewards by their differences, and linearly but for a
+                        // constant: an edge's mean stands for its examples.
+                        Some(differences) => {
+                            for (e, &difference) in edges.iter().zip(differences) {
+                                fill.rewarded(e.a, e.b, [difference, 0.0], e.weight())?;
+                            }
+                        }
+                    },
                 }
-                Comparisons::Listed { edges, .. } => match &self.evidence.differences {
-                    None => {
-                        for e in edges {
-                            fill.pair(e.a, e.b, e.weight())?;
-                        }
-                    }
-                    // These losses see rewards by their differences, and linearly but for a
-                    // constant: an edge's mean stands for its examples.
-                    Some(differences) => {
-                        for (e, &difference) in edges.iter().zip(differences) {
-                            fill.rewarded(e.a, e.b, [difference, 0.0], e.weight())?;
-                        }
-                    }
-                },
-            },
+            }
             InputKind::LabelledPairs => {
                 let mut both = |a: u32, b: u32, wins: f64, losses: f64| {
                     fill.pair(a, b, wins)?;

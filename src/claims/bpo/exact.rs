@@ -97,7 +97,7 @@ pub(super) fn dpo_optimum() -> Result<Finding> {
             let loss = |flat: &[f64]| match population::evaluate(
                 problem,
                 &evidence,
-                Objective::Dpo,
+                Objective::DPO,
                 &unflatten(flat),
             ) {
                 Ok(at) => (at.value, at.gradient.concat()),
@@ -197,7 +197,7 @@ pub(super) fn slic_ranks() -> Result<Finding> {
             } else {
                 Evidence::population(problem)
             };
-            let point = fixed_point(Objective::Slic, problem, &evidence)?;
+            let point = fixed_point(Objective::SLIC, problem, &evidence)?;
             for (prompt, row) in problem.prompts().iter().zip(policy_of(&point)?.log()) {
                 let z: Vec<f64> = (row.iter().zip(&prompt.log_reference))
                     .map(|(l, r)| problem.beta() * (l - r))
@@ -278,7 +278,7 @@ pub(super) fn dpo_phases() -> Result<Finding> {
         let mut last = problem.reference();
         for k in 1..=count {
             let phase = phase_problem(problem, &last)?;
-            let point = fixed_point(Objective::Dpo, &phase, &Evidence::population(&phase))?;
+            let point = fixed_point(Objective::DPO, &phase, &Evidence::population(&phase))?;
             last = policy_of(&point)?.clone();
             let still = static_equivalent(problem, k)?.optimum().policy;
             error = error.max(distance(&last.probabilities(), &still.probabilities()));
@@ -341,7 +341,7 @@ pub(super) fn ipo_phases() -> Result<Finding> {
         let mut last = problem.reference();
         for _ in 0..4 {
             let phase = phase_problem(problem, &last)?;
-            let solved = fixed_point(Objective::Ipo, &phase, &Evidence::population(&phase))?;
+            let solved = fixed_point(Objective::IPO, &phase, &Evidence::population(&phase))?;
             let rows: Vec<Vec<f64>> = (problem.prompts().iter().zip(last.log()))
                 .map(|(prompt, log)| {
                     let law: Vec<f64> = log.iter().map(|l| l.exp()).collect();

@@ -258,7 +258,7 @@ pub(super) fn completed_square() -> Result<Finding> {
     let error = worst(200, |problem, logits| {
         let evidence = Evidence::population(problem);
         let at = |o| population::evaluate(problem, &evidence, o, logits);
-        let (a, b) = (at(Objective::Copg)?, at(Objective::CopgCompleted)?);
+        let (a, b) = (at(Objective::COPG)?, at(Objective::COPG_COMPLETED)?);
         Ok(gap(&[a.value], &[b.value]).max(gap(
             a.gradient.iter().flatten(),
             b.gradient.iter().flatten(),

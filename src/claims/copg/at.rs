@@ -2,7 +2,7 @@
 
 use crate::bandit::{Evidence, Problem, Prompt, log_sum_exp, population};
 use crate::error::Result;
-use crate::loss::{Batch, Cotangents, InputKind, Inputs, Objective, copg, on_tape};
+use crate::loss::{Batch, Cotangents, Objective};
 use crate::random::{Purpose, Stream};
 use crate::solve::minimise;
 
@@ -74,7 +74,7 @@ pub(super) fn logits(problem: &Problem, key: u64, scale: f64) -> Vec<Vec<f64>> {
 /// The paper's L and its gradient: the negated loss, which is minimised.
 pub(super) fn objective(problem: &Problem, logits: &[Vec<f64>]) -> Result<(f64, Vec<Vec<f64>>)> {
     let evidence = Evidence::population(problem);
-    let at = population::evaluate(problem, &evidence, Objective::Copg, logits)?;
+    let at = population::evaluate(problem, &evidence, Objective::COPG, logits)?;
     let gradient = at.gradient.into_iter();
     let negated = |row: Vec<f64>| row.into_iter().map(|g| -g).collect();
     Ok((-at.value, gradient.map(negated).collect()))
@@ -123,16 +123,12 @@ pub(super) fn pairs(at: &At<'_>, reward: &[f64], beta: f64, squared: bool) -> Re
     batch.log_policy = [slot(&y, &log), slot(&z, &log)];
     batch.log_reference = [slot(&y, &reference), slot(&z, &reference)];
     batch.reward = [slot(&y, &rewards), slot(&z, &rewards)];
-    on_tape(InputKind::ScoredPairs, &batch, |inputs| {
-        let Inputs::Pair { first, second } = inputs else {
-            return Objective::Copg.loss(inputs, beta);
-        };
-        if squared {
-            copg::copg_squared(first, second, beta)
-        } else {
-            copg::copg(first, second, beta)
-        }
-    })
+    let which = if squared {
+        Objective::COPG_SQUARED
+    } else {
+        Objective::COPG
+    };
+    which.bind(&beta.into())?.on_tape(&batch)
 }
 
 /// The largest difference of two lists, relative to the size of the second where that exceeds 1.

@@ -6,7 +6,7 @@ use crate::bandit::population::{Feed, evaluate_with};
 
 use crate::bandit::{Evidence, Policy, Problem, population};
 use crate::error::Result;
-use crate::loss::{Baseline, InputKind, Objective, on_tape};
+use crate::loss::{Baseline, Objective};
 use crate::solve::fixed_point;
 use crate::solve::flow::{Course, Frame, Numeric, follow};
 
@@ -14,14 +14,13 @@ use crate::solve::flow::{Course, Frame, Numeric, follow};
 /// more.
 fn field(problem: &Problem, baseline: &Baseline, logits: &[Vec<f64>]) -> Result<Vec<f64>> {
     let evidence = Evidence::population(problem);
+    let loss = Objective::PG_ZERO.bind(&problem.given())?;
     let feed = Feed {
         baseline: Some(baseline.clone()),
-        ..Feed::of(Objective::PgZero)
+        ..Feed::of(&loss)?
     };
     let at = evaluate_with(problem, &evidence, &feed, logits, |batch| {
-        on_tape(InputKind::Singles, batch, |inputs| {
-            Objective::PgZero.loss(inputs, problem.beta())
-        })
+        loss.on_tape(batch)
     })?;
     Ok(at.gradient.concat().iter().map(|g| -g).collect())
 }
@@ -115,7 +114,11 @@ pub(super) fn none() -> Result<Finding> {
     let rises = regrets.windows(2).all(|w| w[1] > w[0]);
     let end = limit(&toy()?, &Baseline::Given(0.0));
     let problem = toy()?;
-    let solved = fixed_point(Objective::PgZero, &problem, &Evidence::population(&problem))?;
+    let solved = fixed_point(
+        Objective::PG_ZERO,
+        &problem,
+        &Evidence::population(&problem),
+    )?;
     let solver = solved.regret.unwrap_or(f64::NAN);
     let evidence = format!(
         "toy: the regret rises at each of {} steps of the flow, from {:.6} towards {end:.12} ({solver:.12} \
@@ -136,7 +139,7 @@ pub(super) fn value() -> Result<Finding> {
     let at = population::evaluate(
         &problem,
         &Evidence::population(&problem),
-        Objective::PgSoftValue,
+        Objective::PG_SOFT_VALUE,
         problem.optimum().policy.log(),
     )?;
     let evidence = format!(

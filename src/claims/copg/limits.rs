@@ -13,7 +13,7 @@ use crate::bandit::{
     log_sum_exp, population, random_problem,
 };
 use crate::error::Result;
-use crate::loss::{InputKind, Inputs, Objective, Response, copg, on_tape};
+use crate::loss::{InputKind, Inputs, Objective, Pair, Response, on_tape};
 use crate::random::{Purpose, Stream};
 use crate::solve::fixed_point;
 use crate::solve::flow::{Course, Frame, Numeric, follow};
@@ -34,12 +34,13 @@ fn one_prompt(arms: usize, beta: f64, key: u64) -> Result<Problem> {
     random_problem(shape, key)
 }
 
-type PairLoss<'a> = dyn Fn(&Response<Var>, &Response<Var>) -> Result<Var> + 'a;
+type Loss<'a> = dyn Fn(&Inputs<Var>) -> Result<Var> + 'a;
 
 /// `−(R_s(y) − R_s(y′))(u − u′)` with the first factor detached.
-fn detached(first: &Response<Var>, second: &Response<Var>, scale: f64) -> Result<Var> {
+fn detached(inputs: &Inputs<Var>, scale: f64) -> Result<Var> {
+    let Pair { first, second, .. } = inputs.pair()?;
     let (u, v) = (first.log_ratio()?, second.log_ratio()?);
-    let weigh = |r: &Response<Var>, u: &Var| r.reward.sub(&u.affine(scale, 0.0)?);
+    let weigh = |r: &Response<Var>, u: &Var| r.reward()?.sub(&u.affine(scale, 0.0)?);
     let contrast = weigh(first, &u)?.sub(&weigh(second, &v)?)?.detach()?;
     contrast.mul(&u.sub(&v)?)?.neg()
 }
@@ -48,14 +49,11 @@ pub(super) fn weighted_likelihood() -> Result<Finding> {
     let problem = toy()?;
     let evidence = Evidence::population(&problem);
     let beta = problem.beta();
-    let feed = Feed::of(Objective::Copg);
-    let limit = |loss: &PairLoss<'_>| {
+    let feed = Feed::of(&Objective::COPG.bind(&problem.given())?)?;
+    let limit = |loss: &Loss<'_>| {
         let field = |theta: &[f64]| {
             let at = evaluate_with(&problem, &evidence, &feed, &[theta.to_vec()], |batch| {
-                on_tape(InputKind::ScoredPairs, batch, |inputs| match inputs {
-                    Inputs::Pair { first, second } => loss(first, second),
-                    _ => Objective::Copg.loss(inputs, beta),
-                })
+                on_tape(InputKind::ScoredPairs, batch, loss)
             });
             at.ok()
                 .map(|at| at.gradient.concat().iter().map(|g| -g).collect())
@@ -65,9 +63,9 @@ pub(super) fn weighted_likelihood() -> Result<Finding> {
         let end = follow(&motion, start, Course::Basin);
         Policy::softmax(&[end.point])
     };
-    let carried = limit(&|y, z| copg::copg(y, z, beta));
-    let dropped = limit(&|y, z| detached(y, z, beta / 2.0));
-    let whole = limit(&|y, z| detached(y, z, beta));
+    let carried = limit(&|pair| Objective::COPG.loss(pair, beta));
+    let dropped = limit(&|pair| detached(pair, beta / 2.0));
+    let whole = limit(&|pair| detached(pair, beta));
     let optimum = problem.optimum().policy;
     let colder = problem.at(Beta::new("beta", beta / 2.0)?).optimum().policy;
     let at_half = apart(&dropped, &colder);
@@ -89,7 +87,7 @@ pub(super) fn theorem() -> Result<Finding> {
     for (key, problem) in problems.iter().enumerate() {
         let evidence = Evidence::population(problem);
         let start = logits(problem, key as u64, 3.0);
-        let found = minimiser(problem, &evidence, Objective::Copg, &start)?;
+        let found = minimiser(problem, &evidence, Objective::COPG, &start)?;
         error = error.max(apart(&found, &problem.optimum().policy));
     }
     let evidence = format!(
@@ -120,7 +118,7 @@ pub(super) fn any_two_laws() -> Result<Finding> {
             minimiser(
                 problem,
                 &Evidence::population(problem),
-                Objective::Copg,
+                Objective::COPG,
                 start,
             )
         };
@@ -205,7 +203,7 @@ pub(super) fn empirical_sign() -> Result<Finding> {
         let evidence = tree(&problem, &mut stream);
         // ℓ̂, as printed.
         let value = |logits: &[Vec<f64>]| -> Result<f64> {
-            Ok(-population::evaluate(&problem, &evidence, Objective::Copg, logits)?.value)
+            Ok(-population::evaluate(&problem, &evidence, Objective::COPG, logits)?.value)
         };
         let top = value(problem.optimum().policy.log())?;
         let at = logits(&problem, key, 2.0);
@@ -232,17 +230,17 @@ pub(super) fn finite_data() -> Result<Finding> {
         let problem = one_prompt(2 + (key % 4) as usize, 0.5, 300 + key)?;
         let evidence = tree(&problem, &mut stream);
         let optimum = problem.optimum().policy;
-        let at = population::evaluate(&problem, &evidence, Objective::Copg, optimum.log())?;
+        let at = population::evaluate(&problem, &evidence, Objective::COPG, optimum.log())?;
         exact = exact.max(crate::magnitude::largest(&at.gradient.concat()));
         if key % 5 == 0 {
             let start = logits(&problem, key, 2.0);
-            let found = minimiser(&problem, &evidence, Objective::Copg, &start)?;
+            let found = minimiser(&problem, &evidence, Objective::COPG, &start)?;
             numeric = numeric.max(apart(&found, &optimum));
         }
         if problem.prompts()[0].arms() > 2 {
             let (a, b, wins, losses) = (0, 1, 0.5, 0.5);
             let one_pair = listed(&problem, vec![Edge { a, b, wins, losses }], true);
-            let limit = fixed_point(Objective::Copg, &problem, &one_pair)?;
+            let limit = fixed_point(Objective::COPG, &problem, &one_pair)?;
             least_wrong = least_wrong.min(limit.regret.unwrap_or(0.0));
         }
     }
@@ -340,7 +338,7 @@ pub(super) fn ipo_objective() -> Result<Finding> {
             minimiser(
                 problem,
                 &Evidence::population(problem),
-                Objective::Ipo,
+                Objective::IPO,
                 &start,
             )
         };
@@ -349,7 +347,7 @@ pub(super) fn ipo_objective() -> Result<Finding> {
         two = two.max(apart(&numeric(&two_arms)?, &as_printed(&two_arms)));
     }
     let problem = toy()?;
-    let truth = fixed_point(Objective::Ipo, &problem, &Evidence::population(&problem))?;
+    let truth = fixed_point(Objective::IPO, &problem, &Evidence::population(&problem))?;
     let (truth, printed) = (
         truth.regret.unwrap_or(f64::NAN),
         problem.regret(&as_printed(&problem)),
@@ -358,7 +356,7 @@ pub(super) fn ipo_objective() -> Result<Finding> {
     let (draws, mut wrong) = (400, 0);
     for key in 0..draws {
         let problem = one_prompt(5, 0.5, 5_000 + key)?;
-        let limit = fixed_point(Objective::Ipo, &problem, &Evidence::population(&problem))?;
+        let limit = fixed_point(Objective::IPO, &problem, &Evidence::population(&problem))?;
         let Some(policy) = limit.policy else { continue };
         let prompt = &problem.prompts()[0];
         let top = |of: &dyn Fn(usize) -> f64| {
@@ -390,7 +388,7 @@ pub(super) fn dpo() -> Result<Finding> {
         let found = minimiser(
             problem,
             &Evidence::population(problem),
-            Objective::Dpo,
+            Objective::DPO,
             &start,
         )?;
         error = error.max(apart(&found, &problem.optimum().policy));
@@ -400,7 +398,7 @@ pub(super) fn dpo() -> Result<Finding> {
     for seed in 0..20 {
         let data = Dataset::preferences(&problem, 10_000, seed, 0);
         let evidence = Evidence::from_dataset(&problem, &data);
-        let limit = fixed_point(Objective::Dpo, &problem, &evidence)?;
+        let limit = fixed_point(Objective::DPO, &problem, &evidence)?;
         finite += limit.regret.unwrap_or(f64::NAN) / 20.0;
     }
     let evidence = format!(
@@ -422,13 +420,13 @@ pub(super) fn dpo_rankings() -> Result<Finding> {
             Edge { a, b, wins, losses }
         };
         let edges = vec![edge(0, 0, 1), edge(1, 0, 2), edge(2, 1, 2)];
-        let limit = fixed_point(Objective::Dpo, &problem, &listed(&problem, edges, false))?;
+        let limit = fixed_point(Objective::DPO, &problem, &listed(&problem, edges, false))?;
         least = least.min(limit.regret.unwrap_or(0.0));
     }
     let regret = |n: usize| -> Result<f64> {
         let data = Dataset::preferences(&problem, n, 3, 0);
         let evidence = Evidence::from_dataset(&problem, &data);
-        let limit = fixed_point(Objective::Dpo, &problem, &evidence)?;
+        let limit = fixed_point(Objective::DPO, &problem, &evidence)?;
         Ok(limit.regret.unwrap_or(f64::NAN))
     };
     let many = regret(1_000_000)?;

@@ -1,14 +1,10 @@
 //! The three properties, Algorithm 1, and what a step does.
 
-use std::rc::Rc;
-
 use super::super::{Finding, random_problems, toy};
 use super::at::{At, gap, logits, objective, pairs};
-use crate::backend::nd::Tape;
-use crate::backend::{Backend, Segments};
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, population};
 use crate::error::Result;
-use crate::loss::{Objective, Response, rloo::rloo as rloo_loss};
+use crate::loss::{Batch, Objective};
 use crate::solve::flow::{Course, Frame, Numeric, follow};
 
 fn said(count: usize, error: f64) -> String {
@@ -57,7 +53,7 @@ pub(super) fn algorithm() -> Result<Finding> {
     let problem = toy()?;
     let evidence = Evidence::population(&problem);
     let gradient = |problem: &Problem, at: &[f64]| -> Result<Vec<f64>> {
-        let at = population::evaluate(problem, &evidence, Objective::CopgSquared, &[at.to_vec()])?;
+        let at = population::evaluate(problem, &evidence, Objective::COPG_SQUARED, &[at.to_vec()])?;
         Ok(at.gradient.concat())
     };
     // As corrected: plain steps down the square.
@@ -77,7 +73,7 @@ pub(super) fn algorithm() -> Result<Finding> {
             let at = |h: f64| {
                 let mut moved = point.to_vec();
                 moved[j] += h;
-                let which = Objective::CopgSquared;
+                let which = Objective::COPG_SQUARED;
                 population::evaluate(problem, evidence, which, &[moved])
             };
             let (ahead, behind) = (at(0.5)?.gradient.concat(), at(-0.5)?.gradient.concat());
@@ -126,19 +122,18 @@ pub(super) fn policy_gradient() -> Result<Finding> {
 /// RLOO's ascent direction on one group of arms, with respect to ln π of each sample, as the paper
 /// writes it: a sum over the samples.
 fn rloo_update(at: &At<'_>, beta: f64, group: &[usize]) -> Result<Vec<f64>> {
-    let tape = Tape::new();
     let pick = |of: &dyn Fn(usize) -> f64| -> Vec<f64> { group.iter().map(|&a| of(a)).collect() };
     let reference = |a: usize| at.prompt.log_reference[a];
-    let log_policy = tape.leaf(pick(&|a| at.u[a] + reference(a)));
-    let responses = Response {
-        log_policy: log_policy.clone(),
-        log_reference: log_policy.constant(&pick(&reference))?,
-        reward: log_policy.constant(&pick(&|a| at.prompt.reward[a]))?,
+    let batch = Batch {
+        log_policy: [pick(&|a| at.u[a] + reference(a)), Vec::new()],
+        log_reference: [pick(&reference), Vec::new()],
+        reward: [pick(&|a| at.prompt.reward[a]), Vec::new()],
+        sizes: vec![group.len()],
+        weight: vec![-(group.len() as f64)],
+        ..Batch::default()
     };
-    let groups = Rc::new(Segments::new(&[group.len()])?);
-    let each = rloo_loss(&responses, &groups, beta)?;
-    let gradient = tape.backward(&each, &[-(group.len() as f64)], &[&log_policy])?;
-    Ok(gradient[0].to_vec())
+    let cotangents = Objective::RLOO.bind(&beta.into())?.on_tape(&batch)?;
+    Ok(cotangents.gradient.into_iter().flatten().collect())
 }
 
 pub(super) fn rloo() -> Result<Finding> {
@@ -205,7 +200,7 @@ pub(super) fn rloo_off_policy() -> Result<Finding> {
     let problem = toy()?;
     let evidence = Evidence::population(&problem);
     let field = |theta: &[f64]| {
-        let at = population::evaluate(&problem, &evidence, Objective::Rloo, &[theta.to_vec()]);
+        let at = population::evaluate(&problem, &evidence, Objective::RLOO, &[theta.to_vec()]);
         at.ok()
             .map(|at| at.gradient.concat().iter().map(|g| -g).collect())
     };

@@ -43,8 +43,8 @@ fn train(objectives: &[Objective], lr: f64, epochs: &[usize]) -> Result<Vec<Vec<
 }
 
 pub(super) fn copg() -> Result<Finding> {
-    let slow = train(&[Objective::Copg], 1e-3, &[100, 200])?.concat();
-    let fast = train(&[Objective::Copg], 1e-2, &[100])?.concat();
+    let slow = train(&[Objective::COPG], 1e-3, &[100, 200])?.concat();
+    let fast = train(&[Objective::COPG], 1e-2, &[100])?.concat();
     let problem = toy()?;
     let furthest = (problem.optimum().policy.log()[0].iter())
         .zip(&problem.prompts()[0].log_reference)
@@ -66,7 +66,11 @@ pub(super) fn copg() -> Result<Finding> {
 }
 
 pub(super) fn value_baseline() -> Result<Finding> {
-    let three = [Objective::Copg, Objective::PgValue, Objective::PgSoftValue];
+    let three = [
+        Objective::COPG,
+        Objective::PG_VALUE,
+        Objective::PG_SOFT_VALUE,
+    ];
     let slow = train(&three, 1e-3, &[25, 50, 100])?;
     let fast = train(&three, 1e-2, &[100])?;
     let evidence = format!(
@@ -95,18 +99,18 @@ pub(super) fn ipo() -> Result<Finding> {
         let limit = fixed_point(which, &problem, evidence)?;
         Ok(limit.regret.unwrap_or(f64::NAN))
     };
-    let exact = regret(Objective::Ipo, &population)?;
+    let exact = regret(Objective::IPO, &population)?;
     let on_data = |n: usize, seeds: u64| -> Result<f64> {
         let mut mean = 0.0;
         for seed in 0..seeds {
             let data = Dataset::preferences(&problem, n, seed, 0);
             let evidence = Evidence::from_dataset(&problem, &data);
-            mean += regret(Objective::Ipo, &evidence)? / seeds as f64;
+            mean += regret(Objective::IPO, &evidence)? / seeds as f64;
         }
         Ok(mean)
     };
     let (few, many) = (on_data(10_000, 20)?, on_data(1_000_000, 1)?);
-    let gpo = regret(Objective::IpoGpo, &population)?;
+    let gpo = regret(Objective::IPO_GPO, &population)?;
     let evidence = format!(
         "the exact limit keeps regret {exact:.12}; on datasets of 10⁴ pairs {few:.4} (mean of 20), on \
          10⁶ pairs {many:.4}"

@@ -21,7 +21,7 @@ pub(super) fn dpo_gap() -> Result<Finding> {
     }
     let ranked = Dataset::read(Cursor::new(lines), "ranking", &problem)?;
     let certain = fixed_point(
-        Objective::Dpo,
+        Objective::DPO,
         &problem,
         &Evidence::from_dataset(&problem, &ranked),
     )?;
@@ -30,9 +30,9 @@ pub(super) fn dpo_gap() -> Result<Finding> {
     let problems = random_problems(48, 31)?;
     for problem in &problems {
         let population = Evidence::population(problem);
-        let found = fixed_point(Objective::Dpo, problem, &population)?;
+        let found = fixed_point(Objective::DPO, problem, &population)?;
         let optimum = problem.optimum().policy;
-        let at = population::evaluate(problem, &population, Objective::Dpo, optimum.log())?;
+        let at = population::evaluate(problem, &population, Objective::DPO, optimum.log())?;
         gradient = gradient.max(largest(&at.gradient.concat()));
         for (got, want) in found
             .policy
@@ -242,11 +242,11 @@ pub(super) fn printed_code() -> Result<Finding> {
             printed += prompt.weight * kl_div(&policy, &target.log) / policy.len() as f64;
             swapped += prompt.weight * kl_div(&target.log, &policy);
         }
-        let eq7 = loss(problem, &theta, Objective::Copr)?;
+        let eq7 = loss(problem, &theta, Objective::COPR)?;
         let scale = 1.0 + eq7.abs();
         repaired = repaired.max((swapped - eq7).abs() / scale);
         forward = forward
-            .max((printed - loss(problem, &theta, Objective::CoprForwardMean)?).abs() / scale);
+            .max((printed - loss(problem, &theta, Objective::COPR_FORWARD_MEAN)?).abs() / scale);
         off = off.max((printed - eq7).abs() / scale);
     }
     let toy = toy()?.map_prompts(|_, p| p.ranking = Some(vec![2, 1, 0]));
@@ -258,11 +258,14 @@ pub(super) fn printed_code() -> Result<Finding> {
     );
     let finding = Finding::misprint(repaired < 1e-12, off > 0.1 && forward < 1e-12, evidence);
     Ok(finding
-        .measure("eq. 7 on the toy bandit", loss(&toy, &at, Objective::Copr)?)
-        .measure("KL(P*‖P_θ) there", loss(&toy, &at, Objective::CoprForward)?)
+        .measure("eq. 7 on the toy bandit", loss(&toy, &at, Objective::COPR)?)
+        .measure(
+            "KL(P*‖P_θ) there",
+            loss(&toy, &at, Objective::COPR_FORWARD)?,
+        )
         .measure(
             "as printed there",
-            loss(&toy, &at, Objective::CoprForwardMean)?,
+            loss(&toy, &at, Objective::COPR_FORWARD_MEAN)?,
         ))
 }
 

@@ -134,13 +134,13 @@ pub(super) fn ipo_form() -> Result<Finding> {
     for problem in &problems {
         // The gradient of the loss of (z − 1)², at IPO's limits.
         let slope = |beta| -> Result<f64> {
-            let limit = policy(&problem.at(Beta::new("beta", beta)?), Objective::Ipo)?.0;
+            let limit = policy(&problem.at(Beta::new("beta", beta)?), Objective::IPO)?.0;
             let log: Vec<Vec<f64>> = limit
                 .iter()
                 .map(|row| row.iter().map(|p| p.ln()).collect())
                 .collect();
             let evidence = Evidence::population(problem);
-            let at = population::evaluate(problem, &evidence, Objective::IpoGpo, &log)?;
+            let at = population::evaluate(problem, &evidence, Objective::IPO_GPO, &log)?;
             Ok(crate::magnitude::largest(&at.gradient.concat()))
         };
         half = worse(half, slope(problem.beta() / 2.0)?);
@@ -158,10 +158,10 @@ pub(super) fn ipo_form() -> Result<Finding> {
     )
     .measure(
         "toy: regret of (z − 1)²",
-        policy(&toy, Objective::IpoGpo)?.1,
+        policy(&toy, Objective::IPO_GPO)?.1,
     )
     .measure(
         "toy: regret of IPO at the same β",
-        policy(&toy, Objective::Ipo)?.1,
+        policy(&toy, Objective::IPO)?.1,
     ))
 }

@@ -57,13 +57,13 @@ pub(super) fn eliminated() -> Result<Finding> {
         let at = population::evaluate(
             &same,
             &Evidence::population(&same),
-            Objective::Copg,
+            Objective::COPG,
             &logits,
         )?;
         let square = population::evaluate(
             problem,
             &Evidence::population(problem),
-            Objective::CopgSquared,
+            Objective::COPG_SQUARED,
             &logits,
         )?;
         let (mut want, mut want_square) = (0.0, 0.0);

@@ -1,11 +1,13 @@
 //! Settings declared once: from one list come a struct, its defaults, and what files, flags and pages
 //! are made of.
 
+mod numbers;
 mod values;
 
 use std::path::PathBuf;
 
 use super::named::Name;
+pub use numbers::Apart;
 pub use values::{Setting, Single};
 
 /// A setting as a person meets it.
@@ -45,6 +47,8 @@ pub enum Flag {
     Called(&'static str),
     /// As the argument without a flag.
     Positional,
+    /// By `--` and the name of a number that an objective has.
+    Numbers,
     /// Not at all.
     None,
 }
@@ -71,6 +75,8 @@ pub enum Kind {
     OneOf(&'static [Name]),
     /// Names with a text each.
     Assignments,
+    /// Names with a number each.
+    Numbers,
     /// A table of a file.
     Table,
 }
@@ -91,6 +97,8 @@ pub enum Given {
     Path(PathBuf),
     /// A name and its text.
     Assignment(String, String),
+    /// A name and its number.
+    Named(String, f64),
 }
 
 /// Settings whose fields can be read off and set by name.
@@ -130,7 +138,7 @@ impl Field {
         match self.flag {
             Flag::Own => Some(self.name.replace('_', "-")),
             Flag::Called(name) => Some(name.into()),
-            Flag::Positional | Flag::None => None,
+            Flag::Positional | Flag::Numbers | Flag::None => None,
         }
     }
 }

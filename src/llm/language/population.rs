@@ -5,7 +5,7 @@ use crate::bandit::Evidence;
 use crate::bandit::population::{Feed, examples, held};
 use crate::error::{Error, Result};
 use crate::llm::text::batch::TextBatch;
-use crate::loss::{InputKind, Objective, Table, Value};
+use crate::loss::{Bound, InputKind, Objective, Table, Value};
 
 /// Every example of an objective's exact expectation, weighted with its probability.
 ///
@@ -17,6 +17,7 @@ pub struct Population {
     bandit: Bandit,
     evidence: Evidence,
     objective: Objective,
+    loss: Bound,
     feed: Feed,
     text: TextBatch,
     /// The prompt of each example.
@@ -30,7 +31,7 @@ impl Population {
     /// Those of [`examples`], or an objective that centres its scores, for which no network is
     /// trained.
     pub fn new(bandit: &Bandit, evidence: &Evidence, objective: Objective) -> Result<Self> {
-        if objective.table() == Table::CentredScores {
+        if objective.spec().table == Table::CentredScores {
             return Err(Error::invalid(
                 "objective",
                 format!("{} centres a table of scores", objective.name()),
@@ -38,7 +39,9 @@ impl Population {
             ));
         }
         let (bandit, evidence) = (bandit.clone(), evidence.clone());
-        let (problem, feed) = (bandit.problem(), Feed::of(objective));
+        let problem = bandit.problem();
+        let loss = objective.bind(&problem.given())?;
+        let feed = Feed::of(&loss)?;
         let reference = problem.reference();
         let mut text = TextBatch {
             sequences: bandit.sequences()?,
@@ -82,6 +85,7 @@ impl Population {
             bandit,
             evidence,
             objective,
+            loss,
             feed,
             text,
             prompt,
@@ -91,6 +95,11 @@ impl Population {
     /// The objective.
     pub fn objective(&self) -> Objective {
         self.objective
+    }
+
+    /// Its loss with the problem's numbers.
+    pub fn loss(&self) -> &Bound {
+        &self.loss
     }
 
     /// The bandit.

@@ -112,7 +112,7 @@ impl<'a> Seeds<'a> {
         optimizer: Optimizer,
     ) -> Result<Self> {
         let network = |seed: usize| {
-            let network = if objective.trains_scores() {
+            let network = if objective.spec().trains_scores() {
                 Network::Scores(zero(bandit.language(), seed as u64)?)
             } else {
                 Network::Policy(start(bandit, seed as u64)?)

@@ -98,7 +98,6 @@ impl Training {
         of_value: &mut LeafGradients,
     ) -> Result<Outcome> {
         let objective = population.objective();
-        let parameters = population.bandit().problem().parameters();
         let step = Step {
             kind: objective.spec().inputs,
             policy: policy.network,
@@ -111,7 +110,7 @@ impl Training {
             let now = numbers(step.policy, step.reduction, sequences, self.micro_batch)?;
             population.hold(&now.sequences)?;
         }
-        let loss = |inputs: &_| objective.loss(inputs, parameters);
+        let loss = |batch: &_| population.loss().on_tape(batch);
         step.run(population.text(), loss, of_policy, of_value)
     }
 

@@ -26,8 +26,7 @@ pub struct TextBatch {
     pub desirable: Vec<f64>,
     /// Sizes of groups and lists.
     pub sizes: Vec<usize>,
-    /// Margin of each pair for a reward model: by how much the preferred response is to score above the other. A
-    /// score has no reference: the loss finds it in the place of the preferred response's. Empty where there is none.
+    /// Margin of each pair for a reward model: by how much the preferred response is to score above the other.
     pub margin: Vec<f64>,
     /// Weight of each example; they need not sum to 1.
     pub weight: Vec<f64>,
@@ -36,27 +35,21 @@ pub struct TextBatch {
 impl TextBatch {
     /// The numbers a loss sees, given those of the networks.
     pub fn numbers(&self, kind: InputKind, policy: &[f64], baseline: Vec<f64>) -> Batch {
-        let places = match kind {
-            InputKind::ScoredPairs | InputKind::LabelledPairs => 2,
-            _ => 1,
-        };
         let mut batch = Batch {
             baseline,
             desirable: self.desirable.clone(),
+            margin: self.margin.clone(),
             sizes: self.sizes.clone(),
             weight: self.weight.clone(),
             ..Batch::default()
         };
-        for place in 0..places {
+        for place in 0..kind.slots() {
             let pick = |of: &[f64]| self.slots[place].iter().map(|&s| of[s as usize]).collect();
             batch.log_policy[place] = pick(policy);
             batch.log_reference[place] = pick(&self.log_reference);
             batch.reward[place] = self.reward[place].clone();
-        }
-        for (held, &margin) in batch.log_reference[0].iter_mut().zip(&self.margin) {
-            if margin != 0.0 {
-                *held += margin;
-            }
+            let tokens = |&s: &u32| self.sequences[s as usize].weight();
+            batch.tokens[place] = self.slots[place].iter().map(tokens).collect();
         }
         batch
     }

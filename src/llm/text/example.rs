@@ -62,7 +62,7 @@ pub fn collate(
             text.reward[slot].push(example.responses[index].reward);
         };
         let count = example.responses.len();
-        if let InputKind::ScoredPairs | InputKind::LabelledPairs = kind {
+        if kind.is_pairs() {
             let pairs = count * count.saturating_sub(1) / 2;
             for (i, j) in (0..count).flat_map(|i| (i + 1..count).map(move |j| (i, j))) {
                 place(&mut text, 0, i);
@@ -75,7 +75,7 @@ pub fn collate(
         (0..count).for_each(|index| place(&mut text, 0, index));
         text.weight.push(weight);
         match kind {
-            InputKind::Groups | InputKind::Lists => text.sizes.push(count),
+            InputKind::Groups | InputKind::Tokens | InputKind::Lists => text.sizes.push(count),
             InputKind::Rated => {
                 text.desirable.push(example.responses[0].reward);
                 text.held.push(0.0);

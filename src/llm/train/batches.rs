@@ -11,7 +11,7 @@ use crate::llm::text::data::Ordering;
 use crate::llm::text::example::{Example, in_parts};
 use crate::llm::text::objective::{TextObjective, mismatched};
 use crate::llm::train::step::beyond_one_run;
-use crate::loss::{InputKind, Objective};
+use crate::loss::InputKind;
 
 /// Batches of a run: the examples of each step, and the parts that are run at once.
 pub struct Batches<'a> {
@@ -33,7 +33,19 @@ impl<'a> Batches<'a> {
     /// # Errors
     /// No examples, a batch beyond them, or one that is too small for the objective.
     pub fn new(settings: &Settings, context: usize, examples: &'a dyn Examples) -> Result<Self> {
-        let objective = settings.objective()?;
+        Self::of(settings.objective()?, settings, context, examples)
+    }
+
+    /// The same for an objective that need not be the settings', nor registered.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of(
+        objective: TextObjective,
+        settings: &Settings,
+        context: usize,
+        examples: &'a dyn Examples,
+    ) -> Result<Self> {
         let batch = settings.batch.saturating_mul(settings.accumulation);
         let ordering = Ordering {
             batch,
@@ -87,11 +99,8 @@ impl<'a> Batches<'a> {
     /// An error if the lengths of the data say that a step will be run in several parts.
     fn check_whole(&self) -> Result<()> {
         // Of a ranked list SFT takes one response, and the length is that of all.
-        let lengths = match self.objective.registered() {
-            Objective::Sft => None,
-            _ => self.examples.lengths(),
-        };
-        let Some(lengths) = lengths else {
+        let best_only = self.objective.spec().best_only;
+        let Some(lengths) = (self.examples.lengths()).filter(|_| !best_only) else {
             return Ok(());
         };
         let single = matches!(self.objective.kind(), InputKind::Singles | InputKind::Rated);

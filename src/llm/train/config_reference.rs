@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use super::settings::Settings;
 use crate::llm::files::settings::{Field, Fields, Flag, Kind};
+use crate::loss::{Number, Objective};
+use crate::text::exact;
 
 const HEAD: &str = "\
 # Settings of `pistar train`
@@ -12,7 +14,8 @@ Made by `pistar train --config-reference > docs/config.md`; do not edit it.
 
 Every field of `--config FILE.toml`, and the flag that is the same. Flags win over the file, the file
 over the defaults; an unknown field is an error. `out`, `resume` and `overwrite` are not kept in a
-run's `config.toml`. A table `[sweep]` with lists of values, such as `beta = [0.03, 0.1]`, and with
+run's `config.toml`. Numbers of an objective, such as β, stand in a table `[numbers]` or beside the other fields;
+those of a loss of your own do too. A table `[sweep]` with lists of values, such as `beta = [0.03, 0.1]`, and with
 `seeds = 3`, makes many runs ([runs.md](runs.md)).
 ";
 
@@ -33,6 +36,10 @@ pub fn config_reference() -> String {
             "\n## {wanted}\n\n| field | flag | type | default | meaning |\n|---|---|---|---|---|\n"
         );
         for field in fields().filter(|field| heading(field) == wanted) {
+            if field.flag == Flag::Numbers {
+                page += &numbers();
+                continue;
+            }
             let (default, meaning) = told(field);
             let flag = match field.long() {
                 Some(long) => format!("`--{long}`"),
@@ -55,6 +62,38 @@ pub fn config_reference() -> String {
     page
 }
 
+/// The rows of the numbers that objectives have.
+fn numbers() -> String {
+    let mut seen: Vec<(&Number, Vec<&str>)> = Vec::new();
+    for objective in Objective::ALL {
+        for number in objective.numbers() {
+            match seen.iter_mut().find(|(known, _)| known.name == number.name) {
+                Some((_, of)) => of.push(objective.name()),
+                None => seen.push((number, vec![objective.name()])),
+            }
+        }
+    }
+    let mut rows = String::new();
+    for (number, of) in seen {
+        let default = match number.default {
+            Some(default) => format!("`{}`", exact(default)),
+            None => "must be given".into(),
+        };
+        let (name, long) = (number.name, number.name.replace('_', "-"));
+        let of = if of.len() > 4 {
+            String::new()
+        } else {
+            format!(" ({})", of.join(", "))
+        };
+        let (range, help) = (number.range, number.help);
+        let _ = writeln!(
+            rows,
+            "| `numbers.{name}` | `--{long}` | {range} | {default} | {help}{of} |"
+        );
+    }
+    rows
+}
+
 fn heading(field: &Field) -> &'static str {
     field.heading.unwrap_or("Objective")
 }
@@ -71,6 +110,7 @@ fn kind(field: &Field) -> String {
             names.join(", ")
         }
         Kind::Assignments => return "table of text".into(),
+        Kind::Numbers => return "table of numbers".into(),
         Kind::Table => "table".into(),
     };
     if field.list {

@@ -9,7 +9,7 @@ use crate::llm::model::decoder::Decoder;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::text::example::{Example, Response};
 use crate::llm::text::objective::{TextObjective, TokenReduction};
-use crate::loss::{Batch, InputKind};
+use crate::loss::Batch;
 use crate::observer::Observer;
 
 /// Begins the names of what is evaluated.
@@ -78,11 +78,8 @@ fn count(objective: &TextObjective, examples: &[Example]) -> f64 {
 pub(super) fn names(objective: &TextObjective) -> Vec<String> {
     let example = |row: u64| {
         let sequence = Sequence::new(vec![0, 0], 1).ok();
-        let responses = match objective.kind() {
-            InputKind::LabelledPairs | InputKind::ScoredPairs => 2,
-            InputKind::Lists | InputKind::Groups => 2,
-            InputKind::Singles | InputKind::Rated => 1,
-        };
+        let several = objective.kind().is_pairs() || objective.kind().is_ragged();
+        let responses = if several { 2 } else { 1 };
         let reward = row as f64;
         let response = |_| {
             let sequence = sequence.clone()?;

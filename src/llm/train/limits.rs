@@ -58,19 +58,6 @@ impl Settings {
     /// The first that is not.
     pub fn limits(&self) -> Result<()> {
         for (place, found, range) in [
-            ("beta", Some(self.beta), [0.0, MAGNITUDE]),
-            ("margin", self.margin, [-MAGNITUDE, MAGNITUDE]),
-            ("baseline", self.baseline, [-MAGNITUDE, MAGNITUDE]),
-            (
-                "desirable_weight",
-                Some(self.desirable_weight),
-                [0.0, MAGNITUDE],
-            ),
-            (
-                "undesirable_weight",
-                Some(self.undesirable_weight),
-                [0.0, MAGNITUDE],
-            ),
             ("lr", self.lr, [0.0, RATE]),
             ("value_lr", self.value_lr, [0.0, RATE]),
             ("weight_decay", Some(self.weight_decay), [0.0, 1e6]),

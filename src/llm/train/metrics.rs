@@ -122,7 +122,7 @@ impl Meter {
                     self.mean("kl", anchor);
                 }
             }
-            InputKind::Singles | InputKind::Groups | InputKind::Lists => {
+            InputKind::Singles | InputKind::Groups | InputKind::Tokens | InputKind::Lists => {
                 batch.log_policy[0]
                     .iter()
                     .for_each(|&l| self.mean("logps", l));

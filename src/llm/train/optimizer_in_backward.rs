@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::llm::files::checkpoint;
 use crate::llm::model::network::Network;
 use crate::llm::train::step::{Sink, Step, beyond_one_run};
+use crate::loss::Batch;
 
 impl Trainer<'_> {
     /// The next step's batch, its gradient and the update in one. Nothing changes if the loss or one
@@ -28,8 +29,7 @@ impl Trainer<'_> {
             reduction: objective.reduction(),
             micro_batch: self.plan.micro_batch(),
         };
-        let own = self.own.as_deref();
-        let loss = |inputs: &_| own.map_or_else(|| objective.loss(inputs), |own| own(inputs));
+        let loss = |batch: &Batch| objective.cotangents(batch);
         let mut no_value = |_, _| Ok(());
         let mut take_value;
         let value = match &mut of_value {

@@ -9,9 +9,8 @@ use super::networks::another;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
-use crate::llm::text::objective::{Numbers, TextObjective};
+use crate::llm::text::objective::TextObjective;
 use crate::llm::train::schedule::Schedule;
-use crate::loss::Parameters;
 
 impl Settings {
     /// The folder of the model to start from.
@@ -35,16 +34,7 @@ impl Settings {
             let remedy = format!("name one of {}", known.join(", "));
             return Err(Error::invalid("objective", "it is missing", remedy));
         };
-        let numbers = Numbers {
-            parameters: Parameters {
-                beta: self.beta,
-                margin: self.margin,
-            },
-            baseline: self.baseline,
-            weights: [self.desirable_weight, self.undesirable_weight],
-            token_reduction: self.token_reduction,
-        };
-        TextObjective::new(name, numbers)
+        TextObjective::new(name, &self.numbers, self.token_reduction)
     }
 
     /// The settings with the defaults that depend on the objective filled in, so that `config.toml` says them.
@@ -53,6 +43,8 @@ impl Settings {
     /// Those of [`objective`](Self::objective), or a number that is out of range or has no use.
     pub fn resolve(mut self) -> Result<Self> {
         let objective = self.objective()?;
+        self.objective = Some(objective.name().into());
+        self.numbers = objective.numbers().clone();
         self.limits()?;
         self.find_models()?;
         let lr = if objective.reference() { 1e-6 } else { 2e-5 };

@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use candle_core::Device;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::enums::{Better, Precision, ReferenceSource, ValueNetwork};
 use crate::error::Result;
-use crate::llm::files::settings::{Flag, Kind, settings};
+use crate::llm::files::settings::{Apart, Flag, Kind, settings};
 use crate::llm::tensor::device;
 use crate::llm::tensor::optimizer::Config;
 use crate::llm::text::data::{self, Reading};
 use crate::llm::text::objective::TokenReduction;
 use crate::llm::train::schedule::Shape;
+use crate::loss::Given;
 
 settings! {
     /// Everything a run depends on: the flags of `pistar train`, and the fields of its `config.toml`.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(default, deny_unknown_fields)]
+    #[serde(default, deny_unknown_fields, remote = "Self")]
     pub struct Settings {
         given(Flag::Positional) {
             /// Objective to train with: `pistar train --list` names them
@@ -37,16 +40,6 @@ settings! {
             [serde(skip_serializing)] overwrite: bool = false;
         }
         heading("Objective") {
-            /// β, the temperature of the KL penalty
-            beta: f64 = 0.1;
-            /// Margin m of the Advantage Model
-            margin: Option<f64> = None;
-            /// Baseline b of `pg`
-            baseline: Option<f64> = None, negative: true;
-            /// Weight of KTO's desirable examples
-            desirable_weight: f64 = 1.0, value_name: Some("WEIGHT");
-            /// Weight of KTO's undesirable examples
-            undesirable_weight: f64 = 1.0, value_name: Some("WEIGHT");
             /// Reduction of a response's token log-probabilities to its one number, the same for policy and
             /// reference [default: sum; of sft: batch]
             token_reduction: Option<TokenReduction> = None, value_name: Some("HOW");
@@ -184,10 +177,48 @@ settings! {
             /// Better values of that metric [default: min of a loss or kl, max of an accuracy, margin or reward]
             keep_best_mode: Option<Better> = None, value_name: Some("WHICH");
         }
+        given(Flag::Numbers) {
+            /// Numbers of the objective.
+            numbers: Given = Given::new();
+        }
         given(Flag::None) {
             /// Fields with several values each: the settings of many runs.
             [serde(skip_serializing)] sweep: Option<toml::Table> = None;
         }
+    }
+}
+
+impl Serialize for Settings {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct Table;
+        impl<'de> Visitor<'de> for Table {
+            type Value = Settings;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a table of settings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                entries: A,
+            ) -> std::result::Result<Settings, A::Error> {
+                let mut beside = Given::new();
+                let entries = MapAccessDeserializer::new(Apart::new(entries, &mut beside));
+                let settings = Settings::deserialize(entries)?;
+                let numbers = settings.numbers.clone().over(&beside);
+                Ok(Settings {
+                    numbers,
+                    ..settings
+                })
+            }
+        }
+        from.deserialize_map(Table)
     }
 }
 

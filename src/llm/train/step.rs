@@ -10,14 +10,13 @@ pub use sink::Sink;
 
 use candle_core::Tensor;
 
-use crate::backend::nd::Var;
 use crate::error::{Error, Result};
 use crate::llm::model::inference::{Numbers, numbers, parts, read, weights};
 use crate::llm::model::network::{Network, Output, Reduction};
 use crate::llm::model::sequence::Sequence;
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
 use crate::llm::text::batch::TextBatch;
-use crate::loss::{Batch, InputKind, Inputs, on_tape};
+use crate::loss::{Batch, Cotangents, InputKind};
 
 /// Forward and backward pass of a batch: the networks, and how their numbers are made.
 pub struct Step<'a> {
@@ -52,7 +51,7 @@ impl Step<'_> {
     pub fn run(
         &self,
         text: &TextBatch,
-        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+        loss: impl Fn(&Batch) -> Result<Cotangents>,
         policy: &mut LeafGradients,
         value: &mut LeafGradients,
     ) -> Result<Outcome> {
@@ -68,7 +67,7 @@ impl Step<'_> {
     pub fn run_into(
         &self,
         text: &TextBatch,
-        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+        loss: impl Fn(&Batch) -> Result<Cotangents>,
         mut policy: Sink,
         mut value: Sink,
     ) -> Result<Outcome> {
@@ -90,7 +89,7 @@ impl Step<'_> {
         let of_prompts = value_runs.as_ref().map(|runs| &runs.numbers.sequences);
         let baseline = baseline(text, of_prompts.map(Vec::as_slice), &runs.numbers.values);
         let batch = text.numbers(self.kind, &runs.numbers.sequences, baseline);
-        let cotangents = on_tape(self.kind, &batch, loss)?;
+        let cotangents = loss(&batch)?;
         let loss = cotangents.value;
         if policy.is_eager() || value.is_eager() {
             runs.check_whole()?;
@@ -142,7 +141,7 @@ impl Step<'_> {
     pub fn evaluate(
         &self,
         text: &TextBatch,
-        loss: impl Fn(&Inputs<Var>) -> Result<Var>,
+        loss: impl Fn(&Batch) -> Result<Cotangents>,
     ) -> Result<Outcome> {
         let policy = numbers(
             self.policy,
@@ -157,7 +156,7 @@ impl Step<'_> {
             .map(|values| values.sequences);
         let baseline = baseline(text, of_prompts.as_deref(), &policy.values);
         let batch = text.numbers(self.kind, &policy.sequences, baseline);
-        let loss = on_tape(self.kind, &batch, loss)?.value;
+        let loss = loss(&batch)?.value;
         let pushed = false;
         Ok(Outcome {
             loss,

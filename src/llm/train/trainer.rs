@@ -8,7 +8,6 @@ use super::learner::{Learner, Model};
 use super::optimizer_in_backward::Stop;
 use super::settings::Settings;
 use super::state::State;
-use crate::backend::nd::Var;
 use crate::error::{Error, Result};
 use crate::llm::model::inference;
 use crate::llm::model::network::Network;
@@ -19,10 +18,7 @@ use crate::llm::text::example::Example;
 use crate::llm::train::reference::Reference;
 use crate::llm::train::schedule::Schedule;
 use crate::llm::train::step::{Outcome, Step};
-use crate::loss::{Batch, Inputs};
-
-/// The per-example loss of a user, `[B]`, on the host in f64.
-type OwnLoss<'a> = dyn Fn(&Inputs<Var>) -> Result<Var> + 'a;
+use crate::loss::Batch;
 
 /// A run: networks, data, and how far it is.
 pub struct Trainer<'a> {
@@ -34,7 +30,6 @@ pub struct Trainer<'a> {
     /// What else is evaluated.
     pub(super) evaluations: Vec<Box<dyn Evaluation + 'a>>,
     /// What is minimised in the objective's place.
-    pub(super) own: Option<Box<OwnLoss<'a>>>,
     reference: Reference,
     /// The policy, or the network of scores.
     pub policy: Learner,
@@ -91,7 +86,6 @@ impl<'a> Trainer<'a> {
             plan,
             held_out: None,
             evaluations: Vec::new(),
-            own: None,
             reference,
             policy: Learner::new(policy, settings, lr)?,
             value: value.transpose()?,
@@ -109,14 +103,6 @@ impl<'a> Trainer<'a> {
     ) -> Self {
         self.held_out = held_out;
         self.evaluations = evaluations;
-        self
-    }
-
-    /// The same, minimising another loss in the objective's place, on the inputs that the objective
-    /// is fed.
-    #[must_use]
-    pub fn minimising(mut self, loss: impl Fn(&Inputs<Var>) -> Result<Var> + 'a) -> Self {
-        self.own = Some(Box::new(loss));
         self
     }
 
@@ -206,8 +192,7 @@ impl<'a> Trainer<'a> {
             reduction: objective.reduction(),
             micro_batch: plan.micro_batch(),
         };
-        let own = self.own.as_deref();
-        let of = |inputs: &_| own.map_or_else(|| objective.loss(inputs), |own| own(inputs));
+        let of = |batch: &Batch| objective.cotangents(batch);
         let (mut loss, mut batch) = (0.0, Batch::default());
         for mut part in plan.parts(&text, &examples) {
             part.log_reference = self.log_reference(&part.sequences)?;
@@ -233,8 +218,7 @@ impl<'a> Trainer<'a> {
             reduction: objective.reduction(),
             micro_batch: self.plan.micro_batch(),
         };
-        let own = self.own.as_deref();
-        let loss = |inputs: &_| own.map_or_else(|| objective.loss(inputs), |own| own(inputs));
+        let loss = |batch: &Batch| objective.cotangents(batch);
         step.run(part, loss, &mut self.policy.gradients, of_value)
     }
 

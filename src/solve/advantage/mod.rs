@@ -17,6 +17,7 @@
 
 mod elimination;
 pub mod estimator;
+mod exact;
 mod newton;
 mod pulls;
 mod shift;
@@ -25,6 +26,7 @@ use super::{CUBIC_CAP, FixedPoint, Part, Rest, assemble, largest, tilt};
 use crate::bandit::{Edge, Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::InputKind;
+pub(super) use exact::EXACT;
 use pulls::{Ground, Pulls};
 
 /// Form of the loss: the pairs that count, and whether the scores are centred.

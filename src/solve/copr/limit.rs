@@ -1,15 +1,16 @@
 //! Limit of COPR's fit on one ranked list or on several.
 
+use super::exact::Form;
 use super::fit::{fixed_point, likelihood};
 use crate::bandit::{Prompt, PromptEvidence};
 use crate::error::{Error, Result};
-use crate::loss::Objective;
+use crate::solve::exact::Exact;
 use crate::solve::flow::{
     Course, Frame, Motion, Numeric, around, ends_elsewhere, fade, follow, rest_of,
 };
 use crate::solve::graph::{arm_list, groups, listing};
 use crate::solve::policy_gradient::UNRESTED;
-use crate::solve::update::{Place, gradient};
+use crate::solve::update::Place;
 use crate::solve::{Part, Rest, largest, log_softmax};
 
 /// Most arms of a prompt with several lists: the flow's Jacobian comes from differences.
@@ -27,17 +28,17 @@ pub const LISTS_CAP: usize = 200;
 /// # Errors
 /// Several lists over more than 200 arms, or a ranking that repeats an arm.
 pub fn limit(
-    objective: Objective,
+    form: Form,
     x: usize,
     prompt: &Prompt,
     share: &PromptEvidence,
     beta: f64,
 ) -> Result<Part> {
-    match (share.lists.as_slice(), objective) {
-        ([(list, _)], Objective::Sft) => likelihood(prompt, list, beta),
-        ([(list, _)], _) => fixed_point(prompt, list, beta, objective == Objective::CoprSft),
-        (lists, Objective::Sft) => Ok(best_shares(prompt, lists)),
-        _ => several(objective, x, prompt, share, beta),
+    match (share.lists.as_slice(), form) {
+        ([(list, _)], Form::Likelihood) => likelihood(prompt, list, beta),
+        ([(list, _)], _) => fixed_point(prompt, list, beta, form == Form::WithLikelihood),
+        (lists, Form::Likelihood) => Ok(best_shares(prompt, lists)),
+        _ => several(form, x, prompt, share, beta),
     }
 }
 
@@ -64,7 +65,7 @@ fn best_shares(prompt: &Prompt, lists: &[(Vec<u32>, f64)]) -> Part {
 }
 
 fn several(
-    objective: Objective,
+    form: Form,
     x: usize,
     prompt: &Prompt,
     share: &PromptEvidence,
@@ -81,7 +82,7 @@ fn several(
     }
     let place = Place::new(x, prompt, share, beta);
     let field = |logits: &[f64]| -> Option<Vec<f64>> {
-        let update = gradient(objective, place, logits).ok()?;
+        let update = form.gradient(place, logits).ok()?;
         Some(update.into_iter().map(|g| -g).collect())
     };
     let joined = share.lists.iter().map(|(list, _)| list.as_slice());
@@ -93,7 +94,7 @@ fn several(
     let motion = Numeric::new(field, Frame::Logits(vec![arms]));
     let end = follow(&motion, prompt.log_reference.clone(), Course::Basin);
     let mut log_policy = log_softmax(&end.point);
-    let likelihood = objective == Objective::CoprSft;
+    let likelihood = form == Form::WithLikelihood;
     let faded = likelihood && fade(&mut log_policy, &prompt.log_reference, &unlisted);
     let (mut rest, rests);
     if faded {
@@ -125,14 +126,11 @@ fn several(
         (rest, rests) = (rest_of(&motion, &log_policy), end.rests);
     }
     let open = parts.len() > 1 && !likelihood;
-    let residual = largest(gradient(objective, place, &log_policy)?);
+    let residual = largest(form.gradient(place, &log_policy)?);
     if !rests {
         return Ok(Part::none("gradient flow from the reference", UNRESTED));
     }
-    let convex = matches!(
-        objective,
-        Objective::CoprForward | Objective::CoprForwardMean
-    );
+    let convex = matches!(form, Form::Forward | Form::ForwardMean);
     let elsewhere = !convex && !open && another(&motion, prompt, &log_policy);
     let note = if open {
         Some(format!(

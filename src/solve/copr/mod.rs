@@ -6,6 +6,7 @@
 
 mod advantage;
 mod bound;
+mod exact;
 mod fit;
 mod limit;
 mod mixture;
@@ -14,6 +15,9 @@ mod multiplier;
 mod sampling;
 
 pub use advantage::{linear_advantage, linear_advantages, ranking_gradient};
+pub(super) use exact::EXACT;
+pub use exact::Form;
+
 pub use bound::{curve, lower_bound, slope};
 pub use fit::{fixed_point, likelihood, with_likelihood};
 pub use limit::{LISTS_CAP, limit};

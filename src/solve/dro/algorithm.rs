@@ -5,11 +5,12 @@ use super::value_of;
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence};
 use crate::error::{Error, Result};
 use crate::loss::{Baseline, InputKind};
+use crate::solve::answer::few_flows;
 use crate::solve::flow::{Motion, Settled, centre, ends_elsewhere, fade, settle};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local};
-use crate::solve::{FixedPoint, Part, Rest, assemble, few_flows, largest, worse};
+use crate::solve::{FixedPoint, Part, Rest, assemble, largest, worse};
 
 /// The limit of Algorithm 1 as printed: [`algorithm_1`] with an ℓ₂ coefficient of ½, λ = 1.
 ///

@@ -6,6 +6,7 @@
 
 mod algorithm;
 mod constant;
+mod exact;
 mod value_error;
 
 pub use algorithm::{algorithm_1, algorithm_1_as_printed, joint_regression};
@@ -13,6 +14,8 @@ pub use constant::constant;
 pub use value_error::{
     Minimum, ValueError, equation_5, fixed_value_policy, fixed_value_update, minima, value_error,
 };
+
+pub(super) use exact::EXACT;
 
 use crate::bandit::{Prompt, PromptEvidence};
 

@@ -5,6 +5,7 @@
 //! with `κ_a = μ̄_a (2q_a − 1)`, q the probability of a thumb up, it is `−Σ κ s` up to a constant.
 //! Its gradient flow on logits is `θ̇_a = ρ (g_a − π_a Σ g)`, `g_a = β κ_a s_a (1 − s_a)`.
 
+mod exact;
 mod field;
 mod roots;
 
@@ -13,6 +14,7 @@ use super::{FixedPoint, Rest, largest};
 use crate::bandit::{Evidence, Policy, Problem, Threshold, View};
 use crate::error::{Error, Result};
 use crate::loss::InputKind;
+pub(super) use exact::EXACT;
 use field::Field;
 
 /// Threshold of KTO's thumbs: a response counts as desirable if its reward is strictly above it.

@@ -2,16 +2,13 @@
 //! prompt, without visiting pairs where the algebra allows. The residual of every answer is its
 //! largest entry; the certificates compare it with the loss itself.
 
-mod advantage;
-mod lists;
-mod singles;
-
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, Threshold};
-use crate::error::Result;
-use crate::loss::{InputKind, Objective, Parameters};
+use crate::error::{Error, Result};
+use crate::loss::{Given, InputKind, Objective, Value};
 
-use super::{log_softmax, policy_gradient};
+use super::dro::value_of;
+use super::{exact, log_softmax};
 
 /// Arguments of one prompt's gradient besides its table.
 #[derive(Clone, Copy)]
@@ -22,8 +19,10 @@ pub struct Place<'a> {
     pub prompt: &'a Prompt,
     /// Its evidence.
     pub share: &'a PromptEvidence,
-    /// β and m.
-    pub parameters: Parameters,
+    /// β.
+    pub beta: f64,
+    /// The numbers of the loss that were given.
+    pub given: Option<&'a Given>,
     /// V or z₀, where there is one.
     pub held: f64,
     /// Reward above which a response is desirable.
@@ -37,7 +36,8 @@ impl<'a> Place<'a> {
             x,
             prompt,
             share,
-            parameters: beta.into(),
+            beta,
+            given: None,
             held: 0.0,
             threshold: Threshold::given(0.0),
         }
@@ -66,8 +66,9 @@ pub fn expected(
     table: &[Vec<f64>],
     held: Option<&[f64]>,
 ) -> Result<Expected> {
-    let view = evidence.of(objective.spec().inputs)?;
-    let rated = objective.spec().inputs == InputKind::Rated;
+    let (spec, given) = (objective.spec(), problem.given());
+    let view = evidence.of(spec.inputs)?;
+    let rated = spec.inputs == InputKind::Rated;
     let pooled = if rated {
         view.threshold()
     } else {
@@ -83,23 +84,30 @@ pub fn expected(
             all.held.push(0.0);
             continue;
         }
-        let threshold = match objective {
-            Objective::KtoPerPrompt => share.threshold(),
-            _ => pooled,
+        let threshold = if spec.rating.per_prompt {
+            share.threshold()
+        } else {
+            pooled
         };
         let place = Place {
             x,
             prompt,
             share,
-            parameters: problem.parameters(),
+            beta: problem.beta(),
+            given: Some(&given),
             held: held.map_or(0.0, |v| v[x]),
             threshold,
         };
         let scale = |g: f64| share.mass * g;
         let row = gradient(objective, place, &table[x])?;
         all.table.push(row.into_iter().map(scale).collect());
-        all.held
-            .push(scale(singles::of_value(objective, &place, &table[x])));
+        all.held.push(match spec.value {
+            Some(Value::Own | Value::Constant) => {
+                let own = value_of(prompt, share, place.beta, &log_softmax(&table[x]));
+                scale(place.held - own)
+            }
+            _ => 0.0,
+        });
     }
     Ok(all)
 }
@@ -129,102 +137,47 @@ pub fn expected(
 /// | advantage-model | `Σ_b w_ab (σ(a_a − a_b) − p_ab) + win_a σ(a_a − m) − loss_a σ(−a_a − m)` |
 ///
 /// # Errors
-/// A baseline law that does not fit, or a margin or a ranking that is missing.
+/// A baseline law that does not fit, a margin or a ranking that is missing, or an objective of which no closed form
+/// is known.
 pub fn gradient(objective: Objective, place: Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
-    use Objective as O;
-    let Place {
-        x, prompt, share, ..
-    } = place;
-    let beta = place.parameters.beta;
-    let u = || -> Vec<f64> {
-        table
-            .iter()
-            .zip(&prompt.log_reference)
+    let known = exact(objective).ok_or_else(|| {
+        Error::invalid(
+            objective.name(),
+            "no closed form of its expected update is known",
+            "take the gradient of its population loss",
+        )
+    })?;
+    known.gradient(place, table)
+}
+
+impl Place<'_> {
+    /// `u = ln π/π_ref` up to a constant, from logits.
+    pub(super) fn log_ratio(&self, table: &[f64]) -> Vec<f64> {
+        (table.iter().zip(&self.prompt.log_reference))
             .map(|(t, l)| t - l)
             .collect()
-    };
-    let regularised = || -> Vec<f64> {
-        share
-            .reward
-            .iter()
-            .zip(u())
-            .map(|(r, u)| r - beta * u)
-            .collect()
-    };
-    // L_w (R − βu), with the differences of rewards that were seen where pairs were logged with them.
-    let contrast = || -> Vec<f64> {
-        let pairs = share.compared();
-        match share.observed_pull() {
-            None => pairs.laplacian(&regularised()),
-            Some(pull) => {
-                let rest = pairs.laplacian(&u()).into_iter();
-                pull.iter().zip(rest).map(|(g, lu)| g - beta * lu).collect()
-            }
-        }
-    };
-    let scaled =
-        |by: f64, values: Vec<f64>| -> Vec<f64> { values.into_iter().map(|v| by * v).collect() };
-    if let Some(baseline) = objective.baseline() {
-        let log_policy = log_softmax(table);
-        let update = policy_gradient::update(x, prompt, share, beta, &baseline, &log_policy)?;
-        return Ok(scaled(-1.0, update));
     }
-    Ok(match objective {
-        O::Copg | O::CopgCompleted => scaled(-1.0, contrast()),
-        O::CopgSquared => scaled(-2.0 * beta, contrast()),
-        O::Rloo => scaled(-0.5, contrast()),
-        O::Dpo => scaled(beta, preference_gap(share, &scaled(beta, u()))),
-        O::RewardModel => preference_gap(share, table),
-        O::Ipo => least_squares_gap(share, &u(), 2.0, 1.0 / beta),
-        O::IpoCopg => least_squares_gap(share, &u(), 2.0 * beta * beta, 1.0 / beta),
-        O::IpoGpo => least_squares_gap(share, &u(), 2.0 * beta * beta, 2.0 / beta),
-        O::Slic => hinge(share, &u(), beta),
-        O::PgZero | O::PgValue | O::PgSoftValue => unreachable!("a baseline was found above"),
-        O::DroV | O::DroFixed | O::DroConstant => {
-            scaled(beta, singles::regression(&place, table, beta, place.held))
-        }
-        O::DroVEliminated => scaled(-0.5 * beta, contrast()),
-        O::DroAlgorithm1 => singles::regression(&place, table, 1.0, place.held),
-        O::DroAlgorithm1Corrected => singles::regression(&place, table, beta, place.held),
-        O::Kto | O::KtoPerPrompt | O::KtoNoKl => singles::rated(&place, table),
-        O::Copr => lists::reverse(&place, table, 0.0)?,
-        O::CoprSft => lists::reverse(&place, table, 1.0)?,
-        O::CoprForward => lists::forward(&place, table, false)?,
-        O::CoprForwardMean => lists::forward(&place, table, true)?,
-        O::Sft => lists::best(&place, table)?,
-        O::AdvantageModel | O::AdvantageModelDistinct | O::AdvantageModelCentred => {
-            advantage::gradient(objective, &place, table)?
-        }
-    })
-}
 
-fn preference_gap(share: &PromptEvidence, scores: &[f64]) -> Vec<f64> {
-    let pairs = share.compared();
-    let pull = pairs.pull(&share.reward);
-    (pairs.logistic_pull(scores).iter().zip(pull))
-        .map(|(a, b)| a - b)
-        .collect()
-}
-
-fn least_squares_gap(share: &PromptEvidence, u: &[f64], scale: f64, target: f64) -> Vec<f64> {
-    let pairs = share.compared();
-    let pull = pairs.pull(&share.reward);
-    (pairs.laplacian(u).iter().zip(pull))
-        .map(|(lu, r)| scale * (lu - target * r))
-        .collect()
-}
-
-fn hinge(share: &PromptEvidence, u: &[f64], beta: f64) -> Vec<f64> {
-    let mut gradient = vec![0.0; u.len()];
-    for e in share.compared().edges(&share.reward) {
-        let (a, b) = (e.a as usize, e.b as usize);
-        let z = beta * (u[a] - u[b]);
-        let active = |won: f64, z: f64| if z < 1.0 { won } else { 0.0 };
-        let push = beta * (active(e.wins, z) - active(e.losses, -z));
-        gradient[a] -= push;
-        gradient[b] += push;
+    /// π and u at a table of logits.
+    pub(super) fn policy(&self, table: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let log = log_softmax(table);
+        let reference = &self.prompt.log_reference;
+        (
+            log.iter().map(|l| l.exp()).collect(),
+            log.iter().zip(reference).map(|(l, r)| l - r).collect(),
+        )
     }
-    gradient
+}
+
+/// Each number times another.
+pub(super) fn scaled(by: f64, values: Vec<f64>) -> Vec<f64> {
+    values.into_iter().map(|v| by * v).collect()
+}
+
+/// `h − π Σ h`.
+pub(super) fn through_softmax(policy: &[f64], h: Vec<f64>) -> Vec<f64> {
+    let sum: f64 = h.iter().sum();
+    h.iter().zip(policy).map(|(h, p)| h - p * sum).collect()
 }
 
 /// The Bradley–Terry gradient of listed comparisons among the arms `inside`.

@@ -1,18 +1,18 @@
 //! The bandit of a report, and the data that responses come from.
 
-use super::groups;
-use super::population::{Population, with_laws};
-use super::{Loss, Subject};
 use crate::bandit::{Comparisons, Dataset, Edge, Evidence, PairLaw, Problem, Prompt};
 use crate::error::{Error, Result};
 use crate::loss::InputKind;
+use crate::solve::general::groups;
+use crate::solve::general::population::{Population, by_reward, with_laws};
+use crate::solve::general::subject::Subject;
 
 /// Most arms of all prompts together: limits are followed with Jacobians from differences.
 const CAP: usize = 24;
 
 /// The bandit of reports that name no other: rewards, β and laws of CoPG's, with a reference that is
 /// not uniform, so that it shows whether a loss knows of it.
-pub(super) fn default() -> Result<Problem> {
+pub fn default() -> Result<Problem> {
     Problem::from_json(
         r#"{"beta": 0.5, "prompts": [{"reward": [2.5, 2.0, 1.0], "reference": [0.2, 0.3, 0.5],
             "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]}]}"#,
@@ -63,34 +63,34 @@ impl Data {
 }
 
 /// A row to be: where responses come from, and the population or why there is none.
-pub(super) struct Situation<'a, L> {
+pub(super) struct Situation<'a> {
     pub responses: String,
     pub data: Data,
     pub group: Option<usize>,
-    pub population: std::result::Result<Population<'a, L>, String>,
+    pub population: std::result::Result<Population<'a>, String>,
 }
 
 /// Every situation of the page.
-pub(super) fn situations<'a, L: Loss>(
-    subject: &'a Subject<'a, L>,
+pub(super) fn situations<'a>(
+    subject: &'a Subject,
     problem: &Problem,
-) -> Result<Vec<Situation<'a, L>>> {
+) -> Result<Vec<Situation<'a>>> {
     let kind = subject.loss.inputs();
     let mut all = Vec::new();
     for &k in &subject.sizes {
         let name = |what: &str| match kind {
-            InputKind::Groups if subject.sizes.len() > 1 => format!("{what}, k = {k}"),
-            InputKind::Groups => format!("{what}, any k"),
+            kind if kind.is_groups() && subject.sizes.len() > 1 => format!("{what}, k = {k}"),
+            kind if kind.is_groups() => format!("{what}, any k"),
             _ => what.to_string(),
         };
-        let refused = (kind == InputKind::Groups)
+        let refused = (kind.is_groups())
             .then(|| groups::too_many(problem, k))
             .flatten();
-        let mut add = |what: &str, data, population: Result<Population<'a, L>>| -> Result<()> {
+        let mut add = |what: &str, data, population: Result<Population<'a>>| -> Result<()> {
             all.push(Situation {
                 responses: name(what),
                 data,
-                group: (kind == InputKind::Groups).then_some(k),
+                group: (kind.is_groups()).then_some(k),
                 population: match &refused {
                     Some(reason) => Err(reason.clone()),
                     None => Ok(population?.of_groups(k)),
@@ -203,11 +203,4 @@ fn separable(problem: &Problem) -> Result<Option<Evidence>> {
     }
     let log = Dataset::read(lines.as_bytes(), "the separable log", problem)?;
     Ok(Some(Evidence::from_dataset(problem, &log)))
-}
-
-/// Arms from the least to the most rewarded.
-pub(super) fn by_reward(prompt: &Prompt) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..prompt.arms()).collect();
-    order.sort_by(|&a, &b| prompt.reward[a].total_cmp(&prompt.reward[b]));
-    order
 }

@@ -1,25 +1,25 @@
 //! Checks of a loss against changes of the batch: order of its examples, padding, splitting.
 
-use super::engine::{Run, apart, join, pick, random, reverse, slots, swapped};
-use super::gradient::{ROUNDING, parameters};
-use super::groups;
-use super::{Area, Check, Loss, Outcome};
+use super::{Area, Check, Outcome};
 use crate::error::Result;
 use crate::loss::InputKind;
 use crate::random::{Purpose, Stream};
+use crate::solve::general::engine::{Run, apart, join, pick, random, reverse};
+use crate::solve::general::groups;
+use crate::solve::general::subject::{Candidate, ROUNDING, asymmetry, parameters};
 
 const EXAMPLES: usize = 18;
 
-pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
+pub(super) fn checks(loss: &Candidate) -> Result<Vec<Check>> {
     let kind = loss.inputs();
     let batch = random(kind, EXAMPLES, 31);
-    let run = reverse(loss, &batch, parameters(0))?;
+    let run = reverse(&loss.at(&parameters(0))?, &batch)?;
     let mut checks = Vec::new();
 
     // Another order.
     let mut order: Vec<usize> = (0..EXAMPLES).collect();
     Stream::new(31, Purpose::Order, 0).shuffle(&mut order);
-    let shuffled = reverse(loss, &pick(&batch, kind, &order), parameters(0))?;
+    let shuffled = reverse(&loss.at(&parameters(0))?, &pick(&batch, kind, &order))?;
     let gap = apart(
         shuffled.each.iter().copied(),
         order.iter().map(|&i| run.each[i]),
@@ -35,7 +35,7 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
     // Rows of weight zero.
     let mut padding = random(kind, 5, 32);
     padding.weight.fill(0.0);
-    let padded = reverse(loss, &join(batch.clone(), &padding), parameters(0))?;
+    let padded = reverse(&loss.at(&parameters(0))?, &join(batch.clone(), &padding))?;
     let gap = apart(padded.numbers_of(EXAMPLES, &run), run.numbers());
     checks.push(verdict(
         "padding",
@@ -50,7 +50,7 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
         .into_iter()
         .map(|part| {
             let part = pick(&batch, kind, &part.collect::<Vec<_>>());
-            reverse(loss, &part, parameters(0))
+            reverse(&loss.at(&parameters(0))?, &part)
         })
         .collect::<Result<_>>()?;
     let joined = half.iter().flat_map(|run| run.each.iter().copied());
@@ -64,7 +64,7 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
         Outcome::Differs,
     ));
 
-    if kind == InputKind::Groups {
+    if kind.is_groups() {
         let gap = groups::order_matters(loss)?;
         checks.push(verdict(
             "order in a group",
@@ -85,30 +85,6 @@ pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
         ));
     }
     Ok(checks)
-}
-
-/// Whether the order of scored pairs matters.
-pub(super) fn order_of_a_pair_matters<L: Loss>(loss: &L) -> Result<bool> {
-    let gap = asymmetry(loss)?;
-    Ok(gap > ROUNDING || gap.is_nan())
-}
-
-fn asymmetry<L: Loss>(loss: &L) -> Result<f64> {
-    let batch = random(loss.inputs(), EXAMPLES, 33);
-    let run = reverse(loss, &batch, parameters(0))?;
-    let mut turned = reverse(loss, &swapped(&batch), parameters(0))?;
-    if slots(loss.inputs()) == 2 {
-        turned.gradient.swap(0, 1);
-    }
-    Ok(apart(run.numbers(), turned.numbers()))
-}
-
-impl Run {
-    /// The numbers of the first `examples` of a longer run, whose leaves were as long as `of`'s.
-    fn numbers_of<'a>(&'a self, examples: usize, of: &'a Self) -> impl Iterator<Item = f64> + 'a {
-        let gradient = (self.gradient.iter().zip(&of.gradient)).flat_map(|(g, o)| &g[..o.len()]);
-        self.each[..examples].iter().chain(gradient).copied()
-    }
 }
 
 fn verdict(property: &'static str, gap: f64, good: &str, bad: &str, otherwise: Outcome) -> Check {

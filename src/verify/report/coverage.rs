@@ -2,14 +2,15 @@
 
 use super::bandit;
 use super::fixed_point::tolerance;
-use super::population::{Population, apart, with_laws};
-use super::{Area, Check, Loss, Outcome, Subject};
+use super::{Area, Check, Outcome};
 use crate::bandit::Problem;
 use crate::error::Result;
 use crate::loss::InputKind;
+use crate::solve::general::population::{Population, apart, with_laws};
+use crate::solve::general::subject::Subject;
 use crate::text::number;
 
-pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<Check>> {
+pub(super) fn checks(subject: &Subject) -> Result<Vec<Check>> {
     let never = never(subject)?;
     if subject.loss.inputs() == InputKind::Lists {
         return Ok(vec![never]);
@@ -31,7 +32,7 @@ fn best_arm_shown(share: f64) -> Result<Problem> {
     }))
 }
 
-fn never<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
+fn never(subject: &Subject) -> Result<Check> {
     let property = "best arm never shown";
     let mut problem = best_arm_shown(0.0)?;
     problem = problem.map_prompts(|_, prompt| prompt.ranking = Some(vec![2, 1]));
@@ -81,7 +82,7 @@ fn never<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
     Ok(Check::new(Area::Coverage, property, outcome, says).with(regret))
 }
 
-fn rarely<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
+fn rarely(subject: &Subject) -> Result<Check> {
     let property = "best arm shown rarely";
     let mut regrets = Vec::new();
     for share in [1e-1, 1e-2, 1e-3, 1e-4] {

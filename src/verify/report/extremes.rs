@@ -1,20 +1,20 @@
 //! Policy = reference, and numbers far out.
 
-use super::engine::{Run, directions, forward, random, reverse, slots};
-use super::gradient::{ROUNDING, parameters};
-use super::{Area, Check, Loss, Outcome};
+use super::{Area, Check, Outcome};
 use crate::error::Result;
-use crate::loss::{Batch, InputKind, Parameters, Table};
+use crate::loss::{Batch, Given, InputKind};
+use crate::solve::general::engine::{Run, directions, forward, random, reverse};
+use crate::solve::general::subject::{Candidate, ROUNDING, parameters};
 
-pub(super) fn checks<L: Loss>(loss: &L) -> Result<Vec<Check>> {
+pub(super) fn checks(loss: &Candidate) -> Result<Vec<Check>> {
     Ok(vec![ties(loss)?, far(loss)?])
 }
 
 /// Step 0 of every training run: every log-ratio exactly 0, and once all rewards equal too.
-fn tied<L: Loss>(loss: &L) -> [Batch; 2] {
+fn tied(loss: &Candidate) -> [Batch; 2] {
     let mut batch = random(loss.inputs(), 12, 41);
-    for slot in 0..slots(loss.inputs()) {
-        if loss.feed().table == Table::Logits {
+    for slot in 0..loss.inputs().slots() {
+        if !loss.spec().trains_scores() {
             batch.log_policy[slot] = batch.log_reference[slot].clone();
         } else {
             batch.log_policy[slot].fill(0.0);
@@ -26,12 +26,12 @@ fn tied<L: Loss>(loss: &L) -> [Batch; 2] {
     [batch, level]
 }
 
-fn ties<L: Loss>(loss: &L) -> Result<Check> {
+fn ties(loss: &Candidate) -> Result<Check> {
     let property = "policy = reference";
     let fault = |says: &str| Check::new(Area::Numbers, property, Outcome::Fault, says);
     let mut worst = 0.0f64;
     for batch in tied(loss) {
-        let run = reverse(loss, &batch, parameters(0))?;
+        let run = reverse(&loss.at(&parameters(0))?, &batch)?;
         if let Some(what) = not_finite(&run) {
             return Ok(fault(&format!(
                 "{what} where every log-ratio is 0, which is where training starts"
@@ -40,12 +40,12 @@ fn ties<L: Loss>(loss: &L) -> Result<Check> {
         let along = directions(&run, 42);
         let pairs = run.gradient.iter().flatten().zip(along.iter().flatten());
         let dotted: f64 = pairs.map(|(g, d)| g * d).sum();
-        let gap = (forward(loss, &batch, parameters(0), &along)? - dotted).abs();
+        let gap = (forward(&loss.at(&parameters(0))?, &batch, &along)? - dotted).abs();
         worst = if gap <= worst { worst } else { gap };
         #[cfg(feature = "llm")]
         {
-            let there = super::engine::tensors(loss, &batch, parameters(0))?;
-            let gap = super::engine::apart(run.numbers(), there.numbers());
+            let there = crate::solve::general::engine::tensors(&loss.at(&parameters(0))?, &batch)?;
+            let gap = crate::solve::general::engine::apart(run.numbers(), there.numbers());
             worst = if gap <= worst { worst } else { gap };
         }
     }
@@ -101,9 +101,9 @@ impl Far {
 
 /// Log-ratios (or scores) and rewards to ±1e4, temperatures from 1e-3 to 1e3: one at a time, so that
 /// what overflows is named, then together.
-fn far<L: Loss>(loss: &L) -> Result<Check> {
+fn far(loss: &Candidate) -> Result<Check> {
     let property = "far out";
-    let scores = loss.feed().table != Table::Logits;
+    let scores = loss.spec().trains_scores();
     let wrong = |far: &[Far]| -> Result<Option<&'static str>> {
         let (mut batch, mut beta) = (random(loss.inputs(), 16, 43), 0.5);
         for &far in far {
@@ -113,12 +113,8 @@ fn far<L: Loss>(loss: &L) -> Result<Check> {
                 Far::Beta(far) => beta = far,
             }
         }
-        let margin = Some(2.5);
-        Ok(not_finite(&reverse(
-            loss,
-            &batch,
-            Parameters { beta, margin },
-        )?))
+        let given = Given::from(beta).with("margin", 2.5);
+        Ok(not_finite(&reverse(&loss.at(&given)?, &batch)?))
     };
     let mut broken: Vec<(Far, &'static str)> = Vec::new();
     for kind in [Far::Ratios, Far::Rewards] {
@@ -179,12 +175,12 @@ fn far<L: Loss>(loss: &L) -> Result<Check> {
 }
 
 /// Log-ratios or scores of a size, of both signs in every combination over the slots.
-fn stretch<L: Loss>(loss: &L, batch: &mut Batch, size: f64) {
-    for slot in 0..slots(loss.inputs()) {
+fn stretch(loss: &Candidate, batch: &mut Batch, size: f64) {
+    for slot in 0..loss.inputs().slots() {
         for i in 0..batch.log_policy[slot].len() {
             let up = (i >> slot) % 2 == 0;
             let (low, high) = (-size, 0.0);
-            if loss.feed().table == Table::Logits {
+            if !loss.spec().trains_scores() {
                 batch.log_policy[slot][i] = if up { high } else { low };
                 batch.log_reference[slot][i] = if up { low } else { high };
             } else {
@@ -195,7 +191,7 @@ fn stretch<L: Loss>(loss: &L, batch: &mut Batch, size: f64) {
 }
 
 /// Rewards of a size. A list's numbers are advantages, which are small.
-fn reward<L: Loss>(loss: &L, batch: &mut Batch, size: f64) {
+fn reward(loss: &Candidate, batch: &mut Batch, size: f64) {
     if loss.inputs() == InputKind::Lists {
         return;
     }

@@ -1,15 +1,16 @@
 //! Checks of a loss's limit: where it converges, from which data, and how sure that is.
 
 use super::bandit::{self, Data};
-use super::population::{Population, apart};
 use super::reference;
 use super::rows::LimitRow;
-use super::{Area, Check, Loss, Outcome, Subject};
+use super::{Area, Check, Outcome};
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::error::Result;
 use crate::loss::{Kind, Objective};
-use crate::solve::fixed_point;
 use crate::solve::flow::Rest;
+use crate::solve::general::population::{Population, apart};
+use crate::solve::general::subject::Subject;
+use crate::solve::{exact, fixed_point};
 use crate::verify::{Certificate, certify};
 
 /// KL to π* up to which a limit counts as π*.
@@ -19,15 +20,15 @@ pub(super) const SAME: f64 = 1e-6;
 /// The same for a simplex search on kinks.
 pub(super) const SAME_KINKED: f64 = 1e-3;
 
-pub(super) fn tolerance<L: Loss>(subject: &Subject<'_, L>) -> f64 {
+pub(super) fn tolerance(subject: &Subject) -> f64 {
     match subject.kind {
         Kind::Kinked => SAME_KINKED,
         _ => SAME,
     }
 }
 
-pub(super) fn checks<L: Loss>(
-    subject: &Subject<'_, L>,
+pub(super) fn checks(
+    subject: &Subject,
     problem: &Problem,
     rows: &[LimitRow],
 ) -> Result<Vec<Check>> {
@@ -36,7 +37,8 @@ pub(super) fn checks<L: Loss>(
     checks.push(rests(rows));
     checks.push(one_limit(subject, problem)?);
     checks.push(reference::check(subject, problem)?);
-    if let Some(objective) = subject.loss.registered() {
+    let objective = subject.loss.objective;
+    if exact(objective).is_some() {
         checks.push(solver(subject, objective)?);
         checks.push(derivation(objective));
     }
@@ -114,7 +116,7 @@ fn bandits() -> Result<Vec<Problem>> {
         .collect()
 }
 
-fn elsewhere<L: Loss>(subject: &Subject<'_, L>) -> Result<Check> {
+fn elsewhere(subject: &Subject) -> Result<Check> {
     let property = "reaches π* on random bandits";
     let (mut worst, mut lost, mut count) = (0.0f64, 0, 0);
     for problem in bandits()? {
@@ -176,7 +178,7 @@ fn rests(rows: &[LimitRow]) -> Check {
     Check::new(Area::FixedPoint, "comes to rest", outcome, says)
 }
 
-fn one_limit<L: Loss>(subject: &Subject<'_, L>, problem: &Problem) -> Result<Check> {
+fn one_limit(subject: &Subject, problem: &Problem) -> Result<Check> {
     const STARTS: u64 = 6;
     let property = "one limit";
     let population = Population::new(subject, problem)?;
@@ -214,7 +216,7 @@ fn one_limit<L: Loss>(subject: &Subject<'_, L>, problem: &Problem) -> Result<Che
 
 /// The registered solver against the numeric limit. On kinks the losses are compared, since a
 /// minimum may be a face.
-fn solver<L: Loss>(subject: &Subject<'_, L>, objective: Objective) -> Result<Check> {
+fn solver(subject: &Subject, objective: Objective) -> Result<Check> {
     let property = "exact solver = numeric limit";
     let (mut worst, mut compared) = (0.0f64, 0);
     let mut problems = bandits()?;

@@ -2,14 +2,15 @@
 
 use super::bandit;
 use super::fixed_point::tolerance;
-use super::limit::Limit;
-use super::population::{Population, apart, with_laws};
-use super::{Area, Check, Loss, Outcome, Subject};
+use super::{Area, Check, Outcome};
 use crate::bandit::{Beta, PairLaw, Policy, Problem, Prompt, Simplex};
 use crate::error::Result;
 use crate::loss::InputKind;
+use crate::solve::general::limit::Limit;
+use crate::solve::general::population::{Population, apart, with_laws};
+use crate::solve::general::subject::Subject;
 
-pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<Check>> {
+pub(super) fn checks(subject: &Subject) -> Result<Vec<Check>> {
     let problem = bandit::default()?;
     let Some(here) = limit(subject, &problem)? else {
         let (property, says) = ("the limit", "there is none that could change");
@@ -66,7 +67,7 @@ pub(super) fn checks<L: Loss>(subject: &Subject<'_, L>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-fn limit<L: Loss>(subject: &Subject<'_, L>, problem: &Problem) -> Result<Option<Policy>> {
+fn limit(subject: &Subject, problem: &Problem) -> Result<Option<Policy>> {
     let population = Population::new(subject, problem)?;
     let limit = population.limit(&population.start())?;
     Ok(limit.filter(Limit::exists).map(|l| l.policy))

@@ -3,26 +3,21 @@
 //! A loss of your own takes ten lines. It is written once and runs on every backend:
 //!
 //! ```
-//! use pistar::Result;
-//! use pistar::backend::Backend;
-//! use pistar::loss::{InputKind, Inputs, Parameters, margin};
-//! use pistar::verify::report::{Loss, pair, report};
+//! use pistar::prelude::*;
+//! use pistar::verify::report::report;
 //!
 //! /// DPO that expects one label in ten to be wrong.
 //! struct ConservativeDpo;
 //!
 //! impl Loss for ConservativeDpo {
-//!     fn name(&self) -> &str {
-//!         "conservative-dpo"
+//!     type Numbers = Temperature;
+//!     fn spec(&self) -> Spec {
+//!         Spec::new("conservative-dpo", InputKind::LabelledPairs)
 //!     }
-//!     fn inputs(&self) -> InputKind {
-//!         InputKind::LabelledPairs
-//!     }
-//!     fn loss<X: Backend>(&self, inputs: &Inputs<X>, p: Parameters) -> Result<X> {
-//!         let (preferred, rejected) = pair(inputs)?;
-//!         let d = margin(preferred, rejected)?;
-//!         let kept = d.affine(-p.beta, 0.0)?.softplus()?.affine(0.9, 0.0)?;
-//!         let flipped = d.affine(p.beta, 0.0)?.softplus()?.affine(0.1, 0.0)?;
+//!     fn loss<X: Backend>(&self, n: &Temperature, inputs: &Inputs<X>) -> Result<X> {
+//!         let d = inputs.pair()?.difference()?;
+//!         let kept = d.affine(-n.beta, 0.0)?.softplus()?.affine(0.9, 0.0)?;
+//!         let flipped = d.affine(n.beta, 0.0)?.softplus()?.affine(0.1, 0.0)?;
 //!         kept.add(&flipped)
 //!     }
 //! }
@@ -46,104 +41,28 @@
 mod bandit;
 mod batch;
 mod coverage;
-mod engine;
 mod extremes;
 mod finite;
 mod fixed_point;
 mod gradient;
-mod groups;
-mod inputs;
 mod invariance;
-mod journey;
 mod kinks;
-mod limit;
 mod page;
-mod population;
 mod reference;
 mod rows;
 
-pub use bandit::Data;
-pub use inputs::{group, pair, rated, single};
+pub use bandit::{Data, default as default_problem};
 pub use page::WIDTH;
 pub use rows::LimitRow;
 
 pub use crate::solve::Rest;
 
-use crate::backend::Backend;
 use crate::bandit::Problem;
-use crate::bandit::population::{Feed, Rating};
 use crate::error::Result;
-use crate::loss::{InputKind, Inputs, Kind, Objective, Parameters, Table};
-
-/// A loss that can be reported on.
-///
-/// Its method is generic because a loss runs on every backend: on arrays with reverse mode, under
-/// forward-mode derivatives, on tensors.
-pub trait Loss: Sync {
-    /// Its name.
-    fn name(&self) -> &str;
-
-    /// Kind of examples that it takes.
-    fn inputs(&self) -> InputKind;
-
-    /// The per-example loss, `[B]`, to be minimised.
-    ///
-    /// # Errors
-    /// Those of the backend, or inputs of another kind than [`inputs`](Self::inputs).
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, parameters: Parameters) -> Result<X>;
-
-    /// Kind of function that it is: [`Kind::Smooth`] unless it says otherwise. Say `Field` where the gradient is
-    /// meant not to be the slope of the value, as with detached weights. Kinks are found.
-    fn kind(&self) -> Kind {
-        Kind::Smooth
-    }
-
-    /// Recipe of its examples: the table it trains, the baseline that goes with single responses.
-    fn feed(&self) -> Feed {
-        Feed {
-            inputs: self.inputs(),
-            table: Table::Logits,
-            baseline: None,
-            value: None,
-            self_pairs: true,
-            rating: Rating {
-                per_prompt: false,
-                kl: true,
-            },
-        }
-    }
-
-    /// The registered objective that it is, if any: its exact solver is then compared.
-    fn registered(&self) -> Option<Objective> {
-        None
-    }
-}
-
-impl Loss for Objective {
-    fn name(&self) -> &str {
-        Objective::name(*self)
-    }
-
-    fn inputs(&self) -> InputKind {
-        self.spec().inputs
-    }
-
-    fn loss<X: Backend>(&self, inputs: &Inputs<X>, parameters: Parameters) -> Result<X> {
-        Objective::loss(*self, inputs, parameters)
-    }
-
-    fn kind(&self) -> Kind {
-        self.spec().kind
-    }
-
-    fn feed(&self) -> Feed {
-        Feed::of(*self)
-    }
-
-    fn registered(&self) -> Option<Objective> {
-        Some(*self)
-    }
-}
+use crate::loss::{InputKind, Kind, Objective};
+use crate::solve::exact;
+use crate::solve::general::kinks::largest_jump;
+use crate::solve::general::subject::{Candidate, Subject};
 
 /// Subject of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -284,43 +203,6 @@ impl Report {
     }
 }
 
-/// A loss, and what was found of it that decides how its limits are sought.
-struct Subject<'a, L> {
-    loss: &'a L,
-    /// A field if its gradient turned out not to be the slope of its value; kinked if that jumps.
-    kind: Kind,
-    /// Whether it depends on the order of scored pairs, so that both are fed.
-    both_orders: bool,
-    /// Sizes of groups that have rows of their own.
-    sizes: Vec<usize>,
-    /// The size of groups everywhere else.
-    size: usize,
-}
-
-impl<'a, L: Loss> Subject<'a, L> {
-    fn new(loss: &'a L, jump: f64) -> Result<Self> {
-        let kind = match loss.kind() {
-            Kind::Smooth | Kind::Kinked if gradient::hides_a_detach(loss)? => Kind::Field,
-            Kind::Smooth | Kind::Kinked if jump > 0.0 => Kind::Kinked,
-            Kind::Smooth | Kind::Kinked => Kind::Smooth,
-            kind => kind,
-        };
-        let pairs = loss.inputs() == InputKind::ScoredPairs;
-        let sizes = if groups::sizes_agree(loss)? {
-            vec![groups::SIZES[0]]
-        } else {
-            groups::SIZES.to_vec()
-        };
-        Ok(Self {
-            loss,
-            kind,
-            both_orders: pairs && batch::order_of_a_pair_matters(loss)?,
-            size: sizes[sizes.len() - 1],
-            sizes,
-        })
-    }
-}
-
 /// Checks a loss on random batches and exact populations. The same loss has the same report.
 ///
 /// Limits are those on a bandit of three arms, R = (2.5, 2, 1) and β = 0.5, with a reference that is
@@ -328,7 +210,7 @@ impl<'a, L: Loss> Subject<'a, L> {
 ///
 /// # Errors
 /// If the loss refuses its own kind of inputs, or a solver fails.
-pub fn report<L: Loss>(loss: &L) -> Result<Report> {
+pub fn report(loss: impl Into<Objective>) -> Result<Report> {
     report_on(loss, &bandit::default()?)
 }
 
@@ -336,9 +218,14 @@ pub fn report<L: Loss>(loss: &L) -> Result<Report> {
 ///
 /// # Errors
 /// Also a problem of more than 24 arms in all.
-pub fn report_on<L: Loss>(loss: &L, problem: &Problem) -> Result<Report> {
+pub fn report_on(loss: impl Into<Objective>, problem: &Problem) -> Result<Report> {
+    let objective = loss.into();
+    let loss = &Candidate {
+        objective,
+        numbers: problem.numbers().clone(),
+    };
     bandit::check(problem)?;
-    let jump = kinks::largest_jump(loss)?;
+    let jump = largest_jump(loss)?;
     let mut checks = gradient::checks(loss)?;
     checks.push(kinks::check(loss.kind(), jump));
     checks.extend(batch::checks(loss)?);
@@ -350,12 +237,12 @@ pub fn report_on<L: Loss>(loss: &L, problem: &Problem) -> Result<Report> {
     checks.extend(invariance::checks(&subject)?);
     checks.extend(coverage::checks(&subject)?);
     Ok(Report {
-        loss: loss.name().to_string(),
+        loss: objective.name().to_string(),
         inputs: loss.inputs(),
         kind: loss.kind(),
-        registered: loss.registered(),
+        registered: exact(objective).map(|_| objective),
         problem: problem.clone(),
-        group: (loss.inputs() == InputKind::Groups).then_some(subject.size),
+        group: loss.inputs().is_groups().then_some(subject.size),
         limits,
         checks,
     })

@@ -8,7 +8,7 @@ use super::finite::kept;
 use super::rows::vanishing;
 use super::{Area, Check, LimitRow, Outcome, Report, Rest};
 use crate::bandit::Problem;
-use crate::loss::{InputKind, Objective};
+use crate::loss::Objective;
 use crate::text::{number, pad, wrap_within};
 
 /// Columns of a page.
@@ -76,7 +76,7 @@ impl Report {
 
     fn limit_table(&self) -> String {
         let mut text = format!("\nwhere it converges\n{}", bandit(&self.problem));
-        if self.inputs == InputKind::Groups {
+        if self.inputs.is_groups() {
             let says = match self.group {
                 Some(2) => {
                     "groups of 2 stand for any size: 2, 4 and 8 have the same expected update but \

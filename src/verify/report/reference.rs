@@ -1,15 +1,16 @@
 //! Checks of the loss's dependence on π_ref.
 
 use super::fixed_point::tolerance;
-use super::limit::Limit;
-use super::population::{Population, apart};
-use super::{Area, Check, Loss, Outcome, Subject};
+use super::{Area, Check, Outcome};
 use crate::bandit::{Policy, Problem, log_sum_exp};
 use crate::error::Result;
+use crate::solve::general::limit::Limit;
+use crate::solve::general::population::{Population, apart};
+use crate::solve::general::subject::Subject;
 
 /// Whether the limit moves with π_ref, and by as much as π*: by the change of ln π_ref. Off policy,
 /// so that the data are the same.
-pub(super) fn check<L: Loss>(subject: &Subject<'_, L>, problem: &Problem) -> Result<Check> {
+pub(super) fn check(subject: &Subject, problem: &Problem) -> Result<Check> {
     let property = "reference matters";
     let other = problem.map_prompts(|_, prompt| {
         let row = &mut prompt.log_reference;

@@ -1,12 +1,12 @@
 //! The rows of the page: where a loss converges, by where responses come from.
 
 use super::bandit::{Data, Situation, situations};
-use super::limit::Limit;
-use super::population::apart;
-use super::{Loss, Subject};
 use crate::bandit::Problem;
 use crate::error::Result;
 use crate::solve::flow::Rest;
+use crate::solve::general::limit::Limit;
+use crate::solve::general::population::apart;
+use crate::solve::general::subject::Subject;
 
 /// ln π/π_ref below which an arm whose logit runs off is said to vanish.
 const VANISHED: f64 = -10.0;
@@ -59,13 +59,13 @@ impl LimitRow {
     }
 }
 
-pub(super) fn rows<L: Loss>(subject: &Subject<'_, L>, problem: &Problem) -> Result<Vec<LimitRow>> {
+pub(super) fn rows(subject: &Subject, problem: &Problem) -> Result<Vec<LimitRow>> {
     (situations(subject, problem)?.into_iter())
         .map(|situation| row(problem, situation))
         .collect()
 }
 
-fn row<L: Loss>(problem: &Problem, situation: Situation<'_, L>) -> Result<LimitRow> {
+fn row(problem: &Problem, situation: Situation<'_>) -> Result<LimitRow> {
     let Situation {
         responses,
         data,

@@ -18,8 +18,8 @@ pub fn uniform(text: &mut TextBatch) {
 
 #[test]
 fn faults_of_the_batch() {
-    let dpo = || Pipeline::of(Objective::Dpo);
-    let copg = || Pipeline::of(Objective::Copg);
+    let dpo = || Pipeline::of(Objective::DPO);
+    let copg = || Pipeline::of(Objective::COPG);
     caught(
         "reference numbers shifted by one row",
         &Pipeline {
@@ -67,7 +67,7 @@ fn faults_of_the_batch() {
         "weights ignored",
         &Pipeline {
             text: &uniform,
-            ..Pipeline::of(Objective::Ipo)
+            ..Pipeline::of(Objective::IPO)
         },
     );
 }
@@ -93,7 +93,7 @@ pub fn means(text: TextBatch) -> Vec<TextBatch> {
 #[test]
 fn faults_of_accumulation() {
     // Where a pair's wins and its losses are in different parts, their ratio is wrong too.
-    for objective in [Objective::Ipo, Objective::Dpo] {
+    for objective in [Objective::IPO, Objective::DPO] {
         caught(
             "each micro-batch divided by its own weight",
             &Pipeline {
@@ -117,7 +117,7 @@ fn faults_of_accumulation() {
         &Pipeline {
             forward: &dropped,
             micro_batch: 60,
-            ..Pipeline::of(Objective::Copg)
+            ..Pipeline::of(Objective::COPG)
         },
     );
 }

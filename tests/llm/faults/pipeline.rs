@@ -95,8 +95,8 @@ impl Pipeline<'_> {
             network: &network,
             parameters: model.parameters(),
         };
-        let parameters = bandit.problem().parameters();
-        let loss = |inputs: &_| self.objective.loss(inputs, parameters);
+        let bound = self.objective.bind(&bandit.problem().given()).unwrap();
+        let loss = |batch: &_| bound.on_tape(batch);
         let result = training.descend(trained, None, |_, gradients, none| {
             let mut text = text.clone();
             if self.live {

@@ -20,7 +20,7 @@ const LENGTH: usize = 2;
 
 #[test]
 fn faults_of_what_is_predicted() {
-    let dpo = || Pipeline::of(Objective::Dpo);
+    let dpo = || Pipeline::of(Objective::DPO);
     let late = seen_as(|s| {
         let mut seen = Seen::right(s);
         seen.counted.remove(0);
@@ -94,14 +94,14 @@ fn faults_of_what_is_predicted() {
         "prompt trained on",
         &Pipeline {
             forward: &prompt,
-            ..Pipeline::of(Objective::PgZero)
+            ..Pipeline::of(Objective::PG_ZERO)
         },
     );
 }
 
 #[test]
 fn faults_of_what_is_attended() {
-    let dpo = || Pipeline::of(Objective::Dpo);
+    let dpo = || Pipeline::of(Objective::DPO);
     let padded = forward(|model, tape, sequences| {
         let longest = sequences
             .iter()
@@ -175,7 +175,7 @@ fn faults_of_what_is_attended() {
 
 #[test]
 fn faults_of_a_sequences_number() {
-    let dpo = || Pipeline::of(Objective::Dpo);
+    let dpo = || Pipeline::of(Objective::DPO);
     caught(
         "mean over tokens for the sum",
         &Pipeline {

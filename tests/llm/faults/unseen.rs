@@ -24,28 +24,28 @@ fn what_no_fixed_point_shows() {
         "prompt trained on: in a pair's margin its tokens cancel",
         &Pipeline {
             forward: &prompt,
-            ..Pipeline::of(Objective::Dpo)
+            ..Pipeline::of(Objective::DPO)
         },
     );
     invisible(
         "weights ignored: π* fits every single pair, whatever it weighs",
         &Pipeline {
             text: &uniform,
-            ..Pipeline::of(Objective::Copg)
+            ..Pipeline::of(Objective::COPG)
         },
     );
     invisible(
         "each micro-batch divided by its own weight: the same",
         &Pipeline {
             parts: &means,
-            ..Pipeline::of(Objective::Copg)
+            ..Pipeline::of(Objective::COPG)
         },
     );
     invisible(
         "the whole gradient divided once more: Adam sees no scale, and SGD only another rate",
         &Pipeline {
             text: &|text| text.weight.iter_mut().for_each(|w| *w /= 8.0),
-            ..Pipeline::of(Objective::Ipo)
+            ..Pipeline::of(Objective::IPO)
         },
     );
     let running = Borders {
@@ -60,7 +60,7 @@ fn what_no_fixed_point_shows() {
         &Pipeline {
             forward: &running,
             architecture: &|a| a.context = 200,
-            ..Pipeline::of(Objective::Dpo)
+            ..Pipeline::of(Objective::DPO)
         },
     );
 }

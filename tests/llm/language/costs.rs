@@ -22,7 +22,7 @@ fn costs_of_a_step() {
         let arms = language.responses();
         let bandit = Bandit::around(&model, language, 0.5, normal_rewards(3, 1.0), laws).unwrap();
         let evidence = Evidence::population(bandit.problem());
-        for objective in [Objective::Dpo, Objective::PgZero] {
+        for objective in [Objective::DPO, Objective::PG_ZERO] {
             let mut population = Population::new(&bandit, &evidence, objective).unwrap();
             let examples = population.text().weight.len();
             let training = Training {

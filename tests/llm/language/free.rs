@@ -45,11 +45,11 @@ fn within_a_component() {
     let evidence = Evidence::population(bandit.problem());
     let mut free = 0.0f64;
     for objective in [
-        Objective::Copg,
-        Objective::CopgSquared,
-        Objective::Dpo,
-        Objective::Ipo,
-        Objective::IpoGpo,
+        Objective::COPG,
+        Objective::COPG_SQUARED,
+        Objective::DPO,
+        Objective::IPO,
+        Objective::IPO_GPO,
     ] {
         let want = fixed_point(objective, bandit.problem(), &evidence).unwrap();
         assert!(!want.unique);
@@ -78,17 +78,17 @@ fn within_a_list() {
     let evidence = Evidence::population(ranked.problem());
     let of = |policy: &Policy| given(policy, |a| list.contains(&(a as u32)));
     for objective in [
-        Objective::Copr,
-        Objective::CoprForward,
-        Objective::CoprForwardMean,
-        Objective::CoprSft,
+        Objective::COPR,
+        Objective::COPR_FORWARD,
+        Objective::COPR_FORWARD_MEAN,
+        Objective::COPR_SFT,
     ] {
         let want = fixed_point(objective, ranked.problem(), &evidence).unwrap();
         let got = trained(&ranked, &evidence, objective, training(objective));
         let distance = total_variation(&of(&got), &of(&want.policy.clone().unwrap()));
         assert!(distance < 1e-3, "{} {distance:e}", objective.name());
         // With the likelihood of the best one, nothing stays off the list.
-        if objective == Objective::CoprSft {
+        if objective == Objective::COPR_SFT {
             let distance = total_variation(&got, &want.policy.unwrap());
             assert!(distance < 1e-3, "{distance:e}");
         } else {
@@ -112,10 +112,10 @@ fn within_what_is_seen() {
     let of = |policy: &Policy| given(policy, |a| a % 2 == 0);
     let want = of(&bandit.problem().optimum().policy);
     for objective in [
-        Objective::Copg,
-        Objective::DroV,
-        Objective::DroVEliminated,
-        Objective::Rloo,
+        Objective::COPG,
+        Objective::DRO_V,
+        Objective::DRO_V_ELIMINATED,
+        Objective::RLOO,
     ] {
         let solved = fixed_point(objective, bandit.problem(), &evidence).unwrap();
         assert!(!solved.unique);
@@ -141,10 +141,10 @@ fn a_face_of_slic() {
     let wins: String = wins.collect();
     let dataset = Dataset::read(wins.as_bytes(), "wins", problem).unwrap();
     let evidence = Evidence::from_dataset(problem, &dataset);
-    let want = fixed_point(Objective::Slic, problem, &evidence).unwrap();
+    let want = fixed_point(Objective::SLIC, problem, &evidence).unwrap();
     assert!(!want.unique);
     let loss = |policy: &Policy| {
-        let there = evaluate(problem, &evidence, Objective::Slic, policy.log());
+        let there = evaluate(problem, &evidence, Objective::SLIC, policy.log());
         there.unwrap().value
     };
     let (start, least) = (loss(&problem.reference()), loss(&want.policy.unwrap()));
@@ -155,8 +155,8 @@ fn a_face_of_slic() {
     let got = trained(
         &bandit,
         &evidence,
-        Objective::Slic,
-        training(Objective::Slic),
+        Objective::SLIC,
+        training(Objective::SLIC),
     );
     assert!(loss(&got) < 1e-3, "{:e}", loss(&got));
 }
@@ -167,9 +167,10 @@ fn a_face_of_slic() {
 pub fn on_a_face_of_kto(bandit: &Bandit, objective: Objective, policy: &Policy) {
     let problem = bandit.problem();
     let evidence = Evidence::population(problem);
-    let anchor = match objective {
-        Objective::KtoNoKl => 0.0,
-        _ => problem.kl(policy, &problem.reference()),
+    let anchor = if objective.spec().rating.kl {
+        problem.kl(policy, &problem.reference())
+    } else {
+        0.0
     };
     let want = fixed_point(objective, problem, &evidence).unwrap();
     let want = want.policy.unwrap();
@@ -212,12 +213,12 @@ fn the_face_of_kto() {
     let model = Decoder::random(architecture, 0.4, 1, DType::F64, &Device::Cpu).unwrap();
     let bandit = Bandit::around(&model, language(), 0.5, normal_rewards(3, 1.0), laws).unwrap();
     let evidence = Evidence::population(bandit.problem());
-    let mut population = Population::new(&bandit, &evidence, Objective::Kto).unwrap();
-    let training = training(Objective::Kto);
+    let mut population = Population::new(&bandit, &evidence, Objective::KTO).unwrap();
+    let training = training(Objective::KTO);
     (training.run(&mut population, (&model).into(), None, |_, _| Ok(()))).unwrap();
     let got = walk(&model, &language()).unwrap();
-    on_a_face_of_kto(&bandit, Objective::Kto, &got);
-    let want = fixed_point(Objective::Kto, bandit.problem(), &evidence).unwrap();
+    on_a_face_of_kto(&bandit, Objective::KTO, &got);
+    let want = fixed_point(Objective::KTO, bandit.problem(), &evidence).unwrap();
     let distance = total_variation(&got, &want.policy.unwrap());
     assert!(distance > 1e-2, "nothing was lost: {distance:e}");
 }

@@ -16,7 +16,7 @@ use super::{bandit, transformer, valued};
 
 /// How long it takes: limits on kinks and at the boundary are approached slowly.
 pub fn training(objective: Objective) -> Training {
-    let slow = matches!(objective, Objective::CoprSft | Objective::Sft);
+    let slow = [Objective::COPR_SFT, Objective::SFT].contains(&objective);
     let steps = match objective.spec().kind {
         Kind::Smooth | Kind::Field if !slow => 400,
         Kind::Smooth | Kind::Field | Kind::Boundary => 1000,
@@ -52,15 +52,16 @@ pub fn trained(
     let mut run = |policy: Trained, values: Option<Trained>| {
         (training.run(&mut population, policy, values, |_, _| Ok(()))).unwrap();
     };
-    if objective.trains_scores() {
+    if objective.spec().trains_scores() {
         let scorer = scorer(language);
         run((&scorer).into(), None);
         let scores = scores(&scorer, language).unwrap();
-        return policy_of(bandit.problem(), &Feed::of(objective), &scores);
+        let feed = Feed::of(population.loss()).unwrap();
+        return policy_of(bandit.problem(), &feed, &scores);
     }
     let model = transformer(language, 2);
     let zeros = vec![0.0; language.prompts().len()];
-    let values = match objective.value() {
+    let values = match objective.spec().value {
         Some(Value::Own) => Some(Table::new(language, Cells::Values, &zeros).unwrap()),
         Some(Value::Constant) => Some(Table::new(language, Cells::Value, &[0.0]).unwrap()),
         Some(Value::Given) | None => None,
@@ -72,7 +73,7 @@ pub fn trained(
 
 /// The distance of what was learned from the objective's exact fixed point.
 fn distance(bandit: &Bandit, objective: Objective, training: Training) -> f64 {
-    let bandit = &if objective.value() == Some(Value::Given) {
+    let bandit = &if objective.spec().value == Some(Value::Given) {
         valued(bandit)
     } else {
         bandit.clone()
@@ -109,7 +110,7 @@ fn reached(length: usize, objectives: impl Iterator<Item = Objective>) {
 
 /// All that a network is trained by: everything but a table of scores that is centred.
 fn all() -> impl Iterator<Item = Objective> {
-    (Objective::ALL.into_iter()).filter(|&o| o != Objective::AdvantageModelCentred)
+    (Objective::ALL.into_iter()).filter(|&o| o != Objective::ADVANTAGE_MODEL_CENTRED)
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn kinks_and_boundaries_13_responses() {
 
 #[test]
 fn copg_and_dpo_40_responses() {
-    reached(3, [Objective::Copg, Objective::Dpo].into_iter());
+    reached(3, [Objective::COPG, Objective::DPO].into_iter());
 }
 
 /// `cargo test --release --test llm every_objective_40 -- --ignored --nocapture`
@@ -164,14 +165,14 @@ fn a_table_behind_the_same_interface() {
     let evidence = Evidence::population(bandit.problem());
     let table = bandit.problem().reference().log().concat();
     let table = Table::new(&language, Cells::Logits, &table).unwrap();
-    let mut population = Population::new(&bandit, &evidence, Objective::Dpo).unwrap();
+    let mut population = Population::new(&bandit, &evidence, Objective::DPO).unwrap();
     let training = Training {
         lr: 0.1,
-        ..training(Objective::Dpo)
+        ..training(Objective::DPO)
     };
     (training.run(&mut population, (&table).into(), None, |_, _| Ok(()))).unwrap();
     let got = Policy::softmax(&bandit.rows(&table.numbers().unwrap()));
-    let want = fixed_point(Objective::Dpo, bandit.problem(), &evidence).unwrap();
+    let want = fixed_point(Objective::DPO, bandit.problem(), &evidence).unwrap();
     let distance = total_variation(&got, &want.policy.unwrap());
     assert!(distance < 1e-6, "{distance:e}");
 }
@@ -184,10 +185,10 @@ fn in_single_precision() {
     let model = Decoder::random(architecture, 0.15, 1, DType::F32, &Device::Cpu).unwrap();
     let bandit = bandit(2, &model);
     let evidence = Evidence::population(bandit.problem());
-    let mut population = Population::new(&bandit, &evidence, Objective::Dpo).unwrap();
-    let training = training(Objective::Dpo);
+    let mut population = Population::new(&bandit, &evidence, Objective::DPO).unwrap();
+    let training = training(Objective::DPO);
     (training.run(&mut population, (&model).into(), None, |_, _| Ok(()))).unwrap();
-    let want = fixed_point(Objective::Dpo, bandit.problem(), &evidence).unwrap();
+    let want = fixed_point(Objective::DPO, bandit.problem(), &evidence).unwrap();
     let distance = total_variation(&walk(&model, &language).unwrap(), &want.policy.unwrap());
     assert!(distance < 1e-3, "{distance:e}");
 }

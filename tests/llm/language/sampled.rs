@@ -10,7 +10,7 @@ use pistar::llm::language::{
 };
 use pistar::llm::model::network::Reduction;
 use pistar::llm::text::example::collate;
-use pistar::llm::text::objective::{Numbers, TextObjective};
+use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::{Meter, MetricsRow};
 use pistar::loss::Objective;
 use pistar::random::{Purpose, Stream};
@@ -32,16 +32,8 @@ fn train_on(
     epochs: usize,
     mut watch: impl FnMut(Meter, &Policy, u64),
 ) -> Policy {
-    let text_objective = TextObjective::new(
-        objective.name(),
-        Numbers {
-            parameters: bandit.problem().beta().into(),
-            baseline: None,
-            weights: [1.0, 1.0],
-            token_reduction: None,
-        },
-    )
-    .unwrap();
+    let text_objective =
+        TextObjective::new(objective.name(), &bandit.problem().beta().into(), None).unwrap();
     let language = bandit.language();
     let kind = objective.spec().inputs;
     let data = examples(bandit, dataset, kind).unwrap();
@@ -77,7 +69,7 @@ fn train_on(
             let x = prompts.iter().position(|p| p == sequence.prompt()).unwrap();
             reference.log()[x][language.arm(sequence.completion()).unwrap()]
         });
-        let loss = |inputs: &_| objective.loss(inputs, bandit.problem().parameters());
+        let loss = |batch: &_| text_objective.cotangents(batch);
         let outcome = step.run(&text, loss, gradient, none)?;
         meter.mean("loss", outcome.loss);
         meter.measure(&text_objective, &outcome.batch, batch.len());
@@ -100,7 +92,7 @@ fn a_dataset_is_within_its_statistical_error() {
     let fit = |pairs: usize, index: u64| -> Policy {
         let dataset = Dataset::preferences(problem, pairs, KEY, index);
         let evidence = Evidence::from_dataset(problem, &dataset);
-        let limit = fixed_point(Objective::Dpo, problem, &evidence).unwrap();
+        let limit = fixed_point(Objective::DPO, problem, &evidence).unwrap();
         limit.policy.expect("enough pairs for a limit")
     };
     // How far exact fits of 200 datasets of some size are from the population's fixed point.
@@ -116,7 +108,7 @@ fn a_dataset_is_within_its_statistical_error() {
 
     let dataset = Dataset::preferences(problem, PAIRS, KEY, 0);
     let want = fit(PAIRS, 0);
-    let got = train_on(&bandit, &dataset, Objective::Dpo, 60, |_, _, _| {});
+    let got = train_on(&bandit, &dataset, Objective::DPO, 60, |_, _, _| {});
     let to_fit = total_variation(&got, &want);
     let [of_got, of_fit] = [&got, &want].map(|p| total_variation(p, &optimum));
     println!(
@@ -134,7 +126,7 @@ fn copg_needs_no_more_than_a_connected_dataset() {
     let language = Language::with_prompts(3, 2, 2).unwrap();
     let bandit = bandit(2, &transformer(&language, 1));
     let dataset = Dataset::pairs(bandit.problem(), 500, KEY, 0);
-    let got = train_on(&bandit, &dataset, Objective::Copg, 150, |_, _, _| {});
+    let got = train_on(&bandit, &dataset, Objective::COPG, 150, |_, _, _| {});
     let distance = total_variation(&got, &bandit.problem().optimum().policy);
     println!("copg on 500 pairs: {distance:.1e}");
     assert!(distance < 1e-3, "{distance:e}");
@@ -164,15 +156,15 @@ fn exact_numbers_stand_beside_the_estimates() {
     let bandit = bandit(2, &transformer(&language, 1));
     let problem = bandit.problem();
     let evidence = Evidence::population(problem);
-    let limit = (fixed_point(Objective::Dpo, problem, &evidence).unwrap()).policy;
-    let population = Population::new(&bandit, &evidence, Objective::Dpo).unwrap();
+    let limit = (fixed_point(Objective::DPO, problem, &evidence).unwrap()).policy;
+    let population = Population::new(&bandit, &evidence, Objective::DPO).unwrap();
     let dataset = Dataset::preferences(problem, PAIRS, KEY, 0);
     let mut stream = Stream::new(1, Purpose::Responses, 7);
     let (mut rows, mut within): (Vec<MetricsRow>, usize) = (Vec::new(), 0);
     train_on(
         &bandit,
         &dataset,
-        Objective::Dpo,
+        Objective::DPO,
         40,
         |mut meter, policy, step| {
             let measure = Measure::of(&bandit, policy, limit.as_ref(), SAMPLES, &mut stream);
@@ -223,7 +215,7 @@ fn exact_numbers_stand_beside_the_estimates() {
     assert!(last["loss"] < first["loss"]);
     // It ends with the regret of the dataset's fixed point.
     let evidence = Evidence::from_dataset(problem, &dataset);
-    let fit = fixed_point(Objective::Dpo, problem, &evidence).unwrap();
+    let fit = fixed_point(Objective::DPO, problem, &evidence).unwrap();
     let regret = fit.regret.unwrap();
     let off = (last["exact/regret"] - regret).abs();
     assert!(off < 0.2 * regret, "{off} {regret}");

@@ -11,12 +11,12 @@ use pistar::sim::{Config, Optimizer, Row, Trained, run, run_with};
 use pistar::solve::fixed_point;
 
 const OBJECTIVES: [Objective; 6] = [
-    Objective::Copg,
-    Objective::Ipo,
-    Objective::Rloo,
-    Objective::PgZero,
-    Objective::PgSoftValue,
-    Objective::RewardModel,
+    Objective::COPG,
+    Objective::IPO,
+    Objective::RLOO,
+    Objective::PG_ZERO,
+    Objective::PG_SOFT_VALUE,
+    Objective::REWARD_MODEL,
 ];
 
 /// CoPG's bandit.
@@ -87,7 +87,7 @@ fn they_start_and_end_where_tables_do() {
             let (end, table) = (at(&of_transformers, 60), at(&of_tables, 60));
             println!("{name:14} {seed} {end:.5} {table:.5}");
             assert!((end - table).abs() < 0.03, "{name}: {end} {table}");
-            if objective == Objective::Copg {
+            if objective == Objective::COPG {
                 let limit = fixed_point(objective, &problem, &evidence).unwrap();
                 assert!(limit.unique && limit.regret.unwrap() < 1e-12);
                 assert!(end < 1e-3, "{end}");

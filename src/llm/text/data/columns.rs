@@ -11,7 +11,7 @@ pub(super) use super::values::listed;
 use super::values::{Columns, Fault, Parsed, Spoken, fault, quoted};
 use crate::bandit::population::linear_advantage;
 use crate::llm::text::objective::TextObjective;
-use crate::loss::{InputKind, Objective};
+use crate::loss::{Column, InputKind, Objective};
 
 /// Form of example that a row is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +36,19 @@ impl From<InputKind> for Form {
 
 impl From<Objective> for Form {
     fn from(objective: Objective) -> Self {
-        match objective {
-            Objective::Sft => Self::Demonstration,
-            Objective::RewardModel => Self::Scored { margin: true },
-            _ if objective.trains_scores() => Self::Scored { margin: false },
-            _ => Self::Kind(objective.spec().inputs),
+        let spec = objective.spec();
+        if spec.best_only {
+            Self::Demonstration
+        } else if spec.trains_scores() {
+            Self::Scored {
+                margin: objective.reads(Column::Margin),
+            }
+        } else {
+            // Token by token or not, the rows are the same.
+            Self::Kind(match spec.inputs {
+                InputKind::Tokens => InputKind::Groups,
+                kind => kind,
+            })
         }
     }
 }
@@ -148,7 +156,7 @@ impl Form {
             Self::Kind(InputKind::ScoredPairs) => &[SCORED, SCORED_PAIR, SCORED_IMPLIED],
             Self::Kind(InputKind::Singles) => &[SINGLE, SINGLE_TURNS],
             Self::Kind(InputKind::Rated) => &[RATED, RATED_TURNS],
-            Self::Kind(InputKind::Groups) => &[SCORED],
+            Self::Kind(InputKind::Groups | InputKind::Tokens) => &[SCORED],
             Self::Kind(InputKind::Lists) => &[RANKED, SCORED, PAIR, IMPLIED],
             _ => &[COMPLETION, CHOSEN, RANKED, SCORED, TURNS, IMPLIED, TEXT],
         }
@@ -173,9 +181,9 @@ impl Form {
 
     /// Names of the objectives that are trained on it.
     pub fn objectives(self) -> Vec<&'static str> {
-        (TextObjective::table())
-            .filter(|(_, objective)| Self::from(*objective).general() == self.general())
-            .map(|(name, _)| name)
+        (TextObjective::all())
+            .filter(|objective| Self::from(*objective).general() == self.general())
+            .map(Objective::name)
             .collect()
     }
 

@@ -11,7 +11,6 @@ use super::evaluate::{distance, normal, numbers};
 use super::precision::Precision;
 use super::report::{Part, Row, Verdict};
 use super::{Section, shapes};
-use crate::backend::nd::Var;
 use crate::error::Result;
 use crate::llm::model::architecture::{Architecture, Norm, Positions};
 use crate::llm::model::decoder::Decoder;
@@ -22,7 +21,7 @@ use crate::llm::tensor::optimizer::{AdamW, Config};
 use crate::llm::tensor::tape::{LeafGradients, Tape};
 use crate::llm::text::batch::TextBatch;
 use crate::llm::train::step::{Outcome, Step};
-use crate::loss::{InputKind, Inputs, Objective, Parameters};
+use crate::loss::{Batch, Cotangents, InputKind, Objective};
 use crate::observer::Observer;
 use crate::random::{Purpose, Stream};
 
@@ -397,12 +396,8 @@ fn reached(model: &Decoder, found: &Pass) -> Result<Row> {
 }
 
 /// DPO.
-pub(super) fn dpo(inputs: &Inputs<Var>) -> Result<Var> {
-    let parameters = Parameters {
-        beta: BETA,
-        margin: None,
-    };
-    Objective::Dpo.loss(inputs, parameters)
+pub(super) fn dpo(batch: &Batch) -> Result<Cotangents> {
+    Objective::DPO.bind(&BETA.into())?.on_tape(batch)
 }
 
 /// A whole batch of pairs at once.

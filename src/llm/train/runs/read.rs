@@ -155,10 +155,15 @@ impl Run {
     }
 }
 
+/// The table of a config that holds the objective's numbers.
+const NUMBERS: &str = "numbers";
+
 fn flatten(head: &str, table: &toml::Table, into: &mut BTreeMap<String, toml::Value>) {
     for (name, value) in table {
         let name = format!("{head}{name}");
         match value {
+            // A number of the objective goes by its own name.
+            toml::Value::Table(inner) if name == NUMBERS => flatten("", inner, into),
             toml::Value::Table(inner) => flatten(&format!("{name}."), inner, into),
             other => drop(into.insert(name, other.clone())),
         }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::llm::text::data::columns::Form;
 use crate::llm::text::objective::TextObjective;
 use crate::loss::InputKind;
+use crate::loss::Objective;
 
 /// Examples that objectives of one kind would see.
 #[derive(Debug, Clone, Serialize)]
@@ -21,10 +22,10 @@ pub struct Seen {
 
 impl Seen {
     pub(super) fn new(form: Form) -> Self {
-        let all = TextObjective::table().filter(|(_, o)| Form::from(*o).general() == form);
+        let all = TextObjective::all().filter(|o| Form::from(*o).general() == form);
         Self {
             kind: form.name(),
-            objectives: all.map(|(name, _)| name).collect(),
+            objectives: all.map(Objective::name).collect(),
             rows: 0,
             first_refusal: None,
         }

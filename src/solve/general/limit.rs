@@ -1,6 +1,5 @@
 //! Limit of a loss on a population.
 
-use super::Loss;
 use super::journey::{Flow, Journey, distance};
 use super::population::{Population, apart};
 use crate::bandit::Policy;
@@ -17,7 +16,7 @@ const ROUNDS: usize = 12;
 
 /// Where a loss ends from a start.
 #[derive(Debug, Clone)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     pub policy: Policy,
     pub table: Vec<Vec<f64>>,
     /// The class of the rest there; none if it comes to none.
@@ -40,7 +39,7 @@ impl Limit {
     }
 }
 
-impl<L: Loss> Population<'_, L> {
+impl Population<'_> {
     /// Limit from a start: the end of gradient flow, or where kinks hold it the lowest point that a search by value
     /// finds. None where the loss is not finite at the start.
     ///
@@ -296,7 +295,7 @@ impl<L: Loss> Population<'_, L> {
 }
 
 /// A policy for people, one prompt after the other.
-pub(super) fn shown(policy: &Policy) -> String {
+pub(crate) fn shown(policy: &Policy) -> String {
     let row = |row: &Vec<f64>| {
         let numbers: Vec<String> = row.iter().map(|p| format!("{p:.3}")).collect();
         format!("({})", numbers.join(", "))

@@ -1,18 +1,17 @@
 //! Runs a loss on batches of plain numbers, on each backend.
 
-use super::Loss;
 use crate::backend::Backend;
 use crate::backend::dual::Dual;
 use crate::backend::nd::{Tape, Var};
 use crate::bandit::population::linear_advantage;
 
 use crate::error::{Error, Result};
-use crate::loss::{Batch, InputKind, Parameters};
+use crate::loss::{Batch, Bound, InputKind};
 use crate::random::{Purpose, Stream};
 
 /// A loss on a batch.
 #[derive(Debug, Clone)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// The loss of each example.
     pub each: Vec<f64>,
     /// The gradient of their weighted sum, one list per leaf of [`Batch::inputs`].
@@ -36,6 +35,18 @@ impl Run {
     }
 }
 
+impl Run {
+    /// The numbers of the first `examples` of a longer run, whose leaves were as long as `of`'s.
+    pub(crate) fn numbers_of<'a>(
+        &'a self,
+        examples: usize,
+        of: &'a Self,
+    ) -> impl Iterator<Item = f64> + 'a {
+        let gradient = (self.gradient.iter().zip(&of.gradient)).flat_map(|(g, o)| &g[..o.len()]);
+        self.each[..examples].iter().chain(gradient).copied()
+    }
+}
+
 /// One loss per example, whatever the loss returned.
 fn one_each(each: &[f64], batch: &Batch) -> Result<()> {
     if each.len() == batch.len() {
@@ -49,14 +60,15 @@ fn one_each(each: &[f64], batch: &Batch) -> Result<()> {
 }
 
 /// On arrays, with reverse mode.
-pub(super) fn reverse<L: Loss>(loss: &L, batch: &Batch, parameters: Parameters) -> Result<Run> {
+pub(crate) fn reverse(loss: &Bound, batch: &Batch) -> Result<Run> {
     let tape = Tape::new();
     let (inputs, leaves) = batch.inputs(
-        loss.inputs(),
+        loss.spec().inputs,
+        loss.columns()?,
         |v| Ok(tape.leaf(v.to_vec())),
         |v| Ok(tape.constant(v.to_vec())),
     )?;
-    let each = loss.loss(&inputs, parameters)?;
+    let each = loss.loss(&inputs)?;
     one_each(&each.to_vec()?, batch)?;
     let leaves: Vec<&Var> = leaves.iter().collect();
     let gradient = tape.backward(&each, &batch.weight, &leaves)?;
@@ -68,15 +80,16 @@ pub(super) fn reverse<L: Loss>(loss: &L, batch: &Batch, parameters: Parameters) 
 
 /// On tensors, in f64 on the CPU.
 #[cfg(feature = "llm")]
-pub(super) fn tensors<L: Loss>(loss: &L, batch: &Batch, parameters: Parameters) -> Result<Run> {
+pub(crate) fn tensors(loss: &Bound, batch: &Batch) -> Result<Run> {
     use crate::backend::candle::{Array, backward, constant, leaf};
     use candle_core::{DType, Device};
     let (inputs, leaves) = batch.inputs(
-        loss.inputs(),
+        loss.spec().inputs,
+        loss.columns()?,
         |v| leaf(v, DType::F64, &Device::Cpu),
         |v| constant(v, DType::F64, &Device::Cpu),
     )?;
-    let each = loss.loss(&inputs, parameters)?;
+    let each = loss.loss(&inputs)?;
     one_each(&each.to_vec()?, batch)?;
     let leaves: Vec<&Array> = leaves.iter().collect();
     Ok(Run {
@@ -86,16 +99,12 @@ pub(super) fn tensors<L: Loss>(loss: &L, batch: &Batch, parameters: Parameters) 
 }
 
 /// The derivative of the weighted sum along a direction of the leaves, by forward mode.
-pub(super) fn forward<L: Loss>(
-    loss: &L,
-    batch: &Batch,
-    parameters: Parameters,
-    direction: &[Vec<f64>],
-) -> Result<f64> {
+pub(crate) fn forward(loss: &Bound, batch: &Batch, direction: &[Vec<f64>]) -> Result<f64> {
     let tape = Tape::new();
     let mut next = direction.iter();
     let (inputs, _) = batch.inputs(
-        loss.inputs(),
+        loss.spec().inputs,
+        loss.columns()?,
         |v| {
             let still = vec![0.0; v.len()];
             let along = next.next().unwrap_or(&still).clone();
@@ -103,38 +112,28 @@ pub(super) fn forward<L: Loss>(
         },
         |v| Dual::still(tape.constant(v.to_vec())),
     )?;
-    let each = loss.loss(&inputs, parameters)?;
+    let each = loss.loss(&inputs)?;
     let tangent = each.tangent.to_vec()?;
     Ok(tangent.iter().zip(&batch.weight).map(|(t, w)| t * w).sum())
 }
 
-/// How many slots of trained numbers a kind has.
-pub(super) fn slots(kind: InputKind) -> usize {
-    match kind {
-        InputKind::ScoredPairs | InputKind::LabelledPairs => 2,
-        InputKind::Singles | InputKind::Rated | InputKind::Groups | InputKind::Lists => 1,
-    }
-}
-
 /// Responses of each example.
 fn members(batch: &Batch, kind: InputKind) -> Vec<usize> {
-    match kind {
-        InputKind::Groups | InputKind::Lists => batch.sizes.clone(),
-        _ => vec![1; batch.len()],
+    if kind.is_ragged() {
+        batch.sizes.clone()
+    } else {
+        vec![1; batch.len()]
     }
 }
 
 /// `n` examples of random numbers in general position, with random weights.
-pub(super) fn random(kind: InputKind, n: usize, key: u64) -> Batch {
+pub(crate) fn random(kind: InputKind, n: usize, key: u64) -> Batch {
     let mut stream = Stream::new(key, Purpose::Start, 4242);
     let mut between = |low: f64, high: f64| low + (high - low) * stream.uniform();
     let mut batch = Batch::default();
     for i in 0..n {
-        let size = match kind {
-            InputKind::Groups | InputKind::Lists => 2 + i % 3,
-            _ => 1,
-        };
-        for slot in 0..slots(kind) {
+        let size = if kind.is_ragged() { 2 + i % 3 } else { 1 };
+        for slot in 0..kind.slots() {
             for j in 0..size {
                 batch.log_policy[slot].push(between(-4.0, 0.0));
                 batch.log_reference[slot].push(between(-4.0, 0.0));
@@ -154,7 +153,7 @@ pub(super) fn random(kind: InputKind, n: usize, key: u64) -> Batch {
 }
 
 /// The chosen examples of a batch, in that order.
-pub(super) fn pick(batch: &Batch, kind: InputKind, examples: &[usize]) -> Batch {
+pub(crate) fn pick(batch: &Batch, kind: InputKind, examples: &[usize]) -> Batch {
     let sizes = members(batch, kind);
     let starts: Vec<usize> = (sizes.iter())
         .scan(0, |at, size| {
@@ -165,7 +164,7 @@ pub(super) fn pick(batch: &Batch, kind: InputKind, examples: &[usize]) -> Batch 
     let mut picked = Batch::default();
     for &i in examples {
         let range = starts[i]..starts[i] + sizes[i];
-        for slot in 0..slots(kind) {
+        for slot in 0..kind.slots() {
             let copy = |to: &mut Vec<f64>, from: &[f64]| to.extend_from_slice(&from[range.clone()]);
             copy(&mut picked.log_policy[slot], &batch.log_policy[slot]);
             copy(&mut picked.log_reference[slot], &batch.log_reference[slot]);
@@ -180,21 +179,13 @@ pub(super) fn pick(batch: &Batch, kind: InputKind, examples: &[usize]) -> Batch 
 }
 
 /// One batch after the other.
-pub(super) fn join(mut a: Batch, b: &Batch) -> Batch {
-    for slot in 0..2 {
-        a.log_policy[slot].extend(&b.log_policy[slot]);
-        a.log_reference[slot].extend(&b.log_reference[slot]);
-        a.reward[slot].extend(&b.reward[slot]);
-    }
-    a.sizes.extend(&b.sizes);
-    a.baseline.extend(&b.baseline);
-    a.desirable.extend(&b.desirable);
-    a.weight.extend(&b.weight);
+pub(crate) fn join(mut a: Batch, b: &Batch) -> Batch {
+    a.append(b.clone());
     a
 }
 
 /// The first and the second response of each pair exchanged.
-pub(super) fn swapped(batch: &Batch) -> Batch {
+pub(crate) fn swapped(batch: &Batch) -> Batch {
     let mut batch = batch.clone();
     batch.log_policy.swap(0, 1);
     batch.log_reference.swap(0, 1);
@@ -203,7 +194,7 @@ pub(super) fn swapped(batch: &Batch) -> Batch {
 }
 
 /// A random direction for each leaf of a run.
-pub(super) fn directions(run: &Run, key: u64) -> Vec<Vec<f64>> {
+pub(crate) fn directions(run: &Run, key: u64) -> Vec<Vec<f64>> {
     let mut stream = Stream::new(key, Purpose::Start, 4243);
     let mut row = |len| (0..len).map(|_| 2.0 * stream.uniform() - 1.0).collect();
     run.gradient.iter().map(|g| row(g.len())).collect()
@@ -211,7 +202,7 @@ pub(super) fn directions(run: &Run, key: u64) -> Vec<Vec<f64>> {
 
 /// The largest difference of two lists, relative to the larger of 1 and what they hold. Infinities
 /// of one sign agree; NaN does with nothing.
-pub(super) fn apart(a: impl Iterator<Item = f64>, b: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn apart(a: impl Iterator<Item = f64>, b: impl Iterator<Item = f64>) -> f64 {
     let mut worst = 0.0f64;
     for (a, b) in a.zip(b) {
         if a == b {

@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
+use crate::magnitude::largest;
 use crate::random::{Purpose, Stream};
 use crate::solve::flow::{Course, End, Frame, Motion, Numeric, Rest, follow, rest_of};
-use crate::verify::largest;
 
 /// The sizes of the update, of what it was at the start, at which a journey is looked at: to a rest
 /// each leg is a thousandth of the one before, and where logits run off all are equal.
@@ -27,7 +27,7 @@ const PUSHES: u64 = 3;
 
 /// Where a journey ended.
 #[derive(Debug, Clone)]
-pub(super) struct Journey {
+pub(crate) struct Journey {
     pub point: Vec<f64>,
     /// The class of the rest there; none if it comes to none.
     pub rest: Rest,
@@ -107,12 +107,12 @@ fn difference(sizes: &[usize], from: &[f64], to: &[f64]) -> Vec<f64> {
 }
 
 /// How far two tables are apart, each prompt's mean taken out.
-pub(super) fn distance(sizes: &[usize], from: &[f64], to: &[f64]) -> f64 {
+pub(crate) fn distance(sizes: &[usize], from: &[f64], to: &[f64]) -> f64 {
     largest(&difference(sizes, from, to))
 }
 
 /// A field to be followed.
-pub(super) struct Flow<'a> {
+pub(crate) struct Flow<'a> {
     pub field: &'a dyn Fn(&[f64]) -> Option<Vec<f64>>,
     pub frame: Frame,
     pub sizes: &'a [usize],

@@ -2,32 +2,28 @@
 
 use super::engine::{reverse, swapped};
 use super::groups;
-use super::{Loss, Subject};
+use super::subject::Subject;
 use crate::bandit::population::{Feed, evaluate_with, policy_of};
 
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, Prompt};
 use crate::error::{Error, Result};
-use crate::loss::{Batch, Cotangents, InputKind, Value};
+use crate::loss::{Batch, Bound, Cotangents, InputKind, Value};
 use crate::random::{Purpose, Stream};
 use crate::solve::flow::Frame;
 
 /// A problem with what some losses need besides: a margin, a ranking of all arms by their reward,
 /// and as given value the reference's mean reward.
-pub(super) fn furnished(problem: &Problem, feed: &Feed) -> Result<Problem> {
+pub(crate) fn furnished(problem: &Problem, value: Option<Value>) -> Result<Problem> {
     let problem = match problem.margin() {
         Some(_) => problem.clone(),
         None => problem.with_margin(2.5)?,
     };
     Ok(problem.map_prompts(|_, prompt| {
-        let order = || {
-            super::bandit::by_reward(prompt)
-                .into_iter()
-                .map(|a| a as u32)
-        };
+        let order = || by_reward(prompt).into_iter().map(|a| a as u32);
         let list = prompt.ranking.clone().unwrap_or_else(|| order().collect());
         prompt.ranking = (list.len() > 1).then_some(list);
         // With a given value DRO's own V would not be sought.
-        if feed.value == Some(Value::Given) {
+        if value == Some(Value::Given) {
             let reference = prompt.log_reference.iter().map(|l| l.exp());
             let mean = reference.zip(&prompt.reward).map(|(p, r)| p * r).sum();
             prompt.value = Some(mean);
@@ -36,7 +32,7 @@ pub(super) fn furnished(problem: &Problem, feed: &Feed) -> Result<Problem> {
 }
 
 /// Both laws of every prompt.
-pub(super) fn with_laws(problem: &Problem, laws: impl Fn(usize) -> [Vec<f64>; 2]) -> Problem {
+pub(crate) fn with_laws(problem: &Problem, laws: impl Fn(usize) -> [Vec<f64>; 2]) -> Problem {
     problem.map_prompts(|x, prompt| {
         let [first, second] = laws(x);
         prompt.law = PairLaw::Product { first, second };
@@ -44,10 +40,11 @@ pub(super) fn with_laws(problem: &Problem, laws: impl Fn(usize) -> [Vec<f64>; 2]
 }
 
 /// A loss on the population of a problem.
-pub(super) struct Population<'a, L> {
-    pub subject: &'a Subject<'a, L>,
+pub(crate) struct Population<'a> {
+    pub subject: &'a Subject,
     pub problem: Problem,
     pub feed: Feed,
+    loss: Bound,
     /// What the examples are; nothing where they come from the policy itself.
     evidence: Option<Evidence>,
     /// Responses of a group.
@@ -56,16 +53,23 @@ pub(super) struct Population<'a, L> {
 
 /// A population loss and its gradient with respect to the table.
 #[derive(Debug, Clone)]
-pub(super) struct Potential {
+pub(crate) struct Potential {
     pub value: f64,
     pub gradient: Vec<f64>,
 }
 
-impl<'a, L: Loss> Population<'a, L> {
-    pub fn new(subject: &'a Subject<'a, L>, problem: &Problem) -> Result<Self> {
-        let feed = subject.loss.feed();
-        let problem = furnished(problem, &feed)?;
+impl<'a> Population<'a> {
+    pub fn new(subject: &'a Subject, problem: &Problem) -> Result<Self> {
+        Self::of(subject, &furnished(problem, subject.loss.spec().value)?)
+    }
+
+    /// The population of a problem that has all that the loss needs.
+    pub fn of(subject: &'a Subject, problem: &Problem) -> Result<Self> {
+        let problem = problem.clone();
+        let loss = subject.loss.at(&problem.given())?;
+        let feed = Feed::of(&loss)?;
         Ok(Self {
+            loss,
             subject,
             evidence: Some(Evidence::population(&problem)),
             problem,
@@ -108,6 +112,7 @@ impl<'a, L: Loss> Population<'a, L> {
     pub fn frozen(&self, table: &[Vec<f64>]) -> Self {
         Self {
             subject: self.subject,
+            loss: self.loss.clone(),
             problem: self.problem.clone(),
             feed: self.feed.clone(),
             evidence: Some(self.own(table)),
@@ -125,7 +130,7 @@ impl<'a, L: Loss> Population<'a, L> {
                 &own
             }
         };
-        if self.feed.inputs == InputKind::Groups {
+        if self.feed.inputs.is_groups() {
             return self.grouped(evidence, table);
         }
         let run = |batch: &Batch| self.run(batch);
@@ -138,15 +143,14 @@ impl<'a, L: Loss> Population<'a, L> {
 
     /// The loss of a batch; of pairs whose order matters, in both orders, half each.
     fn run(&self, batch: &Batch) -> Result<Cotangents> {
-        let parameters = self.problem.parameters();
-        let run = reverse(self.subject.loss, batch, parameters)?;
+        let run = reverse(&self.loss, batch)?;
         let mut total = Cotangents {
             value: run.value(batch),
             gradient: run.gradient,
         };
         if self.subject.both_orders {
             let other = swapped(batch);
-            let run = reverse(self.subject.loss, &other, parameters)?;
+            let run = reverse(&self.loss, &other)?;
             total.value = 0.5 * (total.value + run.value(&other));
             let mut turned = run.gradient;
             turned.swap(0, 1);
@@ -237,9 +241,16 @@ impl<'a, L: Loss> Population<'a, L> {
 }
 
 /// The largest difference of two policies' probabilities.
-pub(super) fn apart(a: &Policy, b: &Policy) -> f64 {
+pub(crate) fn apart(a: &Policy, b: &Policy) -> f64 {
     let (a, b) = (a.probabilities(), b.probabilities());
     (a.iter().flatten().zip(b.iter().flatten()))
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, |m, d| if d <= m { m } else { d })
+}
+
+/// Arms from the least to the most rewarded.
+pub(crate) fn by_reward(prompt: &Prompt) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..prompt.arms()).collect();
+    order.sort_by(|&a, &b| prompt.reward[a].total_cmp(&prompt.reward[b]));
+    order
 }

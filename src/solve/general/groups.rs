@@ -1,18 +1,17 @@
 //! Group losses on populations: the exact expectation over groups of k independent responses.
 
-use super::Loss;
 use super::engine::{Run, random, reverse};
-use super::gradient::parameters;
 use super::population::furnished;
+use super::subject::{Candidate, parameters};
 use crate::bandit::population::Feed;
 
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, Shape, random_problem};
 use crate::error::{Error, Result};
-use crate::loss::{Batch, InputKind};
+use crate::loss::{Batch, Given, InputKind};
 use crate::random::{Purpose, Stream};
 
 /// The sizes of groups that are tried.
-pub(super) const SIZES: [usize; 3] = [2, 4, 8];
+pub(crate) const SIZES: [usize; 3] = [2, 4, 8];
 
 /// Most different groups of a prompt that are enumerated.
 const CAP: usize = 2_000;
@@ -21,7 +20,7 @@ const CAP: usize = 2_000;
 const SAME_DIRECTION: f64 = 1e-9;
 
 /// The number of multisets of `k` out of `arms`, `C(arms + k − 1, k)`.
-pub(super) fn multisets(arms: usize, k: usize) -> f64 {
+pub(crate) fn multisets(arms: usize, k: usize) -> f64 {
     (1..=k)
         .map(|i| (arms + i - 1) as f64 / i as f64)
         .product::<f64>()
@@ -29,7 +28,7 @@ pub(super) fn multisets(arms: usize, k: usize) -> f64 {
 }
 
 /// Why groups of `k` cannot be enumerated, if they cannot.
-pub(super) fn too_many(problem: &Problem, k: usize) -> Option<String> {
+pub(crate) fn too_many(problem: &Problem, k: usize) -> Option<String> {
     let arms = problem.prompts().iter().map(Prompt::arms).max()?;
     let count = multisets(arms, k);
     (count > CAP as f64).then(|| {
@@ -40,7 +39,7 @@ pub(super) fn too_many(problem: &Problem, k: usize) -> Option<String> {
 /// Feeds every group of `k` responses that are independent draws of the prompt's mean law, with its
 /// probability: the multisets of arms with multinomial weights, each as one group in the order of
 /// the arms.
-pub(super) fn examples(
+pub(crate) fn examples(
     prompt: &Prompt,
     share: &PromptEvidence,
     log_policy: &[f64],
@@ -72,6 +71,7 @@ pub(super) fn examples(
             let a = shown[s];
             batch.log_policy[0].push(log_policy[a]);
             batch.log_reference[0].push(prompt.log_reference[a]);
+            batch.log_old[0].push(law[a].ln());
             batch.reward[0].push(share.reward[a]);
             arms.push(a);
         }
@@ -88,8 +88,8 @@ pub(super) fn examples(
 }
 
 /// The expected gradient with respect to a table, one prompt after the other.
-fn gradient<L: Loss>(
-    loss: &L,
+fn gradient(
+    loss: &Candidate,
     problem: &Problem,
     feed: &Feed,
     table: &[Vec<f64>],
@@ -97,12 +97,13 @@ fn gradient<L: Loss>(
 ) -> Result<Vec<f64>> {
     let evidence = Evidence::population(problem);
     let view = evidence.of(InputKind::Singles)?;
+    let bound = loss.at(&problem.given())?;
     let mut all = Vec::new();
     for ((prompt, share), row) in problem.prompts().iter().zip(&view.prompts).zip(table) {
         let trained = feed.trained(prompt, row);
         let mut sum = vec![0.0; prompt.arms()];
         examples(prompt, share, &trained, k, |batch, arms| {
-            let run = reverse(loss, batch, problem.parameters())?;
+            let run = reverse(&bound, batch)?;
             for (&a, g) in arms.iter().zip(&run.gradient[0]) {
                 sum[a] += g;
             }
@@ -116,11 +117,11 @@ fn gradient<L: Loss>(
 
 /// Whether groups of 2, 4 and 8 have the same expected update but for a constant factor, at random
 /// policies on random bandits, so that one size stands for all.
-pub(super) fn sizes_agree<L: Loss>(loss: &L) -> Result<bool> {
-    if loss.inputs() != InputKind::Groups {
+pub(crate) fn sizes_agree(loss: &Candidate) -> Result<bool> {
+    if !loss.inputs().is_groups() {
         return Ok(true);
     }
-    let feed = loss.feed();
+    let feed = Feed::of(&loss.at(&Given::new())?)?;
     let mut factors: [Option<f64>; 2] = [None; 2];
     for key in 0..3 {
         let shape = Shape {
@@ -129,7 +130,7 @@ pub(super) fn sizes_agree<L: Loss>(loss: &L) -> Result<bool> {
             beta: [0.5, 0.2, 1.5][key as usize],
             reward_scale: 1.0,
         };
-        let problem = furnished(&random_problem(shape, 80 + key)?, &feed)?;
+        let problem = furnished(&random_problem(shape, 80 + key)?, loss.spec().value)?;
         let mut stream = Stream::new(key, Purpose::Start, 52);
         let table: Vec<Vec<f64>> = (problem.prompts().iter())
             .map(|p| {
@@ -162,8 +163,8 @@ pub(super) fn sizes_agree<L: Loss>(loss: &L) -> Result<bool> {
 }
 
 /// How far the loss of a group changes when its responses change places, gradients included.
-pub(super) fn order_matters<L: Loss>(loss: &L) -> Result<f64> {
-    let batch = random(InputKind::Groups, 12, 34);
+pub(crate) fn order_matters(loss: &Candidate) -> Result<f64> {
+    let batch = random(loss.inputs(), 12, 34);
     let mut order = Vec::new();
     let mut start = 0;
     for &size in &batch.sizes {
@@ -175,8 +176,8 @@ pub(super) fn order_matters<L: Loss>(loss: &L) -> Result<f64> {
     turned.log_policy[0] = turn(&batch.log_policy[0]);
     turned.log_reference[0] = turn(&batch.log_reference[0]);
     turned.reward[0] = turn(&batch.reward[0]);
-    let run = reverse(loss, &batch, parameters(0))?;
-    let mut other: Run = reverse(loss, &turned, parameters(0))?;
+    let run = reverse(&loss.at(&parameters(0))?, &batch)?;
+    let mut other: Run = reverse(&loss.at(&parameters(0))?, &turned)?;
     other.gradient[0] = turn(&other.gradient[0]);
     Ok(super::engine::apart(run.numbers(), other.numbers()))
 }
@@ -185,9 +186,17 @@ pub(super) fn order_matters<L: Loss>(loss: &L) -> Result<f64> {
 mod tests {
     use super::*;
 
+    fn toy() -> Problem {
+        Problem::from_json(
+            r#"{"beta": 0.5, "prompts": [{"reward": [2.5, 2.0, 1.0], "reference": [0.2, 0.3, 0.5],
+                "behavior": [[0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]}]}"#,
+        )
+        .unwrap()
+    }
+
     #[test]
     fn multisets_have_multinomial_weights() {
-        let problem = super::super::bandit::default().unwrap();
+        let problem = toy();
         let evidence = Evidence::population(&problem);
         let (prompt, share) = (
             &problem.prompts()[0],

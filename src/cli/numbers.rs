@@ -1,0 +1,119 @@
+//! Flags of the numbers that losses have: one for each name, whatever losses have it.
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+
+use crate::Result;
+use crate::bandit::Problem;
+use crate::loss::{Given, Number, Objective};
+use crate::text::exact;
+
+/// Numbers of losses that a command was given.
+#[derive(Clone)]
+pub struct NumberFlags(Given);
+
+impl NumberFlags {
+    /// A problem with these numbers in place of its own; β too, unless the command has a flag of its own for it.
+    ///
+    /// # Errors
+    /// A number of which none of the objectives has one; a β that is none.
+    pub fn over(&self, problem: Problem, objectives: &[Objective]) -> Result<Problem> {
+        for (name, number) in self.0.iter() {
+            let one = Given::new().with(name, number);
+            let refused: Result<Vec<()>> =
+                objectives.iter().map(|o| o.refuse_others(&one)).collect();
+            let used = |o: &Objective| o.numbers().iter().any(|n| n.name == name);
+            if !objectives.iter().any(used) {
+                refused?;
+            }
+        }
+        Ok(problem.with_numbers(&self.0))
+    }
+}
+
+/// Every name of a number once, with the losses that have it and what it is in the first.
+pub fn all() -> Vec<(&'static Number, Vec<Objective>)> {
+    let mut all: Vec<(&'static Number, Vec<Objective>)> = Vec::new();
+    for objective in Objective::known() {
+        for number in objective.numbers() {
+            match all.iter_mut().find(|(known, _)| known.name == number.name) {
+                Some((_, of)) => of.push(objective),
+                None => all.push((number, vec![objective])),
+            }
+        }
+    }
+    all
+}
+
+/// The flag of a number.
+pub fn flag(number: &'static Number, of: &[Objective], heading: &'static str) -> Arg {
+    let mut help = number.help.to_string();
+    if of.len() <= 4 {
+        let names: Vec<_> = of.iter().map(|o| o.name()).collect();
+        help += &format!(" ({})", names.join(", "));
+    }
+    if let Some(default) = number.default {
+        help += &format!(" [default: {}]", exact(default));
+    }
+    Arg::new(id(number))
+        .long(number.name.replace('_', "-"))
+        .value_name(number.name.to_uppercase())
+        .help(help)
+        .help_heading(heading)
+        .allow_negative_numbers(true)
+        .value_parser(|text: &str| text.parse::<f64>())
+}
+
+/// The numbers that were given, of those that a command has flags for.
+pub fn given(matches: &ArgMatches) -> Given {
+    let mut given = Given::new();
+    for (number, _) in all() {
+        let id = id(number);
+        let known = matches.try_contains_id(&id).is_ok();
+        if known && matches.value_source(&id) == Some(ValueSource::CommandLine) {
+            if let Some(value) = matches.get_one::<f64>(&id) {
+                given = given.with(number.name, *value);
+            }
+        }
+    }
+    given
+}
+
+fn id(number: &Number) -> String {
+    format!("number:{}", number.name)
+}
+
+impl FromArgMatches for NumberFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        Ok(Self(given(matches)))
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for NumberFlags {
+    fn augment_args(command: Command) -> Command {
+        // A command's own flag goes before.
+        let taken = |name: &str| {
+            let long = name.replace('_', "-");
+            command
+                .get_arguments()
+                .any(|arg| arg.get_long() == Some(&long))
+        };
+        let free: Vec<_> = (all().into_iter())
+            .filter(|(number, _)| !taken(number.name))
+            .map(|(number, of)| flag(number, &of, "Numbers of losses"))
+            .collect();
+        command.args(free)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
