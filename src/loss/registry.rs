@@ -3,10 +3,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use super::{
-    Bound, Column, Given, Inputs, Loss, Number, Numbers, Runs, Spec, advantage, copg, copr, dpo,
-    dro, ipo, kto, policy_gradient, reward_model, rloo, slic,
-};
+use super::{Bound, Column, Given, Inputs, Loss, Number, Numbers, Runs, Spec};
 use crate::error::{Error, Result};
 use crate::text::suggestion;
 
@@ -56,68 +53,68 @@ macro_rules! registry {
 }
 
 registry! {
-    /// [`copg::Copg`]
-    COPG: copg::Copg,
-    /// [`copg::Completed`]
-    COPG_COMPLETED: copg::Completed,
-    /// [`copg::Squared`]
-    COPG_SQUARED: copg::Squared,
-    /// [`rloo::Rloo`]
-    RLOO: rloo::Rloo,
-    /// [`dpo::Dpo`]
-    DPO: dpo::Dpo,
-    /// [`reward_model::RewardModel`]
-    REWARD_MODEL: reward_model::RewardModel,
-    /// [`ipo::Ipo`]
-    IPO: ipo::Ipo,
-    /// [`ipo::IpoCopg`]
-    IPO_COPG: ipo::IpoCopg,
-    /// [`ipo::IpoGpo`]
-    IPO_GPO: ipo::IpoGpo,
-    /// [`slic::Slic`]
-    SLIC: slic::Slic,
-    /// [`policy_gradient::PolicyGradient`] with b = 0
-    PG_ZERO: policy_gradient::PolicyGradient::ZERO,
-    /// [`policy_gradient::PolicyGradient`] with b = E_π\[R\]
-    PG_VALUE: policy_gradient::PolicyGradient::VALUE,
-    /// [`policy_gradient::PolicyGradient`] with b = E_π\[R_β\]
-    PG_SOFT_VALUE: policy_gradient::PolicyGradient::SOFT_VALUE,
-    /// [`policy_gradient::GivenBaseline`]
-    PG: policy_gradient::GivenBaseline,
-    /// [`dro::Regression`] with V trained
-    DRO_V: dro::Regression::TRAINED,
-    /// [`dro::Eliminated`]
-    DRO_V_ELIMINATED: dro::Eliminated,
-    /// [`dro::Regression`] with V given and detached
-    DRO_FIXED: dro::Regression::FIXED,
-    /// [`dro::Regression`] with one V for all prompts
-    DRO_CONSTANT: dro::Regression::CONSTANT,
-    /// [`dro::Algorithm1`] as printed, c = 1
-    DRO_ALGORITHM_1: dro::Algorithm1::PRINTED,
-    /// [`dro::Algorithm1`] with c = β
-    DRO_ALGORITHM_1_CORRECTED: dro::Algorithm1::CORRECTED,
-    /// [`kto::Kto`] with one threshold for all prompts
-    KTO: kto::Kto::POOLED,
-    /// [`kto::Kto`] with a threshold per prompt
-    KTO_PER_PROMPT: kto::Kto::PER_PROMPT,
-    /// [`kto::Kto`] with z₀ = 0
-    KTO_NO_KL: kto::Kto::NO_KL,
-    /// [`copr::Copr`]
-    COPR: copr::Copr,
-    /// [`copr::Forward`], summed
-    COPR_FORWARD: copr::Forward::SUM,
-    /// [`copr::Forward`], the mean
-    COPR_FORWARD_MEAN: copr::Forward::MEAN,
-    /// [`copr::CoprSft`]
-    COPR_SFT: copr::CoprSft,
-    /// [`copr::Sft`]
-    SFT: copr::Sft,
-    /// [`advantage::AdvantageModel`]
-    ADVANTAGE_MODEL: advantage::AdvantageModel::SELF_PAIRS,
-    /// [`advantage::AdvantageModel`] without pairs of a response with itself
-    ADVANTAGE_MODEL_DISTINCT: advantage::AdvantageModel::DISTINCT,
-    /// [`advantage::AdvantageModel`] of scores with mean zero under a given policy
-    ADVANTAGE_MODEL_CENTRED: advantage::AdvantageModel::CENTRED,
+    /// [`copg::Copg`](super::copg::Copg)
+    COPG: super::copg::Copg,
+    /// [`copg::Completed`](super::copg::Completed)
+    COPG_COMPLETED: super::copg::Completed,
+    /// [`copg::Squared`](super::copg::Squared)
+    COPG_SQUARED: super::copg::Squared,
+    /// [`rloo::Rloo`](super::rloo::Rloo)
+    RLOO: super::rloo::Rloo,
+    /// [`dpo::Dpo`](super::dpo::Dpo)
+    DPO: super::dpo::Dpo,
+    /// [`reward_model::RewardModel`](super::reward_model::RewardModel)
+    REWARD_MODEL: super::reward_model::RewardModel,
+    /// [`ipo::Ipo`](super::ipo::Ipo)
+    IPO: super::ipo::Ipo,
+    /// [`ipo::IpoCopg`](super::ipo::IpoCopg)
+    IPO_COPG: super::ipo::IpoCopg,
+    /// [`ipo::IpoGpo`](super::ipo::IpoGpo)
+    IPO_GPO: super::ipo::IpoGpo,
+    /// [`slic::Slic`](super::slic::Slic)
+    SLIC: super::slic::Slic,
+    /// [`policy_gradient::PolicyGradient`](super::policy_gradient::PolicyGradient) with b = 0
+    PG_ZERO: super::policy_gradient::PolicyGradient::ZERO,
+    /// [`policy_gradient::PolicyGradient`](super::policy_gradient::PolicyGradient) with b = E_π\[R\]
+    PG_VALUE: super::policy_gradient::PolicyGradient::VALUE,
+    /// [`policy_gradient::PolicyGradient`](super::policy_gradient::PolicyGradient) with b = E_π\[R_β\]
+    PG_SOFT_VALUE: super::policy_gradient::PolicyGradient::SOFT_VALUE,
+    /// [`policy_gradient::GivenBaseline`](super::policy_gradient::GivenBaseline)
+    PG: super::policy_gradient::GivenBaseline,
+    /// [`dro::Regression`](super::dro::Regression) with V trained
+    DRO_V: super::dro::Regression::TRAINED,
+    /// [`dro::Eliminated`](super::dro::Eliminated)
+    DRO_V_ELIMINATED: super::dro::Eliminated,
+    /// [`dro::Regression`](super::dro::Regression) with V given and detached
+    DRO_FIXED: super::dro::Regression::FIXED,
+    /// [`dro::Regression`](super::dro::Regression) with one V for all prompts
+    DRO_CONSTANT: super::dro::Regression::CONSTANT,
+    /// [`dro::Algorithm1`](super::dro::Algorithm1) as printed, c = 1
+    DRO_ALGORITHM_1: super::dro::Algorithm1::PRINTED,
+    /// [`dro::Algorithm1`](super::dro::Algorithm1) with c = β
+    DRO_ALGORITHM_1_CORRECTED: super::dro::Algorithm1::CORRECTED,
+    /// [`kto::Kto`](super::kto::Kto) with one threshold for all prompts
+    KTO: super::kto::Kto::POOLED,
+    /// [`kto::Kto`](super::kto::Kto) with a threshold per prompt
+    KTO_PER_PROMPT: super::kto::Kto::PER_PROMPT,
+    /// [`kto::Kto`](super::kto::Kto) with z₀ = 0
+    KTO_NO_KL: super::kto::Kto::NO_KL,
+    /// [`copr::Copr`](super::copr::Copr)
+    COPR: super::copr::Copr,
+    /// [`copr::Forward`](super::copr::Forward), summed
+    COPR_FORWARD: super::copr::Forward::SUM,
+    /// [`copr::Forward`](super::copr::Forward), the mean
+    COPR_FORWARD_MEAN: super::copr::Forward::MEAN,
+    /// [`copr::CoprSft`](super::copr::CoprSft)
+    COPR_SFT: super::copr::CoprSft,
+    /// [`copr::Sft`](super::copr::Sft)
+    SFT: super::copr::Sft,
+    /// [`advantage::AdvantageModel`](super::advantage::AdvantageModel)
+    ADVANTAGE_MODEL: super::advantage::AdvantageModel::SELF_PAIRS,
+    /// [`advantage::AdvantageModel`](super::advantage::AdvantageModel) without pairs of a response with itself
+    ADVANTAGE_MODEL_DISTINCT: super::advantage::AdvantageModel::DISTINCT,
+    /// [`advantage::AdvantageModel`](super::advantage::AdvantageModel) of scores with mean zero under a given policy
+    ADVANTAGE_MODEL_CENTRED: super::advantage::AdvantageModel::CENTRED,
 }
 
 /// Losses that a program brought, after those of this library.

@@ -28,11 +28,11 @@ const MOST_NUMBERS: usize = 50_000_000;
 /// The loss solved in each phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Inner {
-    /// [`dpo`](crate::loss::dpo::dpo), BPO's eq. 2.
+    /// [`dpo`](crate::loss::dpo::Dpo), BPO's eq. 2.
     Dpo,
-    /// [`ipo`](crate::loss::ipo::ipo), eq. 3.
+    /// [`ipo`](crate::loss::ipo::Ipo), eq. 3.
     Ipo,
-    /// [`slic`](crate::loss::slic::slic), eq. 4.
+    /// [`slic`](crate::loss::slic::Slic), eq. 4.
     Slic,
 }
 

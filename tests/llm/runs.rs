@@ -89,7 +89,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
     place.train(&["--config", "run.toml", "--beta", "0.1", "--out", "run"]);
     let config: toml::Table = toml::from_str(&place.read("run/config.toml")).unwrap();
     // The flag says what is the default, and wins nevertheless.
-    assert_eq!(config["beta"].as_float(), Some(0.1));
+    assert_eq!(config["numbers"]["beta"].as_float(), Some(0.1));
     assert_eq!(config["lr"].as_float(), Some(1e-3));
     assert_eq!(config["shuffle"].as_bool(), Some(false));
     assert_eq!(config["batch"].as_integer(), Some(8));

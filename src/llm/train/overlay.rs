@@ -6,6 +6,9 @@ use crate::file::from_toml;
 
 const REMEDY: &str = "its fields are the flags of `pistar train`, with _ for -";
 
+/// The table of a config that holds the objective's numbers.
+pub(super) const NUMBERS: &str = "numbers";
+
 /// Fields that may change when a run goes on.
 const FREE: [&str; 4] = [
     "checkpoint_every",
@@ -42,11 +45,22 @@ impl Settings {
     pub fn same(&self, old: &Self) -> Result<()> {
         let table = |settings: &Self| {
             let text = settings.to_toml()?;
-            toml::from_str::<toml::Table>(&text).map_err(|e| Error::Format {
+            let table = toml::from_str::<toml::Table>(&text).map_err(|e| Error::Format {
                 origin: "config.toml".into(),
                 message: e.to_string(),
                 remedy: "start the run anew".into(),
-            })
+            })?;
+            // Numbers are held against each other one by one.
+            let mut numbers = toml::Table::new();
+            let mut others = toml::Table::new();
+            for (name, value) in table {
+                match value {
+                    toml::Value::Table(inner) if name == NUMBERS => numbers = inner,
+                    value => drop(others.insert(name, value)),
+                }
+            }
+            others.extend(numbers);
+            Ok::<_, Error>(others)
         };
         let (new, old) = (table(self)?, table(old)?);
         for name in new.keys().chain(old.keys()) {

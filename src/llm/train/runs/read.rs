@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::file;
+use crate::llm::train::overlay::NUMBERS;
 use crate::llm::train::{COMPLETE, CONFIG, LOCK, MANIFEST, METRICS, Manifest, Process, Settings};
 
 /// Condition of a run: complete, running, interrupted or failed.
@@ -154,9 +155,6 @@ impl Run {
         rates.get(rates.len() / 2).copied()
     }
 }
-
-/// The table of a config that holds the objective's numbers.
-const NUMBERS: &str = "numbers";
 
 fn flatten(head: &str, table: &toml::Table, into: &mut BTreeMap<String, toml::Value>) {
     for (name, value) in table {
