@@ -22,6 +22,7 @@ pub mod reward_model;
 pub mod rloo;
 pub mod slic;
 mod spec;
+pub mod squared_hinge;
 
 pub use baseline::{Baseline, Value};
 pub use batch::{Batch, Cotangents, on_tape};

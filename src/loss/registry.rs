@@ -73,6 +73,8 @@ registry! {
     IPO_GPO: super::ipo::IpoGpo,
     /// [`slic::Slic`](super::slic::Slic)
     SLIC: super::slic::Slic,
+    /// [`squared_hinge::SquaredHinge`](super::squared_hinge::SquaredHinge)
+    SQUARED_HINGE: super::squared_hinge::SquaredHinge,
     /// [`policy_gradient::PolicyGradient`](super::policy_gradient::PolicyGradient) with b = 0
     PG_ZERO: super::policy_gradient::PolicyGradient::ZERO,
     /// [`policy_gradient::PolicyGradient`](super::policy_gradient::PolicyGradient) with b = E_π\[R\]
