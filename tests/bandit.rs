@@ -193,6 +193,7 @@ proptest! {
                     Objective::DRO_CONSTANT,
                     Objective::DRO_ALGORITHM_1,
                     Objective::ADVANTAGE_MODEL_CENTRED,
+                    Objective::SQUARED_HINGE,
                 ];
                 prop_assert!(may.contains(&objective) && !found.notes.is_empty(), "{name}");
                 continue;

@@ -3,6 +3,7 @@
 use super::update::Place;
 use super::{
     FixedPoint, advantage, copg, copr, dro, general, ipo, kto, policy_gradient, preference, slic,
+    squared_hinge,
 };
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, View};
 use crate::error::Result;
@@ -37,11 +38,12 @@ pub trait Exact: Sync {
 /// Losses of a solver's file, each with what is known of it.
 pub(super) type Known = [(Objective, &'static dyn Exact)];
 
-const ALL: [&Known; 9] = [
+const ALL: [&Known; 10] = [
     copg::EXACT,
     ipo::EXACT,
     preference::EXACT,
     slic::EXACT,
+    squared_hinge::EXACT,
     policy_gradient::EXACT,
     dro::EXACT,
     kto::EXACT,

@@ -25,6 +25,7 @@ pub mod policy_gradient;
 pub mod ppo_clip;
 pub mod preference;
 pub mod slic;
+mod squared_hinge;
 pub mod update;
 
 pub(crate) use crate::bandit::log_softmax;

@@ -22,6 +22,21 @@ struct Hinge;
 
 pub(super) const EXACT: &Known = &[(Objective::SLIC, &Hinge)];
 
+/// The gradient in logits of `Σ f(1 − βd)` over labelled pairs, f of slope `slope` above 0 and 0 below.
+pub(super) fn hinged(place: Place<'_>, table: &[f64], slope: impl Fn(f64) -> f64) -> Vec<f64> {
+    let (share, beta, u) = (place.share, place.beta, place.log_ratio(table));
+    let mut gradient = vec![0.0; u.len()];
+    for e in share.compared().edges(&share.reward) {
+        let (a, b) = (e.a as usize, e.b as usize);
+        let z = beta * (u[a] - u[b]);
+        let active = |won: f64, z: f64| if z < 1.0 { won * slope(1.0 - z) } else { 0.0 };
+        let push = beta * (active(e.wins, z) - active(e.losses, -z));
+        gradient[a] -= push;
+        gradient[b] += push;
+    }
+    gradient
+}
+
 impl Exact for Hinge {
     fn fixed_point(
         &self,
@@ -36,17 +51,7 @@ impl Exact for Hinge {
     }
 
     fn gradient(&self, place: Place<'_>, table: &[f64]) -> Result<Vec<f64>> {
-        let (share, beta, u) = (place.share, place.beta, place.log_ratio(table));
-        let mut gradient = vec![0.0; u.len()];
-        for e in share.compared().edges(&share.reward) {
-            let (a, b) = (e.a as usize, e.b as usize);
-            let z = beta * (u[a] - u[b]);
-            let active = |won: f64, z: f64| if z < 1.0 { won } else { 0.0 };
-            let push = beta * (active(e.wins, z) - active(e.losses, -z));
-            gradient[a] -= push;
-            gradient[b] += push;
-        }
-        Ok(gradient)
+        Ok(hinged(place, table, |_| 1.0))
     }
 
     fn at_reference(&self, _: &Start<'_>) -> Option<f64> {

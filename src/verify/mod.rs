@@ -1,7 +1,7 @@
 //! Certificates: what must hold of a loss, checked by running it.
 //!
 //! The checks run the loss's own generic code on exact populations, and compare it with what was
-//! derived on paper ([`solve`](crate::solve)): the fixed point, the expected update in closed form,
+//! derived on paper ([`solve`]): the fixed point, the expected update in closed form,
 //! the value at the reference. [`sabotage`] tests the checks themselves.
 
 pub mod report;
@@ -14,7 +14,7 @@ pub use sabotage::{Sabotage, sabotage};
 use crate::bandit::population::{Evaluation, Feed, evaluate_with};
 
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::loss::{Batch, Bound, Cotangents, Given, Kind, Objective, Value};
 use crate::magnitude::largest;
 use crate::random::{Purpose, Stream};
@@ -290,7 +290,7 @@ fn answer(objective: Objective, problem: &Problem, evidence: &Evidence) -> Resul
 }
 
 /// How far the gradient along a straight line is from the difference of the loss at its ends
-/// (Simpson's rule on 256 pieces).
+/// (Simpson's rule, in pieces as small as the slope asks for: it may have corners).
 fn potential_error(
     run: &mut impl FnMut(&Point) -> Result<Evaluation>,
     from: &Point,
@@ -298,7 +298,7 @@ fn potential_error(
     at_from: &Evaluation,
     at_to: &Evaluation,
 ) -> Result<f64> {
-    const PIECES: usize = 256;
+    const PIECES: usize = 16;
     let dot = |g: &[f64], a: &[f64], b: &[f64]| -> f64 {
         g.iter()
             .zip(a.iter().zip(b))
@@ -313,14 +313,46 @@ fn potential_error(
             _ => table,
         }
     };
-    let mut sum = along(at_from) + along(at_to);
-    for i in 1..PIECES {
-        let point = from.towards(to, i as f64 / PIECES as f64);
-        let weight = if i % 2 == 1 { 4.0 } else { 2.0 };
-        sum += weight * along(&run(&point)?);
+    let mut slope = |t: f64| Ok::<_, Error>(along(&run(&from.towards(to, t))?));
+    let scale = 1.0 + at_from.value.abs();
+    let mut integral = 0.0;
+    let mut left = along(at_from);
+    for i in 0..PIECES {
+        let (a, b) = (i as f64 / PIECES as f64, (i + 1) as f64 / PIECES as f64);
+        let right = if i + 1 == PIECES {
+            along(at_to)
+        } else {
+            slope(b)?
+        };
+        let middle = slope(0.5 * (a + b))?;
+        integral += simpson(&mut slope, [a, b], [left, middle, right], scale, DEPTH)?;
+        left = right;
     }
-    let integral = sum / (3.0 * PIECES as f64);
-    Ok((integral - (at_to.value - at_from.value)).abs() / (1.0 + at_from.value.abs()))
+    Ok((integral - (at_to.value - at_from.value)).abs() / scale)
+}
+
+/// Most halvings of a piece.
+const DEPTH: usize = 40;
+
+/// The integral of a function over a piece, from its values at the ends and between: halved until two halves say what
+/// the whole does, to 1e-13 of `scale` for each unit of length.
+fn simpson(
+    of: &mut impl FnMut(f64) -> Result<f64>,
+    [a, b]: [f64; 2],
+    [fa, fm, fb]: [f64; 3],
+    scale: f64,
+    depth: usize,
+) -> Result<f64> {
+    let (m, sixth) = (0.5 * (a + b), (b - a) / 6.0);
+    let whole = sixth * (fa + 4.0 * fm + fb);
+    let (fl, fr) = (of(0.5 * (a + m))?, of(0.5 * (m + b))?);
+    let halves = 0.5 * sixth * (fa + 4.0 * fl + 2.0 * fm + 4.0 * fr + fb);
+    let close = (halves - whole).abs() <= 1e-12 * scale * (b - a).max(1e-3);
+    if close || depth == 0 || !halves.is_finite() {
+        return Ok(halves + (halves - whole) / 15.0);
+    }
+    let left = simpson(of, [a, m], [fa, fl, fm], scale, depth - 1)?;
+    Ok(left + simpson(of, [m, b], [fm, fr, fb], scale, depth - 1)?)
 }
 
 fn size(table: &[Vec<f64>]) -> f64 {

@@ -7,7 +7,8 @@ use crate::solve::laplacian::solve_listed;
 use crate::solve::largest;
 use crate::solve::update::inner_preference_gradient;
 
-pub(super) fn inside(arms: &[usize], total: usize) -> Vec<bool> {
+/// Of all arms, whether each is one of these.
+pub(in crate::solve) fn inside(arms: &[usize], total: usize) -> Vec<bool> {
     let mut inside = vec![false; total];
     arms.iter().for_each(|&a| inside[a] = true);
     inside

@@ -18,6 +18,7 @@ use crate::bandit::{Comparisons, Evidence, Problem};
 use crate::error::Result;
 use crate::loss::Objective;
 use estimate::estimate;
+pub(super) use estimate::inside;
 
 const CLOSED_FORM: &str = "closed form";
 const ESTIMATE: &str = "Bradley–Terry estimate, Newton";
