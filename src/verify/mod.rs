@@ -335,7 +335,7 @@ fn potential_error(
 const DEPTH: usize = 40;
 
 /// The integral of a function over a piece, from its values at the ends and between: halved until two halves say what
-/// the whole does, to 1e-13 of `scale` for each unit of length.
+/// the whole does, to 1e-11 of `scale` for each unit of length (1e-13 where they are short).
 fn simpson(
     of: &mut impl FnMut(f64) -> Result<f64>,
     [a, b]: [f64; 2],
@@ -347,7 +347,7 @@ fn simpson(
     let whole = sixth * (fa + 4.0 * fm + fb);
     let (fl, fr) = (of(0.5 * (a + m))?, of(0.5 * (m + b))?);
     let halves = 0.5 * sixth * (fa + 4.0 * fl + 2.0 * fm + 4.0 * fr + fb);
-    let close = (halves - whole).abs() <= 1e-12 * scale * (b - a).max(1e-3);
+    let close = (halves - whole).abs() <= 1e-11 * scale * (b - a).max(1e-2);
     if close || depth == 0 || !halves.is_finite() {
         return Ok(halves + (halves - whole) / 15.0);
     }
