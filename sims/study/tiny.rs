@@ -8,7 +8,7 @@ use crate::file::write_folder;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::saving::Saving;
 use crate::llm::model::sequence::Sequence;
-use crate::llm::text::example::{Example, Response};
+use crate::llm::text::example::{Beside, Example, Response};
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::llm::train::reference::Reference;
 use crate::llm::train::{Batches, Settings, Trainer};
@@ -160,7 +160,7 @@ fn train(dir: &Path, key: u64, observer: &dyn Observer) -> crate::Result<Decoder
         examples.push(Example {
             row,
             responses,
-            margin: 0.0,
+            beside: Beside::default(),
         });
     }
     let model = Decoder::from_config(&path, key, DType::F32, &Device::Cpu)?;

@@ -4,7 +4,7 @@ use crate::llm::model::decoder::Decoder;
 use crate::llm::model::heads::{ScalarHead, Scorer};
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::reward::Weighted;
-use crate::llm::text::example::{Example, Response};
+use crate::llm::text::example::{Beside, Example, Response};
 use crate::llm::train::reference::Reference;
 use crate::llm::train::{Batches, Model, Settings, Trainer};
 use crate::loss::{InputKind, Objective};
@@ -173,7 +173,7 @@ fn examples(objective: Objective, world: &World) -> Vec<Example> {
     let example = |(row, responses): (usize, Vec<Response>)| Example {
         row: row as u64,
         responses,
-        margin: 0.0,
+        beside: Beside::default(),
     };
     let pairs = world.pairs.iter().filter(|[a, b]| a.reward != b.reward);
     match objective.spec().inputs {

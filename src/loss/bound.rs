@@ -184,6 +184,42 @@ impl Bound {
         Ok(*self.coupled.get_or_init(|| coupled))
     }
 
+    /// The weighted loss of a batch and its gradient, on tensors in f64 on a device.
+    ///
+    /// # Errors
+    /// Those of the loss, or of a device that does not have f64.
+    #[cfg(feature = "llm")]
+    pub fn on_device(&self, batch: &Batch, device: &candle_core::Device) -> Result<Cotangents> {
+        use crate::backend::candle::{Array, backward, constant, leaf};
+        use candle_core::DType;
+        let (inputs, leaves) = batch.inputs(
+            self.spec.inputs,
+            self.columns()?,
+            |v| leaf(v, DType::F64, device),
+            |v| constant(v, DType::F64, device),
+        )?;
+        let each = self.loss(&inputs)?;
+        let leaves: Vec<&Array> = leaves.iter().collect();
+        let gradient = backward(&each, &batch.weight, &leaves)?;
+        let each = each.to_vec()?;
+        let weighted = each.iter().zip(&batch.weight);
+        Ok(Cotangents {
+            value: weighted.map(|(v, w)| v * w).sum(),
+            gradient,
+        })
+    }
+
+    /// Values and gradients on a few fixed examples: two losses that have the same are taken for one.
+    ///
+    /// # Errors
+    /// Those of the loss.
+    pub fn fingerprint(&self) -> Result<Vec<f64>> {
+        let found = self.on_tape(&batch::probe(self.spec.inputs))?;
+        Ok(std::iter::once(found.value)
+            .chain(found.gradient.into_iter().flatten())
+            .collect())
+    }
+
     /// The weighted loss of a batch and its gradient, on arrays on the host.
     ///
     /// # Errors

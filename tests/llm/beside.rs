@@ -12,7 +12,7 @@ use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::text::data::{Form, Reading, RowRules, Source};
-use pistar::llm::text::example::{Example, in_parts};
+use pistar::llm::text::example::{Beside, Example, in_parts};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::Cache;
 use pistar::loss::{InputKind, Objective};
@@ -240,14 +240,15 @@ fn a_reward_model_holds_a_pair_against_its_margin() {
         Ok(examples(&folder, &reading, form, &[row(margin)])?.remove(0))
     };
     let scored = Form::from(Objective::REWARD_MODEL);
-    assert_eq!(read(scored, json!(0.7)).unwrap().margin, 0.7);
-    assert_eq!(read(scored, json!(null)).unwrap().margin, 0.0);
+    assert_eq!(read(scored, json!(0.7)).unwrap().beside.margin, 0.7);
+    assert_eq!(read(scored, json!(null)).unwrap().beside.margin, 0.0);
     // The Advantage Model's m is another thing.
     let advantage = Form::from(Objective::ADVANTAGE_MODEL_DISTINCT);
-    assert_eq!(read(advantage, json!(0.7)).unwrap().margin, 0.0);
+    assert_eq!(read(advantage, json!(0.7)).unwrap().beside.margin, 0.0);
     assert_eq!(
         read(InputKind::LabelledPairs.into(), json!("x"))
             .unwrap()
+            .beside
             .margin,
         0.0
     );
@@ -510,7 +511,7 @@ fn a_masked_message_is_as_if_its_tokens_were_not_in_the_loss() {
                 sequence: sequence.clone(),
                 reward: 0.0,
             }],
-            margin: 0.0,
+            beside: Beside::default(),
         };
         let text = objective.batch(&sequences.map(example));
         let step = Step {

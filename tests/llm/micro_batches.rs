@@ -7,7 +7,7 @@ use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::text::batch::TextBatch;
-use pistar::llm::text::example::{Example, Response, collate, in_parts};
+use pistar::llm::text::example::{Beside, Example, Response, collate, in_parts};
 use pistar::loss::{Given, InputKind, Objective};
 use pistar::random::{Purpose, Stream};
 
@@ -44,7 +44,7 @@ fn examples(kind: InputKind) -> Vec<Example> {
             Example {
                 row,
                 responses,
-                margin: 0.0,
+                beside: Beside::default(),
             }
         })
         .collect()

@@ -10,7 +10,7 @@ use pistar::llm::internals::train::step::Step;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::{Network, Reduction};
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::text::example::{Example, Response};
+use pistar::llm::text::example::{Beside, Example, Response};
 use pistar::llm::text::objective::{TextObjective, TokenReduction, mismatched};
 use pistar::loss::InputKind;
 use serde::Deserialize;
@@ -50,7 +50,7 @@ fn examples(rows: &[Row], kind: InputKind) -> Vec<Example> {
         Example {
             row: index as u64,
             responses: row.answers[..count].iter().map(response).collect(),
-            margin: 0.0,
+            beside: Beside::default(),
         }
     };
     rows.iter().enumerate().map(example).collect()

@@ -7,7 +7,7 @@ use pistar::llm::internals::tensor::parameters::Parameters;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{ScalarHead, Scorer};
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::text::example::{Example, Response};
+use pistar::llm::text::example::{Beside, Example, Response};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, FILE, Reference};
 use pistar::llm::train::{Batches, Learner, Model, Settings, TokenReduction, Trainer, precompute};
@@ -66,7 +66,7 @@ pub fn examples(kind: InputKind) -> Vec<Example> {
             Example {
                 row,
                 responses,
-                margin: 0.0,
+                beside: Beside::default(),
             }
         })
         .collect()

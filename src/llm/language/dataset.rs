@@ -3,7 +3,7 @@
 use super::Bandit;
 use crate::bandit::{Dataset, Record};
 use crate::error::{Error, Result};
-use crate::llm::text::example::{Example, Response};
+use crate::llm::text::example::{Beside, Example, Response};
 use crate::loss::InputKind;
 
 /// The records of a dataset as examples of one kind: of a pair, the preferred response first where
@@ -62,7 +62,7 @@ pub fn examples(bandit: &Bandit, dataset: &Dataset, kind: InputKind) -> Result<V
                 all.extend(responses.into_iter().map(|response| Example {
                     row,
                     responses: vec![response],
-                    margin: 0.0,
+                    beside: Beside::default(),
                 }));
                 continue;
             }
@@ -78,7 +78,7 @@ pub fn examples(bandit: &Bandit, dataset: &Dataset, kind: InputKind) -> Result<V
         all.push(Example {
             row,
             responses,
-            margin: 0.0,
+            beside: Beside::default(),
         });
     }
     Ok(all)

@@ -14,6 +14,8 @@ pub struct Numbers {
     pub sequences: Vec<f64>,
     /// A value of each sequence's prompt, if the network shares one.
     pub values: Vec<f64>,
+    /// Pieces of each sequence: the log-probability of each predicted token.
+    pub pieces: Vec<Vec<f64>>,
 }
 
 /// Numbers only: what each sequence gets from a network.
@@ -68,13 +70,14 @@ pub(in crate::llm) fn read(
 ) -> Result<()> {
     let pieces = host(&output.pieces)?;
     let starts = output.starts.windows(2);
-    (numbers.sequences).extend(starts.zip(part).map(|(w, sequence)| {
+    for (w, sequence) in starts.zip(part) {
         let pieces = &pieces[w[0]..w[1]];
-        match weights(network, sequence) {
+        numbers.pieces.push(pieces.to_vec());
+        numbers.sequences.push(match weights(network, sequence) {
             Some(_) => sequence.sum(pieces) * reduction.scale(sequence.weight()),
             None => pieces.iter().sum::<f64>() * reduction.scale(pieces.len() as f64),
-        }
-    }));
+        });
+    }
     if let Some(values) = &output.values {
         numbers.values.extend(host(values)?);
     }

@@ -116,6 +116,12 @@ impl Sequence {
         }
     }
 
+    /// Whether each predicted token counts: those that weigh nothing do not.
+    pub fn counted(&self) -> impl Iterator<Item = bool> {
+        let weights = self.weights();
+        (0..self.completion().len()).map(move |i| weights.is_none_or(|w| w[i] > 0.0))
+    }
+
     /// `Σ w ln π` of numbers of the predicted tokens.
     pub fn sum(&self, tokens: &[f64]) -> f64 {
         match self.weights() {

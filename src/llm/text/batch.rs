@@ -11,6 +11,8 @@ pub struct TextBatch {
     pub sequences: Vec<Sequence>,
     /// The reference's number of each.
     pub log_reference: Vec<f64>,
+    /// The reference's numbers of the tokens of each, for a loss that takes tokens.
+    pub token_reference: Vec<Vec<f64>>,
     /// The sequence at each place: of the first (or only) and second response of each example; of
     /// groups and lists, of all members in order, in the first.
     pub slots: [Vec<u32>; 2],
@@ -28,6 +30,8 @@ pub struct TextBatch {
     pub sizes: Vec<usize>,
     /// Margin of each pair for a reward model: by how much the preferred response is to score above the other.
     pub margin: Vec<f64>,
+    /// Probability that the first of each pair is the better one.
+    pub label: Vec<f64>,
     /// Weight of each example; they need not sum to 1.
     pub weight: Vec<f64>,
 }
@@ -39,6 +43,7 @@ impl TextBatch {
             baseline,
             desirable: self.desirable.clone(),
             margin: self.margin.clone(),
+            label: self.label.clone(),
             sizes: self.sizes.clone(),
             weight: self.weight.clone(),
             ..Batch::default()
@@ -50,6 +55,33 @@ impl TextBatch {
             batch.reward[place] = self.reward[place].clone();
             let tokens = |&s: &u32| self.sequences[s as usize].weight();
             batch.tokens[place] = self.slots[place].iter().map(tokens).collect();
+        }
+        batch
+    }
+
+    /// The numbers a token by token loss sees, given those of the tokens of each sequence by the policy and the
+    /// reference; tokens that weigh nothing are left out.
+    pub fn token_numbers(&self, policy: &[Vec<f64>], reference: &[Vec<f64>]) -> Batch {
+        let mut batch = Batch {
+            reward: self.reward.clone(),
+            sizes: self.sizes.clone(),
+            weight: self.weight.clone(),
+            ..Batch::default()
+        };
+        for &s in &self.slots[0] {
+            let s = s as usize;
+            let counted = || self.sequences[s].counted();
+            let kept = |of: &[f64]| -> Vec<f64> {
+                let all = of.iter().zip(counted());
+                all.filter(|(_, counts)| *counts).map(|(x, _)| *x).collect()
+            };
+            batch.log_policy[0].extend(kept(&policy[s]));
+            if let Some(reference) = reference.get(s) {
+                batch.log_reference[0].extend(kept(reference));
+            }
+            batch
+                .lengths
+                .push(counted().filter(|counts| *counts).count());
         }
         batch
     }

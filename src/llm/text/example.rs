@@ -26,9 +26,30 @@ pub struct Example {
     pub row: u64,
     /// Its responses.
     pub responses: Vec<Response>,
-    /// Margin by which a reward model is to score the preferred response of a pair above the other; 0 where nothing
-    /// is said.
+    /// What the data say of it besides.
+    pub beside: Beside,
+}
+
+/// What data may say of an example besides its texts and rewards.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beside {
+    /// Margin by which a reward model is to score the preferred response of a pair above the other.
     pub margin: f64,
+    /// Probability that the preferred response of a pair is the better one.
+    pub label: f64,
+    /// Weight of the example beside the others.
+    pub weight: f64,
+}
+
+impl Default for Beside {
+    /// What holds where nothing is said.
+    fn default() -> Self {
+        Self {
+            margin: 0.0,
+            label: 1.0,
+            weight: 1.0,
+        }
+    }
 }
 
 impl Example {
@@ -40,7 +61,7 @@ impl Example {
     }
 }
 
-/// Examples of one kind as a batch, each with weight `1/B`; k scored responses are k(k − 1)/2 pairs
+/// Examples of one kind as a batch, each with weight `1/B` times its own; k scored responses are k(k − 1)/2 pairs
 /// that share it equally. `log_reference` gives the reference's number of each response of each
 /// example, 0 if there is none.
 pub fn collate(
@@ -49,10 +70,11 @@ pub fn collate(
     mut log_reference: impl FnMut(&Example, usize) -> f64,
 ) -> TextBatch {
     let mut text = TextBatch::default();
-    let weight = 1.0 / examples.len() as f64;
+    let each = 1.0 / examples.len() as f64;
     let mut prompts: HashMap<&[u32], u32> = HashMap::new();
     for example in examples {
         let first = text.sequences.len() as u32;
+        let weight = each * example.beside.weight;
         for (index, response) in example.responses.iter().enumerate() {
             text.sequences.push(response.sequence.clone());
             text.log_reference.push(log_reference(example, index));
@@ -68,7 +90,8 @@ pub fn collate(
                 place(&mut text, 0, i);
                 place(&mut text, 1, j);
                 text.weight.push(weight / pairs as f64);
-                text.margin.push(example.margin);
+                text.margin.push(example.beside.margin);
+                text.label.push(example.beside.label);
             }
             continue;
         }

@@ -80,9 +80,17 @@ impl TextObjective {
         } else {
             TokenReduction::Sum
         };
+        let columns = loss.columns()?;
+        if columns.has(Column::LogOld) {
+            return Err(Error::invalid(
+                objective.name(),
+                "it reads ln π_old of the policy that wrote the responses, which files do not hold",
+                "train it on bandits, or give the loss another form",
+            ));
+        }
         let this = Self {
             objective,
-            columns: loss.columns()?,
+            columns,
             loss,
             token_reduction: token_reduction.unwrap_or(own),
         };
@@ -200,7 +208,8 @@ impl TextObjective {
         let mut text = collate(self.kind(), examples, |_, _| 0.0);
         if self.token_reduction == TokenReduction::Batch {
             let tokens: f64 = text.sequences.iter().map(Sequence::weight).sum();
-            text.weight.fill(1.0 / tokens);
+            let weights = text.weight.iter_mut().zip(examples);
+            weights.for_each(|(w, example)| *w = example.beside.weight / tokens);
         }
         if let Some(Baseline::Given(baseline)) = self.loss.baseline() {
             text.held.fill(*baseline);
@@ -208,7 +217,7 @@ impl TextObjective {
         text
     }
 
-    /// The weighted loss of a batch and its gradient with respect to the networks' numbers.
+    /// The weighted loss of a batch and its gradient with respect to the networks' numbers, on the host.
     ///
     /// # Errors
     /// Those of the loss.

@@ -16,6 +16,7 @@ use crate::loss::InputKind;
 /// Batches of a run: the examples of each step, and the parts that are run at once.
 pub struct Batches<'a> {
     objective: TextObjective,
+    coupled: bool,
     micro_batch: usize,
     longest: usize,
     examples: &'a dyn Examples,
@@ -80,6 +81,7 @@ impl<'a> Batches<'a> {
             ));
         }
         let plan = Self {
+            coupled: objective.loss().is_coupled()?,
             objective,
             micro_batch: settings.micro_batch_tokens,
             longest: settings.max_length.unwrap_or(context),
@@ -155,6 +157,7 @@ impl<'a> Batches<'a> {
         }
         let steps = batches.len() as u64;
         Ok(Self {
+            coupled: objective.loss().is_coupled()?,
             objective,
             micro_batch: settings.micro_batch_tokens,
             longest: settings.max_length.unwrap_or(context),
@@ -223,8 +226,12 @@ impl<'a> Batches<'a> {
         self.micro_batch
     }
 
-    /// A step's batch in what is run at once.
+    /// A step's batch in what is run at once: one part for a loss that couples its examples, whose numbers come first
+    /// and are then run again piece by piece.
     pub fn parts(&self, text: &TextBatch, examples: &[Example]) -> Vec<TextBatch> {
+        if self.coupled {
+            return vec![text.clone()];
+        }
         in_parts(text, examples, self.micro_batch, |some| {
             self.objective.batch(some)
         })

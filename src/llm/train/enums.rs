@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use candle_core::Device;
+
 use crate::llm::files::named::named;
 use crate::llm::files::settings::{Given, Kind, Single};
+use crate::loss::Batch;
 
 named! {
     /// Precision of weights and activations.
@@ -29,6 +32,37 @@ impl Precision {
             Self::Bf16 => candle_core::DType::BF16,
             Self::F32 => candle_core::DType::F32,
             Self::F64 => candle_core::DType::F64,
+        }
+    }
+}
+
+named! {
+    /// Backend that the loss is run on; both give the same numbers but for rounding.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum LossBackend {
+        /// The host; from 65,536 numbers on the model's device, if that is another
+        Auto = "auto",
+        /// ndarray in f64 on the host
+        Host = "host",
+        /// candle in f64 on the model's device
+        Device = "device",
+    }
+}
+
+/// Numbers of a batch from which a loss is run on the model's device.
+const MANY: usize = 1 << 16;
+
+impl LossBackend {
+    /// True if a batch's loss is run on the model's device.
+    pub fn is_device(self, batch: &Batch, device: &Device) -> bool {
+        match self {
+            Self::Host => false,
+            Self::Device => true,
+            Self::Auto => {
+                let numbers: usize = batch.log_policy.iter().map(Vec::len).sum();
+                !device.is_cpu() && numbers >= MANY
+            }
         }
     }
 }

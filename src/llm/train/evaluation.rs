@@ -7,7 +7,7 @@ use super::trainer::Trainer;
 use crate::error::Result;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::sequence::Sequence;
-use crate::llm::text::example::{Example, Response};
+use crate::llm::text::example::{Beside, Example, Response};
 use crate::llm::text::objective::{TextObjective, TokenReduction};
 use crate::loss::Batch;
 use crate::observer::Observer;
@@ -89,7 +89,7 @@ pub(super) fn names(objective: &TextObjective) -> Vec<String> {
         Example {
             row,
             responses,
-            margin: 0.0,
+            beside: Beside::default(),
         }
     };
     let examples = objective.select(vec![example(0), example(1)]);

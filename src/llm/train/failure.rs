@@ -53,8 +53,16 @@ pub(super) fn lines(stepped: &Stepped) -> Result<String> {
     // What a sequence came to, found through the places that it stands at.
     let mut found = vec![[f64::NAN; 2]; text.sequences.len()];
     for (place, slots) in text.slots.iter().enumerate() {
+        let mut at = 0;
         for (i, &slot) in slots.iter().enumerate() {
-            found[slot as usize] = [batch.log_policy[place][i], batch.log_reference[place][i]];
+            // Of a loss on tokens the sum of a response's.
+            let tokens = batch.lengths.get(i).copied().unwrap_or(1);
+            let sum = |of: &[f64]| of.get(at..at + tokens).map_or(0.0, |of| of.iter().sum());
+            found[slot as usize] = [
+                sum(&batch.log_policy[place]),
+                sum(&batch.log_reference[place]),
+            ];
+            at += tokens;
         }
     }
     let mut found = found.into_iter();

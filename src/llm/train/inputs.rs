@@ -9,6 +9,7 @@ use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::sample::generate::Prompt;
 use crate::llm::sample::reward::Specification;
 use crate::llm::text::objective::TextObjective;
+use crate::loss::Objective;
 use crate::observer::Observer;
 
 /// What is right where an input is not the one that the run began with.
@@ -67,6 +68,12 @@ impl Inputs {
             for uncovered in reward.identify(&mut identity, "eval_reward", &settings.depends)? {
                 observer.tell(&uncovered);
             }
+        }
+        // A loss of one's own is known by what it does.
+        if !Objective::ALL.contains(&objective.registered()) {
+            let found = objective.loss().fingerprint()?;
+            let found: Vec<String> = found.iter().map(|x| format!("{x:.9e}")).collect();
+            identity.value("loss", &found)?;
         }
         if let Some(template) = settings.chat_template.as_deref().filter(|t| t.is_file()) {
             identity.file("chat_template", template)?;

@@ -28,6 +28,7 @@ use crate::llm::model::identity::Identity;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::reference::{self, Cache, Reference};
+use crate::loss::InputKind;
 use crate::observer::Observer;
 
 /// A checkpoint to go on from.
@@ -117,7 +118,9 @@ impl<'a> Run<'a> {
             _ => None,
         };
         let referred = reference.is_some();
-        let cache = (reference.filter(|_| settings.reference != ReferenceSource::Live))
+        let live =
+            settings.reference == ReferenceSource::Live || objective.kind() == InputKind::Tokens;
+        let cache = (reference.filter(|_| !live))
             .map(|numbers| Cache::open(numbers, &dir.join(reference::FILE)))
             .transpose()?;
         let at = checkpoint.as_ref().map(|c| c.dir.as_path());
@@ -286,7 +289,7 @@ impl<'a> Run<'a> {
         }
         let (start, other) = (self.start.take(), self.other.take());
         let Some(mut cache) = self.cache.take() else {
-            let model = match base.or(start) {
+            let model = match other.or(base).or(start) {
                 Some(model) => model,
                 None => self.policy.copy()?,
             };

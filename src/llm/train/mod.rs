@@ -7,6 +7,7 @@
 mod batches;
 mod checkpoints;
 mod config_reference;
+mod engine;
 mod enums;
 mod evaluation;
 mod events;

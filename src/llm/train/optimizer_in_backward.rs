@@ -1,5 +1,6 @@
 //! A step whose gradients are used as soon as they are final: none is kept.
 
+use super::engine::Engine;
 use super::folder::Folder;
 use super::trainer::{Stepped, Trainer};
 use crate::error::Result;
@@ -18,7 +19,7 @@ impl Trainer<'_> {
             let step = format!("step {}", self.state.steps + 1);
             return Err(beyond_one_run(&step, text.tokens(), parts.len()));
         };
-        part.log_reference = self.log_reference(&part.sequences)?;
+        self.refer(part)?;
         let objective = self.plan.objective();
         let (policy, mut updates) = self.policy.at_once(factor);
         let mut of_value = self.value.as_mut().map(|value| value.at_once(factor));
@@ -29,7 +30,8 @@ impl Trainer<'_> {
             reduction: objective.reduction(),
             micro_batch: self.plan.micro_batch(),
         };
-        let loss = |batch: &Batch| objective.cotangents(batch);
+        let engine = Engine::of(self.settings.loss_backend, &self.device);
+        let loss = |batch: &Batch| engine.run(objective, batch);
         let mut no_value = |_, _| Ok(());
         let mut take_value;
         let value = match &mut of_value {

@@ -48,6 +48,28 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// The reference's numbers of the tokens of each sequence, for a loss that takes tokens.
+    ///
+    /// # Errors
+    /// Numbers computed before, which are sums; those of the model.
+    pub fn tokens(&self, sequences: &[Sequence], micro_batch: usize) -> Result<Vec<Vec<f64>>> {
+        match self {
+            Self::None => Ok(Vec::new()),
+            Self::Live(network) => {
+                let numbers =
+                    inference::numbers(&**network, Reduction::Sum, sequences, micro_batch);
+                Ok(numbers?.pieces)
+            }
+            Self::Cached(_) => Err(Error::invalid(
+                "reference",
+                "its numbers are of whole responses, and the loss takes tokens",
+                "give reference live",
+            )),
+        }
+    }
+}
+
 /// Name of the numbers in a run's folder.
 pub const FILE: &str = "reference.safetensors";
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::schedule::Schedule;
+use crate::loss::InputKind;
 
 impl Settings {
     /// The folder of the model to start from.
@@ -47,6 +48,11 @@ impl Settings {
         self.numbers = objective.numbers().clone();
         self.limits()?;
         self.find_models()?;
+        // Numbers computed before are of whole responses.
+        let tokens = objective.kind() == InputKind::Tokens && objective.reference();
+        if tokens && self.reference == ReferenceSource::Precomputed {
+            self.reference = ReferenceSource::Live;
+        }
         let lr = if objective.reference() { 1e-6 } else { 2e-5 };
         self.lr.get_or_insert(lr);
         if !objective.scores() {

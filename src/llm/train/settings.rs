@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::enums::{Better, Precision, ReferenceSource, ValueNetwork};
+use super::enums::{Better, LossBackend, Precision, ReferenceSource, ValueNetwork};
 use crate::error::Result;
 use crate::llm::files::settings::{Apart, Flag, Kind, settings};
 use crate::llm::tensor::device;
@@ -140,6 +140,8 @@ settings! {
             device: String = "cpu".into();
             /// Use TF32 for products of f32 matrices on a GPU: faster, with 10 bits of fraction instead of 23
             tf32: bool = false;
+            /// Backend that the loss is run on
+            loss_backend: LossBackend = LossBackend::Auto, value_name: Some("WHICH");
             /// Activation recomputation (gradient checkpointing): keep only the input of each block and run it
             /// again in the backward; less memory, more time, the same numbers
             recompute: bool = false;

@@ -63,6 +63,7 @@ impl Examples for Rows<'_> {
 mod tests {
     use super::*;
     use crate::llm::model::sequence::Sequence;
+    use crate::llm::text::example::Beside;
     use crate::llm::text::example::Response;
 
     #[test]
@@ -76,7 +77,7 @@ mod tests {
                 Example {
                     row,
                     responses,
-                    margin: 0.0,
+                    beside: Beside::default(),
                 }
             })
             .collect();

@@ -87,8 +87,7 @@ impl Step<'_> {
             None => None,
         };
         let of_prompts = value_runs.as_ref().map(|runs| &runs.numbers.sequences);
-        let baseline = baseline(text, of_prompts.map(Vec::as_slice), &runs.numbers.values);
-        let batch = text.numbers(self.kind, &runs.numbers.sequences, baseline);
+        let batch = self.batch(text, &runs.numbers, of_prompts.map(Vec::as_slice));
         let cotangents = loss(&batch)?;
         let loss = cotangents.value;
         if policy.is_eager() || value.is_eager() {
@@ -104,10 +103,15 @@ impl Step<'_> {
                 });
             }
         }
-        let mut of_sequences = vec![0.0; text.sequences.len()];
-        for (slots, gradient) in text.slots.iter().zip(&cotangents.gradient) {
-            (slots.iter().zip(gradient)).for_each(|(&s, g)| of_sequences[s as usize] += g);
-        }
+        let pushed = if self.kind == InputKind::Tokens {
+            Pushed::Tokens(of_tokens(text, &batch, &cotangents.gradient[0]))
+        } else {
+            let mut of_sequences = vec![0.0; text.sequences.len()];
+            for (slots, gradient) in text.slots.iter().zip(&cotangents.gradient) {
+                (slots.iter().zip(gradient)).for_each(|(&s, g)| of_sequences[s as usize] += g);
+            }
+            Pushed::Sequences(of_sequences)
+        };
         // After the places comes the gradient of the number held against them.
         let places = text.slots.iter().filter(|s| !s.is_empty()).count();
         let held = cotangents
@@ -119,19 +123,28 @@ impl Step<'_> {
             Some(runs) => {
                 let mut of_prompts = vec![0.0; text.prompts.len()];
                 (text.prompt.iter().zip(held)).for_each(|(&p, g)| of_prompts[p as usize] += g);
-                runs.push_into(&of_prompts, &[], &mut value)?;
+                runs.push_into(&Pushed::Sequences(of_prompts), &[], &mut value)?;
             }
             None if !of_values.is_empty() => {
                 (text.slots[0].iter().zip(held)).for_each(|(&s, g)| of_values[s as usize] += g);
             }
             None => {}
         }
-        runs.push_into(&of_sequences, &of_values, &mut policy)?;
+        runs.push_into(&pushed, &of_values, &mut policy)?;
         Ok(Outcome {
             loss,
             batch,
             pushed: true,
         })
+    }
+
+    /// The numbers that the loss sees.
+    fn batch(&self, text: &TextBatch, policy: &Numbers, of_prompts: Option<&[f64]>) -> Batch {
+        if self.kind == InputKind::Tokens {
+            return text.token_numbers(&policy.pieces, &text.token_reference);
+        }
+        let baseline = baseline(text, of_prompts, &policy.values);
+        text.numbers(self.kind, &policy.sequences, baseline)
     }
 
     /// `Σᵢ weightᵢ lossᵢ` without its gradient.
@@ -154,8 +167,7 @@ impl Step<'_> {
             .map(|value| numbers(value, Reduction::Sum, &text.prompts, self.micro_batch))
             .transpose()?
             .map(|values| values.sequences);
-        let baseline = baseline(text, of_prompts.as_deref(), &policy.values);
-        let batch = text.numbers(self.kind, &policy.sequences, baseline);
+        let batch = self.batch(text, &policy, of_prompts.as_deref());
         let loss = loss(&batch)?.value;
         let pushed = false;
         Ok(Outcome {
@@ -174,6 +186,31 @@ fn baseline(text: &TextBatch, of_prompts: Option<&[f64]>, shared: &[f64]) -> Vec
         (None, []) => text.held.clone(),
         (None, values) => text.slots[0].iter().map(|&s| values[s as usize]).collect(),
     }
+}
+
+/// Cotangents of what a network gave.
+enum Pushed {
+    /// Of the one number of each sequence.
+    Sequences(Vec<f64>),
+    /// Of each predicted token of each sequence.
+    Tokens(Vec<Vec<f64>>),
+}
+
+/// Cotangents of all tokens of each sequence, from those of the tokens that count; a sequence that stands at several
+/// places gets them all.
+fn of_tokens(text: &TextBatch, batch: &Batch, gradient: &[f64]) -> Vec<Vec<f64>> {
+    let zeros = |s: &Sequence| vec![0.0; s.completion().len()];
+    let mut all: Vec<Vec<f64>> = text.sequences.iter().map(zeros).collect();
+    let mut rest = gradient;
+    for (&s, &length) in text.slots[0].iter().zip(&batch.lengths) {
+        let (own, later) = rest.split_at(length);
+        rest = later;
+        let s = s as usize;
+        let counted = all[s].iter_mut().zip(text.sequences[s].counted());
+        let counted = counted.filter(|(_, counts)| *counts);
+        counted.zip(own).for_each(|((to, _), g)| *to += g);
+    }
+    all
 }
 
 /// A network's runs on a batch: numbers first, cotangents second. Where all fitted into one run it
@@ -242,15 +279,11 @@ impl<'a> Runs<'a> {
         of_values: &[f64],
         gradients: &mut LeafGradients,
     ) -> Result<()> {
-        self.push_into(of_sequences, of_values, &mut Sink::Sum(gradients))
+        let pushed = Pushed::Sequences(of_sequences.to_vec());
+        self.push_into(&pushed, of_values, &mut Sink::Sum(gradients))
     }
 
-    fn push_into(
-        &mut self,
-        of_sequences: &[f64],
-        of_values: &[f64],
-        sink: &mut Sink,
-    ) -> Result<()> {
+    fn push_into(&mut self, pushed: &Pushed, of_values: &[f64], sink: &mut Sink) -> Result<()> {
         let mut done = 0;
         for part in &self.parts {
             let here = done..done + part.len();
@@ -260,17 +293,22 @@ impl<'a> Runs<'a> {
                 None => record(self.network, part)?,
             };
             let mut pieces = Vec::new();
-            let ends = output.starts.windows(2);
-            for ((w, sequence), g) in ends.zip(part).zip(&of_sequences[here.clone()]) {
-                let count = w[1] - w[0];
-                match weights(self.network, sequence) {
-                    Some(weights) => {
-                        let g = g * self.reduction.scale(sequence.weight());
-                        pieces.extend(weights.iter().map(|w| g * w));
-                    }
-                    None => {
-                        let g = g * self.reduction.scale(count as f64);
-                        pieces.extend(std::iter::repeat_n(g, count));
+            match pushed {
+                Pushed::Tokens(all) => pieces.extend(all[here.clone()].iter().flatten()),
+                Pushed::Sequences(all) => {
+                    let ends = output.starts.windows(2);
+                    for ((w, sequence), g) in ends.zip(part).zip(&all[here.clone()]) {
+                        let count = w[1] - w[0];
+                        match weights(self.network, sequence) {
+                            Some(weights) => {
+                                let g = g * self.reduction.scale(sequence.weight());
+                                pieces.extend(weights.iter().map(|w| g * w));
+                            }
+                            None => {
+                                let g = g * self.reduction.scale(count as f64);
+                                pieces.extend(std::iter::repeat_n(g, count));
+                            }
+                        }
                     }
                 }
             }

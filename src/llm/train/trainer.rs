@@ -1,6 +1,9 @@
 //! A run's networks and data, and one step of it.
 
+use candle_core::Device;
+
 use super::batches::Batches;
+use super::engine::Engine;
 use super::evaluation::Evaluation;
 use super::failure;
 use super::folder::Folder;
@@ -18,10 +21,11 @@ use crate::llm::text::example::Example;
 use crate::llm::train::reference::Reference;
 use crate::llm::train::schedule::Schedule;
 use crate::llm::train::step::{Outcome, Step};
-use crate::loss::Batch;
+use crate::loss::{Batch, InputKind};
 
 /// A run: networks, data, and how far it is.
 pub struct Trainer<'a> {
+    pub(super) device: Device,
     pub(super) settings: &'a Settings,
     schedule: Schedule,
     pub(super) plan: Batches<'a>,
@@ -81,6 +85,7 @@ impl<'a> Trainer<'a> {
         let value_lr = settings.value_lr.unwrap_or(lr);
         let value = value.map(|model| Learner::new(model, settings, value_lr));
         Ok(Self {
+            device: settings.device()?,
             settings,
             schedule: Schedule::new(settings.schedule, settings.warmup, plan.steps())?,
             plan,
@@ -155,7 +160,7 @@ impl<'a> Trainer<'a> {
         let (text, examples) = self.batch(&self.plan, self.state.steps)?;
         let (mut loss, mut batch) = (0.0, Batch::default());
         for mut part in self.plan.parts(&text, &examples) {
-            part.log_reference = self.log_reference(&part.sequences)?;
+            self.refer(&mut part)?;
             let outcome = self.push(&part)?;
             loss += outcome.loss;
             batch.append(outcome.batch);
@@ -192,10 +197,12 @@ impl<'a> Trainer<'a> {
             reduction: objective.reduction(),
             micro_batch: plan.micro_batch(),
         };
-        let of = |batch: &Batch| objective.cotangents(batch);
+        let of = |batch: &Batch| {
+            Engine::of(self.settings.loss_backend, &self.device).run(objective, batch)
+        };
         let (mut loss, mut batch) = (0.0, Batch::default());
         for mut part in plan.parts(&text, &examples) {
-            part.log_reference = self.log_reference(&part.sequences)?;
+            self.refer(&mut part)?;
             let outcome = step.evaluate(&part, of)?;
             loss += outcome.loss;
             batch.append(outcome.batch);
@@ -218,11 +225,23 @@ impl<'a> Trainer<'a> {
             reduction: objective.reduction(),
             micro_batch: self.plan.micro_batch(),
         };
-        let loss = |batch: &Batch| objective.cotangents(batch);
+        let engine = Engine::of(self.settings.loss_backend, &self.device);
+        let loss = |batch: &Batch| engine.run(objective, batch);
         step.run(part, loss, &mut self.policy.gradients, of_value)
     }
 
-    pub(super) fn log_reference(&self, sequences: &[Sequence]) -> Result<Vec<f64>> {
+    /// Gives a part the reference's numbers.
+    pub(super) fn refer(&self, part: &mut TextBatch) -> Result<()> {
+        if self.plan.objective().kind() == InputKind::Tokens {
+            let micro_batch = self.plan.micro_batch();
+            part.token_reference = self.reference.tokens(&part.sequences, micro_batch)?;
+        } else {
+            part.log_reference = self.log_reference(&part.sequences)?;
+        }
+        Ok(())
+    }
+
+    fn log_reference(&self, sequences: &[Sequence]) -> Result<Vec<f64>> {
         let reduction = self.plan.objective().reduction();
         (self.reference).numbers(sequences, reduction, self.plan.micro_batch())
     }

@@ -16,6 +16,7 @@ use crate::llm::model::weights::Checkpoint;
 use crate::llm::text::data::columns::{self, Completion};
 use crate::llm::text::data::tokenise::{RowRules, Tokeniser};
 use crate::llm::text::data::values::Fault;
+use crate::llm::text::example::Beside;
 use crate::observer::Observer;
 
 /// Rows that are scored before the progress bar moves.
@@ -109,7 +110,7 @@ impl Scores {
                 weights: None,
             }],
             rendered: false,
-            margin: 0.0,
+            beside: Beside::default(),
         };
         let made = self.tokeniser.example(row.index as u64, &text);
         let (mut example, _) = made.map_err(|Fault { problem, remedy }| {

@@ -10,8 +10,10 @@ use super::dialogue::Dialogue;
 pub(super) use super::values::listed;
 use super::values::{Columns, Fault, Parsed, Spoken, fault, quoted};
 use crate::bandit::population::linear_advantage;
+use crate::llm::text::example::Beside;
 use crate::llm::text::objective::TextObjective;
 use crate::loss::{Column, InputKind, Objective};
+use crate::text::exact;
 
 /// Form of example that a row is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +23,14 @@ pub enum Form {
     Kind(InputKind),
     /// One completion to imitate: lists of one, for SFT and for log-probabilities.
     Demonstration,
-    /// Labelled pairs whose texts are scored whole, so that no message of theirs can have a weight.
-    Scored {
+    /// Labelled pairs of which more is read than the texts.
+    Pairs {
+        /// Whether texts are scored whole, so that no message of theirs can have a weight.
+        scored: bool,
         /// Whether the column `margin` says by how much the preferred one is to score higher.
         margin: bool,
+        /// Whether the column `preference` says with what probability the preferred one is better.
+        label: bool,
     },
 }
 
@@ -37,11 +43,18 @@ impl From<InputKind> for Form {
 impl From<Objective> for Form {
     fn from(objective: Objective) -> Self {
         let spec = objective.spec();
+        let (margin, label) = (
+            objective.reads(Column::Margin),
+            objective.reads(Column::Label),
+        );
+        let scored = spec.trains_scores();
         if spec.best_only {
             Self::Demonstration
-        } else if spec.trains_scores() {
-            Self::Scored {
-                margin: objective.reads(Column::Margin),
+        } else if scored || margin || label {
+            Self::Pairs {
+                scored,
+                margin,
+                label,
             }
         } else {
             // Token by token or not, the rows are the same.
@@ -77,8 +90,8 @@ pub struct TextRow {
     pub completions: Vec<Completion>,
     /// True if a chat template wrote them: all special tokens are in the text then.
     pub rendered: bool,
-    /// Margin by which a reward model is to score the preferred one above the other; 0 where nothing is said.
-    pub margin: f64,
+    /// What it says besides.
+    pub beside: Beside,
 }
 
 /// Columns that together make a row; `|` stands between names of the same.
@@ -125,18 +138,23 @@ pub(super) fn known() -> impl Iterator<Item = &'static str> {
     let names = ALL.iter().flat_map(|set| set.iter());
     let names = names.flat_map(|names| names.split('|'));
     let aside = ASIDE.iter().chain(&SEEN).copied();
-    (names.chain(aside).chain([MARGIN]))
+    (names.chain(aside).chain(BESIDE))
         .collect::<BTreeSet<_>>()
         .into_iter()
 }
 
 /// Whether a column is read beside those that hold the texts.
 pub(super) fn is_aside(name: &str) -> bool {
-    name == MARGIN || ASIDE.contains(&name) || SEEN.contains(&name)
+    BESIDE.contains(&name) || ASIDE.contains(&name) || SEEN.contains(&name)
 }
 
 /// By how much a reward model is to score the preferred response above the other.
 const MARGIN: &str = "margin";
+/// Probability that the preferred response is the better one.
+const PREFERENCE: &str = "preference";
+/// Weight of the row beside the others.
+const WEIGHT: &str = "example_weight";
+const BESIDE: [&str; 3] = [MARGIN, PREFERENCE, WEIGHT];
 
 impl Form {
     pub(super) const ALL: [Self; 7] = [
@@ -165,7 +183,7 @@ impl Form {
     /// The form that has the same columns, whatever else is read of them.
     pub(super) fn general(self) -> Self {
         match self {
-            Self::Scored { .. } => Self::Kind(InputKind::LabelledPairs),
+            Self::Pairs { .. } => Self::Kind(InputKind::LabelledPairs),
             form => form,
         }
     }
@@ -175,7 +193,7 @@ impl Form {
         match self {
             Self::Kind(kind) => kind.name(),
             Self::Demonstration => "demonstrations",
-            Self::Scored { .. } => InputKind::LabelledPairs.name(),
+            Self::Pairs { .. } => InputKind::LabelledPairs.name(),
         }
     }
 
@@ -208,17 +226,49 @@ impl Form {
         let aside = Aside::new(&columns);
         aside.is_text()?;
         let mut row = self.text(&columns, dialogue, &aside)?;
-        if self == (Self::Scored { margin: true }) && columns.has(MARGIN) {
-            row.margin = columns.number(MARGIN)?;
-        }
+        row.beside = self.beside(&columns)?;
         let weighted = row.completions.iter().find(|c| c.weights.is_some());
         match (self, weighted) {
-            (Self::Scored { .. }, Some(completion)) => fault(
+            (Self::Pairs { scored: true, .. }, Some(completion)) => fault(
                 format!("messages of `{}` have weights", completion.column),
                 "a text is scored whole: take the weights out, or the row",
             ),
             _ => Ok(row),
         }
+    }
+
+    /// Whether a column beside the texts is read.
+    fn reads(self, name: &str) -> bool {
+        let [margin, label] = match self {
+            Self::Pairs { margin, label, .. } => [margin, label],
+            _ => [false; 2],
+        };
+        (name == MARGIN && margin) || (name == PREFERENCE && label) || name == WEIGHT
+    }
+
+    fn beside(self, columns: &Columns) -> Parsed<Beside> {
+        let number = |name: &str, otherwise: f64| {
+            if self.reads(name) && columns.has(name) {
+                columns.number(name)
+            } else {
+                Ok(otherwise)
+            }
+        };
+        let none = Beside::default();
+        let beside = Beside {
+            margin: number(MARGIN, none.margin)?,
+            label: number(PREFERENCE, none.label)?,
+            weight: number(WEIGHT, none.weight)?,
+        };
+        if !(0.0..=1.0).contains(&beside.label) {
+            let problem = format!("`{PREFERENCE}` is {}", exact(beside.label));
+            return fault(problem, "give a probability, from 0 to 1");
+        }
+        if beside.weight < 0.0 {
+            let problem = format!("`{WEIGHT}` is {}", exact(beside.weight));
+            return fault(problem, "give a number, 0 or more");
+        }
+        Ok(beside)
     }
 
     /// The columns of a row that was read, and the fields of its messages, that nothing looked at.
@@ -234,7 +284,7 @@ impl Form {
         let read = |name: &str| {
             (read.iter().any(|names| names.split('|').any(|n| n == name)))
                 || (row.rendered && ASIDE.contains(&name))
-                || (self == (Self::Scored { margin: true }) && name == MARGIN)
+                || self.reads(name)
         };
         let mut unread: BTreeSet<String> = (columns.names_there())
             .filter(|name| !read(name))

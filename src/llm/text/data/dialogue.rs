@@ -1,5 +1,6 @@
 //! Split into prompt and completion, of conversations and of texts that hold both.
 
+use crate::llm::text::example::Beside;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -321,7 +322,7 @@ impl Dialogue {
             prompt: Some(asked),
             completions: made,
             rendered: true,
-            margin: 0.0,
+            beside: Beside::default(),
         })
     }
 
@@ -425,7 +426,7 @@ fn texts(prompt: Option<String>, completions: Vec<Spoken>) -> Parsed<TextRow> {
         prompt,
         completions: completions.into_iter().map(text).collect::<Parsed<_>>()?,
         rendered: false,
-        margin: 0.0,
+        beside: Beside::default(),
     })
 }
 

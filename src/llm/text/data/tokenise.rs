@@ -158,11 +158,10 @@ impl Tokeniser {
             let reward = completion.reward;
             responses.push(Response { sequence, reward });
         }
-        let margin = text.margin;
         let example = Example {
             row,
             responses,
-            margin,
+            beside: text.beside,
         };
         Ok((example, notes))
     }

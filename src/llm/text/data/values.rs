@@ -100,15 +100,15 @@ impl Columns<'_> {
         number(name, value)
     }
 
-    /// 1 or 0.
+    /// 1 or 0, or a probability between.
     pub fn label(&self, name: &str) -> Parsed<f64> {
         let (name, value) = self.get(name)?;
         match (value, value.as_f64()) {
             (Value::Bool(label), _) => Ok(f64::from(u8::from(*label))),
-            (_, Some(label)) if label == 0.0 || label == 1.0 => Ok(label),
+            (_, Some(label)) if (0.0..=1.0).contains(&label) => Ok(label),
             _ => fault(
                 format!("`{name}` is {value}"),
-                "give true or 1 for desirable, false or 0 for undesirable",
+                "give true or 1 for desirable, false or 0 for undesirable, or a probability",
             ),
         }
     }

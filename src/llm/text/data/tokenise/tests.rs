@@ -1,5 +1,6 @@
 //! Long texts: as much of them is tokenised as tells the tokens.
 
+use crate::llm::text::example::Beside;
 use std::path::Path;
 
 use super::*;
@@ -30,7 +31,7 @@ fn row(prompt: &str, completion: &str) -> TextRow {
             weights: None,
         }],
         rendered: false,
-        margin: 0.0,
+        beside: Beside::default(),
     }
 }
 
