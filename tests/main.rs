@@ -35,6 +35,7 @@ mod multitask;
 mod parity;
 mod policy_gradient;
 mod preference;
+mod registry;
 mod rloo;
 mod sample;
 mod scored;

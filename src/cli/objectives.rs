@@ -54,19 +54,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// BPO: phases of a registered loss.
 fn phased(inner: Inner) -> Spec {
-    let (formula, fixed_point) = match inner {
-        Inner::Dpo => ("dpo in phases", "π_0 e^{kR/β} after k phases"),
-        Inner::Ipo => (
-            "ipo in phases",
-            "π_{k−1} e^{P/β} after phase k, P the win rate against π_{k−1}",
-        ),
-        Inner::Slic => ("slic in phases", "π_{k−1} e^{z/β} after phase k, z integer"),
-    };
     Spec {
         name: inner.name(),
-        formula,
+        formula: inner.formula(),
         source: "BPO, Algorithm 1 (reference = behaviour = last phase's policy)",
-        fixed_point,
+        fixed_point: inner.limit(),
         ..inner.objective().spec()
     }
 }

@@ -279,7 +279,8 @@ pub(super) fn run(
 /// Two examples of a kind, of numbers in general position.
 pub(super) fn probe(kind: InputKind) -> Batch {
     let mut batch = Batch::default();
-    let mut number = (1..).map(|i| (f64::from(i) * 0.618_033_988_749_895).fract());
+    // Roots: sums and differences of few of them do not cancel.
+    let mut number = (2..).map(|i| (f64::from(i).sqrt() * 12.9898).fract());
     let mut next = || number.next().unwrap_or(0.5);
     for size in [2, 3] {
         let responses = if kind.is_ragged() { size } else { 1 };

@@ -49,6 +49,24 @@ impl Inner {
         }
     }
 
+    /// The loss of each phase, in a few words.
+    pub fn formula(self) -> &'static str {
+        match self {
+            Self::Dpo => "dpo in phases",
+            Self::Ipo => "ipo in phases",
+            Self::Slic => "slic in phases",
+        }
+    }
+
+    /// Where the phases lead.
+    pub fn limit(self) -> &'static str {
+        match self {
+            Self::Dpo => "π_0 e^{kR/β} after k phases",
+            Self::Ipo => "π_{k−1} e^{P/β} after phase k, P the win rate against π_{k−1}",
+            Self::Slic => "π_{k−1} e^{z/β} after phase k, z integer",
+        }
+    }
+
     /// BPO's name with this loss, as on the command line.
     pub fn name(self) -> &'static str {
         match self {

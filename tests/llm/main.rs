@@ -46,6 +46,7 @@ mod ops;
 mod optimizer;
 mod order;
 mod orphans;
+mod own_loss;
 mod parity;
 mod place;
 mod plan;

@@ -160,7 +160,7 @@ fn what_is_wrong_is_named_and_nothing_is_written() {
             vec!["run/checkpoint-1", "no complete checkpoint"],
         ),
         (&["dpo", "--batch", "7", "--drop-last"], vec!["batch", "7"]),
-        (&["kto", "--batch", "5"], vec!["batch", "kto-no-kl"]),
+        (&["kto", "--batch", "5"], vec!["batch", "without z₀"]),
     ] {
         let error = with(&[args, &["--out", "run"]].concat());
         for part in named {

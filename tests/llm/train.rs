@@ -512,7 +512,7 @@ fn kto_weighs_its_examples_and_holds_an_estimate_of_the_divergence_against_them(
             .unwrap()
             .to_string();
         assert!(
-            error.contains("batch") && error.contains("kto-no-kl"),
+            error.contains("batch") && error.contains("without z₀"),
             "{error}"
         );
         let whole = Settings {

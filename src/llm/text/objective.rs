@@ -236,8 +236,8 @@ pub fn mismatched(text: &TextBatch, longest: usize) -> Result<Vec<Sequence>> {
     if count < 2 {
         return Err(Error::invalid(
             "batch",
-            "it has one example, and KTO's z₀ is estimated from completions of other prompts",
-            "give a batch of two or more (and drop_last, if the data leaves one over), or kto-no-kl",
+            "it has one example, and z₀ is estimated from completions of other prompts",
+            "give a batch of two or more (and drop_last, if the data leaves one over), or an objective without z₀",
         ));
     }
     (0..count)

@@ -77,7 +77,7 @@ impl<'a> Batches<'a> {
             return Err(Error::invalid(
                 "batch",
                 format!("of {count} examples, a step of {batch} leaves one alone"),
-                "KTO's z₀ needs two or more: give another batch, drop_last, or train kto-no-kl",
+                "z₀ needs two or more: give another batch, drop_last, or an objective without z₀",
             ));
         }
         let plan = Self {
@@ -150,7 +150,7 @@ impl<'a> Batches<'a> {
                     return Err(Error::invalid(
                         "evaluation split",
                         "it has one example",
-                        "KTO's z₀ needs two or more: hold out more, or train kto-no-kl",
+                        "z₀ needs two or more: hold out more, or train an objective without z₀",
                     ));
                 }
             }

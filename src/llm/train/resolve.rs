@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::schedule::Schedule;
-use crate::loss::InputKind;
+use crate::loss::{InputKind, Objective, Value};
 
 impl Settings {
     /// The folder of the model to start from.
@@ -121,10 +121,13 @@ impl Settings {
             self.value == ValueNetwork::Shared,
             matches!(self.reference, ReferenceSource::Model(_)),
         );
-        let only_value = "only dro-v has a value network";
+        let has_value = TextObjective::all().filter(|o| o.spec().value == Some(Value::Own));
+        let names: Vec<&str> = has_value.map(Objective::name).collect();
+        let names = names.join(" and ");
+        let only_value = &format!("only {names} has a value network");
         useless("value", alone && !objective.value(), only_value)?;
         let separate = objective.value() && !alone;
-        let only_separate = "only dro-v with a separate value network has one";
+        let only_separate = &format!("only {names} with a separate value network has one");
         useless(
             "value_lr",
             self.value_lr.is_some() && !separate,
