@@ -19,7 +19,7 @@ trait Operation {
 struct Named(&'static str);
 
 /// Everything that the trait has, of arrays in the domain of all of them: x and y in (0, ∞).
-const ALL: [&str; 22] = [
+const ALL: [&str; 23] = [
     "add",
     "sub",
     "mul",
@@ -37,6 +37,7 @@ const ALL: [&str; 22] = [
     "detach",
     "segment_sum",
     "spread",
+    "select",
     "abs",
     "clamp",
     "ln_1m_exp",
@@ -65,6 +66,12 @@ impl Operation for Named {
             "detach" => x.detach()?.mul(x),
             "segment_sum" => x.segment_sum(&whole),
             "spread" => x.segment_sum(&whole)?.spread(&whole),
+            // Backwards, and its last number twice.
+            "select" => {
+                let last = x.to_vec()?.len() as u32 - 1;
+                x.mul(y)?
+                    .select(&(0..=last).rev().chain([last]).collect::<Vec<_>>())
+            }
             "abs" => x.sub(y)?.abs(),
             "clamp" => x.clamp(0.5, 1.5),
             "ln_1m_exp" => x.neg()?.ln_1m_exp(),
@@ -170,6 +177,20 @@ fn slopes_away_from_ties() {
     assert_eq!(mean.to_vec().unwrap(), [3.0; 3]);
     let gradient = tape.backward(&mean, &[1.0, 1.0, 1.0], &[&x]).unwrap();
     assert_eq!(gradient[0].to_vec(), [1.0; 3]);
+}
+
+#[test]
+fn numbers_are_taken_from_their_places() {
+    let tape = Tape::new();
+    let x = tape.leaf(vec![1.0, 2.0, 6.0]);
+    let taken = x.select(&[2, 0, 2, 2]).unwrap();
+    assert_eq!(taken.to_vec().unwrap(), [6.0, 1.0, 6.0, 6.0]);
+    let gradient = tape
+        .backward(&taken, &[1.0, 10.0, 100.0, 0.5], &[&x])
+        .unwrap();
+    assert_eq!(gradient[0].to_vec(), [10.0, 0.0, 101.5]);
+    let error = x.select(&[0, 3]).err().unwrap().to_string();
+    assert!(error.contains("number 3 of 3"), "{error}");
 }
 
 #[test]

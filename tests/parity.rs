@@ -97,9 +97,11 @@ fn agree(problem: &Problem, logits: &[Vec<f64>], change: Change) {
 
 /// Puts every margin at exactly 0: the policy is the reference, and all scores are equal.
 fn tie(objective: Objective, batch: &mut Batch) {
-    batch.log_policy = batch.log_reference.clone();
     if objective.spec().trains_scores() {
         batch.log_policy.iter_mut().for_each(|slot| slot.fill(0.0));
+    } else if !batch.log_reference[0].is_empty() {
+        // A loss without a reference has no ties with it.
+        batch.log_policy = batch.log_reference.clone();
     }
 }
 
@@ -224,7 +226,7 @@ fn slic_has_slope_zero_at_its_kink() {
 }
 
 /// Every operation of the trait, once.
-const OPERATIONS: [&str; 28] = [
+const OPERATIONS: [&str; 29] = [
     "add",
     "sub",
     "mul",
@@ -238,6 +240,7 @@ const OPERATIONS: [&str; 28] = [
     "detach",
     "segment_sum",
     "spread",
+    "select",
     "neg",
     "square",
     "exp",
@@ -278,6 +281,12 @@ fn apply<X: Backend>(operation: &str, x: &X, y: &X) -> pistar::Result<X> {
         "detach" => x.detach()?.mul(x),
         "segment_sum" => x.segment_sum(&segments),
         "spread" => x.segment_sum(&segments)?.square()?.spread(&segments),
+        // Backwards, without the first, and the last one again.
+        "select" => {
+            let last = x.to_vec()?.len() as u32 - 1;
+            x.square()?
+                .select(&(1..=last).rev().chain([last]).collect::<Vec<_>>())
+        }
         "neg" => x.neg(),
         "square" => x.square(),
         // Of numbers whose exponential and logarithm are finite.

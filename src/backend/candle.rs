@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use super::{Backend, Segments, same_length};
+use super::{Backend, Segments, same_length, within};
 use crate::error::{Error, Result};
 
 /// A flat f32 or f64 tensor.
@@ -186,6 +186,15 @@ impl Backend for Array {
         same_length("spread", self.len(), segments.groups())?;
         let x = &self.0;
         wrap(owner(segments, x.device()).and_then(|owner| x.contiguous()?.index_select(&owner, 0)))
+    }
+
+    fn select(&self, indices: &[u32]) -> Result<Self> {
+        within(indices, self.len())?;
+        let x = &self.0;
+        wrap(
+            Tensor::from_slice(indices, indices.len(), x.device())
+                .and_then(|at| x.contiguous()?.index_select(&at, 0)),
+        )
     }
 }
 

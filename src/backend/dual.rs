@@ -163,4 +163,11 @@ impl<X: Backend> Backend for Dual<X> {
             tangent: self.tangent.spread(segments)?,
         })
     }
+
+    fn select(&self, indices: &[u32]) -> Result<Self> {
+        Ok(Self {
+            value: self.value.select(indices)?,
+            tangent: self.tangent.select(indices)?,
+        })
+    }
 }

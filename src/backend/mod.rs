@@ -60,6 +60,12 @@ pub trait Backend: Clone + Sized {
     /// Each segment's number at each of its members: `[G] → [N]`, the adjoint of `segment_sum`.
     fn spread(&self, segments: &Rc<Segments>) -> Result<Self>;
 
+    /// The numbers at these places, `[N] → [M]`: any of them, in any order, as often as they are named.
+    ///
+    /// # Errors
+    /// A place that there is none of.
+    fn select(&self, indices: &[u32]) -> Result<Self>;
+
     /// `−x`
     fn neg(&self) -> Result<Self> {
         self.affine(-1.0, 0.0)
@@ -191,6 +197,18 @@ impl Segments {
     /// The group of each member.
     pub fn owner(&self) -> &[u32] {
         &self.owner
+    }
+}
+
+/// Refuses a place beyond an array's numbers.
+fn within(indices: &[u32], len: usize) -> Result<()> {
+    match indices.iter().find(|&&i| i as usize >= len) {
+        None => Ok(()),
+        Some(beyond) => Err(Error::invalid(
+            "select",
+            format!("it asks for number {beyond} of {len}"),
+            "count from 0",
+        )),
     }
 }
 

@@ -211,4 +211,8 @@ impl<X: Backend> Backend for Mutant<X> {
     fn spread(&self, segments: &Rc<Segments>) -> Result<Self> {
         self.pass("spread", self.inner.spread(segments)?)
     }
+
+    fn select(&self, indices: &[u32]) -> Result<Self> {
+        self.pass("select", self.inner.select(indices)?)
+    }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use ndarray::{Array1, Zip};
 
-use super::{Backend, Segments, same_length};
+use super::{Backend, Segments, same_length, within};
 use crate::error::Result;
 
 /// How a node was made from earlier ones.
@@ -28,6 +28,7 @@ enum Op {
     Relu(usize),
     SegmentSum(usize, Rc<Segments>),
     Spread(usize, Rc<Segments>),
+    Select(usize, Rc<[u32]>),
 }
 
 struct Node {
@@ -199,6 +200,13 @@ impl Tape {
                 }
                 Op::SegmentSum(a, segments) => send(*a, spread(&g, segments)),
                 Op::Spread(a, segments) => send(*a, segment_sum(&g, segments)),
+                Op::Select(a, indices) => {
+                    let mut back = Array1::zeros(nodes[*a].value.len());
+                    for (&i, g) in indices.iter().zip(&g) {
+                        back[i as usize] += g;
+                    }
+                    send(*a, back);
+                }
             }
         }
         Ok(leaves
@@ -349,6 +357,12 @@ impl Backend for Var {
         same_length("spread", self.with(|a| a.len()), segments.groups())?;
         let op = Op::Spread(self.id, segments.clone());
         Ok(self.unary(op, |a| spread(a, segments)))
+    }
+
+    fn select(&self, indices: &[u32]) -> Result<Self> {
+        within(indices, self.with(|a| a.len()))?;
+        let op = Op::Select(self.id, indices.into());
+        Ok(self.unary(op, |a| indices.iter().map(|&i| a[i as usize]).collect()))
     }
 }
 
