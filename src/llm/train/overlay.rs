@@ -44,6 +44,11 @@ impl Settings {
     /// The first field that differs, but for those that change nothing that is computed.
     pub fn same(&self, old: &Self) -> Result<()> {
         let table = |settings: &Self| {
+            let mut settings = settings.clone();
+            // Numbers that an objective does not have are of runs that wrote them all the same.
+            if let Ok(objective) = settings.objective() {
+                settings.numbers = objective.numbers().clone();
+            }
             let text = settings.to_toml()?;
             let table = toml::from_str::<toml::Table>(&text).map_err(|e| Error::Format {
                 origin: "config.toml".into(),

@@ -59,7 +59,7 @@ pub use crate::solve::Rest;
 
 use crate::bandit::Problem;
 use crate::error::Result;
-use crate::loss::{InputKind, Kind, Objective};
+use crate::loss::{Given, InputKind, Kind, Objective};
 use crate::solve::exact;
 use crate::solve::general::kinks::largest_jump;
 use crate::solve::general::subject::{Candidate, Subject};
@@ -177,7 +177,11 @@ pub struct Report {
     pub inputs: InputKind,
     /// Kind of function that it says it is.
     pub kind: Kind,
-    /// The registered objective, with formula and source.
+    /// The objective that it is.
+    pub objective: Objective,
+    /// Its numbers, all of them.
+    pub numbers: Given,
+    /// The objective, if something is known of it exactly.
     pub registered: Option<Objective>,
     /// The bandit of [`limits`](Self::limits) and of the checks of where it converges and of finite
     /// data; the others are made on bandits of their own.
@@ -240,6 +244,8 @@ pub fn report_on(loss: impl Into<Objective>, problem: &Problem) -> Result<Report
         loss: objective.name().to_string(),
         inputs: loss.inputs(),
         kind: loss.kind(),
+        objective,
+        numbers: loss.at(&problem.given())?.numbers().clone(),
         registered: exact(objective).map(|_| objective),
         problem: problem.clone(),
         group: loss.inputs().is_groups().then_some(subject.size),

@@ -8,8 +8,8 @@ use super::finite::kept;
 use super::rows::vanishing;
 use super::{Area, Check, LimitRow, Outcome, Report, Rest};
 use crate::bandit::Problem;
-use crate::loss::Objective;
-use crate::text::{number, pad, wrap_within};
+
+use crate::text::{exact, number, pad, wrap_within};
 
 /// Columns of a page.
 pub const WIDTH: usize = 80;
@@ -51,19 +51,29 @@ impl fmt::Display for Report {
 impl Report {
     fn head(&self) -> String {
         let (inputs, kind) = (self.inputs.name(), self.kind.name());
-        let mut text = match self.registered.map(Objective::spec) {
-            Some(spec) => {
-                let source = format!("{inputs} · {kind} · {}", spec.source);
-                let formula = format!("{}  {}", self.loss, spec.formula);
-                let first = if formula.chars().count() <= WIDTH {
-                    formula + "\n"
-                } else {
-                    wrap(&formula, 0, INDENT)
-                };
-                first + &wrap(&source, INDENT, INDENT)
+        let mut told = vec![inputs.to_string(), kind.to_string()];
+        let spec = self.objective.spec();
+        if !spec.source.is_empty() {
+            told.push(spec.source.into());
+        }
+        // β is the bandit's; what nobody chose is not told.
+        for number in self.objective.numbers() {
+            let value = self
+                .numbers
+                .get(number.name)
+                .filter(|_| number.name != "beta");
+            if let Some(x) = value.filter(|x| number.default != Some(*x)) {
+                told.push(format!("{} = {}", number.name, exact(x)));
             }
-            None => format!("{}\n  {inputs} · {kind}\n", self.loss),
+        }
+        let formula = format!("{}  {}", self.loss, spec.formula);
+        let formula = formula.trim_end();
+        let mut text = if formula.chars().count() <= WIDTH {
+            format!("{formula}\n")
+        } else {
+            wrap(formula, 0, INDENT)
         };
+        text += &wrap(&told.join(" · "), INDENT, INDENT);
         let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
         let counts = [
             plural(self.faults(), "fault"),
@@ -136,6 +146,7 @@ impl Report {
         });
         json!({
             "loss": self.loss,
+            "numbers": self.numbers.iter().collect::<std::collections::BTreeMap<_, _>>(),
             "inputs": self.inputs.name(),
             "kind": self.kind.name(),
             "registered": self.registered.is_some(),
