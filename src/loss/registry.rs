@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::{
     Bound, Column, Given, Inputs, Loss, Number, Numbers, Runs, Spec, advantage, copg, copr, dpo,
-    dro, ipo, kto, policy_gradient, reward_model, rloo, slic,
+    dro, ipo, kto, policy_gradient, ppo, reward_model, rloo, slic,
 };
 use crate::error::{Error, Result};
 use crate::text::suggestion;
@@ -84,6 +84,8 @@ registry! {
     PG_SOFT_VALUE: policy_gradient::PolicyGradient::SOFT_VALUE,
     /// [`policy_gradient::GivenBaseline`]
     PG: policy_gradient::GivenBaseline,
+    /// [`ppo::PpoClip`]
+    PPO_CLIP: ppo::PpoClip,
     /// [`dro::Regression`] with V trained
     DRO_V: dro::Regression::TRAINED,
     /// [`dro::Eliminated`]

@@ -2,7 +2,8 @@
 
 use super::update::Place;
 use super::{
-    FixedPoint, advantage, copg, copr, dro, general, ipo, kto, policy_gradient, preference, slic,
+    FixedPoint, advantage, copg, copr, dro, general, ipo, kto, policy_gradient, ppo_clip,
+    preference, slic,
 };
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, View};
 use crate::error::Result;
@@ -37,12 +38,13 @@ pub trait Exact: Sync {
 /// Losses of a solver's file, each with what is known of it.
 pub(super) type Known = [(Objective, &'static dyn Exact)];
 
-const ALL: [&Known; 9] = [
+const ALL: [&Known; 10] = [
     copg::EXACT,
     ipo::EXACT,
     preference::EXACT,
     slic::EXACT,
     policy_gradient::EXACT,
+    ppo_clip::EXACT,
     dro::EXACT,
     kto::EXACT,
     copr::EXACT,
