@@ -25,6 +25,9 @@ const MASS: f64 = 2.0;
 /// How near to a corner, relative to it, a probability is on it: it went through a logarithm.
 const CORNER: f64 = 1e-12;
 
+/// Probability that is left over by rounding.
+const ROUNDING: f64 = 1e-14;
+
 struct Clipped;
 
 pub(super) const EXACT: &Known = &[(Objective::PPO_CLIP, &Clipped)];
@@ -104,7 +107,8 @@ fn fixed_point(prompt: &Prompt, share: &PromptEvidence, n: &Clip) -> Part {
         slopes[seen.arm].add(seen.share / seen.old * seen.advantage);
     }
     let old = share.mean_law();
-    let (policy, only) = fill(&old, &slopes, n.epsilon);
+    let reference: Vec<f64> = prompt.log_reference.iter().map(|l| l.exp()).collect();
+    let (policy, only) = fill(&old, &slopes, n.epsilon, &reference);
     let log_policy: Vec<f64> = policy.iter().map(|p| p.ln()).collect();
     let steps = || (old.iter().zip(&slopes)).zip(log_policy.iter().map(|l| l.exp()));
     let gain = steps().map(|((old, s), p)| s.beside(ends(*old, n.epsilon), p, 1.0));
@@ -123,8 +127,8 @@ fn fixed_point(prompt: &Prompt, share: &PromptEvidence, n: &Clip) -> Part {
         log_policy: Some(log_policy),
         error: None,
         note: (!only).then(|| {
-            "the surrogate's maximisers are a face, not a point: which of them is reached depends on the start and on \
-             the steps; shown is the one with the most probability where the flat pieces begin"
+            "the surrogate's maximisers are a face, not a point: which of them is reached depends on the start; of the \
+             steepest pieces that cannot all be filled each response has a like part in the one that is shown"
                 .into()
         }),
     }
@@ -178,7 +182,7 @@ pub fn gradient(log_policy: &[f64], log_old: &[f64], advantage: &[f64], epsilon:
 /// `E_{π_old}[A] + ε E_{π_old}|A|`, and any policy past the clip on all sides has it.
 pub fn maximum(old: &[f64], advantage: &[f64], epsilon: f64) -> (f64, Vec<f64>) {
     let slopes: Vec<Slopes> = advantage.iter().map(|&a| Slopes::of(a)).collect();
-    let (policy, _) = fill(old, &slopes, epsilon);
+    let (policy, _) = fill(old, &slopes, epsilon, old);
     let log = |p: &[f64]| -> Vec<f64> { p.iter().map(|p| p.ln()).collect() };
     (
         surrogate(&log(&policy), &log(old), advantage, epsilon),
@@ -229,8 +233,9 @@ fn ends(old: f64, epsilon: f64) -> [f64; 2] {
 }
 
 /// A policy of the largest surrogate, and whether it is the only one: probability is handed out along the steepest
-/// pieces first.
-fn fill(old: &[f64], slopes: &[Slopes], epsilon: f64) -> (Vec<f64>, bool) {
+/// pieces first. Of pieces that are equally steep those with an end come first; what is left goes to the others in
+/// proportion to `open`.
+fn fill(old: &[f64], slopes: &[Slopes], epsilon: f64, open: &[f64]) -> (Vec<f64>, bool) {
     // (slope, capacity, response)
     let mut pieces: Vec<(f64, f64, usize)> = Vec::new();
     for (y, (&old, s)) in old.iter().zip(slopes).enumerate() {
@@ -250,24 +255,35 @@ fn fill(old: &[f64], slopes: &[Slopes], epsilon: f64) -> (Vec<f64>, bool) {
         }
         pieces.push((s.fall, f64::INFINITY, y));
     }
-    // Equal slopes: finite pieces first, so that flat mass goes to its own response if it can.
+    pieces.retain(|(_, capacity, _)| *capacity > 0.0);
     pieces.sort_by(|x, y| y.0.total_cmp(&x.0).then(x.1.total_cmp(&y.1)));
-    let (mut left, mut policy) = (1.0f64, vec![0.0; old.len()]);
-    let mut last = f64::INFINITY;
-    for &(slope, capacity, y) in &pieces {
-        let given = capacity.min(left);
-        policy[y] += given;
-        left -= given;
-        if given > 0.0 {
-            last = slope;
+    let (mut left, mut policy, mut only) = (1.0f64, vec![0.0; old.len()], true);
+    for level in pieces.chunk_by(|x, y| x.0 == y.0) {
+        let ending = level.partition_point(|(_, capacity, _)| capacity.is_finite());
+        let (ending, endless) = level.split_at(ending);
+        let room: f64 = ending.iter().map(|(_, capacity, _)| capacity).sum();
+        let part = (left / room).min(1.0);
+        (ending.iter()).for_each(|&(_, capacity, y)| policy[y] += part * capacity);
+        left = (left - room).max(0.0);
+        if left > ROUNDING && !endless.is_empty() {
+            let total: f64 = endless.iter().map(|&(.., y)| open[y]).sum();
+            for &(.., y) in endless {
+                let share = if total > 0.0 {
+                    open[y] / total
+                } else {
+                    1.0 / endless.len() as f64
+                };
+                policy[y] += left * share;
+            }
+            left = 0.0;
+        }
+        if left <= ROUNDING {
+            // What the level's responses got together may be shared otherwise, unless all of them are full or one
+            // has it all.
+            let full = part == 1.0 && endless.is_empty();
+            only = full || level.iter().all(|&(.., y)| y == level[0].2);
+            break;
         }
     }
-    // Among responses of the last slope what they got together may be shared otherwise, unless one has it all.
-    let mut sharing: Vec<usize> = (pieces.iter())
-        .filter(|(slope, capacity, _)| *slope == last && *capacity > 0.0)
-        .map(|(_, _, y)| *y)
-        .collect();
-    sharing.sort_unstable();
-    sharing.dedup();
-    (policy, sharing.len() == 1)
+    (policy, only)
 }
