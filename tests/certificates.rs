@@ -48,7 +48,7 @@ fn every_spoiled_form_is_caught() {
 }
 
 /// Spoiled forms that change nothing, and why: losses, the fault, and the operations it is put into.
-const HARMLESS: [(&[&str], Fault, &[&str]); 18] = [
+const HARMLESS: [(&[&str], Fault, &[&str]); 20] = [
     // The sign of what is squared next, or a product or variance that is symmetric in it.
     (&["copg-squared"], Fault::Negate, &["sub 4"]),
     (&["copg-completed"], Fault::Negate, &["sub 4", "sub 5"]),
@@ -77,6 +77,19 @@ const HARMLESS: [(&[&str], Fault, &[&str]); 18] = [
         &["pg-zero", "pg-value", "pg-soft-value", "pg"],
         Fault::Detach,
         &["sub 0", "affine 0", "sub 1", "sub 2"],
+    ),
+    (
+        &["ppo-clip"],
+        Fault::Detach,
+        &["sub 0", "affine 0", "sub 1", "sub 2"],
+    ),
+    // What is clipped never has a slope: within the clip and on its edge the ratio itself has it.
+    (
+        &["ppo-clip"],
+        Fault::Detach,
+        &[
+            "max 0", "affine 1", "affine 2", "max 1", "affine 3", "mul 0", "affine 4",
+        ],
     ),
     (
         &["rloo"],

@@ -2,7 +2,8 @@
 //! under one policy.
 
 use nalgebra::DMatrix;
-use pistar::bandit::{Policy, log_sum_exp};
+use pistar::bandit::{Evidence, Policy, Shape, log_sum_exp, random_problem};
+use pistar::loss::{Batch, Given, Objective};
 use pistar::random::{Purpose, Stream};
 use pistar::sim::multitask::kmeans::kmeans;
 use pistar::sim::multitask::rehearsal::select;
@@ -11,7 +12,7 @@ use pistar::sim::multitask::{
     experiment, moments, train,
 };
 use pistar::solve::best_of_n::{above, best_of_n};
-use pistar::solve::ppo_clip;
+use pistar::solve::{fixed_point, ppo_clip};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -286,40 +287,80 @@ fn rehearsal_keeps_the_best_of_each_cluster() {
     assert_eq!(kept, keep(2));
 }
 
-/// The pulled-back gradient is the derivative in θ.
+/// The registered loss has the value and the slopes of the surrogate, the inner ones on the edges of the clip, and
+/// where nothing is clipped those of the ratio.
 #[test]
-fn the_chain_rule_of_shared_features() {
-    let tasks = world();
-    let theta: Vec<f64> = (0..tasks.width()).map(|i| (i as f64).sin() * 0.3).collect();
-    let cotangent: Vec<Vec<f64>> = (tasks.features().iter().enumerate())
-        .map(|(x, arms)| {
-            (0..arms.len())
-                .map(|y| ((x * 7 + y) as f64).cos())
-                .collect()
-        })
+fn the_loss_is_the_surrogate_edges_included() {
+    let beta = 0.3;
+    let (old, reference) = ([-1.5, -0.75, -2.0, -0.5], [-1.0, -2.0, -0.25, -3.0]);
+    let (reward, baseline) = ([1.0, -0.5, 0.25, 2.0], 0.4);
+    let advantage: Vec<f64> = (0..4)
+        .map(|y| reward[y] - beta * (old[y] - reference[y]) - baseline)
         .collect();
-    let value = |theta: &[f64]| -> f64 {
-        let policy: Policy = tasks.policy(theta);
-        let each = policy
-            .log()
-            .iter()
-            .flatten()
-            .zip(cotangent.iter().flatten());
-        each.map(|(l, g)| l * g).sum()
-    };
-    let gradient = tasks.pull_back(&tasks.policy(&theta), &cotangent);
-    for i in 0..theta.len() {
-        let at = |h: f64| {
-            let mut moved = theta.clone();
-            moved[i] += h;
-            value(&moved)
+    assert!(advantage.iter().any(|a| *a > 0.0) && advantage.iter().any(|a| *a < 0.0));
+    // The ratio, and ε for which it is on an edge, inside and outside.
+    for t in [-0.25f64, 0.0, 0.25] {
+        let edge = (t.exp() - 1.0).abs();
+        for epsilon in [edge, edge + 0.1, 0.5 * edge, f64::INFINITY] {
+            let now: Vec<f64> = old.iter().map(|l| l + t).collect();
+            let batch = Batch {
+                log_policy: [now.clone(), vec![]],
+                log_old: [old.to_vec(), vec![]],
+                log_reference: [reference.to_vec(), vec![]],
+                reward: [reward.to_vec(), vec![]],
+                baseline: vec![baseline; 4],
+                weight: old.iter().map(|l| l.exp()).collect(),
+                ..Batch::default()
+            };
+            let given = Given::from(beta).with("epsilon", epsilon);
+            let got = Objective::PPO_CLIP
+                .bind(&given)
+                .unwrap()
+                .on_tape(&batch)
+                .unwrap();
+            let value = ppo_clip::surrogate(&now, &old, &advantage, epsilon);
+            let slopes = ppo_clip::cotangent(&now, &old, &advantage, epsilon);
+            assert!((got.value + value).abs() < 1e-14, "{t} {epsilon}");
+            for (got, want) in got.gradient[0].iter().zip(&slopes) {
+                assert!((got + want).abs() < 1e-14, "{t} {epsilon}: {got} {want}");
+            }
+            assert_eq!(got.gradient[1], [0.0; 4]);
+            let inside = epsilon >= edge;
+            assert!(!inside || slopes.iter().all(|g| *g != 0.0), "{t} {epsilon}");
+        }
+    }
+}
+
+/// What a round of PPO can lead to is the surrogate's maximum: the solver has its value, whatever moved the policy.
+#[test]
+fn a_rounds_limit_is_the_surrogates_maximum() {
+    for (seed, epsilon) in [(1, 0.2), (2, 0.05), (3, 1.5), (4, f64::INFINITY)] {
+        let shape = Shape {
+            prompts: 2,
+            arms: 4,
+            beta: 0.5,
+            reward_scale: 1.0,
         };
-        let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
-        assert!(
-            (slope - gradient[i]).abs() < 1e-6,
-            "{i}: {slope} {}",
-            gradient[i]
-        );
+        let numbers = Given::new().with("epsilon", epsilon).with("baseline", 0.3);
+        let problem = random_problem(shape, seed).unwrap().with_numbers(&numbers);
+        let evidence = Evidence::population(&problem);
+        let limit = fixed_point(Objective::PPO_CLIP, &problem, &evidence).unwrap();
+        assert!(limit.residual.unwrap() < 1e-9, "{limit:?}");
+        for (prompt, log) in problem.prompts().iter().zip(limit.policy.unwrap().log()) {
+            let (first, second) = prompt.law.marginals();
+            let old: Vec<f64> = first
+                .iter()
+                .zip(&second)
+                .map(|(a, b)| 0.5 * (a + b))
+                .collect();
+            let log_old: Vec<f64> = old.iter().map(|p| p.ln()).collect();
+            let advantage: Vec<f64> = (0..4)
+                .map(|y| prompt.reward[y] - 0.5 * (log_old[y] - prompt.log_reference[y]) - 0.3)
+                .collect();
+            let (value, _) = ppo_clip::maximum(&old, &advantage, epsilon);
+            let got = ppo_clip::surrogate(log, &log_old, &advantage, epsilon);
+            assert!((got - value).abs() < 1e-13, "{got} {value}");
+        }
     }
 }
 

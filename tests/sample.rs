@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use pistar::bandit::population::linear_advantage;
 
-use pistar::bandit::{Dataset, Evidence, Problem, Record, kl};
-use pistar::loss::{Batch, InputKind, Objective, Table, Value};
+use pistar::bandit::{Dataset, Evidence, Problem, Record, kl, log_softmax};
+use pistar::loss::{Batch, InputKind, Kind, Objective, Table, Value};
 use pistar::solve::{FixedPoint, Rest, fixed_point};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -178,6 +178,14 @@ fn hold(sample: &mut Sample, at: &At, objective: Objective, values: Option<&[f64
         };
         batch.baseline = vec![anchor; prompts.len()];
     } else if let Some(baseline) = bound(objective, at.problem).baseline().cloned() {
+        // The policy that wrote a prompt's responses, as they show it.
+        let share = |place: &(usize, usize)| {
+            let count = |of: &dyn Fn(&(usize, usize)) -> bool| {
+                behind[0].iter().filter(|p| of(p)).count() as f64
+            };
+            count(&|p| p == place) / count(&|p| p.0 == place.0)
+        };
+        batch.log_old[0] = behind[0].iter().map(|place| share(place).ln()).collect();
         let by_prompt: Vec<f64> = (at.problem.prompts().iter().enumerate())
             .map(|(x, prompt)| {
                 let reward: Vec<f64> = (0..prompt.arms())
@@ -296,16 +304,33 @@ fn violation(problem: &Problem, data: &Dataset, objective: Objective, found: &Fi
     worst
 }
 
-/// SLiC's sample loss, whose slope at a kink is a range: no set of arms gains by a small move.
-fn kinked(problem: &Problem, data: &Dataset, found: &FixedPoint) -> f64 {
-    let log = found.policy.as_ref().unwrap().log();
+/// A sample loss whose slope at a kink is a range: no set of arms gains by a small move.
+fn kinked(problem: &Problem, data: &Dataset, objective: Objective, found: &FixedPoint) -> f64 {
+    // Exact zeros of the limit are put far out instead.
+    let reached = |row: &Vec<f64>| row.iter().map(|l| l.max(-20.0)).collect();
+    let log: Vec<Vec<f64>> = if objective == Objective::PPO_CLIP {
+        (found
+            .policy
+            .iter()
+            .flat_map(|p| p.log().iter().map(reached)))
+        .collect()
+    } else {
+        found.policy.as_ref().unwrap().log().to_vec()
+    };
     let loss = |table: &[Vec<f64>]| -> f64 {
-        let at = At { problem, table };
-        let sample = sample(&at, data, Objective::SLIC);
-        let run = bound(Objective::SLIC, problem).on_tape(&sample.batch);
+        let table: Vec<Vec<f64>> = table.iter().map(|row| log_softmax(row)).collect();
+        let at = At {
+            problem,
+            table: &table,
+        };
+        let mut sample = sample(&at, data, objective);
+        if objective == Objective::PPO_CLIP {
+            hold(&mut sample, &at, objective, None);
+        }
+        let run = bound(objective, problem).on_tape(&sample.batch);
         run.unwrap().value / sample.batch.weight.iter().sum::<f64>()
     };
-    let here = loss(log);
+    let here = loss(&log);
     let mut gain = 0.0f64;
     for (x, row) in log.iter().enumerate() {
         for set in 1..(1u32 << row.len()) {
@@ -407,8 +432,8 @@ fn check(problem: &Problem, text: &str) -> Result<usize, TestCaseError> {
             continue;
         }
         checked += 1;
-        let size = if objective == Objective::SLIC {
-            kinked(problem, &data, &found)
+        let size = if objective.spec().kind == Kind::Kinked {
+            kinked(problem, &data, objective, &found)
         } else {
             violation(problem, &data, objective, &found)
         };

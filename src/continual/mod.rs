@@ -1,15 +1,16 @@
 //! Continual alignment on bandits: one policy, a sequence of tasks, and what it forgets.
 //!
-//! COPR's Algorithm 1 and its rivals, on tabular or log-linear policies. Every gradient is exact
-//! and every step full batch, so nothing is random but which prompts are replayed, and that is
+//! COPR's Algorithm 1 and its rivals, on tabular or log-linear policies, or any other that gives a number of every
+//! arm. Every gradient is that of a registered loss in exact expectation, and every step full batch, so nothing is random but which prompts are replayed, and that is
 //! seeded. COPR's constraints and thresholds are those of its eq. 8 to 13, its metrics those of its
 //! appendix C with the ranges corrected.
 
 mod examples;
 pub mod metrics;
 mod sequence;
+mod shares;
 mod training;
 
 pub use metrics::Metrics;
 pub use sequence::{Score, Sequence, SequenceShape, Task};
-pub use training::{Method, Moment, Outcome, Plan, run};
+pub use training::{Make, Method, Moment, Outcome, Plan, run, run_with};

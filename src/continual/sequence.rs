@@ -7,7 +7,7 @@ use ndarray_rand::rand_distr::StandardNormal;
 use crate::bandit::{Policy, Problem, Shape, random_problem};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
-use crate::solve::log_softmax;
+use crate::sim::log_linear::{LogLinear, Logits};
 
 /// One task: a problem, and which prompts of the whole sequence its prompts are.
 #[derive(Debug, Clone)]
@@ -89,28 +89,14 @@ fn order_score(reward: &[f64], ratio: &[f64]) -> f64 {
     if pairs > 0.0 { right / pairs } else { 1.0 }
 }
 
-/// How logits depend on the parameters w: `ln π₀ + Φ w`.
-#[derive(Debug, Clone)]
-pub(super) enum Parameters {
-    /// One parameter per arm; prompt g's begin at `offsets[g]`.
-    Table { offsets: Vec<usize>, count: usize },
-    /// One row of features per arm, `features[g][a]`, all of length `count`.
-    Linear {
-        features: Vec<Vec<Vec<f64>>>,
-        count: usize,
-    },
-}
-
 /// A sequence of tasks for one policy, which starts at the reference.
 ///
 /// A table forgets only on prompts that tasks share. Where every task has prompts of its own, tasks
 /// interfere through shared parameters: a log-linear policy `π ∝ π₀ e^{φ(x, a)·w}`.
 #[derive(Debug, Clone)]
 pub struct Sequence {
-    pub(super) tasks: Vec<Task>,
-    pub(super) parameters: Parameters,
-    /// ln π₀ of every prompt.
-    pub(super) start: Vec<Vec<f64>>,
+    tasks: Vec<Task>,
+    pub(super) logits: Logits,
 }
 
 impl Sequence {
@@ -138,8 +124,7 @@ impl Sequence {
             .collect();
         Ok(Self {
             tasks,
-            parameters: table(&first),
-            start: first,
+            logits: Logits::table(&first),
         })
     }
 
@@ -152,8 +137,7 @@ impl Sequence {
         let (tasks, start) = own_prompts(problems);
         Ok(Self {
             tasks,
-            parameters: table(&start),
-            start,
+            logits: Logits::table(&start),
         })
     }
 
@@ -197,11 +181,9 @@ impl Sequence {
                 }
             }
         }
-        let features = features.into_iter().flatten().collect();
         Ok(Self {
             tasks,
-            parameters: Parameters::Linear { features, count },
-            start,
+            logits: Logits::linear(&start, &features.concat()),
         })
     }
 
@@ -276,62 +258,27 @@ impl Sequence {
 
     /// Number of parameters; all are 0 at the start.
     pub fn parameters(&self) -> usize {
-        match &self.parameters {
-            Parameters::Table { count, .. } | Parameters::Linear { count, .. } => *count,
-        }
+        self.logits.parameters()
     }
 
     /// The policy of parameters w on the prompts of one task.
     pub fn policy(&self, w: &[f64], task: usize) -> Policy {
-        let prompts = &self.tasks[task].prompts;
-        Policy::from_log(prompts.iter().map(|&g| self.log_policy(w, g)).collect())
+        let prompts = self.tasks[task].prompts.iter();
+        Policy::from_log(prompts.map(|&g| self.logits.log_policy(w, g)).collect())
     }
 
-    /// ln π of prompt g.
-    pub(super) fn log_policy(&self, w: &[f64], g: usize) -> Vec<f64> {
-        let start = &self.start[g];
-        let logits: Vec<f64> = match &self.parameters {
-            Parameters::Table { offsets, .. } => (start.iter().zip(&w[offsets[g]..]))
-                .map(|(l, w)| l + w)
-                .collect(),
-            Parameters::Linear { features, .. } => (start.iter().zip(&features[g]))
-                .map(|(l, row)| l + dot(row, w))
-                .collect(),
+    /// A policy at the start, which takes plain gradient steps of a size.
+    pub(super) fn start(&self, rate: f64) -> LogLinear<'_> {
+        LogLinear::new(&self.logits, ("rate", rate))
+    }
+
+    /// The accuracy of a policy on all prompts on every task.
+    pub(super) fn accuracy(&self, policy: &Policy, score: Score) -> Vec<f64> {
+        let on = |task: &Task| {
+            let rows = task.prompts.iter().map(|&g| policy.log()[g].clone());
+            task.accuracy(&Policy::from_log(rows.collect()), score)
         };
-        log_softmax(&logits)
-    }
-
-    /// Adds `scale · Φ_gᵀ gradient` to a gradient with respect to w.
-    pub(super) fn pull_back(&self, g: usize, gradient: &[f64], scale: f64, into: &mut [f64]) {
-        match &self.parameters {
-            Parameters::Table { offsets, .. } => {
-                (into[offsets[g]..].iter_mut().zip(gradient)).for_each(|(w, v)| *w += scale * v)
-            }
-            Parameters::Linear { features, .. } => {
-                for (row, v) in features[g].iter().zip(gradient) {
-                    (into.iter_mut().zip(row)).for_each(|(w, f)| *w += scale * v * f);
-                }
-            }
-        }
-    }
-
-    /// Adds `scale · E_π[(∂ ln π/∂w)²]`, the diagonal of prompt g's Fisher information.
-    pub(super) fn add_fisher(&self, w: &[f64], g: usize, scale: f64, into: &mut [f64]) {
-        let log_policy = self.log_policy(w, g);
-        match &self.parameters {
-            Parameters::Table { offsets, .. } => (into[offsets[g]..].iter_mut().zip(&log_policy))
-                .for_each(|(f, l)| *f += scale * l.exp() * -l.exp_m1()),
-            Parameters::Linear { features, .. } => {
-                for (k, into) in into.iter_mut().enumerate() {
-                    let column = || log_policy.iter().zip(&features[g]);
-                    let mean: f64 = column().map(|(l, row)| l.exp() * row[k]).sum();
-                    *into += scale
-                        * column()
-                            .map(|(l, row)| l.exp() * (row[k] - mean).powi(2))
-                            .sum::<f64>();
-                }
-            }
-        }
+        self.tasks.iter().map(on).collect()
     }
 }
 
@@ -401,20 +348,4 @@ fn own_prompts(problems: Vec<Problem>) -> (Vec<Task>, Vec<Vec<f64>>) {
         })
         .collect();
     (tasks, start)
-}
-
-fn table(start: &[Vec<f64>]) -> Parameters {
-    let mut count = 0;
-    let offsets = (start.iter())
-        .map(|row| {
-            let at = count;
-            count += row.len();
-            at
-        })
-        .collect();
-    Parameters::Table { offsets, count }
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -1,14 +1,17 @@
 //! One policy through a sequence of tasks.
 
-use super::examples::{Example, Fit, add_dpo, add_fit, divergence, of_task, reweighted};
+use std::collections::BTreeSet;
+
+use super::examples::{Example, of_task, reweighted};
 use super::metrics::Metrics;
 use super::sequence::{Score, Sequence};
+use super::shares::{fit, likelihood, preferences};
+use crate::bandit::Policy;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
+use crate::sim::share::Share;
+use crate::sim::{Parameters, Trained};
 use crate::solve::copr::{Divergence, Multipliers};
-
-/// Parameters beyond this have left every policy worth the name.
-const LARGEST: f64 = 1e100;
 
 /// Method of continual learning: how a new task is learned without the data of the old ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,7 +68,7 @@ impl Method {
 pub struct Plan {
     /// Steps per task; joint training takes as many for each task it trains on.
     pub steps: usize,
-    /// Step size η.
+    /// Step size η of the sequence's own policy; one that was [brought](run_with) has its own.
     pub rate: f64,
     /// Share of each task's prompts kept for replay, at least one prompt unless 0. They are drawn
     /// without regard to weight, and their weights rescaled to sum to one.
@@ -170,11 +173,14 @@ pub struct Outcome {
     pub metrics: Metrics,
     /// Recorded moments: the start of each task and every `record_every` steps.
     pub history: Vec<Moment>,
-    /// The parameters after each task, for [`Sequence::policy`].
+    /// The parameters after each task, for [`Sequence::policy`]; empty of policies that have no such vector.
     pub parameters: Vec<Vec<f64>>,
     /// Prompts of each task kept for replay, as indices into the task's prompts of positive weight.
     pub replayed: Vec<Vec<usize>>,
 }
+
+/// Makes a policy at the start of a sequence; its rows are the sequence's prompts.
+pub type Make<'a> = dyn Fn() -> Result<Box<dyn Trained + 'a>> + 'a;
 
 /// Learns the tasks one after the other.
 ///
@@ -182,6 +188,22 @@ pub struct Outcome {
 /// A plan out of range, a ranking that does not fit its prompt, a strength that is negative, or a
 /// step size at which the parameters run away.
 pub fn run(sequence: &Sequence, method: Method, plan: &Plan) -> Result<Outcome> {
+    run_with(sequence, method, plan, &|| {
+        Ok(Box::new(sequence.start(plan.rate)))
+    })
+}
+
+/// [`run`] with another policy than the sequence's own: the same losses on the same examples.
+///
+/// # Errors
+/// As [`run`]; a policy on other arms, or without [parameters](Trained::parameters) where the method pulls at them;
+/// and those of `make` and of what it makes.
+pub fn run_with(
+    sequence: &Sequence,
+    method: Method,
+    plan: &Plan,
+    make: &Make<'_>,
+) -> Result<Outcome> {
     plan.check()?;
     if let Method::Anchor { strength } | Method::ElasticWeights { strength } = method
         && !(strength >= 0.0 && strength.is_finite())
@@ -199,19 +221,21 @@ pub fn run(sequence: &Sequence, method: Method, plan: &Plan) -> Result<Outcome> 
         sequence,
         method,
         plan,
-        w: vec![0.0; sequence.parameters()],
-        fisher: vec![0.0; sequence.parameters()],
-        old: Vec::new(),
-        aim: Vec::new(),
+        make,
+        policy: make()?,
+        fisher: Vec::new(),
         history: Vec::new(),
     };
-    let initial = learner.accuracy();
+    let initial = sequence.accuracy(&learner.now()?, plan.score);
     let (mut accuracy, mut parameters, mut replayed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut old = Vec::new();
     for t in 0..examples.len() {
         let kept = replay_choice(plan, t, examples[t].len());
-        learner.learn(t, &examples, &kept)?;
-        accuracy.push(learner.accuracy());
-        parameters.push(learner.w.clone());
+        let memory = learner.learn(t, &examples, &kept, &old)?;
+        old.push(memory);
+        accuracy.push(sequence.accuracy(&learner.now()?, plan.score));
+        let vector = learner.policy.parameters();
+        parameters.push(vector.map_or(Vec::new(), |p| p.vector().to_vec()));
         replayed.push(kept);
     }
     Ok(Outcome {
@@ -237,221 +261,262 @@ fn replay_choice(plan: &Plan, task: usize, count: usize) -> Vec<usize> {
 
 /// What is kept of a task once learned.
 struct Memory {
-    /// Replayed examples, for DPO.
+    /// Replayed examples.
     examples: Vec<Example>,
-    /// Their sampling distributions at the time.
-    fits: Vec<Fit>,
+    /// The fit of their sampling distributions at the time.
+    fit: Share,
 }
 
-struct Learner<'a> {
-    sequence: &'a Sequence,
+struct Learner<'r, 'a> {
+    sequence: &'r Sequence,
     method: Method,
-    plan: &'a Plan,
-    w: Vec<f64>,
+    plan: &'r Plan,
+    make: &'r Make<'a>,
+    policy: Box<dyn Trained + 'a>,
+    /// The diagonal of the Fisher information, summed over the old tasks.
     fisher: Vec<f64>,
-    old: Vec<Memory>,
-    /// The newest task's sampling distributions, for the record.
-    aim: Vec<Fit>,
     history: Vec<Moment>,
 }
 
-impl Learner<'_> {
-    fn learn(&mut self, t: usize, all: &[Vec<Example>], kept: &[usize]) -> Result<()> {
-        let before = self.w.clone();
-        let new = Fit::after(self.sequence, &before, &all[t])?;
-        let memory = Memory {
-            examples: reweighted(kept.iter().map(|&i| all[t][i].clone()).collect()),
-            fits: {
-                let chosen = reweighted(kept.iter().map(|&i| all[t][i].clone()).collect());
-                Fit::after(self.sequence, &before, &chosen)?
-            },
-        };
-        self.aim.clone_from(&new);
-        match self.method {
-            Method::Copr => self.constrained(t, &new)?,
-            Method::Sequential => {
-                self.descend(t, |l, g| l.add_new(&new, 1.0, g), |_| {})?;
-            }
-            Method::Replay => {
-                let share = 1.0 / (1.0 + self.old.len() as f64);
-                self.descend(
-                    t,
-                    |l, g| {
-                        l.add_new(&new, share, g);
-                        l.old.iter().for_each(|m| l.add_old(&m.fits, share, g));
-                    },
-                    |_| {},
-                )?;
-            }
-            Method::Anchor { strength } => {
-                let pull = vec![strength; before.len()];
-                self.anchored(t, &new, &before, &pull)?;
-            }
-            Method::ElasticWeights { strength } => {
-                let pull: Vec<f64> = self.fisher.iter().map(|f| strength * f).collect();
-                self.anchored(t, &new, &before, &pull)?;
-                let w = self.w.clone();
-                for e in &all[t] {
-                    (self.sequence).add_fisher(&w, e.prompt, e.weight, &mut self.fisher);
-                }
-            }
-            Method::DpoReplay => self.preferences(t, &all[t], &before)?,
-            Method::Joint => {
-                self.w.fill(0.0);
-                let start = self.w.clone();
-                let fits = (all[..=t].iter())
-                    .map(|examples| Fit::after(self.sequence, &start, examples))
-                    .collect::<Result<Vec<_>>>()?;
-                self.aim.clone_from(&fits[t]);
-                let share = 1.0 / fits.len() as f64;
-                let add = |l: &Self, g: &mut [f64]| {
-                    fits.iter().for_each(|f| l.add_new(f, share, g));
-                };
-                self.descend(t, add, |_| {})?;
-            }
-        }
-        self.old.push(memory);
-        Ok(())
-    }
+/// A task being learned.
+struct Lesson<'a> {
+    index: usize,
+    steps: usize,
+    /// The newest task's fit, for the record.
+    aim: Share,
+    /// What its steps descend, old tasks' memories left out.
+    shares: Vec<Share>,
+    old: &'a [Memory],
+}
 
-    /// Plain descent; `after` may move the parameters once a step is made.
-    fn descend(
+impl Learner<'_, '_> {
+    /// Learns task t; what is kept of it.
+    fn learn(
         &mut self,
         t: usize,
-        gradient: impl Fn(&Self, &mut [f64]),
-        after: impl Fn(&mut [f64]),
-    ) -> Result<()> {
-        let rounds = if self.method == Method::Joint {
-            t + 1
-        } else {
-            1
+        all: &[Vec<Example>],
+        kept: &[usize],
+        old: &[Memory],
+    ) -> Result<Memory> {
+        let (sequence, plan) = (self.sequence, self.plan);
+        let before = self.log_policy()?;
+        let fit_of = |examples: &[Example], before: &[f64]| {
+            fit(sequence, plan.divergence, 1.0, examples, before)
         };
-        let steps = rounds * self.plan.steps;
-        for step in 0..steps {
-            self.record(t, step, &[], &[]);
-            let mut g = vec![0.0; self.w.len()];
-            gradient(self, &mut g);
-            self.step(&g, 1.0)?;
-            after(&mut self.w);
+        let chosen = reweighted(kept.iter().map(|&i| all[t][i].clone()).collect());
+        let memory = Memory {
+            fit: fit_of(&chosen, &before)?,
+            examples: chosen,
+        };
+        let mut lesson = Lesson {
+            index: t,
+            steps: plan.steps,
+            aim: fit_of(&all[t], &before)?,
+            shares: Vec::new(),
+            old,
+        };
+        let replayed = old.iter().flat_map(|m| &m.examples);
+        self.focus(all[t].iter().chain(replayed));
+        let share = 1.0 / (1.0 + old.len() as f64);
+        match self.method {
+            Method::Copr => {
+                lesson.shares = self.new_task(1.0, &all[t], &before)?;
+                self.constrained(&lesson)?;
+            }
+            Method::Sequential => {
+                lesson.shares = self.new_task(1.0, &all[t], &before)?;
+                self.descend(&lesson, 0.0, |_| {})?;
+            }
+            Method::Replay => {
+                lesson.shares = self.new_task(share, &all[t], &before)?;
+                self.descend(&lesson, share, |_| {})?;
+            }
+            Method::Anchor { strength } => {
+                lesson.shares = self.new_task(1.0, &all[t], &before)?;
+                let anchor = self.parameters()?.vector().to_vec();
+                let pull = vec![strength; anchor.len()];
+                self.anchored(&lesson, &anchor, &pull)?;
+            }
+            Method::ElasticWeights { strength } => {
+                lesson.shares = self.new_task(1.0, &all[t], &before)?;
+                let anchor = self.parameters()?.vector().to_vec();
+                self.fisher.resize(anchor.len(), 0.0);
+                let pull: Vec<f64> = self.fisher.iter().map(|f| strength * f).collect();
+                self.anchored(&lesson, &anchor, &pull)?;
+                let mut fisher = std::mem::take(&mut self.fisher);
+                let parameters = self.parameters()?;
+                (all[t].iter())
+                    .for_each(|e| parameters.add_fisher(e.prompt, e.weight, &mut fisher));
+                self.fisher = fisher;
+            }
+            Method::DpoReplay => {
+                let sets = std::iter::once(&all[t]).chain(old.iter().map(|m| &m.examples));
+                lesson.shares = sets
+                    .map(|examples| preferences(sequence, share, examples, &before))
+                    .collect::<Result<_>>()?;
+                self.descend(&lesson, 0.0, |_| {})?;
+            }
+            Method::Joint => {
+                self.policy = (self.make)()?;
+                self.focus(all[..=t].iter().flatten());
+                let start = self.log_policy()?;
+                let share = 1.0 / (t + 1) as f64;
+                for examples in &all[..=t] {
+                    lesson
+                        .shares
+                        .extend(self.new_task(share, examples, &start)?);
+                }
+                lesson.aim = fit_of(&all[t], &start)?;
+                lesson.steps *= t + 1;
+                self.descend(&lesson, 0.0, |_| {})?;
+            }
         }
-        self.record(t, steps, &[], &[]);
-        Ok(())
+        Ok(memory)
+    }
+
+    /// The fit of a new task, and the likelihood of its best responses if that has a weight.
+    fn new_task(&self, weight: f64, examples: &[Example], before: &[f64]) -> Result<Vec<Share>> {
+        let Plan {
+            divergence,
+            likelihood: of_best,
+            ..
+        } = *self.plan;
+        let mut shares = vec![fit(self.sequence, divergence, weight, examples, before)?];
+        if of_best > 0.0 {
+            shares.push(likelihood(
+                self.sequence,
+                weight * of_best,
+                examples,
+                before,
+            )?);
+        }
+        Ok(shares)
+    }
+
+    /// Plain descent on the task's shares and, with a weight, on the fits of the old tasks; `after` may move the
+    /// policy once a step is made.
+    fn descend(
+        &mut self,
+        lesson: &Lesson<'_>,
+        replay: f64,
+        after: impl Fn(&mut dyn Trained),
+    ) -> Result<()> {
+        for step in 0..lesson.steps {
+            self.record(lesson, step, &[], |_| Ok(Vec::new()))?;
+            self.policy.step(&mut |numbers, gradient| {
+                for share in &lesson.shares {
+                    share.at(numbers)?.add(1.0, gradient);
+                }
+                for memory in lesson.old.iter().filter(|_| replay > 0.0) {
+                    memory.fit.at(numbers)?.add(replay, gradient);
+                }
+                Ok(())
+            })?;
+            after(&mut *self.policy);
+        }
+        self.record(lesson, lesson.steps, &[], |_| Ok(Vec::new()))
     }
 
     /// Descent with a pull towards `anchor`, taken implicitly so that any strength is stable:
     /// `w ← (w − ηg + ηk·anchor)/(1 + ηk)`.
-    fn anchored(&mut self, t: usize, new: &[Fit], anchor: &[f64], pull: &[f64]) -> Result<()> {
+    fn anchored(&mut self, lesson: &Lesson<'_>, anchor: &[f64], pull: &[f64]) -> Result<()> {
         let rate = self.plan.rate;
-        self.descend(
-            t,
-            |l, g| l.add_new(new, 1.0, g),
-            |w| {
-                for ((w, a), k) in w.iter_mut().zip(anchor).zip(pull) {
-                    *w = (*w + rate * k * a) / (1.0 + rate * k);
-                }
-            },
-        )
+        self.descend(lesson, 0.0, |policy| {
+            let vector = policy.parameters().map(Parameters::vector);
+            for ((w, a), k) in vector.into_iter().flatten().zip(anchor).zip(pull) {
+                *w = (*w + rate * k * a) / (1.0 + rate * k);
+            }
+        })
     }
 
     /// COPR: multipliers first, then the parameters with the multipliers just updated.
-    fn constrained(&mut self, t: usize, new: &[Fit]) -> Result<()> {
+    fn constrained(&mut self, lesson: &Lesson<'_>) -> Result<()> {
         let plan = self.plan;
-        let measure = |l: &Self| -> Vec<f64> {
-            (l.old.iter())
-                .map(|m| divergence(l.sequence, &l.w, &m.fits, plan.divergence))
-                .collect()
+        let divergences = |numbers: &[f64]| -> Result<Vec<f64>> {
+            let each = lesson.old.iter().map(|m| Ok(m.fit.at(numbers)?.value));
+            each.collect()
         };
-        let thresholds = measure(self);
+        let thresholds = divergences(&self.log_policy()?)?;
+        let above = |j: f64, d: &f64| j - d;
         let mut multipliers = Multipliers::new(
-            self.old.len(),
+            lesson.old.len(),
             plan.multiplier_start,
             plan.multiplier_rate,
             plan.multiplier_cap,
         )?;
-        for step in 0..=plan.steps {
-            let constraints: Vec<f64> = (measure(self).iter().zip(&thresholds))
-                .map(|(j, d)| j - d)
-                .collect();
-            self.record(t, step, &multipliers.values(), &constraints);
-            if step == plan.steps {
+        for step in 0..=lesson.steps {
+            self.record(lesson, step, &multipliers.values(), |numbers| {
+                let now = divergences(numbers)?.into_iter();
+                Ok(now.zip(&thresholds).map(|(j, d)| above(j, d)).collect())
+            })?;
+            if step == lesson.steps {
                 break;
             }
-            multipliers.ascend(&constraints);
-            let mut g = vec![0.0; self.w.len()];
-            self.add_new(new, 1.0, &mut g);
-            for (memory, lambda) in self.old.iter().zip(multipliers.values()) {
-                self.add_old(&memory.fits, lambda, &mut g);
-            }
-            self.step(&g, 1.0 / multipliers.normaliser())?;
+            self.policy.step(&mut |numbers, gradient| {
+                let old =
+                    (lesson.old.iter().map(|m| m.fit.at(numbers))).collect::<Result<Vec<_>>>()?;
+                let constraints = old.iter().zip(&thresholds).map(|(j, d)| above(j.value, d));
+                multipliers.ascend(&constraints.collect::<Vec<_>>());
+                let scale = 1.0 / multipliers.normaliser();
+                for share in &lesson.shares {
+                    share.at(numbers)?.add(scale, gradient);
+                }
+                for (pull, lambda) in old.iter().zip(multipliers.values()) {
+                    pull.add(scale * lambda, gradient);
+                }
+                Ok(())
+            })?;
         }
         Ok(())
     }
 
-    fn preferences(&mut self, t: usize, new: &[Example], before: &[f64]) -> Result<()> {
-        let sequence = self.sequence;
-        let reference = |examples: &[Example]| -> Vec<Vec<f64>> {
-            (examples.iter())
-                .map(|e| sequence.log_policy(before, e.prompt))
-                .collect()
-        };
-        let new_reference = reference(new);
-        let old_reference: Vec<_> = (self.old.iter()).map(|m| reference(&m.examples)).collect();
-        let share = 1.0 / (1.0 + self.old.len() as f64);
-        self.descend(
-            t,
-            |l, g| {
-                add_dpo(sequence, &l.w, new, &new_reference, share, g);
-                for (memory, reference) in l.old.iter().zip(&old_reference) {
-                    add_dpo(sequence, &l.w, &memory.examples, reference, share, g);
-                }
-            },
-            |_| {},
-        )
+    /// The policy on all prompts.
+    fn now(&self) -> Result<Policy> {
+        self.sequence.logits.policy_of(&self.policy.table()?)
     }
 
-    fn add_new(&self, fits: &[Fit], scale: f64, into: &mut [f64]) {
-        let how = (self.plan.divergence, self.plan.likelihood);
-        add_fit(self.sequence, &self.w, fits, how, scale, into);
+    /// ln π of every arm, those of all prompts end to end.
+    fn log_policy(&self) -> Result<Vec<f64>> {
+        Ok(self.now()?.log().concat())
     }
 
-    fn add_old(&self, fits: &[Fit], scale: f64, into: &mut [f64]) {
-        let how = (self.plan.divergence, 0.0);
-        add_fit(self.sequence, &self.w, fits, how, scale, into);
+    /// Has the steps to come look at the prompts of examples.
+    fn focus<'e>(&mut self, examples: impl Iterator<Item = &'e Example>) {
+        let prompts: BTreeSet<usize> = examples.map(|e| e.prompt).collect();
+        self.policy.focus(&prompts.into_iter().collect::<Vec<_>>());
     }
 
-    fn step(&mut self, gradient: &[f64], scale: f64) -> Result<()> {
-        for (w, g) in self.w.iter_mut().zip(gradient) {
-            *w -= self.plan.rate * scale * g;
-        }
-        if self.w.iter().all(|w| w.abs() < LARGEST) {
+    fn parameters(&mut self) -> Result<&mut dyn Parameters> {
+        let name = self.method.name();
+        self.policy.parameters().ok_or_else(|| {
+            Error::invalid(
+                format!("method {name}"),
+                "it pulls at a vector of parameters, and the policy has none",
+                "choose another method, or train the sequence's own policy",
+            )
+        })
+    }
+
+    fn record(
+        &mut self,
+        lesson: &Lesson<'_>,
+        step: usize,
+        multipliers: &[f64],
+        constraints: impl Fn(&[f64]) -> Result<Vec<f64>>,
+    ) -> Result<()> {
+        if !step.is_multiple_of(self.plan.record_every) {
             return Ok(());
         }
-        Err(Error::invalid(
-            "rate",
-            format!(
-                "the parameters overflow at a step size of {}",
-                self.plan.rate
-            ),
-            "give a smaller one",
-        ))
-    }
-
-    fn accuracy(&self) -> Vec<f64> {
-        (self.sequence.tasks().iter().enumerate())
-            .map(|(j, task)| task.accuracy(&self.sequence.policy(&self.w, j), self.plan.score))
-            .collect()
-    }
-
-    fn record(&mut self, task: usize, step: usize, multipliers: &[f64], constraints: &[f64]) {
-        if step.is_multiple_of(self.plan.record_every) {
-            self.history.push(Moment {
-                task,
-                step,
-                accuracy: self.accuracy(),
-                fit: divergence(self.sequence, &self.w, &self.aim, self.plan.divergence),
-                multipliers: multipliers.to_vec(),
-                constraints: constraints.to_vec(),
-            });
-        }
+        let now = self.now()?;
+        let numbers = now.log().concat();
+        self.history.push(Moment {
+            task: lesson.index,
+            step,
+            accuracy: self.sequence.accuracy(&now, self.plan.score),
+            fit: lesson.aim.at(&numbers)?.value,
+            multipliers: multipliers.to_vec(),
+            constraints: constraints(&numbers)?,
+        });
+        Ok(())
     }
 }

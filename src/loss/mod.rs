@@ -17,6 +17,7 @@ pub mod ipo;
 pub mod kto;
 pub mod numbers;
 pub mod policy_gradient;
+pub mod ppo;
 mod registry;
 pub mod reward_model;
 pub mod rloo;

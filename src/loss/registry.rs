@@ -83,6 +83,8 @@ registry! {
     PG_SOFT_VALUE: super::policy_gradient::PolicyGradient::SOFT_VALUE,
     /// [`policy_gradient::GivenBaseline`](super::policy_gradient::GivenBaseline)
     PG: super::policy_gradient::GivenBaseline,
+    /// [`ppo::PpoClip`](super::ppo::PpoClip)
+    PPO_CLIP: super::ppo::PpoClip,
     /// [`dro::Regression`](super::dro::Regression) with V trained
     DRO_V: super::dro::Regression::TRAINED,
     /// [`dro::Eliminated`](super::dro::Eliminated)

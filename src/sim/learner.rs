@@ -6,8 +6,8 @@ use std::rc::Rc;
 use super::Config;
 use super::batches::{Data, Tuples};
 use super::plan::RowPlan;
-use super::recording::{Arms, Recording};
-use super::trained::{Table, Trained};
+use super::recording::{Arms, Recording, scatter};
+use super::trained::{Table, Trained, tables};
 use crate::bandit::population::{Feed, policy_of};
 use crate::bandit::{Problem, Prompt};
 use crate::error::Result;
@@ -74,11 +74,7 @@ impl<'a> Learner<'a> {
                 let zeros = vec![0.0; reward.len()].repeat(seeds.len());
                 Box::new(Table::new(zeros, Rc::new([]), config.optimizer))
             }
-            None => {
-                let start = arms.log_reference.repeat(seeds.len());
-                let ranges = rows.iter().map(|(_, range)| range.clone()).collect();
-                Box::new(Table::new(start, ranges, config.optimizer))
-            }
+            None => tables(problem, seeds.len(), config.optimizer)?,
         };
         Ok(Self {
             problem,
@@ -120,11 +116,7 @@ impl<'a> Learner<'a> {
                 recording.load_baseline(&plan.slots, &baselines)?;
             }
             let gradients = recording.gradients(&plan.weight)?;
-            for (slot, of_slot) in plan.slots.iter().zip(&gradients) {
-                for (&at, g) in slot.iter().zip(of_slot) {
-                    gradient[at as usize] += g;
-                }
-            }
+            scatter(&plan.slots, &gradients, 1.0, gradient);
             Ok(())
         })
     }

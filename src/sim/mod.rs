@@ -7,11 +7,13 @@
 mod batches;
 pub mod folder;
 mod learner;
+pub(crate) mod log_linear;
 pub mod multitask;
 mod optimizer;
 pub mod phases;
 mod plan;
 mod recording;
+pub(crate) mod share;
 mod trained;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 pub use optimizer::Optimizer;
-pub use trained::{Gradient, Trained};
+pub use trained::{Gradient, Parameters, Trained, tables};
 
 use crate::bandit::Problem;
 use crate::error::{Error, Result};

@@ -32,9 +32,14 @@ impl Recording {
             },
             ..Batch::default()
         };
+        Self::of(loss, &batch)
+    }
+
+    /// The inputs of a batch.
+    pub(super) fn of(loss: Bound, batch: &Batch) -> Result<Self> {
         let tape = Tape::new();
         let (inputs, _) = batch.inputs(
-            kind,
+            loss.spec().inputs,
             loss.columns()?,
             |v| Ok(tape.leaf(v.to_vec())),
             |v| Ok(tape.constant(v.to_vec())),
@@ -89,10 +94,36 @@ impl Recording {
 
     /// The gradients of the weighted loss with respect to each slot's trained numbers.
     pub(super) fn gradients(&self, weight: &[f64]) -> Result<Vec<Array1<f64>>> {
+        let ((), gradients) = self.run(weight, |_| ())?;
+        Ok(gradients)
+    }
+
+    /// The weighted loss beside them.
+    pub(super) fn cotangents(&self, weight: &[f64]) -> Result<(f64, Vec<Array1<f64>>)> {
+        self.run(weight, |each| {
+            each.with(|v| v.iter().zip(weight).map(|(v, w)| v * w).sum())
+        })
+    }
+
+    fn run<T>(
+        &self,
+        weight: &[f64],
+        look: impl FnOnce(&Var) -> T,
+    ) -> Result<(T, Vec<Array1<f64>>)> {
         let each = self.loss.loss(&self.inputs)?;
+        let seen = look(&each);
         let gradients = (self.tape).backward(&each, weight, &self.inputs.trained());
         self.tape.rewind(self.mark);
-        gradients
+        Ok((seen, gradients?))
+    }
+}
+
+/// Adds gradients in the numbers of slots, times a scale, to those in the numbers behind them.
+pub(super) fn scatter(slots: &[Vec<u32>], gradients: &[Array1<f64>], scale: f64, into: &mut [f64]) {
+    for (slot, of_slot) in slots.iter().zip(gradients) {
+        for (&at, g) in slot.iter().zip(of_slot) {
+            into[at as usize] += scale * g;
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::optimizer::{Optimizer, State};
+use crate::bandit::Problem;
 use crate::error::Result;
 
 /// The policies of a block of seeds, all trained alike.
@@ -23,6 +24,26 @@ pub trait Trained {
     /// # Errors
     /// Those of the model.
     fn table(&self) -> Result<Vec<f64>>;
+
+    /// Tells which rows, a prompt of a seed each, the steps to come look at: the numbers of other arms may be out of
+    /// date, and get no gradient.
+    fn focus(&mut self, rows: &[usize]) {
+        let _ = rows;
+    }
+
+    /// Its parameters, of a policy that has one plain vector of them.
+    fn parameters(&mut self) -> Option<&mut dyn Parameters> {
+        None
+    }
+}
+
+/// A vector of parameters, for penalties that pull at them.
+pub trait Parameters {
+    /// The parameters.
+    fn vector(&mut self) -> &mut [f64];
+
+    /// Adds `scale · E_π[(∂ ln π/∂w)²]`, the diagonal of a row's Fisher information.
+    fn add_fisher(&self, row: usize, scale: f64, into: &mut [f64]);
 }
 
 /// A loss's gradient with respect to the trained numbers.
@@ -90,6 +111,29 @@ impl Table {
             }
         }
     }
+}
+
+/// The tables of a block of seeds, which start at a problem's reference: one logit of every (seed, arm).
+///
+/// # Errors
+/// Constants of the optimiser that are out of range.
+pub fn tables(problem: &Problem, seeds: usize, optimizer: Optimizer) -> Result<Box<dyn Trained>> {
+    optimizer.check()?;
+    let reference = problem.reference();
+    let log = reference
+        .log()
+        .iter()
+        .cycle()
+        .take(seeds * reference.log().len());
+    let rows = (log.clone())
+        .scan(0, |end, row| {
+            let start = *end;
+            *end += row.len();
+            Some(start..*end)
+        })
+        .collect();
+    let theta = log.flatten().copied().collect();
+    Ok(Box::new(Table::new(theta, rows, optimizer)))
 }
 
 impl Trained for Table {

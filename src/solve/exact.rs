@@ -2,8 +2,8 @@
 
 use super::update::Place;
 use super::{
-    FixedPoint, advantage, copg, copr, dro, general, ipo, kto, policy_gradient, preference, slic,
-    squared_hinge,
+    FixedPoint, advantage, copg, copr, dro, general, ipo, kto, policy_gradient, ppo_clip,
+    preference, slic, squared_hinge,
 };
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, View};
 use crate::error::Result;
@@ -38,13 +38,14 @@ pub trait Exact: Sync {
 /// Losses of a solver's file, each with what is known of it.
 pub(super) type Known = [(Objective, &'static dyn Exact)];
 
-const ALL: [&Known; 10] = [
+const ALL: [&Known; 11] = [
     copg::EXACT,
     ipo::EXACT,
     preference::EXACT,
     slic::EXACT,
     squared_hinge::EXACT,
     policy_gradient::EXACT,
+    ppo_clip::EXACT,
     dro::EXACT,
     kto::EXACT,
     copr::EXACT,

@@ -12,11 +12,12 @@ mod training;
 
 pub use calibration::{CalibrationRow, Labels, MomentsRow, calibration, moments};
 pub use experiment::{Experiment, Measured, Scores, VARIANTS, Variant, experiment};
-pub use training::{Critic, Row, Settings, train};
+pub use training::{Critic, Row, Settings, train, train_with};
 
 use crate::bandit::{Beta, PairLaw, Policy, Problem, Prompt, Simplex};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
+use crate::sim::log_linear::Logits;
 
 /// A category of prompts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,6 +87,7 @@ pub struct MultiTask {
     tasks: Vec<Task>,
     group: Vec<usize>,
     features: Vec<Vec<Vec<f64>>>,
+    logits: Logits,
     embeddings: Vec<Vec<f64>>,
 }
 
@@ -152,10 +154,12 @@ impl MultiTask {
             }
         }
         let (prompts, group, features, embeddings) = world;
+        let initial: Vec<Vec<f64>> = prompts.iter().map(|p| p.log_reference.clone()).collect();
         Ok(Self {
             problem: Problem::new(Beta::new("beta", beta)?, prompts)?,
             tasks: tasks.to_vec(),
             group,
+            logits: Logits::linear(&initial, &features),
             features,
             embeddings,
         })
@@ -198,30 +202,7 @@ impl MultiTask {
 
     /// `π_θ ∝ π_init e^{θ·φ}`.
     pub fn policy(&self, theta: &[f64]) -> Policy {
-        let logits: Vec<Vec<f64>> = (self.problem.prompts().iter().zip(&self.features))
-            .map(|(prompt, arms)| {
-                let dot = |f: &Vec<f64>| f.iter().zip(theta).map(|(f, t)| f * t).sum::<f64>();
-                let each = prompt.log_reference.iter().zip(arms);
-                each.map(|(l, f)| l + dot(f)).collect()
-            })
-            .collect();
-        Policy::softmax(&logits)
-    }
-
-    /// The gradient in θ of a function whose gradient in ln π(y|x) is `cotangent`:
-    /// `Σ_x Σ_y g(x, y) (φ(x, y) − E_π φ(x, ·))`.
-    pub fn pull_back(&self, policy: &Policy, cotangent: &[Vec<f64>]) -> Vec<f64> {
-        let mut gradient = vec![0.0; self.width()];
-        for ((arms, log), g) in self.features.iter().zip(policy.log()).zip(cotangent) {
-            let sum: f64 = g.iter().sum();
-            for ((f, l), g) in arms.iter().zip(log).zip(g) {
-                let share = g - l.exp() * sum;
-                gradient
-                    .iter_mut()
-                    .zip(f)
-                    .for_each(|(t, f)| *t += share * f);
-            }
-        }
-        gradient
+        let prompts = 0..self.logits.rows().len();
+        Policy::from_log(prompts.map(|x| self.logits.log_policy(theta, x)).collect())
     }
 }

@@ -5,7 +5,10 @@ use super::rehearsal::Kept;
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Policy, kl};
 use crate::error::{Error, Result};
-use crate::solve::ppo_clip;
+use crate::loss::{Batch, Bound, Given, Objective};
+use crate::sim::Trained;
+use crate::sim::log_linear::LogLinear;
+use crate::sim::share::Share;
 
 /// Baseline subtracted from a score to make an advantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,7 @@ pub struct Row {
 /// The KL penalty enters the reward of each round, as PPO for language models does.
 ///
 /// # Errors
-/// Settings or a table of scores that make no sense.
+/// Settings or a table of scores that make no sense, or a learning rate at which θ runs away.
 pub fn train(
     tasks: &MultiTask,
     scores: &[Vec<f64>],
@@ -84,80 +87,109 @@ pub fn train(
     settings: &Settings,
 ) -> Result<(Vec<Row>, Policy)> {
     settings.check()?;
-    let problem = tasks.problem();
-    let lengths = problem.prompts().iter().map(|p| p.arms());
+    let mut policy = LogLinear::new(&tasks.logits, ("lr", settings.lr));
+    train_with(tasks, scores, rehearsal, settings, &mut policy)
+}
+
+/// [`train`] with another policy than `π_θ`, which begins at the initial one and takes steps of its own size: the same
+/// losses on the same responses.
+///
+/// # Errors
+/// As [`train`]; a policy on other arms; and those of the policy.
+pub fn train_with(
+    tasks: &MultiTask,
+    scores: &[Vec<f64>],
+    rehearsal: &[Kept],
+    settings: &Settings,
+    policy: &mut dyn Trained,
+) -> Result<(Vec<Row>, Policy)> {
+    settings.check()?;
+    let prompts = tasks.problem().prompts();
+    let lengths = prompts.iter().map(|p| p.arms());
     let mismatch = (lengths.zip(scores)).find(|(arms, row)| *arms != row.len());
     let shape = |left, right| Error::Shape {
         operation: "training on scores",
         left,
         right,
     };
-    if problem.prompts().len() != scores.len() {
-        return Err(shape(problem.prompts().len(), scores.len()));
+    if prompts.len() != scores.len() {
+        return Err(shape(prompts.len(), scores.len()));
     }
     if let Some((arms, row)) = mismatch {
         return Err(shape(arms, row.len()));
     }
-    let trained = (0..tasks.groups().len())
-        .filter(|&x| tasks.trained(x))
-        .count() as f64;
-    let mut theta = vec![0.0; tasks.width()];
-    let mut rows = measure(tasks, scores, &tasks.policy(&theta), 0);
+    let trained: Vec<usize> = (0..prompts.len()).filter(|&x| tasks.trained(x)).collect();
+    let mut focus: Vec<usize> = rehearsal.iter().map(|kept| kept.prompt).collect();
+    focus.extend(&trained);
+    focus.sort_unstable();
+    focus.dedup();
+    policy.focus(&focus);
+    let rehearsal = rehearse(tasks, rehearsal, settings.gamma)?;
+    let numbers = Given::from(tasks.problem().beta()).with("epsilon", settings.epsilon);
+    let ppo = Objective::PPO_CLIP.bind(&numbers)?;
+    let mut now = tasks.logits.policy_of(&policy.table()?)?;
+    let mut rows = measure(tasks, scores, &now, 0);
     for round in 1..=settings.rounds {
-        let old = tasks.policy(&theta);
-        let advantages = advantages(tasks, scores, &old, settings.critic);
+        let surrogate = collect(tasks, &trained, scores, &now, settings.critic, &ppo)?;
         for _ in 0..settings.steps {
-            let policy = tasks.policy(&theta);
-            let mut cotangent: Vec<Vec<f64>> = (advantages.iter().enumerate())
-                .map(|(x, advantage)| {
-                    let (now, old) = (&policy.log()[x], &old.log()[x]);
-                    let each = ppo_clip::cotangent(now, old, advantage, settings.epsilon);
-                    let weight = if tasks.trained(x) { 1.0 / trained } else { 0.0 };
-                    each.iter().map(|g| weight * g).collect()
-                })
-                .collect();
-            for kept in rehearsal {
-                cotangent[kept.prompt][kept.arm] += settings.gamma / rehearsal.len() as f64;
-            }
-            let gradient = tasks.pull_back(&policy, &cotangent);
-            (theta.iter_mut().zip(&gradient)).for_each(|(t, g)| *t += settings.lr * g);
+            policy.step(&mut |numbers, gradient| {
+                surrogate.at(numbers)?.add(1.0, gradient);
+                rehearsal.at(numbers)?.add(1.0, gradient);
+                Ok(())
+            })?;
         }
-        rows.extend(measure(tasks, scores, &tasks.policy(&theta), round));
+        now = tasks.logits.policy_of(&policy.table()?)?;
+        rows.extend(measure(tasks, scores, &now, round));
     }
-    Ok((rows, tasks.policy(&theta)))
+    Ok((rows, now))
 }
 
-/// `score − β ln(π_old/π_init)` less the critic's baseline.
-fn advantages(
+/// The likelihood of the rehearsal's examples.
+fn rehearse(tasks: &MultiTask, kept: &[Kept], gamma: f64) -> Result<Share> {
+    let arm = |k: &Kept| (tasks.logits.rows()[k.prompt].start + k.arm) as u32;
+    let batch = Batch {
+        log_policy: [vec![0.0; kept.len()], Vec::new()],
+        sizes: vec![1; kept.len()],
+        weight: vec![1.0 / kept.len() as f64; kept.len()],
+        ..Batch::default()
+    };
+    let loss = Objective::SFT.bind(&Given::new())?;
+    Share::new(loss, gamma, &batch, vec![kept.iter().map(arm).collect()])
+}
+
+/// PPO's surrogate on every response of the trained prompts, each with its probability under the old policy.
+fn collect(
     tasks: &MultiTask,
+    trained: &[usize],
     scores: &[Vec<f64>],
     old: &Policy,
     critic: Critic,
-) -> Vec<Vec<f64>> {
-    let problem = tasks.problem();
-    let mut rewards: Vec<Vec<f64>> = (problem.prompts().iter().zip(scores).zip(old.log()))
-        .map(|((prompt, scores), log)| {
-            (scores.iter().zip(log).zip(&prompt.log_reference))
-                .map(|((s, l), r)| s - problem.beta() * (l - r))
-                .collect()
-        })
-        .collect();
-    let means: Vec<f64> = (rewards.iter().zip(old.log()))
-        .map(|(row, log)| row.iter().zip(log).map(|(r, l)| l.exp() * r).sum())
-        .collect();
-    let trained: Vec<f64> = (means.iter().enumerate())
-        .filter(|(x, _)| tasks.trained(*x))
-        .map(|(_, m)| *m)
-        .collect();
-    let shared = trained.iter().sum::<f64>() / trained.len() as f64;
-    for (row, mean) in rewards.iter_mut().zip(&means) {
+    ppo: &Bound,
+) -> Result<Share> {
+    let beta = tasks.problem().beta();
+    let mut batch = Batch::default();
+    let (mut arms, mut values) = (Vec::new(), Vec::new());
+    for &x in trained {
+        let (reference, old) = (&tasks.problem().prompts()[x].log_reference, &old.log()[x]);
+        let regularised = (scores[x].iter().zip(old).zip(reference))
+            .map(|((score, l), r)| l.exp() * (score - beta * (l - r)));
+        values.push(regularised.sum::<f64>());
+        batch.log_policy[0].extend(old);
+        batch.log_old[0].extend(old);
+        batch.log_reference[0].extend(reference);
+        batch.reward[0].extend(&scores[x]);
+        (batch.weight).extend(old.iter().map(|l| l.exp() / trained.len() as f64));
+        arms.extend(tasks.logits.rows()[x].clone().map(|a| a as u32));
+    }
+    let shared = values.iter().sum::<f64>() / values.len() as f64;
+    for (&x, value) in trained.iter().zip(values) {
         let baseline = match critic {
             Critic::Shared => shared,
-            Critic::Exact => *mean,
+            Critic::Exact => value,
         };
-        row.iter_mut().for_each(|r| *r -= baseline);
+        (batch.baseline).extend(scores[x].iter().map(|_| baseline));
     }
-    rewards
+    Share::new(ppo.clone(), 1.0, &batch, vec![arms])
 }
 
 /// A row for each task.

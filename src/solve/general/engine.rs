@@ -130,13 +130,17 @@ fn members(batch: &Batch, kind: InputKind) -> Vec<usize> {
 pub(crate) fn random(kind: InputKind, n: usize, key: u64) -> Batch {
     let mut stream = Stream::new(key, Purpose::Start, 4242);
     let mut between = |low: f64, high: f64| low + (high - low) * stream.uniform();
+    let mut old = Stream::new(key, Purpose::Start, 4244);
     let mut batch = Batch::default();
     for i in 0..n {
         let size = if kind.is_ragged() { 2 + i % 3 } else { 1 };
         for slot in 0..kind.slots() {
             for j in 0..size {
-                batch.log_policy[slot].push(between(-4.0, 0.0));
+                let now = between(-4.0, 0.0);
+                batch.log_policy[slot].push(now);
                 batch.log_reference[slot].push(between(-4.0, 0.0));
+                // Near ln π, so that a clipped ratio is seen on both sides of its corners.
+                batch.log_old[slot].push(now + 2.0 * old.uniform() - 1.0);
                 let reward = match kind {
                     InputKind::Lists => linear_advantage(j + 1, size),
                     _ => between(-2.0, 2.0),
@@ -168,6 +172,7 @@ pub(crate) fn pick(batch: &Batch, kind: InputKind, examples: &[usize]) -> Batch 
             let copy = |to: &mut Vec<f64>, from: &[f64]| to.extend_from_slice(&from[range.clone()]);
             copy(&mut picked.log_policy[slot], &batch.log_policy[slot]);
             copy(&mut picked.log_reference[slot], &batch.log_reference[slot]);
+            copy(&mut picked.log_old[slot], &batch.log_old[slot]);
             copy(&mut picked.reward[slot], &batch.reward[slot]);
         }
         picked.sizes.push(batch.sizes[i]);
@@ -189,6 +194,7 @@ pub(crate) fn swapped(batch: &Batch) -> Batch {
     let mut batch = batch.clone();
     batch.log_policy.swap(0, 1);
     batch.log_reference.swap(0, 1);
+    batch.log_old.swap(0, 1);
     batch.reward.swap(0, 1);
     batch
 }

@@ -127,6 +127,7 @@ pub fn expected(
 /// | ipo-gpo | `2β² (L_w u − 2r/β)` |
 /// | slic | `−β Σ_b w_ab (p_ab [βu_ab < 1] − p_ba [βu_ba < 1])` |
 /// | pg-* | `−m (R_β − b) + π Σ m (R_β − b)` |
+/// | ppo-clip | `−2 (g − π Σ g)`, `g = π A` where the clip leaves a slope, else 0 |
 /// | dro-v, dro-fixed, dro-constant | `−β [μ̄ (f − V) − π Σ μ̄ (f − V)]` |
 /// | dro-v-eliminated | `−½β L_w (R − βu)`, w as for rloo |
 /// | dro-algorithm-1 | `−μ̄ (R − V − cu) + π Σ μ̄ (R − V − cu)`, c = 1 as printed, β corrected |
