@@ -7,10 +7,12 @@
 
 mod examples;
 pub mod metrics;
+mod plan;
 mod sequence;
 mod shares;
 mod training;
 
 pub use metrics::Metrics;
+pub use plan::{Method, Plan};
 pub use sequence::{Score, Sequence, SequenceShape, Task};
-pub use training::{Make, Method, Moment, Outcome, Plan, run, run_with};
+pub use training::{Make, Moment, Outcome, run, run_with};

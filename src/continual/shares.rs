@@ -28,7 +28,6 @@ fn lists(sequence: &Sequence, examples: &[Example], before: &[f64]) -> (Batch, V
         batch.weight.push(e.weight);
     }
     batch.log_reference[0] = arms.iter().map(|&a| before[a as usize]).collect();
-    batch.log_policy[0] = batch.log_reference[0].clone();
     (batch, vec![arms])
 }
 
@@ -49,7 +48,7 @@ pub(super) fn fit(
 ) -> Result<Share> {
     let (batch, slots) = lists(sequence, examples, before);
     let loss = fit_loss(divergence).bind(&beta(examples))?;
-    Share::new(loss, weight, &batch, slots)
+    Share::new(loss, weight, batch, slots)
 }
 
 /// The likelihood of the best responses, negated.
@@ -61,7 +60,7 @@ pub(super) fn likelihood(
 ) -> Result<Share> {
     let (batch, slots) = lists(sequence, examples, before);
     let loss = Objective::SFT.bind(&Given::new())?;
-    Share::new(loss, weight, &batch, slots)
+    Share::new(loss, weight, batch, slots)
 }
 
 /// DPO on all pairs of different rank of each example, equally often, the better one always winning, with the policy
@@ -90,7 +89,6 @@ pub(super) fn preferences(
     }
     for (slot, arms) in slots.iter().enumerate() {
         batch.log_reference[slot] = arms.iter().map(|&a| before[a as usize]).collect();
-        batch.log_policy[slot] = batch.log_reference[slot].clone();
     }
-    Share::new(Objective::DPO.bind(&beta(examples))?, weight, &batch, slots)
+    Share::new(Objective::DPO.bind(&beta(examples))?, weight, batch, slots)
 }

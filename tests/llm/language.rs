@@ -5,6 +5,7 @@ mod free;
 mod limits;
 mod sampled;
 mod simulated;
+mod taught;
 
 use candle_core::{DType, Device};
 use pistar::bandit::population::evaluate;

@@ -72,7 +72,9 @@ fn alphabet(arms: usize) -> (u32, usize) {
     }
 }
 
-/// The transformers of a block of seeds, for [`sim::run_with`]. Each starts from weights of its own
+/// The transformers of a block of seeds, for [`sim::run_with`]; of one seed, for
+/// [`continual::run_with`](crate::continual::run_with) and
+/// [`multitask::train_with`](crate::sim::multitask::train_with). Each starts from weights of its own
 /// seed, at the problem's reference to [`START`]; one of scores at 0, as a table does.
 pub struct Seeds<'a> {
     bandit: &'a Bandit,

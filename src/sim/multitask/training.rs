@@ -148,13 +148,12 @@ pub fn train_with(
 fn rehearse(tasks: &MultiTask, kept: &[Kept], gamma: f64) -> Result<Share> {
     let arm = |k: &Kept| (tasks.logits.rows()[k.prompt].start + k.arm) as u32;
     let batch = Batch {
-        log_policy: [vec![0.0; kept.len()], Vec::new()],
         sizes: vec![1; kept.len()],
         weight: vec![1.0 / kept.len() as f64; kept.len()],
         ..Batch::default()
     };
     let loss = Objective::SFT.bind(&Given::new())?;
-    Share::new(loss, gamma, &batch, vec![kept.iter().map(arm).collect()])
+    Share::new(loss, gamma, batch, vec![kept.iter().map(arm).collect()])
 }
 
 /// PPO's surrogate on every response of the trained prompts, each with its probability under the old policy.
@@ -174,7 +173,6 @@ fn collect(
         let regularised = (scores[x].iter().zip(old).zip(reference))
             .map(|((score, l), r)| l.exp() * (score - beta * (l - r)));
         values.push(regularised.sum::<f64>());
-        batch.log_policy[0].extend(old);
         batch.log_old[0].extend(old);
         batch.log_reference[0].extend(reference);
         batch.reward[0].extend(&scores[x]);
@@ -189,7 +187,7 @@ fn collect(
         };
         (batch.baseline).extend(scores[x].iter().map(|_| baseline));
     }
-    Share::new(ppo.clone(), 1.0, &batch, vec![arms])
+    Share::new(ppo.clone(), 1.0, batch, vec![arms])
 }
 
 /// A row for each task.
