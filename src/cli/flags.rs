@@ -75,8 +75,7 @@ impl<S: Fields> clap::Args for Flags<S> {
         S::FIELDS.iter().fold(command, |command, field| {
             if field.flag == Flag::Numbers {
                 let all = numbers::all().into_iter();
-                let flag = |(number, of): (_, Vec<_>)| numbers::flag(number, &of, "Objective");
-                return command.args(all.map(flag));
+                return command.args(all.map(|of| numbers::flag(&of, "Objective")));
             }
             command.args(arg(field))
         })

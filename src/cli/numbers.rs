@@ -5,8 +5,7 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
 use crate::Result;
 use crate::bandit::Problem;
-use crate::loss::{Given, Number, Objective};
-use crate::text::exact;
+use crate::loss::{Given, Number, NumberOf, Objective};
 
 /// Numbers of losses that a command was given.
 #[derive(Clone)]
@@ -31,34 +30,21 @@ impl NumberFlags {
     }
 }
 
-/// Every name of a number once, with the losses that have it and what it is in the first.
-pub fn all() -> Vec<(&'static Number, Vec<Objective>)> {
-    let mut all: Vec<(&'static Number, Vec<Objective>)> = Vec::new();
-    for objective in Objective::known() {
-        for number in objective.numbers() {
-            match all.iter_mut().find(|(known, _)| known.name == number.name) {
-                Some((_, of)) => of.push(objective),
-                None => all.push((number, vec![objective])),
-            }
-        }
-    }
-    all
+/// Every number that some objective has.
+pub fn all() -> Vec<NumberOf> {
+    NumberOf::all(&Objective::known())
 }
 
 /// The flag of a number.
-pub fn flag(number: &'static Number, of: &[Objective], heading: &'static str) -> Arg {
-    let mut help = number.help.to_string();
-    if of.len() <= 4 {
-        let names: Vec<_> = of.iter().map(|o| o.name()).collect();
-        help += &format!(" ({})", names.join(", "));
-    }
-    if let Some(default) = number.default {
-        help += &format!(" [default: {}]", exact(default));
-    }
-    Arg::new(id(number))
-        .long(number.name.replace('_', "-"))
-        .value_name(number.name.to_uppercase())
-        .help(help)
+pub fn flag(of: &NumberOf, heading: &'static str) -> Arg {
+    let name = of.number.name;
+    Arg::new(id(of.number))
+        .long(name.replace('_', "-"))
+        .value_name(name.to_uppercase())
+        .help(match of.number.default {
+            None if of.objectives.len() == 1 => format!("{} [must be given]", of.help()),
+            _ => format!("{} [default: {}]", of.help(), of.default()),
+        })
         .help_heading(heading)
         .allow_negative_numbers(true)
         .value_parser(|text: &str| text.parse::<f64>())
@@ -67,13 +53,14 @@ pub fn flag(number: &'static Number, of: &[Objective], heading: &'static str) ->
 /// The numbers that were given, of those that a command has flags for.
 pub fn given(matches: &ArgMatches) -> Given {
     let mut given = Given::new();
-    for (number, _) in all() {
+    for NumberOf { number, .. } in all() {
         let id = id(number);
         let known = matches.try_contains_id(&id).is_ok();
-        if known && matches.value_source(&id) == Some(ValueSource::CommandLine) {
-            if let Some(value) = matches.get_one::<f64>(&id) {
-                given = given.with(number.name, *value);
-            }
+        if known
+            && matches.value_source(&id) == Some(ValueSource::CommandLine)
+            && let Some(value) = matches.get_one::<f64>(&id)
+        {
+            given = given.with(number.name, *value);
         }
     }
     given
@@ -107,8 +94,8 @@ impl clap::Args for NumberFlags {
                 .any(|arg| arg.get_long() == Some(&long))
         };
         let free: Vec<_> = (all().into_iter())
-            .filter(|(number, _)| !taken(number.name))
-            .map(|(number, of)| flag(number, &of, "Numbers of losses"))
+            .filter(|of| !taken(of.number.name))
+            .map(|of| flag(&of, "Numbers of losses"))
             .collect();
         command.args(free)
     }

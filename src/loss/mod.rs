@@ -30,7 +30,7 @@ pub use batch::{Batch, Cotangents, on_tape};
 pub use bound::{Bound, Run, Runs};
 pub use inputs::{Column, Columns, Group, Inputs, Pair, Rated, Response, Single, Tokens, sizes};
 pub use numbers::{Given, Number, Numbers, Range, Temperature};
-pub use registry::{Objective, Registered, register};
+pub use registry::{NumberOf, Objective, Registered, register};
 pub use spec::{InputKind, Kind, Rating, Spec, Table};
 
 use crate::backend::Backend;

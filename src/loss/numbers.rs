@@ -90,15 +90,20 @@ impl Range {
 
 impl std::fmt::Display for Range {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let low = match (self.low.is_infinite(), self.open[0]) {
-            (true, _) => "a finite number".into(),
-            (_, true) => format!("a finite number above {}", exact(self.low)),
-            (_, false) if self.infinite => format!("a number from {} up, or inf", exact(self.low)),
-            (_, false) => format!("a finite number from {} up", exact(self.low)),
+        let (low, [open, _]) = (exact(self.low), self.open);
+        let low = if self.low.is_infinite() {
+            "a finite number".into()
+        } else if open {
+            format!("a finite number above {low}")
+        } else if self.infinite {
+            format!("a number from {low} up, or inf")
+        } else {
+            format!("a finite number from {low} up")
         };
-        match self.high.is_infinite() {
-            true => write!(f, "{low}"),
-            false => write!(f, "{low}, below {}", exact(self.high)),
+        if self.high.is_infinite() {
+            write!(f, "{low}")
+        } else {
+            write!(f, "{low}, below {}", exact(self.high))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::{Bound, Column, Given, Inputs, Loss, Number, Numbers, Runs, Spec};
 use crate::error::{Error, Result};
-use crate::text::suggestion;
+use crate::text::{exact, suggestion};
 
 /// A loss whose type and backend are erased.
 pub trait Registered: Sync {
@@ -155,6 +155,60 @@ pub fn register(loss: impl Into<Objective>) -> Result<()> {
     brought.push(objective);
     Ok(())
 }
+
+/// A number by its name, and all that have one of that name.
+pub struct NumberOf {
+    /// The number in the first of them.
+    pub number: &'static Number,
+    /// The objectives, in the order of tables.
+    pub objectives: Vec<Objective>,
+}
+
+impl NumberOf {
+    /// Every name of a number once.
+    pub fn all(objectives: &[Objective]) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for &objective in objectives {
+            for number in objective.numbers() {
+                match all.iter_mut().find(|of| of.number.name == number.name) {
+                    Some(of) => of.objectives.push(objective),
+                    None => all.push(Self {
+                        number,
+                        objectives: vec![objective],
+                    }),
+                }
+            }
+        }
+        all
+    }
+
+    /// What it is, and whose where few have it.
+    pub fn help(&self) -> String {
+        let help = self.number.help;
+        if self.objectives.len() > FEW {
+            return help.into();
+        }
+        let names: Vec<_> = self.objectives.iter().map(|o| o.name()).collect();
+        format!("{help} ({})", names.join(", "))
+    }
+
+    /// Its default in words, where all have the same one.
+    pub fn default(&self) -> String {
+        let name = self.number.name;
+        let own = |o: &Objective| o.numbers().iter().find(|n| n.name == name)?.default;
+        let mut all = self.objectives.iter().map(own);
+        if all.any(|default| default != self.number.default) {
+            return "its objective's".into();
+        }
+        match self.number.default {
+            Some(default) => exact(default),
+            None => "must be given".into(),
+        }
+    }
+}
+
+/// Most objectives that are named where a number is told.
+const FEW: usize = 4;
 
 impl Objective {
     /// The objective of a loss: a registered one, or one's own.

@@ -4,8 +4,7 @@ use std::fmt::Write;
 
 use super::settings::Settings;
 use crate::llm::files::settings::{Field, Fields, Flag, Kind};
-use crate::loss::{Number, Objective};
-use crate::text::exact;
+use crate::loss::{NumberOf, Objective};
 
 const HEAD: &str = "\
 # Settings of `pistar train`
@@ -64,31 +63,13 @@ pub fn config_reference() -> String {
 
 /// The rows of the numbers that objectives have.
 fn numbers() -> String {
-    let mut seen: Vec<(&Number, Vec<&str>)> = Vec::new();
-    for objective in Objective::ALL {
-        for number in objective.numbers() {
-            match seen.iter_mut().find(|(known, _)| known.name == number.name) {
-                Some((_, of)) => of.push(objective.name()),
-                None => seen.push((number, vec![objective.name()])),
-            }
-        }
-    }
     let mut rows = String::new();
-    for (number, of) in seen {
-        let default = match number.default {
-            Some(default) => format!("`{}`", exact(default)),
-            None => "must be given".into(),
-        };
-        let (name, long) = (number.name, number.name.replace('_', "-"));
-        let of = if of.len() > 4 {
-            String::new()
-        } else {
-            format!(" ({})", of.join(", "))
-        };
-        let (range, help) = (number.range, number.help);
+    for of in NumberOf::all(&Objective::ALL) {
+        let (name, range) = (of.number.name, of.number.range);
+        let (long, help, default) = (name.replace('_', "-"), of.help(), of.default());
         let _ = writeln!(
             rows,
-            "| `numbers.{name}` | `--{long}` | {range} | {default} | {help}{of} |"
+            "| `numbers.{name}` | `--{long}` | {range} | {default} | {help} |"
         );
     }
     rows

@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Number {
                 match text {
                     "inf" => Ok(Number(f64::INFINITY)),
                     "-inf" => Ok(Number(f64::NEG_INFINITY)),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                    _ => Err(E::invalid_type(serde::de::Unexpected::Str(text), &self)),
                 }
             }
         }

@@ -345,7 +345,8 @@ mod tests {
             (&["beta=0.1", "beta=0.2"], None, "beta: it is swept twice"),
             (&["seed=1,2"], Some(2), "seed: it is swept twice"),
             (&["out=a,b"], None, "out: it cannot be swept"),
-            (&["beta.x=1"], None, "`beta` is no table"),
+            (&["batch.x=1"], None, "`batch` is no table"),
+            (&["beta.x=1"], None, "sweep: beta.x=1: invalid type: map"),
             (&[], None, "it has no field"),
         ] {
             let error = names(axes, seeds).unwrap_err().to_string();
