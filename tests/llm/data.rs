@@ -312,8 +312,8 @@ fn numbers_that_are_none() {
         &["`reward` and `score` mean the same"],
     );
     says(
-        read(Rated, r#"{"prompt": "p", "completion": "b", "label": 0.5}"#),
-        &["`label` is 0.5", "true or 1"],
+        read(Rated, r#"{"prompt": "p", "completion": "b", "label": 1.5}"#),
+        &["`label` is 1.5", "true or 1", "or a probability"],
     );
     let list = |kind: InputKind, completions: &str, column: &str, numbers: &str| {
         let text =

@@ -122,7 +122,7 @@ fn what_is_wrong_is_named_and_nothing_is_written() {
     for (args, named) in [
         (
             &["dop"][..],
-            vec!["`dop` is not known", "sft, reward-model"],
+            vec!["`dop` is not known", "copr-sft, sft"],
         ),
         (
             &["kto-per-prompt"],

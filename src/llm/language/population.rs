@@ -62,6 +62,7 @@ impl Population {
                 for (place, behind) in behind.iter().enumerate() {
                     text.slots[place].extend(behind.iter().map(|&a| (x * arms) as u32 + a));
                     text.reward[place].extend(&batch.reward[place]);
+                    text.log_old[place].extend(&batch.log_old[place]);
                 }
                 text.desirable.extend(&batch.desirable);
                 text.sizes.extend(&batch.sizes);

@@ -16,6 +16,8 @@ pub struct TextBatch {
     /// The sequence at each place: of the first (or only) and second response of each example; of
     /// groups and lists, of all members in order, in the first.
     pub slots: [Vec<u32>; 2],
+    /// ln π_old at each place; empty where that is the policy's own.
+    pub log_old: [Vec<f64>; 2],
     /// The reward at each place; in ranked lists, the advantage.
     pub reward: [Vec<f64>; 2],
     /// Input of a value network: sequences with distinct prompts, of which it sees the prompts.
@@ -53,6 +55,7 @@ impl TextBatch {
             batch.log_policy[place] = pick(policy);
             batch.log_reference[place] = pick(&self.log_reference);
             batch.reward[place] = self.reward[place].clone();
+            batch.log_old[place] = self.log_old[place].clone();
             let tokens = |&s: &u32| self.sequences[s as usize].weight();
             batch.tokens[place] = self.slots[place].iter().map(tokens).collect();
         }

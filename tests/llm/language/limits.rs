@@ -126,7 +126,9 @@ fn fields_13_responses() {
 #[test]
 fn kinks_and_boundaries_13_responses() {
     let kinds = [Kind::Kinked, Kind::Boundary];
-    reached(2, all().filter(|o| kinds.contains(&o.spec().kind)));
+    // Where PPO's maximisers are a face, the flow stops anywhere on it.
+    let points = all().filter(|&o| o != Objective::PPO_CLIP);
+    reached(2, points.filter(|o| kinds.contains(&o.spec().kind)));
 }
 
 #[test]
