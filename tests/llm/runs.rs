@@ -120,10 +120,7 @@ fn what_is_wrong_is_named_and_nothing_is_written() {
     fs::write(place.at("file"), "").unwrap();
     let with = |args: &[&str]| place.refused(&[&SHORT[..], args].concat());
     for (args, named) in [
-        (
-            &["dop"][..],
-            vec!["`dop` is not known", "copr-sft, sft"],
-        ),
+        (&["dop"][..], vec!["`dop` is not known", "copr-sft, sft"]),
         (
             &["kto-per-prompt"],
             vec!["kto-per-prompt", "cannot be trained on text"],

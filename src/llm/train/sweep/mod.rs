@@ -193,8 +193,15 @@ impl Sweep {
         if there() {
             return Ok(());
         }
+        // Processes that begin at the same time write it one after the other, where folders can be
+        // opened and locked; the lock ends with the handle.
+        let folder = std::fs::File::open(&self.dir).ok();
+        let _locked = folder.as_ref().map(|folder| folder.lock());
+        if there() {
+            return Ok(());
+        }
         match crate::file::write_whole(&path, self.file.as_bytes()) {
-            // Another process that began at the same time may have.
+            // Elsewhere another one may have.
             Err(error) if !there() => Err(error),
             _ => Ok(()),
         }
