@@ -32,15 +32,14 @@ pub fn in_range(place: impl Display, x: f64) -> Result<f64> {
     ))
 }
 
-/// The largest size of a number; NaN stays visible, unlike with `f64::max`.
+/// The larger of two errors; NaN stays visible, unlike with `f64::max`.
+pub(crate) fn larger(a: f64, b: f64) -> f64 {
+    if a >= b || a.is_nan() { a } else { b }
+}
+
+/// The largest size of a number; NaN stays visible.
 pub(crate) fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
-    values.into_iter().fold(0.0, |m: f64, v| {
-        if v.abs() <= m || m.is_nan() {
-            m
-        } else {
-            v.abs()
-        }
-    })
+    values.into_iter().fold(0.0, |m, v| larger(m, v.abs()))
 }
 
 #[cfg(test)]

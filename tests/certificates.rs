@@ -8,9 +8,9 @@ use pistar::backend::nd::Tape;
 use pistar::bandit::population::{Feed, evaluate_with};
 
 use pistar::bandit::{Evidence, Shape, random_problem};
-use pistar::loss::{Batch, Objective};
+use pistar::loss::{Batch, Cotangents, Objective};
 use pistar::random::{Purpose, Stream};
-use pistar::verify::{certify, sabotage};
+use pistar::verify::{certify, certify_with, sabotage};
 
 #[test]
 fn every_objective_holds_its_certificates() {
@@ -20,6 +20,27 @@ fn every_objective_holds_its_certificates() {
         broken.extend(all.filter(|c| !c.holds()).map(|c| (objective.name(), c)));
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn what_is_no_number_is_not_certified() {
+    let honest = |_: &mut Cotangents| ();
+    let value = |c: &mut Cotangents| c.value = f64::NAN;
+    let gradient = |c: &mut Cotangents| c.gradient[0].fill(f64::NAN);
+    let forms: [(fn(&mut Cotangents), bool); 3] =
+        [(honest, true), (value, false), (gradient, false)];
+    for objective in Objective::ALL {
+        for (spoil, holds) in forms {
+            let all = certify_with(objective, |problem, batch| {
+                let given = objective.with_examples(problem.given());
+                let mut result = objective.bind(&given)?.on_tape(batch)?;
+                spoil(&mut result);
+                Ok(result)
+            });
+            let all = all.is_ok_and(|all| all.iter().all(|c| c.holds()));
+            assert_eq!(all, holds, "{}", objective.name());
+        }
+    }
 }
 
 #[test]

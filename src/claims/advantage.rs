@@ -4,6 +4,7 @@ use super::{Claim, Finding, Paper, Verdict, random_problems, toy};
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, kl};
 use crate::error::Result;
 use crate::loss::InputKind;
+use crate::magnitude::larger;
 use crate::random::{Purpose, Stream};
 use crate::sim::multitask::{
     Experiment, Labels, MultiTask, TASKS, VARIANTS, calibration, experiment, moments,
@@ -212,7 +213,7 @@ fn scores(problem: &Problem, margin: f64, form: Form) -> Result<Vec<Vec<f64>>> {
 }
 
 fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().map(f64::abs).fold(0.0, f64::max)
+    values.into_iter().map(f64::abs).fold(0.0, larger)
 }
 
 fn distance(a: &[f64], b: &[f64]) -> f64 {
@@ -227,7 +228,7 @@ fn ppo_objective() -> Result<Finding> {
         let other = random_policy(problem, 2.0, key);
         let short = optimum.objective - problem.objective(&other);
         best = best.min(short);
-        identity = identity.max((short - problem.regret(&other)).abs());
+        identity = larger(identity, (short - problem.regret(&other)).abs());
     }
     Ok(Finding::holds(
         best > 0.0 && identity < 1e-11,
@@ -255,7 +256,7 @@ fn differences_only() -> Result<Finding> {
                     .map(|e| e.wins * loss(r(e.b) - r(e.a)) + e.losses * loss(r(e.a) - r(e.b)));
                 each.sum()
             };
-            model = model.max((ranking(3.0) - ranking(0.0)).abs());
+            model = larger(model, (ranking(3.0) - ranking(0.0)).abs());
             let found = solve::advantage::loss;
             let form = Form::SelfPairs;
             let row = &scores(problem, MARGIN, form)?[x];
@@ -287,7 +288,7 @@ fn teacher_forcing() -> Result<Finding> {
             let mean =
                 |v: &dyn Fn(usize) -> f64| -> f64 { (0..p.len()).map(|y| p[y] * v(y)).sum() };
             log = log.min(mean(&|y| p[y].ln()) - mean(&|y| other[y]));
-            let mode = p.iter().copied().fold(0.0, f64::max);
+            let mode = p.iter().copied().fold(0.0, larger);
             printed = printed.min(mode - mean(&|y| p[y]));
         }
     }
@@ -310,19 +311,19 @@ fn expected_advantage() -> Result<Finding> {
         for (x, prompt) in problem.prompts().iter().enumerate() {
             let (current, mut proposal, r) = (&current[x], proposal[x].clone(), &prompt.reward);
             let a = estimator::importance(r, current, &proposal);
-            error = error.max(distance(&a, &estimator::advantage(r, current)));
-            mean = mean.max(estimator::mean(&a, current).abs());
+            error = larger(error, distance(&a, &estimator::advantage(r, current)));
+            mean = larger(mean, estimator::mean(&a, current).abs());
             let shifted: Vec<f64> = r.iter().map(|r| r + 7.0).collect();
-            shift = shift.max(distance(
-                &a,
-                &estimator::importance(&shifted, current, &proposal),
-            ));
+            shift = larger(
+                shift,
+                distance(&a, &estimator::importance(&shifted, current, &proposal)),
+            );
             // A proposal that never shows the last response.
             let last = proposal.pop().unwrap_or(0.0);
             proposal.iter_mut().for_each(|q| *q /= 1.0 - last);
             proposal.push(0.0);
             let without = estimator::importance(r, current, &proposal);
-            blind = blind.max(distance(&without, &estimator::advantage(r, current)));
+            blind = larger(blind, distance(&without, &estimator::advantage(r, current)));
         }
     }
     let covered = error.max(mean).max(shift);
@@ -350,15 +351,15 @@ fn several_proposals() -> Result<Finding> {
             let (pi, r) = (&current[x], &prompt.reward);
             let truth = estimator::advantage(r, pi);
             let others: Vec<Vec<f64>> = proposals.iter().map(|p| p[x].clone()).collect();
-            right = right.max(distance(
-                &estimator::expected_estimate(r, pi, &others, n),
-                &truth,
-            ));
+            right = larger(
+                right,
+                distance(&estimator::expected_estimate(r, pi, &others, n), &truth),
+            );
             let on = estimator::printed_estimate(r, pi, &vec![pi.clone(); k], n);
             let less: Vec<f64> = truth.iter().map(|a| (1.0 - k as f64 / n) * a).collect();
-            shrunk = shrunk.max(distance(&on, &less));
+            shrunk = larger(shrunk, distance(&on, &less));
             let off = estimator::printed_estimate(r, pi, &others, n);
-            off_mean = off_mean.max(estimator::mean(&off, pi).abs());
+            off_mean = larger(off_mean, estimator::mean(&off, pi).abs());
             let order = |v: &[f64], i: usize, j: usize| v[i] > v[j];
             let arms = 0..r.len();
             inversions += (arms.clone().flat_map(|i| arms.clone().map(move |j| (i, j))))
@@ -386,10 +387,10 @@ fn models_the_advantage() -> Result<Finding> {
         let free = scores(&problem, MARGIN, Form::SelfPairs)?;
         for (x, prompt) in problem.prompts().iter().enumerate() {
             let truth = estimator::advantage(&prompt.reward, &policy[x]);
-            wide = wide.max(distance(&centred[x], &truth));
-            mean = mean.max(estimator::mean(&free[x], &policy[x]).abs());
+            wide = larger(wide, distance(&centred[x], &truth));
+            mean = larger(mean, estimator::mean(&free[x], &policy[x]).abs());
             let moved = estimator::advantage(&free[x], &policy[x]);
-            gap = gap.max(distance(&moved, &truth));
+            gap = larger(gap, distance(&moved, &truth));
         }
     }
     Ok(Finding::holds_if(
@@ -409,7 +410,7 @@ fn bounded() -> Result<Finding> {
         let margin = [0.1, 0.5, 2.5, 10.0][i % 4];
         for form in [Form::SelfPairs, Form::Distinct] {
             let table = scores(problem, margin, form)?;
-            ratio = ratio.max(largest(table.into_iter().flatten()) / margin);
+            ratio = larger(ratio, largest(table.into_iter().flatten()) / margin);
         }
     }
     let problem = Problem::from_json(
@@ -631,7 +632,7 @@ fn rehearsal_sign() -> Result<Finding> {
                 Policy::softmax(&[logits.collect()]).log()[0][y] - log[y]
             };
             likelihood = likelihood.min(step(1.0));
-            negative = negative.max(step(-1.0));
+            negative = larger(negative, step(-1.0));
         }
     }
     Ok(Finding::holds_if(
@@ -656,7 +657,7 @@ fn rehearsal_as_divergence() -> Result<Finding> {
             let nll =
                 |log: &[f64]| -> f64 { initial.iter().zip(log).map(|(i, l)| -i.exp() * l).sum() };
             let over = nll(log) - nll(initial);
-            same = same.max((over - kl(initial, log)).abs());
+            same = larger(same, (over - kl(initial, log)).abs());
             lowest = lowest.min(over);
             // The best response alone: a step towards it from π_init lowers its NLL, while a divergence
             // from π_init can only rise.
@@ -689,7 +690,7 @@ fn table_1() -> Result<Finding> {
         .iter()
         .flatten()
         .map(|row| (row.iter().sum::<f64>() - 100.0).abs());
-    let shares = off.fold(0.0, f64::max);
+    let shares = off.fold(0.0, larger);
     Ok(Finding::misprint(
         as_described,
         shares < 0.02,

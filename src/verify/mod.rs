@@ -16,7 +16,7 @@ use crate::bandit::population::{Evaluation, Feed, evaluate_with};
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::error::{Error, Result};
 use crate::loss::{Batch, Bound, Cotangents, Given, Kind, Objective, Value};
-use crate::magnitude::largest;
+use crate::magnitude::{larger, largest};
 use crate::random::{Purpose, Stream};
 use crate::solve::{self, exact, fixed_point, update};
 
@@ -132,9 +132,9 @@ pub fn certify_with(
         let answer = answer(objective, &problem, &evidence)?;
         let there = answer.as_ref().map(&mut run).transpose()?;
         if let (Some(there), true) = (&there, kind != Kind::Kinked) {
-            stationary = stationary.max(size(&there.gradient));
+            stationary = larger(stationary, size(&there.gradient));
             if let (true, Some(of_value)) = (trains_value, &there.value_gradient) {
-                stationary = stationary.max(size(std::slice::from_ref(of_value)));
+                stationary = larger(stationary, size(std::slice::from_ref(of_value)));
             }
         }
 
@@ -149,18 +149,18 @@ pub fn certify_with(
             let derived =
                 update::expected(objective, &at.problem(&problem), &evidence, &at.table, held)?;
             let scale = 1.0 + size(&derived.table);
-            formula = formula.max(distance(&here.gradient, &derived.table) / scale);
+            formula = larger(formula, distance(&here.gradient, &derived.table) / scale);
             if let Some(of_value) = &here.value_gradient {
                 let (found, derived) = (vec![of_value.clone()], vec![derived.held]);
-                formula = formula.max(distance(&found, &derived) / (1.0 + size(&derived)));
+                formula = larger(formula, distance(&found, &derived) / (1.0 + size(&derived)));
             }
             if let (Some(there), Kind::Smooth | Kind::Kinked) = (&there, kind) {
                 // Everywhere else the loss is larger.
-                lower = lower.max((there.value - here.value) / (1.0 + here.value.abs()));
+                lower = larger(lower, (there.value - here.value) / (1.0 + here.value.abs()));
             }
             if kind == Kind::Smooth {
                 let error = potential_error(&mut run, &at, &start, &here, &at_start)?;
-                potential = potential.max(error);
+                potential = larger(potential, error);
             }
         }
 
@@ -171,7 +171,7 @@ pub fn certify_with(
         };
         if let Some(want) = known.and_then(|known| known.at_reference(&start)) {
             let error = (at_start.value - want).abs() / (1.0 + want.abs());
-            at_reference = at_reference.max(error);
+            at_reference = larger(at_reference, error);
         }
     }
     let certificate = |property, error, bound| Certificate {

@@ -8,6 +8,7 @@ use crate::backend::nd::sigmoid;
 use crate::bandit::{Beta, Comparisons, Evidence, PairLaw, Policy, Problem, Prompt, population};
 use crate::error::{Error, Result};
 use crate::loss::Objective;
+use crate::magnitude::larger;
 use crate::sim::Optimizer;
 use crate::sim::phases::{Config, Reference, run};
 use crate::solve::bpo::{Inner, phase_problem, phases, static_equivalent};
@@ -43,7 +44,7 @@ pub(super) fn inner_losses() -> Result<Finding> {
                 }
             }
             let value = on_population(problem, inner, policy.log())?.value;
-            error = error.max((value - sum).abs() / (1.0 + sum.abs()));
+            error = larger(error, (value - sum).abs() / (1.0 + sum.abs()));
         }
     }
     Ok(Finding::holds(
@@ -105,7 +106,10 @@ pub(super) fn dpo_optimum() -> Result<Finding> {
             };
             let found = minimise::smooth(loss, &random_table(problem, 1.0, i as u64).concat())?;
             let found = Policy::softmax(&unflatten(&found.point));
-            off = off.max(distance(&found.probabilities(), &optimum.probabilities()));
+            off = larger(
+                off,
+                distance(&found.probabilities(), &optimum.probabilities()),
+            );
             tried += 1;
         }
     }
@@ -172,9 +176,12 @@ pub(super) fn losses_bound_the_distance() -> Result<Finding> {
         let selves: f64 = (problem.prompts().iter())
             .map(|p| p.weight * p.law.table().iter().step_by(p.arms() + 1).sum::<f64>())
             .sum();
-        dpo = dpo.max(loss(&sure, Inner::Dpo, far)? - selves * std::f64::consts::LN_2);
-        slic = slic.max((loss(&sure, Inner::Slic, far)? - selves).abs());
-        slic = slic.max((loss(&sure, Inner::Slic, 1.0 + 1e-9)? - selves).abs());
+        dpo = larger(
+            dpo,
+            loss(&sure, Inner::Dpo, far)? - selves * std::f64::consts::LN_2,
+        );
+        slic = larger(slic, (loss(&sure, Inner::Slic, far)? - selves).abs());
+        slic = larger(slic, (loss(&sure, Inner::Slic, 1.0 + 1e-9)? - selves).abs());
     }
     let without = dpo.abs() < 1e-12 && slic < 1e-12;
     Ok(Finding::holds_if(
@@ -238,10 +245,13 @@ pub(super) fn offline() -> Result<Finding> {
         for inner in Inner::ALL {
             let offline = fixed_point(inner.objective(), &own, &evidence)?;
             let one = phases(problem, inner, 1)?;
-            error = error.max(distance(
-                &policy_of(&offline)?.probabilities(),
-                &policy_of(&one[0])?.probabilities(),
-            ));
+            error = larger(
+                error,
+                distance(
+                    &policy_of(&offline)?.probabilities(),
+                    &policy_of(&one[0])?.probabilities(),
+                ),
+            );
         }
     }
     let sampled = |reference| {
@@ -281,7 +291,10 @@ pub(super) fn dpo_phases() -> Result<Finding> {
             let point = fixed_point(Objective::DPO, &phase, &Evidence::population(&phase))?;
             last = policy_of(&point)?.clone();
             let still = static_equivalent(problem, k)?.optimum().policy;
-            error = error.max(distance(&last.probabilities(), &still.probabilities()));
+            error = larger(
+                error,
+                distance(&last.probabilities(), &still.probabilities()),
+            );
         }
     }
     Ok(Finding::holds(
@@ -316,7 +329,7 @@ pub(super) fn instability() -> Result<Finding> {
             let want = (prompt.reward[first] - prompt.reward[second]) / problem.beta();
             for k in [1, 10, 19] {
                 let gain = odds(k, x)? - odds(k - 1, x)?;
-                error = error.max((gain - want).abs() / (1.0 + want));
+                error = larger(error, (gain - want).abs() / (1.0 + want));
                 least = least.min(gain);
             }
         }
@@ -358,10 +371,10 @@ pub(super) fn ipo_phases() -> Result<Finding> {
                 })
                 .collect();
             let next = Policy::softmax(&rows);
-            error = error.max(distance(
-                &policy_of(&solved)?.probabilities(),
-                &next.probabilities(),
-            ));
+            error = larger(
+                error,
+                distance(&policy_of(&solved)?.probabilities(), &next.probabilities()),
+            );
             last = next;
         }
     }

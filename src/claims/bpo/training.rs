@@ -6,6 +6,7 @@ use super::{
 };
 use crate::bandit::{Beta, Policy};
 use crate::error::Result;
+use crate::magnitude::larger;
 use crate::random::{Purpose, Stream};
 use crate::sim::Optimizer;
 use crate::sim::phases::{Config, Reference, Row, run};
@@ -29,7 +30,7 @@ pub(super) fn on_policy_proximity() -> Result<Finding> {
                 let gradient = on_population(&phase, inner, behaviour.log())?.gradient;
                 let unit = first_update(&problem, Inner::Dpo, &behaviour)?;
                 let mine: Vec<Vec<f64>> = scaled(&gradient, -1.0 / c);
-                first = first.max(distance(&mine, &scaled(&unit, 1.0 / beta)));
+                first = larger(first, distance(&mine, &scaled(&unit, 1.0 / beta)));
                 // Second: what the reference adds to the update pulls back along the way come.
                 if inner == Inner::Slic {
                     continue; // its pull starts at a margin of 1/β
@@ -46,7 +47,7 @@ pub(super) fn on_policy_proximity() -> Result<Finding> {
                     .zip(way.clone())
                     .map(|((a, f), w)| (f - a) * w)
                     .sum();
-                second = second.max(pull / (c * way.map(|w| w * w).sum::<f64>()));
+                second = larger(second, pull / (c * way.map(|w| w * w).sum::<f64>()));
             }
         }
     }
@@ -199,17 +200,20 @@ pub(super) fn ema_static() -> Result<Finding> {
         let reference = problem.reference().probabilities();
         let optimum = problem.optimum().policy.probabilities();
         for phase in ema(problem, Inner::Dpo, 0.0, 5)? {
-            fixed = fixed.max(distance(&phase.reference.probabilities(), &reference));
-            fixed = fixed.max(distance(
-                &policy_of(&phase.answer)?.probabilities(),
-                &optimum,
-            ));
+            fixed = larger(
+                fixed,
+                distance(&phase.reference.probabilities(), &reference),
+            );
+            fixed = larger(
+                fixed,
+                distance(&policy_of(&phase.answer)?.probabilities(), &optimum),
+            );
         }
         for inner in Inner::ALL {
             let moved = phases(problem, inner, 5)?;
             for (a, b) in moved.iter().zip(ema(problem, inner, 1.0, 5)?) {
                 let policy = policy_of(a)?.probabilities();
-                copied = copied.max(distance(&policy, &b.reference.probabilities()));
+                copied = larger(copied, distance(&policy, &b.reference.probabilities()));
             }
         }
     }
@@ -274,7 +278,7 @@ pub(super) fn ema_collapse() -> Result<Finding> {
                     Ok(log[first] - log[second])
                 };
                 let want = tau * (prompt.reward[first] - prompt.reward[second]) / problem.beta();
-                error = error.max((odds(7)? - odds(6)? - want).abs());
+                error = larger(error, (odds(7)? - odds(6)? - want).abs());
             }
         }
     }
@@ -331,7 +335,7 @@ pub(super) fn merge_weights() -> Result<Finding> {
         let members: Vec<Policy> = deltas.iter().map(|d| Policy::softmax(d)).collect();
         let merged = merge(&members)?.probabilities();
         let of = |logits: &Matrix| Policy::softmax(logits).probabilities();
-        products = products.max(distance(&of(&mean(&deltas)), &merged));
+        products = larger(products, distance(&of(&mean(&deltas)), &merged));
         factors = factors.min(distance(&of(&product(&mean(&b), &mean(&a))), &merged));
     }
     Ok(Finding::holds_if(
@@ -357,8 +361,8 @@ pub(super) fn merge_loss() -> Result<Finding> {
                 sum += on_population(problem, inner, member.log())?.value / 5.0;
             }
             let gap = on_population(problem, inner, merged.log())?.value - sum;
-            excess = excess.max(gap / (1.0 + sum));
-            saved = saved.max(-gap / (1.0 + sum));
+            excess = larger(excess, gap / (1.0 + sum));
+            saved = larger(saved, -gap / (1.0 + sum));
         }
     }
     Ok(Finding::holds(

@@ -5,6 +5,7 @@ use super::at::{At, gap, logits, mean, objective, pairs};
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, population};
 use crate::error::Result;
 use crate::loss::Objective;
+use crate::magnitude::larger;
 use crate::solve::minimise;
 
 const BOUND: f64 = 1e-12;
@@ -32,7 +33,7 @@ pub(super) fn optimum() -> Result<Finding> {
         let start = logits(problem, key as u64, 2.0);
         let policy = Policy::softmax(&start);
         let shortfall = optimum.objective - problem.objective(&policy);
-        identity = identity.max((shortfall - problem.regret(&policy)).abs());
+        identity = larger(identity, (shortfall - problem.regret(&policy)).abs());
         // A numeric maximiser of J that knows only its gradient.
         for (x, prompt) in problem.prompts().iter().enumerate() {
             let loss = |l: &[f64]| {
@@ -42,7 +43,7 @@ pub(super) fn optimum() -> Result<Finding> {
             };
             let at = At::new(prompt, &minimise::smooth(loss, &start[x])?.point);
             let want: Vec<f64> = optimum.policy.log()[x].iter().map(|l| l.exp()).collect();
-            found = found.max(gap(&at.pi, &want));
+            found = larger(found, gap(&at.pi, &want));
         }
     }
     let evidence = format!(
@@ -74,7 +75,7 @@ pub(super) fn on_policy_baseline() -> Result<Finding> {
                 .collect();
             gap(&at.along(&shifted), &slopes)
         });
-        Ok(errors.fold(0.0, f64::max))
+        Ok(errors.fold(0.0, larger))
     })?;
     let evidence = format!("200 random problems, against differences of J to {error:.1e}");
     Ok(Finding::holds(error < 1e-6, evidence))
@@ -94,7 +95,7 @@ pub(super) fn importance_sampling() -> Result<Finding> {
             let value = (product(0.0).iter().sum::<f64>() - mean(&at.pi, &rewards)).abs();
             value.max(gap(&at.along(&product(0.4)), &at.policy_gradient(beta)))
         });
-        Ok(errors.fold(0.0, f64::max))
+        Ok(errors.fold(0.0, larger))
     })?;
     // Variance of one sample's J on the toy, at μ itself and at π*.
     let problem = toy()?;
@@ -230,7 +231,7 @@ pub(super) fn pair_gradient() -> Result<Finding> {
                 .map(|i| rewards[i / k] - rewards[i % k])
                 .collect();
             let opposite: Vec<f64> = want.iter().map(|w| -w).collect();
-            most = most.max(gap(&have[0], &want)).max(gap(&have[1], &opposite));
+            most = larger(most, gap(&have[0], &want)).max(gap(&have[1], &opposite));
         }
         Ok(most)
     })?;
@@ -247,7 +248,7 @@ pub(super) fn square() -> Result<Finding> {
                 .concat();
             let squares = pairs(&at, &at.prompt.reward, beta, true)?.gradient.concat();
             let want: Vec<f64> = squares.iter().map(|g| -g / (2.0 * beta)).collect();
-            most = most.max(gap(&have, &want));
+            most = larger(most, gap(&have, &want));
         }
         Ok(most)
     })?;
@@ -281,8 +282,8 @@ pub(super) fn square_wording() -> Result<Finding> {
                 );
                 let line_b = (r - 0.5 * v) * v;
                 let form = 0.5 * v * v - v * r;
-                apart = apart.max((line_b - form).abs() / (1.0 + form.abs()));
-                corrected = corrected.max((line_b + form).abs() / (1.0 + form.abs()));
+                apart = larger(apart, (line_b - form).abs() / (1.0 + form.abs()));
+                corrected = larger(corrected, (line_b + form).abs() / (1.0 + form.abs()));
             }
         }
         printed = printed.min(apart);

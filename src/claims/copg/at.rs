@@ -3,6 +3,7 @@
 use crate::bandit::{Evidence, Problem, Prompt, log_sum_exp, population};
 use crate::error::Result;
 use crate::loss::{Batch, Cotangents, Objective};
+use crate::magnitude::larger;
 use crate::random::{Purpose, Stream};
 use crate::solve::minimise;
 
@@ -141,7 +142,7 @@ pub(super) fn gap<'a>(
         let d = (a - b).abs();
         // Not f64::max, which would hide a NaN.
         difference = if d <= difference { difference } else { d };
-        size = size.max(b.abs());
+        size = larger(size, b.abs());
     }
     difference / size
 }

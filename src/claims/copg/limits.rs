@@ -7,6 +7,7 @@ use super::at::{gap, logits, mean, minimiser};
 use crate::backend::nd::sigmoid;
 use crate::backend::{Backend, nd::Var};
 use crate::bandit::population::{Feed, evaluate_with};
+use crate::magnitude::larger;
 
 use crate::bandit::{
     Beta, Comparisons, Dataset, Edge, Evidence, PairLaw, Policy, Problem, Prompt, Shape,
@@ -88,7 +89,7 @@ pub(super) fn theorem() -> Result<Finding> {
         let evidence = Evidence::population(problem);
         let start = logits(problem, key as u64, 3.0);
         let found = minimiser(problem, &evidence, Objective::COPG, &start)?;
-        error = error.max(apart(&found, &problem.optimum().policy));
+        error = larger(error, apart(&found, &problem.optimum().policy));
     }
     let evidence = format!(
         "{} random problems, |π − π*| ≤ {error:.1e} by L-BFGS from random starts",
@@ -132,7 +133,7 @@ pub(super) fn any_two_laws() -> Result<Finding> {
             .collect();
         for (first, second) in [(laws[0], laws[1]), (laws[0], laws[0])] {
             let found = find(&shown(&problem, first, second), &here)?;
-            stated = stated.max(apart(&found, &optimum));
+            stated = larger(stated, apart(&found, &optimum));
         }
         // Disjoint supports; a point mass against all arms.
         for (first, second) in [
@@ -140,11 +141,11 @@ pub(super) fn any_two_laws() -> Result<Finding> {
             ([1.0, 0.0, 0.0, 0.0], [0.25; 4]),
         ] {
             let found = find(&shown(&problem, first, second), &here)?;
-            connected = connected.max(apart(&found, &optimum));
+            connected = larger(connected, apart(&found, &optimum));
         }
         // A point mass against itself shows no pair.
         let point = shown(&problem, [1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]);
-        still = still.max(apart(&find(&point, &here)?, &Policy::softmax(&here)));
+        still = larger(still, apart(&find(&point, &here)?, &Policy::softmax(&here)));
         // Two components: right within each, free between them.
         let mut two = problem.clone();
         two = two.map_prompts(|_, prompt| {
@@ -159,7 +160,7 @@ pub(super) fn any_two_laws() -> Result<Finding> {
             let log = &p.log()[0];
             [log[0] - log[1], log[2] - log[3]]
         };
-        within = within.max(gap(&inner(&a), &inner(&optimum)));
+        within = larger(within, gap(&inner(&a), &inner(&optimum)));
         free = free.min((share(&a) - share(&b)).abs());
     }
     let evidence = format!(
@@ -231,11 +232,11 @@ pub(super) fn finite_data() -> Result<Finding> {
         let evidence = tree(&problem, &mut stream);
         let optimum = problem.optimum().policy;
         let at = population::evaluate(&problem, &evidence, Objective::COPG, optimum.log())?;
-        exact = exact.max(crate::magnitude::largest(&at.gradient.concat()));
+        exact = larger(exact, crate::magnitude::largest(&at.gradient.concat()));
         if key % 5 == 0 {
             let start = logits(&problem, key, 2.0);
             let found = minimiser(&problem, &evidence, Objective::COPG, &start)?;
-            numeric = numeric.max(apart(&found, &optimum));
+            numeric = larger(numeric, apart(&found, &optimum));
         }
         if problem.prompts()[0].arms() > 2 {
             let (a, b, wins, losses) = (0, 1, 0.5, 0.5);
@@ -342,9 +343,9 @@ pub(super) fn ipo_objective() -> Result<Finding> {
                 &start,
             )
         };
-        same = same.max(apart(&numeric(&one_law)?, &as_printed(&one_law)));
+        same = larger(same, apart(&numeric(&one_law)?, &as_printed(&one_law)));
         let two_arms = one_prompt(2, 0.5, 700 + key as u64)?;
-        two = two.max(apart(&numeric(&two_arms)?, &as_printed(&two_arms)));
+        two = larger(two, apart(&numeric(&two_arms)?, &as_printed(&two_arms)));
     }
     let problem = toy()?;
     let truth = fixed_point(Objective::IPO, &problem, &Evidence::population(&problem))?;
@@ -391,7 +392,7 @@ pub(super) fn dpo() -> Result<Finding> {
             Objective::DPO,
             &start,
         )?;
-        error = error.max(apart(&found, &problem.optimum().policy));
+        error = larger(error, apart(&found, &problem.optimum().policy));
     }
     let problem = toy()?;
     let mut finite = 0.0;

@@ -5,6 +5,7 @@ use super::at::{At, gap, logits, objective, pairs};
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, population};
 use crate::error::Result;
 use crate::loss::{Batch, Objective};
+use crate::magnitude::larger;
 use crate::solve::flow::{Course, Frame, Numeric, follow};
 
 fn said(count: usize, error: f64) -> String {
@@ -30,8 +31,8 @@ pub(super) fn proportional() -> Result<Finding> {
             for (i, step) in have.iter().enumerate() {
                 let (a, b) = (i / k, i % k);
                 let difference = at.prompt.reward[a] - at.prompt.reward[b];
-                regularised = regularised.max((step - (rewards[a] - rewards[b])).abs());
-                plain = plain.max((step - difference).abs());
+                regularised = larger(regularised, (step - (rewards[a] - rewards[b])).abs());
+                plain = larger(plain, (step - difference).abs());
                 turned += usize::from(step * difference < 0.0);
             }
         }
@@ -114,7 +115,7 @@ pub(super) fn policy_gradient() -> Result<Finding> {
                 gradient.into_iter().map(move |g| scale * g)
             })
             .collect();
-        error = error.max(gap(have.iter().flatten(), &want));
+        error = larger(error, gap(have.iter().flatten(), &want));
     }
     Ok(Finding::holds(error < 1e-12, said(problems.len(), error)))
 }
@@ -153,7 +154,7 @@ pub(super) fn rloo() -> Result<Finding> {
                     .map(|sum| sum / (k as f64 - 1.0))
                     .collect();
                 let error = gap(&have, &want);
-                any = any.max(error);
+                any = larger(any, error);
                 two = if k == 2 { two.max(error) } else { two };
             }
         }
@@ -192,7 +193,7 @@ pub(super) fn rloo_off_policy() -> Result<Finding> {
                 }
                 let half_k = 0.5 * k as f64 / at.prompt.weight;
                 let want: Vec<f64> = copg[x].iter().map(|g| half_k * g).collect();
-                error = error.max(gap(&mean_update, &want));
+                error = larger(error, gap(&mean_update, &want));
             }
         }
     }
@@ -238,8 +239,8 @@ pub(super) fn ipo() -> Result<Finding> {
                 // −1/(2β) ∇(½ − βΔu)² along ∇ln π(y), against −1/(2β) (½ − βΔu)² itself.
                 let slope = -1.0 / (2.0 * beta) * (2.0 * miss * -beta);
                 let value = -1.0 / (2.0 * beta) * miss * miss;
-                corrected = corrected.max((gradient - slope).abs());
-                apart = apart.max((gradient - value).abs());
+                corrected = larger(corrected, (gradient - slope).abs());
+                apart = larger(apart, (gradient - value).abs());
             }
         }
         printed = printed.min(apart);
@@ -263,8 +264,8 @@ pub(super) fn ipo_proof() -> Result<Finding> {
                 binary(&at, problem.beta(), -0.25)?,
             );
             for ((miss, plus), (_, minus)) in plus.into_iter().zip(minus) {
-                corrected = corrected.max((plus - miss).abs());
-                apart = apart.max((minus - miss).abs());
+                corrected = larger(corrected, (plus - miss).abs());
+                apart = larger(apart, (minus - miss).abs());
             }
         }
         printed = printed.min(apart);

@@ -4,6 +4,7 @@ use super::super::{Finding, toy};
 use super::cases::{apart, cases, largest, log_softmax, logits};
 use crate::bandit::{PairLaw, Policy, Prompt, Simplex, kl};
 use crate::error::Result;
+use crate::magnitude::larger;
 use crate::random::{Purpose, Stream};
 use crate::solve::copr::{
     Divergence, Motion, Target, fixed_point, lower_bound, motion, with_likelihood,
@@ -33,8 +34,8 @@ pub(super) fn bound() -> Result<Finding> {
             .for_each(|&a| other[a] = proportional[a]);
         let bound = lower_bound(p, gamma)?;
         least = least.min(kl(&other, &optimum) - bound);
-        loose = loose.max(kl(&other, &optimum) - bound);
-        equality = equality.max((kl(&proportional, &optimum) - bound).abs());
+        loose = larger(loose, kl(&other, &optimum) - bound);
+        equality = larger(equality, (kl(&proportional, &optimum) - bound).abs());
     }
     let evidence = format!(
         "{} random policies: gaps from {least:.1e} to {loose:.1}; proportional to π* off the ranking, the \
@@ -94,8 +95,11 @@ pub(super) fn from_fit() -> Result<Finding> {
     for case in &cases {
         for share in [0.001, 0.2, 0.5, 0.8, 0.999] {
             let log = case.with_mass(share);
-            rest = rest.max(case.target.divergence(&log, Divergence::Reverse));
-            rest = rest.max(largest(&case.target.gradient(&log, Divergence::Reverse)));
+            rest = larger(rest, case.target.divergence(&log, Divergence::Reverse));
+            rest = larger(
+                rest,
+                largest(&case.target.gradient(&log, Divergence::Reverse)),
+            );
         }
     }
     let flow = |start: &[f64], target: &Target, p: f64| {
@@ -117,8 +121,8 @@ pub(super) fn from_fit() -> Result<Finding> {
         let mut start = prompt.log_reference.clone();
         target.arms.iter().for_each(|&a| start[a] += shift);
         if let Some(end) = flow(&start, &target, p) {
-            rest = rest.max(end.divergence);
-            error = error.max(apart(&end.log_policy, &end_of_fit(&start, &target)));
+            rest = larger(rest, end.divergence);
+            error = larger(error, apart(&end.log_policy, &end_of_fit(&start, &target)));
             ends.push(end.gamma);
         }
     }
@@ -131,11 +135,11 @@ pub(super) fn from_fit() -> Result<Finding> {
         let target = Target::ranked(&prompt, &[0, 1, 2], beta)?;
         let p = target.mass(&prompt.optimum(beta).1);
         let end = end_of_fit(&prompt.log_reference, &target);
-        rest = rest.max(target.divergence(&end, Divergence::Reverse));
+        rest = larger(rest, target.divergence(&end, Divergence::Reverse));
         gammas.push(target.mass(&end) / p);
         // At the lowest temperature the flow takes some e^(1/β) steps.
         if let Some(found) = flow(&prompt.log_reference, &target, p).filter(|_| beta >= 1.0) {
-            error = error.max(apart(&found.log_policy, &end));
+            error = larger(error, apart(&found.log_policy, &end));
         }
     }
     let evidence = format!(
@@ -191,7 +195,7 @@ pub(super) fn simultaneous() -> Result<Finding> {
     for case in &cases {
         let point = fixed_point(&case.prompt, &case.ranking, case.beta, true)?;
         let log = point.log_policy.unwrap_or_default();
-        gradient = gradient.max(point.residual);
+        gradient = larger(gradient, point.residual);
         least = least.min(case.target.divergence(&log, Divergence::Reverse));
         let loss =
             |log: &[f64]| case.target.divergence(log, Divergence::Reverse) - log[case.target.top()];
@@ -206,7 +210,7 @@ pub(super) fn simultaneous() -> Result<Finding> {
             .iter()
             .zip(&case.target.log)
             .map(|(a, b)| (a.exp() - b.exp()).abs());
-        fits = apart.fold(fits, f64::max);
+        fits = apart.fold(fits, larger);
     }
     let toy = toy()?;
     let regret = |sft: bool| -> Result<f64> {

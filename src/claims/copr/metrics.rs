@@ -3,6 +3,7 @@
 use super::super::Finding;
 use crate::continual::metrics::{backward_transfer, forgetting, forgetting_as_printed};
 use crate::error::Result;
+use crate::magnitude::larger;
 use crate::random::{Purpose, Stream};
 
 /// A row of Table 2 that prints AA: method, whether it is based on SFT, the scores on HH, TL;DR and
@@ -64,8 +65,8 @@ pub(super) fn range() -> Result<Finding> {
                 let value = |a: &[Vec<f64>]| f(a, k).unwrap_or(f64::NAN);
                 (value(&high) - value(&low)).abs()
             };
-            corrected = corrected.max(of(forgetting));
-            as_printed = as_printed.max(of(forgetting_as_printed));
+            corrected = larger(corrected, of(forgetting));
+            as_printed = larger(as_printed, of(forgetting_as_printed));
             if let (Some(f), Some(b)) = (forgetting(&low, k), backward_transfer(&low, k)) {
                 bound = bound.min(f + b);
             }

@@ -4,6 +4,7 @@ use super::super::Finding;
 use super::cases::{apart, cases, largest, log_softmax, logits};
 use crate::bandit::kl;
 use crate::error::Result;
+use crate::magnitude::larger;
 use crate::random::{Purpose, Stream};
 use crate::solve::copr::{
     Divergence, Multipliers, Target, blow_up_time, compromise, fixed_point, linear_advantage,
@@ -25,7 +26,7 @@ pub(super) fn update() -> Result<Finding> {
         let mut multipliers = Multipliers::new(1, start, rate, 1e6)?;
         multipliers.ascend(&[violation]);
         let moved = multipliers.values()[0].ln() - sigma;
-        error = error.max((moved - rate * slope).abs() / (1.0 + start));
+        error = larger(error, (moved - rate * slope).abs() / (1.0 + start));
         for _ in 0..1000 {
             multipliers.ascend(&[-violation.abs()]);
         }
@@ -74,11 +75,11 @@ pub(super) fn temperature() -> Result<Finding> {
             Ok(log_softmax(&minimise::smooth(f, old)?.point))
         };
         let tempered = sampling_distribution(old, &advantage, case.beta * (1.0 + lambda));
-        reverse = reverse.max(apart(&minimiser(Divergence::Reverse)?, &tempered));
+        reverse = larger(reverse, apart(&minimiser(Divergence::Reverse)?, &tempered));
         let mixed: Vec<f64> = (old.iter().zip(&new))
             .map(|(p, q)| ((lambda * p.exp() + q.exp()) / (1.0 + lambda)).ln())
             .collect();
-        forward = forward.max(apart(&minimiser(Divergence::Forward)?, &mixed));
+        forward = larger(forward, apart(&minimiser(Divergence::Forward)?, &mixed));
     }
     let evidence = format!(
         "{} shared prompts, λ up to 5, minimised numerically: temperature β(1 + λ) within {reverse:.1e}; \
@@ -111,8 +112,8 @@ pub(super) fn finite_time() -> Result<Finding> {
             violation = kl(&at, old) - threshold;
             multipliers.ascend(&[violation]);
         }
-        settled = settled.max((violation / threshold).abs());
-        largest_multiplier = largest_multiplier.max(multipliers.values()[0]);
+        settled = larger(settled, (violation / threshold).abs());
+        largest_multiplier = larger(largest_multiplier, multipliers.values()[0]);
     }
     let (rate, start, violation) = (1e-3, 1.0, 0.5);
     let mut stuck = Multipliers::new(1, start, rate, 1e300)?;
@@ -149,7 +150,10 @@ pub(super) fn normaliser() -> Result<Finding> {
         let lambdas: Vec<f64> = (0..2).map(|_| 5.0 * stream.uniform()).collect();
         let scale = 1.0 + lambdas.iter().sum::<f64>();
         let weights = [1.0, lambdas[0], lambdas[1]];
-        sum = sum.max((weights.iter().map(|w| w / scale).sum::<f64>() - 1.0).abs());
+        sum = larger(
+            sum,
+            (weights.iter().map(|w| w / scale).sum::<f64>() - 1.0).abs(),
+        );
         let logs: Vec<Vec<f64>> = (0..3)
             .map(|_| log_softmax(&logits(&mut stream, case.prompt.arms(), 1.5)))
             .collect();
@@ -195,7 +199,7 @@ pub(super) fn threshold() -> Result<Finding> {
             .collect();
         let d = |log: &[f64]| case.target.divergence(log, Divergence::Reverse);
         least = least.min(d(&log_softmax(&halfway)));
-        fitted = fitted.max(d(&end));
+        fitted = larger(fitted, d(&end));
         // With d = 0 every other policy violates the constraint.
         let elsewhere = log_softmax(&logits(&mut stream, end.len(), 1.5));
         room = room.min(d(&elsewhere) - d(&end));

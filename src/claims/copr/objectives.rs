@@ -7,6 +7,7 @@ use super::cases::{apart, cases, largest, log_softmax, logits};
 use crate::bandit::{Dataset, Evidence, kl, population};
 use crate::error::Result;
 use crate::loss::Objective;
+use crate::magnitude::larger;
 use crate::random::{Purpose, Stream};
 use crate::solve::copr::{Divergence, Target, linear_advantage, restrict, sampling_distribution};
 use crate::solve::{fixed_point, minimise};
@@ -33,13 +34,13 @@ pub(super) fn dpo_gap() -> Result<Finding> {
         let found = fixed_point(Objective::DPO, problem, &population)?;
         let optimum = problem.optimum().policy;
         let at = population::evaluate(problem, &population, Objective::DPO, optimum.log())?;
-        gradient = gradient.max(largest(&at.gradient.concat()));
+        gradient = larger(gradient, largest(&at.gradient.concat()));
         for (got, want) in found
             .policy
             .iter()
             .flat_map(|p| p.log().iter().zip(optimum.log()))
         {
-            error = error.max(apart(got, want));
+            error = larger(error, apart(got, want));
         }
         if found.policy.is_none() {
             error = f64::INFINITY;
@@ -102,15 +103,15 @@ pub(super) fn joint() -> Result<Finding> {
                 sum.sum()
             })
             .collect();
-        shared = shared.max(apart(
-            &found,
-            &sampling_distribution(&start, &weighted, beta),
-        ));
+        shared = larger(
+            shared,
+            apart(&found, &sampling_distribution(&start, &weighted, beta)),
+        );
         from_eq3 = from_eq3.min(apart(&found, &optima[tasks - 1]));
         // Prompts of their own: each is fitted alone.
         for target in &targets {
             let found = descend(std::slice::from_ref(target), &from)?;
-            own = own.max(apart(&found, &target.log));
+            own = larger(own, apart(&found, &target.log));
         }
     }
     let evidence = format!(
@@ -139,7 +140,7 @@ pub(super) fn definition() -> Result<Finding> {
                 &pick(&case.prompt.reward),
                 case.beta,
             );
-            error = error.max(apart(&got, &restrict(&optimum, &arms)));
+            error = larger(error, apart(&got, &restrict(&optimum, &arms)));
             sets += 1;
         }
     }
@@ -244,10 +245,10 @@ pub(super) fn printed_code() -> Result<Finding> {
         }
         let eq7 = loss(problem, &theta, Objective::COPR)?;
         let scale = 1.0 + eq7.abs();
-        repaired = repaired.max((swapped - eq7).abs() / scale);
+        repaired = larger(repaired, (swapped - eq7).abs() / scale);
         forward = forward
             .max((printed - loss(problem, &theta, Objective::COPR_FORWARD_MEAN)?).abs() / scale);
-        off = off.max((printed - eq7).abs() / scale);
+        off = larger(off, (printed - eq7).abs() / scale);
     }
     let toy = toy()?.map_prompts(|_, p| p.ranking = Some(vec![2, 1, 0]));
     let at = [vec![0.3, -0.2, 0.1]];
@@ -300,15 +301,15 @@ pub(super) fn batched() -> Result<Finding> {
         for i in 0..2 {
             let log = log_softmax(&rows[i]);
             let own = pair[i].target.divergence(&log, Divergence::Forward);
-            alone = alone.max((printed(&[part(i, &rows)]) - own).abs());
+            alone = larger(alone, (printed(&[part(i, &rows)]) - own).abs());
             mean += own / 2.0;
         }
-        value = value.max((together(&rows) - mean).abs());
+        value = larger(value, (together(&rows) - mean).abs());
         // A logit off the first prompt's ranking should not matter.
         if let Some(a) = (0..rows[0].len()).find(|a| !pair[0].target.arms.contains(a)) {
             let mut moved = rows.clone();
             moved[0][a] += 1.0;
-            outside = outside.max((together(&moved) - together(&rows)).abs());
+            outside = larger(outside, (together(&moved) - together(&rows)).abs());
         }
         pairs += 1;
     }

@@ -3,6 +3,7 @@
 use super::super::Finding;
 use super::cases::{apart, cases};
 use crate::error::Result;
+use crate::magnitude::larger;
 use crate::solve::copr::{linear_advantage, ranking_gradient, sampling_distribution};
 
 fn advantages(len: usize) -> Vec<f64> {
@@ -14,10 +15,10 @@ pub(super) fn mean() -> Result<Finding> {
     let (mut uniform, mut under_policy) = (0.0f64, 0.0f64);
     for case in &cases {
         let all = advantages(case.ranking.len());
-        uniform = uniform.max((all.iter().sum::<f64>() / all.len() as f64).abs());
+        uniform = larger(uniform, (all.iter().sum::<f64>() / all.len() as f64).abs());
         let policy = &case.target.log;
         let mean: f64 = policy.iter().zip(&all).map(|(l, a)| l.exp() * a).sum();
-        under_policy = under_policy.max(mean.abs());
+        under_policy = larger(under_policy, mean.abs());
     }
     let evidence = format!(
         "{} rankings of 2 to 5 responses: mean {uniform:.1e} under the uniform law, up to \
@@ -36,8 +37,11 @@ pub(super) fn gradient() -> Result<Finding> {
     for len in 1..=12usize {
         for (j, g) in ranking_gradient(&vec![0.0; len]).iter().enumerate() {
             let rank = (j + 1) as f64;
-            linear = linear.max((-g - (2.0 * rank - len as f64 - 1.0) / 2.0).abs());
-            step = step.max((-g * 2.0 / len as f64 - linear_advantage(j + 1, len)).abs());
+            linear = larger(linear, (-g - (2.0 * rank - len as f64 - 1.0) / 2.0).abs());
+            step = larger(
+                step,
+                (-g * 2.0 / len as f64 - linear_advantage(j + 1, len)).abs(),
+            );
         }
     }
     let mut rewards = vec![0.0; 5];
@@ -67,7 +71,7 @@ pub(super) fn invariance() -> Result<Finding> {
         let all = advantages(case.ranking.len());
         let shifted: Vec<f64> = all.iter().map(|a| a + 10.0 * (i as f64).sin()).collect();
         let got = sampling_distribution(&on_y, &shifted, case.beta);
-        error = error.max(apart(&got, &case.target.log));
+        error = larger(error, apart(&got, &case.target.log));
     }
     let evidence = format!(
         "{} rankings, expected rewards in ±10: largest difference {error:.1e}",

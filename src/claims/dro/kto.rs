@@ -4,6 +4,7 @@ use super::super::{Finding, random_problems, toy};
 use super::row::{Row, apart, points, worse};
 use crate::bandit::{Evidence, Policy, Problem, kl};
 use crate::error::Result;
+use crate::magnitude::larger;
 use crate::solve::FixedPoint;
 use crate::solve::kto::{Options, desirable, fixed_point, mismatched_kl};
 
@@ -91,7 +92,7 @@ pub(super) fn one_level() -> Result<Finding> {
         .iter()
         .copied()
         .fold(f64::INFINITY, f64::min);
-    let top = rows(&first)[1].iter().copied().fold(0.0, f64::max);
+    let top = rows(&first)[1].iter().copied().fold(0.0, larger);
     // The same two prompts, each with a level of its own: constants in the rewards do not matter.
     let shifted = problem.map_prompts(|x, prompt| {
         let by = if x == 0 { -7.0 } else { 7.0 };

@@ -7,6 +7,7 @@ use super::{Area, Check, Outcome};
 use crate::bandit::{Evidence, Problem, Shape, random_problem};
 use crate::error::Result;
 use crate::loss::{Kind, Objective};
+use crate::magnitude::larger;
 use crate::solve::flow::Rest;
 use crate::solve::general::population::{Population, apart};
 use crate::solve::general::subject::Subject;
@@ -286,7 +287,7 @@ fn derivation(objective: Objective) -> Check {
     let worst = certificates
         .iter()
         .map(|c: &Certificate| c.error)
-        .fold(0.0, f64::max);
+        .fold(0.0, larger);
     let (outcome, says) = if broken.is_empty() {
         (
             Outcome::Ok,
