@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use pistar::backend::Backend;
 use pistar::backend::nd::Tape;
 use pistar::loss::{
-    Batch, Column, Columns, Given, InputKind, Inputs, Loss, Objective, Spec, Temperature, register,
+    Batch, Column, Columns, Given, InputKind, Inputs, Loss, Numbers, Objective, Spec, Temperature,
+    register,
 };
 use pistar::{Error, Result};
 
@@ -152,6 +153,49 @@ fn names_are_taken_once() {
     refused(&Named("own loss", &[]), "no name for a command line");
     refused(&Named("", &[]), "no name for a command line");
     refused(&Named("9-own", &[]), "no name for a command line");
+}
+
+pistar::numbers! {
+    struct Nothing {
+        /// A number that there is none of
+        nothing in within(3.0, 1.0) = 2.0;
+    }
+}
+
+pistar::numbers! {
+    struct Outside {
+        /// A number whose default it may not be
+        outside in from(1.0) = 0.5;
+    }
+}
+
+/// A loss with such numbers.
+struct With<N>(std::marker::PhantomData<fn() -> N>);
+
+impl<N: Numbers> Loss for With<N> {
+    type Numbers = N;
+    fn spec(&self) -> Spec {
+        Spec::new("with-numbers", InputKind::LabelledPairs)
+    }
+    fn loss<X: Backend>(&self, _: &N, inputs: &Inputs<X>) -> Result<X> {
+        inputs.pair()?.difference()?.neg()
+    }
+}
+
+#[test]
+fn a_number_has_a_range_and_its_default_is_in_it() {
+    let nothing = register(&With::<Nothing>(std::marker::PhantomData)).unwrap_err();
+    assert_eq!(
+        nothing.to_string(),
+        "objective `with-numbers`: number `nothing`: its range, a finite number from 3 up, below 1, has nothing in \
+         it; give it another range"
+    );
+    let outside = register(&With::<Outside>(std::marker::PhantomData)).unwrap_err();
+    assert_eq!(
+        outside.to_string(),
+        "objective `with-numbers`: number `outside`: its default is 0.5; give a finite number from 1 up"
+    );
+    assert!(Objective::from_name("with-numbers").is_err());
 }
 
 #[test]

@@ -172,7 +172,9 @@ fn with_old_names(command: clap::Command) -> clap::Command {
 }
 
 fn run() -> anyhow::Result<()> {
-    let matches = with_old_names(Cli::command()).get_matches();
+    let command = with_old_names(Cli::command());
+    numbers::refuse_taken(&command, &Objective::known())?;
+    let matches = command.get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match cli.command {
         Command::Solve(args) => solve::run(&args),

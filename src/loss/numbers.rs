@@ -76,6 +76,11 @@ impl Range {
         }
     }
 
+    /// Whether there is no number in it.
+    pub fn is_empty(&self) -> bool {
+        !self.holds(self.example())
+    }
+
     /// Whether it holds a number.
     pub fn holds(&self, number: f64) -> bool {
         let [low, high] = self.open;

@@ -127,7 +127,8 @@ static BROUGHT: RwLock<Vec<Objective>> = RwLock::new(Vec::new());
 /// Gives a loss of one's own to everything that knows objectives by name: the command line, settings, sweeps.
 ///
 /// # Errors
-/// A name that is taken, or that no file or command line could hold; a number of a name with two meanings.
+/// A name that is taken, or that no file or command line could hold; a number whose range has nothing in it, or
+/// not its default.
 pub fn register(loss: impl Into<Objective>) -> Result<()> {
     let objective = loss.into();
     let Spec { name, aliases, .. } = objective.spec();
@@ -150,6 +151,18 @@ pub fn register(loss: impl Into<Objective>) -> Result<()> {
                 format!("{} has that name", other.name()),
                 "give the loss another name",
             ));
+        }
+    }
+    for number in objective.numbers() {
+        let Number { default, range, .. } = number;
+        let place = || format!("objective `{name}`: number `{}`", number.name);
+        if range.is_empty() {
+            let problem = format!("its range, {range}, has nothing in it");
+            return Err(Error::invalid(place(), problem, "give it another range"));
+        }
+        if let Some(default) = default.filter(|&number| !range.holds(number)) {
+            let problem = format!("its default is {}", exact(default));
+            return Err(Error::invalid(place(), problem, format!("give {range}")));
         }
     }
     brought.push(objective);

@@ -6,6 +6,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use pistar::backend::Backend;
+use pistar::llm::text::objective::TextObjective;
+use pistar::loss::{Given, InputKind, Inputs, Loss, Spec, Temperature};
+
 use crate::place::Place;
 
 /// The built example, which stands beside the command.
@@ -330,4 +334,31 @@ fn a_coupled_loss_is_the_same_in_any_parts_and_on_both_backends() {
     );
     near(&run("device", &["--loss-backend", "device"]), 1e-12);
     assert_eq!(run("host", &["--loss-backend", "host"]), whole);
+}
+
+/// The better one by reward, of pairs that have labels.
+struct ByReward;
+
+impl Loss for ByReward {
+    type Numbers = Temperature;
+    fn spec(&self) -> Spec {
+        Spec::new("by-reward", InputKind::LabelledPairs)
+    }
+    fn loss<X: Backend>(&self, n: &Temperature, inputs: &Inputs<X>) -> pistar::Result<X> {
+        let pair = inputs.pair()?;
+        let ahead = pair.first.reward()?.sub(pair.second.reward()?)?;
+        let apart = pair.difference()?.affine(n.beta, 0.0)?.sub(&ahead)?;
+        apart.square()
+    }
+}
+
+/// On a bandit they have rewards; of files it would have read zeros.
+#[test]
+fn rewards_that_files_do_not_hold_are_refused() {
+    let error = TextObjective::of(&ByReward, &Given::from(0.1), None);
+    let error = error.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(
+        error.starts_with("by-reward: it reads rewards") && error.contains("scored pairs"),
+        "{error}"
+    );
 }

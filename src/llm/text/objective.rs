@@ -81,12 +81,24 @@ impl TextObjective {
             TokenReduction::Sum
         };
         let columns = loss.columns()?;
+        let refused = |problem: &str, remedy: &str| -> Result<Self> {
+            Err(Error::invalid(objective.name(), problem, remedy))
+        };
         if columns.has(Column::LogOld) {
-            return Err(Error::invalid(
-                objective.name(),
+            return refused(
                 "it reads ln π_old of the policy that wrote the responses, which files do not hold",
                 "train it on bandits, or give the loss another form",
-            ));
+            );
+        }
+        let labels = matches!(
+            objective.spec().inputs,
+            InputKind::LabelledPairs | InputKind::Rated
+        );
+        if columns.has(Column::Reward) && labels {
+            return refused(
+                "it reads rewards, and labelled pairs and rated responses of a file have none",
+                "train it on bandits, or let it take scored pairs or single responses",
+            );
         }
         let this = Self {
             objective,

@@ -9,7 +9,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Given, Kind, Setting};
-use crate::loss::{self, Objective};
+use crate::loss::{self, NumberOf, Objective};
+use crate::text::suggestion;
 
 /// A number in a file: JSON has no infinity, which is written by name.
 struct Number(f64);
@@ -71,9 +72,15 @@ impl Serialize for loss::Given {
 impl<'de> Deserialize<'de> for loss::Given {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let all = BTreeMap::<String, Number>::deserialize(from)?;
+        let known = || {
+            NumberOf::all(&Objective::known())
+                .into_iter()
+                .map(|of| of.number.name)
+        };
         if let Some(unknown) = all.keys().find(|name| !is_number(name)) {
             return Err(D::Error::custom(format!(
-                "unknown number `{unknown}`, which no objective has"
+                "unknown number `{unknown}`, which no objective has; {}",
+                suggestion(unknown, known())
             )));
         }
         Ok((all.into_iter()).fold(Self::new(), |all, (name, x)| all.with(name, x.0)))
