@@ -24,11 +24,11 @@ fn every_objective_holds_its_certificates() {
 
 #[test]
 fn what_is_no_number_is_not_certified() {
-    let honest = |_: &mut Cotangents| ();
-    let value = |c: &mut Cotangents| c.value = f64::NAN;
-    let gradient = |c: &mut Cotangents| c.gradient[0].fill(f64::NAN);
-    let forms: [(fn(&mut Cotangents), bool); 3] =
-        [(honest, true), (value, false), (gradient, false)];
+    type Spoil = fn(&mut Cotangents);
+    let value: Spoil = |c| c.value = f64::NAN;
+    let gradient: Spoil = |c| c.gradient[0].fill(f64::NAN);
+    let honest: Spoil = |_| ();
+    let forms = [(honest, true), (value, false), (gradient, false)];
     for objective in Objective::ALL {
         for (spoil, holds) in forms {
             let all = certify_with(objective, |problem, batch| {
