@@ -59,7 +59,14 @@ fn rewritten(
         })
         .collect();
     let weights: Vec<f64> = problem.prompts().iter().map(|p| p.weight).collect();
-    any_::problem_of(problem.beta(), &weights, &rows)
+    let turned = any_::problem_of(problem.beta(), &weights, &rows);
+    // Lists are the same lists: of arms whose rewards tie, a new one might have another order.
+    turned.map_prompts(|x, prompt| {
+        let order = order(prompt.arms());
+        let place = |&arm: &u32| order.iter().position(|&a| a == arm as usize).unwrap() as u32;
+        let before = problem.prompts()[x].ranking.as_ref();
+        prompt.ranking = before.map(|ranking| ranking.iter().map(place).collect());
+    })
 }
 
 proptest! {

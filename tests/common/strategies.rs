@@ -108,7 +108,8 @@ pub fn problem_of(beta: f64, weights: &[f64], rows: &[Row]) -> Problem {
 }
 
 /// The problem with what some objectives need besides: a value a little below V*, a ranking by
-/// reward (without the worst of four arms or more), a margin, a baseline below every V*. None depends on the order of the arms.
+/// reward (without the worst of four arms or more), a margin, a baseline below every V*. None depends on the order of the arms, but the
+/// ranking of those whose rewards tie.
 pub fn complete(problem: &Problem) -> Problem {
     let beta = problem.beta();
     let values = problem.prompts().iter().map(|p| p.optimum(beta).0);
