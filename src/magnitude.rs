@@ -1,5 +1,6 @@
 //! Range check of given numbers.
 
+use std::borrow::Borrow;
 use std::fmt::Display;
 
 use crate::error::{Error, Result};
@@ -38,8 +39,9 @@ pub(crate) fn larger(a: f64, b: f64) -> f64 {
 }
 
 /// The largest size of a number; NaN stays visible.
-pub(crate) fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
-    values.into_iter().fold(0.0, |m, v| larger(m, v.abs()))
+pub(crate) fn largest(values: impl IntoIterator<Item = impl Borrow<f64>>) -> f64 {
+    let sizes = values.into_iter().map(|v| v.borrow().abs());
+    sizes.fold(0.0, larger)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{Claim, Finding, Paper, Verdict, random_problems, toy};
 use crate::bandit::{Evidence, PairLaw, Policy, Problem, kl};
 use crate::error::Result;
 use crate::loss::InputKind;
-use crate::magnitude::larger;
+use crate::magnitude::{larger, largest};
 use crate::random::{Purpose, Stream};
 use crate::sim::multitask::{
     Experiment, Labels, MultiTask, TASKS, VARIANTS, calibration, experiment, moments,
@@ -210,10 +210,6 @@ fn optimum(problem: &Problem, margin: f64, form: Form) -> Result<FixedPoint> {
 
 fn scores(problem: &Problem, margin: f64, form: Form) -> Result<Vec<Vec<f64>>> {
     Ok(optimum(problem, margin, form)?.table.unwrap_or_default())
-}
-
-fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().map(f64::abs).fold(0.0, larger)
 }
 
 fn distance(a: &[f64], b: &[f64]) -> f64 {

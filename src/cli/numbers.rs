@@ -42,7 +42,7 @@ pub fn all() -> Vec<NumberOf> {
 pub fn flag(of: &NumberOf, heading: &'static str) -> Arg {
     let Number { name, range, .. } = *of.number;
     Arg::new(id(of.number))
-        .long(name.replace('_', "-"))
+        .long(of.number.flag())
         .value_name(name.to_uppercase())
         .help(match of.number.default {
             None if of.objectives.len() == 1 => format!("{} [must be given]", of.help()),
@@ -64,7 +64,7 @@ pub fn refuse_taken(command: &Command, losses: &[Objective]) -> Result<()> {
     let brought = (NumberOf::all(losses).into_iter())
         .filter(|of| ours.iter().all(|o| o.number.name != of.number.name));
     for of in brought {
-        let long = of.number.name.replace('_', "-");
+        let long = of.number.flag();
         let takes = |arg: &Arg| {
             let also = arg.get_all_aliases().unwrap_or_default();
             let named = arg.get_long() == Some(&long) || also.contains(&long.as_str());
@@ -134,14 +134,14 @@ impl FromArgMatches for NumberFlags {
 impl clap::Args for NumberFlags {
     fn augment_args(command: Command) -> Command {
         // A command's own flag goes before.
-        let taken = |name: &str| {
-            let long = name.replace('_', "-");
+        let taken = |number: &Number| {
+            let long = number.flag();
             command
                 .get_arguments()
                 .any(|arg| arg.get_long() == Some(&long))
         };
         let free: Vec<_> = (all().into_iter())
-            .filter(|of| !taken(of.number.name))
+            .filter(|of| !taken(of.number))
             .map(|of| flag(&of, "Numbers of losses"))
             .collect();
         command.args(free)

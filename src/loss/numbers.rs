@@ -19,6 +19,13 @@ pub struct Number {
     pub range: Range,
 }
 
+impl Number {
+    /// Its name on the command line, without the hyphens before it.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
 /// What a number may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {

@@ -1,6 +1,6 @@
 //! An answer, and the door it leaves by.
 
-use super::{FLOWS_CAP, Rest, worse};
+use super::{FLOWS_CAP, Rest, larger};
 use crate::bandit::{Evidence, Policy, Problem, Prompt, PromptEvidence, View};
 use crate::error::{Error, Result};
 use crate::loss::Objective;
@@ -177,10 +177,10 @@ pub(super) fn assemble(
         if !methods.contains(&part.method) {
             methods.push(part.method);
         }
-        residual = worse(residual, share.mass * part.residual);
+        residual = larger(residual, share.mass * part.residual);
         unique &= part.unique;
         rest = rest.weaker(part.rest);
-        error = (part.error.into_iter().chain(error)).reduce(worse);
+        error = (part.error.into_iter().chain(error)).reduce(larger);
         notes.extend(part.note.map(|note| format!("prompt {x}: {note}")));
         match (&mut rows, part.log_policy) {
             (Some(rows), Some(row)) => rows.push(row),

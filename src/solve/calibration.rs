@@ -3,7 +3,7 @@
 //! The expectations are exact, over the problem's pairs of *different* responses (a pair of a
 //! response with itself is always predicted right) with Bradley–Terry labels of its rewards.
 
-use super::worse;
+use super::larger;
 use crate::backend::nd::sigmoid;
 use crate::bandit::{Comparisons, Evidence, Problem};
 use crate::error::{Error, Result};
@@ -169,7 +169,7 @@ pub fn inversion(problem: &Problem, table: &[Vec<f64>]) -> Option<(usize, usize,
         for a in 0..prompt.arms() {
             for b in 0..prompt.arms() {
                 let gap = scores[b] - scores[a];
-                if prompt.reward[a] > prompt.reward[b] && worse(largest, gap) > largest {
+                if prompt.reward[a] > prompt.reward[b] && larger(largest, gap) > largest {
                     (largest, found) = (gap, Some((x, a, b)));
                 }
             }

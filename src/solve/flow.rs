@@ -9,7 +9,7 @@ pub(crate) use numeric::{Frame, Numeric};
 pub use rest::Rest;
 pub(crate) use rest::{Settled, around, ends_elsewhere, fade, rest_of, settle};
 
-use super::{largest, worse};
+use super::{larger, largest};
 
 /// A field, with what one linearly implicit step needs.
 pub(crate) trait Motion {
@@ -127,7 +127,7 @@ pub(crate) fn follow(motion: &impl Motion, start: Vec<f64>, course: Course) -> E
         let error = (spread.iter().zip(&theta).zip(&start))
             .filter(|((_, t), _)| t.is_finite())
             .map(|((d, t), s)| d.abs() / (1.0 + 10.0 * (t - s).abs()))
-            .fold(0.0, worse);
+            .fold(0.0, larger);
         // NaN is refused, too.
         let close = error <= tolerance;
         if !close {

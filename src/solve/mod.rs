@@ -32,6 +32,7 @@ pub(crate) use crate::bandit::log_softmax;
 use crate::bandit::{Evidence, Problem, Prompt};
 use crate::error::Result;
 use crate::loss::{Baseline, InputKind, Objective};
+use crate::magnitude::{larger, largest};
 pub use answer::{FixedPoint, Part};
 pub use exact::{Exact, Start, exact};
 pub use flow::Rest;
@@ -87,13 +88,4 @@ fn tilt(prompt: &Prompt, u: impl Iterator<Item = f64>) -> Vec<f64> {
         .map(|(l, u)| l + u)
         .collect();
     log_softmax(&log)
-}
-
-fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().map(f64::abs).fold(0.0, worse)
-}
-
-/// The larger of two residuals; unlike `f64::max` it does not hide a NaN.
-fn worse(a: f64, b: f64) -> f64 {
-    if b <= a || a.is_nan() { a } else { b }
 }

@@ -81,7 +81,3 @@ pub(super) fn logits(stream: &mut Stream, arms: usize, scale: f64) -> Vec<f64> {
 pub(super) fn apart(a: &[f64], b: &[f64]) -> f64 {
     (a.iter().zip(b)).fold(0.0, |m, (a, b)| (a.exp() - b.exp()).abs().max(m))
 }
-
-pub(super) fn largest(values: &[f64]) -> f64 {
-    values.iter().fold(0.0, |m, v| v.abs().max(m))
-}

@@ -1,10 +1,10 @@
 //! The mass of the ranked responses: what is known of it, and what moves it.
 
 use super::super::{Finding, toy};
-use super::cases::{apart, cases, largest, log_softmax, logits};
+use super::cases::{apart, cases, log_softmax, logits};
 use crate::bandit::{PairLaw, Policy, Prompt, Simplex, kl};
 use crate::error::Result;
-use crate::magnitude::larger;
+use crate::magnitude::{larger, largest};
 use crate::random::{Purpose, Stream};
 use crate::solve::copr::{
     Divergence, Motion, Target, fixed_point, lower_bound, motion, with_likelihood,

@@ -1,10 +1,10 @@
 //! The Lagrangian: what its multipliers do.
 
 use super::super::Finding;
-use super::cases::{apart, cases, largest, log_softmax, logits};
+use super::cases::{apart, cases, log_softmax, logits};
 use crate::bandit::kl;
 use crate::error::Result;
-use crate::magnitude::larger;
+use crate::magnitude::{larger, largest};
 use crate::random::{Purpose, Stream};
 use crate::solve::copr::{
     Divergence, Multipliers, Target, blow_up_time, compromise, fixed_point, linear_advantage,

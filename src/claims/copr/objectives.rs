@@ -3,11 +3,11 @@
 use std::io::Cursor;
 
 use super::super::{Finding, random_problems, toy};
-use super::cases::{apart, cases, largest, log_softmax, logits};
+use super::cases::{apart, cases, log_softmax, logits};
 use crate::bandit::{Dataset, Evidence, kl, population};
 use crate::error::Result;
 use crate::loss::Objective;
-use crate::magnitude::larger;
+use crate::magnitude::{larger, largest};
 use crate::random::{Purpose, Stream};
 use crate::solve::copr::{Divergence, Target, linear_advantage, restrict, sampling_distribution};
 use crate::solve::{fixed_point, minimise};

@@ -66,7 +66,7 @@ fn numbers() -> String {
     let mut rows = String::new();
     for of in NumberOf::all(&Objective::ALL) {
         let (name, range) = (of.number.name, of.number.range);
-        let (long, help, default) = (name.replace('_', "-"), of.help(), of.default());
+        let (long, help, default) = (of.number.flag(), of.help(), of.default());
         let _ = writeln!(
             rows,
             "| `numbers.{name}` | `--{long}` | {range} | {default} | {help} |"

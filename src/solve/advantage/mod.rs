@@ -222,7 +222,7 @@ fn minimum(pulls: &Pulls, start: Vec<f64>, reach: f64) -> (Vec<f64>, f64, f64) {
             let residual = super::largest(pulls.gradient(&scores).of);
             return (scores, residual, if last < 1e-12 { 0.0 } else { last });
         }
-        off = super::worse(last, change / size);
+        off = super::larger(last, change / size);
     }
     let residual = super::largest(pulls.gradient(&scores).of);
     (scores, residual, off)

@@ -65,7 +65,7 @@ pub(super) fn minimise(
                 let left = (gradient.of[a] + force).abs();
                 if left > 0.0 { left / size } else { 0.0 }
             })
-            .fold(0.0, super::super::worse);
+            .fold(0.0, super::super::larger);
         let size = step.iter().map(|s| s.abs()).fold(0.0, f64::max);
         let polished = last;
         last = balance < BALANCED;

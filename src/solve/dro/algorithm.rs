@@ -10,7 +10,7 @@ use crate::solve::flow::{Motion, Settled, centre, ends_elsewhere, fade, settle};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local};
-use crate::solve::{FixedPoint, Part, Rest, assemble, largest, worse};
+use crate::solve::{FixedPoint, Part, Rest, assemble, larger, largest};
 
 /// The limit of Algorithm 1 as printed: [`algorithm_1`] with an ℓ₂ coefficient of ½, λ = 1.
 ///
@@ -331,7 +331,7 @@ impl Motion for Pair<'_> {
                 .filter(|(_, m)| **m > 0.0)
                 .map(|(r, _)| r - value),
         );
-        worse(self.pace * seen, top) + self.tau
+        larger(self.pace * seen, top) + self.tau
     }
 
     /// A flow that runs off does so exponentially, so a distance far beyond every number of the

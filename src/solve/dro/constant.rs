@@ -10,7 +10,7 @@ use crate::solve::flow::{Motion, around, centre, ends_elsewhere, fade, settle};
 use crate::solve::graph::arm_list;
 use crate::solve::log_softmax;
 use crate::solve::policy_gradient::{FLOW_CAP, Field, Local, UNRESTED};
-use crate::solve::{FixedPoint, Rest, largest, worse};
+use crate::solve::{FixedPoint, Rest, larger, largest};
 
 /// The limit of `L(π, c)` over policies and one number c for all prompts (section 3.2, second
 /// remark): `c = E_ρ V^{π_c}` and, prompt by prompt, π_c is the limit under the fixed value c.
@@ -271,7 +271,7 @@ impl Motion for Joint<'_> {
                 let size = self.field(b, value, |field| field.scale(&point[b.span.clone()]));
                 b.share.mass * size
             })
-            .fold(0.0, worse)
+            .fold(0.0, larger)
     }
 }
 

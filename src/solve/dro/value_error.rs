@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::loss::Baseline;
 use crate::random::{Purpose, Stream};
 use crate::solve::policy_gradient::{FLOW_CAP, Field, limit};
-use crate::solve::{Part, largest, worse};
+use crate::solve::{Part, larger, largest};
 
 /// `π_V`: the limit of `π ↦ L(π, V)` for one prompt under a fixed value `V`.
 ///
@@ -105,7 +105,7 @@ pub fn value_error(
     let ratios: Vec<f64> = (log_policy.iter().zip(share.mean_law()))
         .map(|(l, mass)| (l - mass.ln()).exp())
         .collect();
-    let high = ratios.iter().copied().fold(0.0, worse);
+    let high = ratios.iter().copied().fold(0.0, larger);
     let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     ValueError {
         delta,

@@ -5,7 +5,7 @@ use nalgebra::{DMatrix, DVector, Schur};
 use super::{Course, End, Motion, follow, trace};
 use crate::bandit::log_sum_exp;
 use crate::random::{Purpose, Stream};
-use crate::solve::worse;
+use crate::solve::larger;
 
 /// Stability of a rest, that is of a stationary point: one at which the expected update vanishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,7 +126,7 @@ pub(crate) fn settle(
             .map(|(a, b)| a - b)
             .collect();
         motion.centre(&mut gap);
-        let error = Some(gap.into_iter().map(f64::abs).fold(error, worse));
+        let error = Some(gap.into_iter().map(f64::abs).fold(error, larger));
         return Settled { end, rest, error };
     }
     let (end, error) = (traced, Some(error));
@@ -154,7 +154,7 @@ pub(crate) fn ends_elsewhere(
         let end = follow(motion, from, Course::Basin);
         let apart = (policy(&end.point).iter().zip(log_policy))
             .map(|(a, b)| (a.exp() - b.exp()).abs())
-            .fold(0.0, worse);
+            .fold(0.0, larger);
         end.decided || end.rests && apart > 1e-6
     })
 }
@@ -235,7 +235,7 @@ fn pushed(motion: &impl Motion, point: &[f64]) -> Rest {
     let away = |from: &[f64]| {
         let mut gap: Vec<f64> = from.iter().zip(point).map(|(a, b)| a - b).collect();
         motion.centre(&mut gap);
-        gap.into_iter().map(f64::abs).fold(0.0, worse)
+        gap.into_iter().map(f64::abs).fold(0.0, larger)
     };
     let before = away(&aside);
     // Long steps are Newton's, which come back to repelling rests: the error must hold them.

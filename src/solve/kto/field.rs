@@ -9,7 +9,7 @@ use crate::bandit::{Problem, View, kl, log_sum_exp};
 use crate::error::{Error, Result};
 use crate::solve::flow::{Course, Motion, Rest, centre, follow, low_rank, rest_of};
 use crate::solve::policy_gradient::FLOW_CAP;
-use crate::solve::{largest, log_softmax, worse};
+use crate::solve::{larger, largest, log_softmax};
 
 /// A logarithm of a probability below which, at the end of a flow, an arm counts as gone.
 pub(super) const FADED: f64 = -14.0;
@@ -521,7 +521,7 @@ impl Motion for Field {
     fn scale(&self, _point: &[f64]) -> f64 {
         (self.blocks.iter())
             .map(|b| b.mass * self.beta * largest(b.pull.iter().copied()) / 4.0)
-            .fold(f64::MIN_POSITIVE, worse)
+            .fold(f64::MIN_POSITIVE, larger)
     }
 
     fn decided(&self, point: &[f64], at: &At) -> bool {

@@ -72,15 +72,10 @@ impl Serialize for loss::Given {
 impl<'de> Deserialize<'de> for loss::Given {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let all = BTreeMap::<String, Number>::deserialize(from)?;
-        let known = || {
-            NumberOf::all(&Objective::known())
-                .into_iter()
-                .map(|of| of.number.name)
-        };
         if let Some(unknown) = all.keys().find(|name| !is_number(name)) {
             return Err(D::Error::custom(format!(
                 "unknown number `{unknown}`, which no objective has; {}",
-                suggestion(unknown, known())
+                suggestion(unknown, names())
             )));
         }
         Ok((all.into_iter()).fold(Self::new(), |all, (name, x)| all.with(name, x.0)))
@@ -105,11 +100,14 @@ impl Setting for loss::Given {
     }
 }
 
-/// Whether some objective has a number of that name.
+/// Names of the numbers that objectives have.
+fn names() -> impl Iterator<Item = &'static str> {
+    let all = NumberOf::all(&Objective::known());
+    all.into_iter().map(|of| of.number.name)
+}
+
 fn is_number(name: &str) -> bool {
-    let known = Objective::known();
-    let mut all = known.iter().flat_map(|objective| objective.numbers());
-    all.any(|number| number.name == name)
+    names().any(|number| number == name)
 }
 
 /// The entries of a table of settings without numbers of losses that stand among the others, which are collected
