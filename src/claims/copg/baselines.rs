@@ -145,7 +145,7 @@ pub(super) fn value() -> Result<Finding> {
     let evidence = format!(
         "toy, by gradient flow: regret {biased:.12} with E_π[R], {unbiased:.1e} with E_π[R_β]"
     );
-    let zero = crate::magnitude::largest(&at.gradient.concat());
+    let zero = crate::magnitude::largest(at.gradient.concat());
     let finding = Finding::holds_if(
         biased > 0.01 && biased < 0.02,
         unbiased < 1e-12 && zero < 1e-12,

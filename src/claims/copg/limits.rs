@@ -232,7 +232,7 @@ pub(super) fn finite_data() -> Result<Finding> {
         let evidence = tree(&problem, &mut stream);
         let optimum = problem.optimum().policy;
         let at = population::evaluate(&problem, &evidence, Objective::COPG, optimum.log())?;
-        exact = larger(exact, crate::magnitude::largest(&at.gradient.concat()));
+        exact = larger(exact, crate::magnitude::largest(at.gradient.concat()));
         if key % 5 == 0 {
             let start = logits(&problem, key, 2.0);
             let found = minimiser(&problem, &evidence, Objective::COPG, &start)?;

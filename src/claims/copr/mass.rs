@@ -98,7 +98,7 @@ pub(super) fn from_fit() -> Result<Finding> {
             rest = larger(rest, case.target.divergence(&log, Divergence::Reverse));
             rest = larger(
                 rest,
-                largest(&case.target.gradient(&log, Divergence::Reverse)),
+                largest(case.target.gradient(&log, Divergence::Reverse)),
             );
         }
     }

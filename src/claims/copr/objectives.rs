@@ -34,7 +34,7 @@ pub(super) fn dpo_gap() -> Result<Finding> {
         let found = fixed_point(Objective::DPO, problem, &population)?;
         let optimum = problem.optimum().policy;
         let at = population::evaluate(problem, &population, Objective::DPO, optimum.log())?;
-        gradient = larger(gradient, largest(&at.gradient.concat()));
+        gradient = larger(gradient, largest(at.gradient.concat()));
         for (got, want) in found
             .policy
             .iter()

@@ -141,7 +141,7 @@ pub(super) fn ipo_form() -> Result<Finding> {
                 .collect();
             let evidence = Evidence::population(problem);
             let at = population::evaluate(problem, &evidence, Objective::IPO_GPO, &log)?;
-            Ok(crate::magnitude::largest(&at.gradient.concat()))
+            Ok(crate::magnitude::largest(at.gradient.concat()))
         };
         half = worse(half, slope(problem.beta() / 2.0)?);
         same = worse(same, slope(problem.beta())?);

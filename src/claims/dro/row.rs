@@ -121,7 +121,7 @@ pub(super) fn apart(a: &[f64], b: &[f64]) -> f64 {
 
 /// The larger of two errors; NaN stays visible.
 pub(super) fn worse(a: f64, b: f64) -> f64 {
-    crate::magnitude::largest(&[a, b])
+    crate::magnitude::largest([a, b])
 }
 
 /// Central differences of a function of several numbers.

@@ -108,7 +108,7 @@ fn difference(sizes: &[usize], from: &[f64], to: &[f64]) -> Vec<f64> {
 
 /// How far two tables are apart, each prompt's mean taken out.
 pub(crate) fn distance(sizes: &[usize], from: &[f64], to: &[f64]) -> f64 {
-    largest(&difference(sizes, from, to))
+    largest(difference(sizes, from, to))
 }
 
 /// A field to be followed.
