@@ -49,6 +49,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_no_number_is_the_largest() {
+        assert_eq!([larger(1.0, 2.0), larger(2.0, 1.0)], [2.0, 2.0]);
+        assert_eq!(largest([1.0, -3.0, 2.0]), 3.0);
+        assert_eq!(largest(&[] as &[f64]), 0.0);
+        for at in 0..3 {
+            let mut errors = [1.0, f64::INFINITY, 2.0];
+            errors[at] = f64::NAN;
+            assert!(largest(errors).is_nan(), "{at}");
+        }
+    }
+
+    #[test]
     fn numbers_beyond_are_refused_in_few_digits() {
         for x in [0.0, -1e100, 1e100, 5e-324] {
             assert_eq!(in_range("x", x).ok(), Some(x));
