@@ -94,3 +94,31 @@ impl TextBatch {
         self.sequences.iter().map(|s| s.tokens().len()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `a` the middle token is read and not trained on; its places are those of the tokens that count.
+    #[test]
+    fn tokens_that_weigh_nothing_are_left_out() {
+        let a = Sequence::new(vec![1, 5, 6, 7], 1).unwrap();
+        let a = a.weighted(vec![2.0, 0.0, 1.0]).unwrap();
+        let b = Sequence::new(vec![1, 8, 9], 1).unwrap();
+        let text = TextBatch {
+            sequences: vec![a, b],
+            // A sequence that stands at two places is there twice.
+            slots: [vec![1, 0, 1], Vec::new()],
+            ..TextBatch::default()
+        };
+        let policy = [vec![-1.0, -2.0, -3.0], vec![-4.0, -5.0]];
+        let reference = [vec![-0.1, -0.2, -0.3], vec![-0.4, -0.5]];
+        let batch = text.token_numbers(&policy, &reference);
+        assert_eq!(batch.lengths, [2, 2, 2]);
+        let want = [-4.0, -5.0, -1.0, -3.0, -4.0, -5.0];
+        assert_eq!(batch.log_policy[0], want);
+        assert_eq!(batch.log_reference[0], want.map(|x| x / 10.0));
+        let alone = text.token_numbers(&policy, &[]);
+        assert!(alone.log_reference[0].is_empty());
+    }
+}
