@@ -88,6 +88,9 @@ impl Exact for Surrogate {
 /// The flow's limit for one prompt.
 ///
 /// * `b = E_ν[R_β]` for any law ν, π included, when the laws cover the arms: π*.
+/// * `b = E_π[R_β]` when they leave out one arm: π* all the same. With `u = ln π/π*`, the update is
+///   `F = −β H u`, `H = Σ_a m_a (e_a − π)(e_a − π)ᵀ`: `‖u‖²` falls (constants aside) until u is the
+///   same on all arms with `m_a > 0` and equal to its mean under π, so on the arm left out, too.
 /// * A number `b ≤ V*` (of the covered arms): the unique stationary point,
 ///   `π_a = (m_a β/S)·W(S π_ref(a) e^{(R(a) − b)/β}/(m_a β))` with S ≥ 0 such that `Σ π = 1`.
 /// * Otherwise: gradient flow from the reference, polished by Newton; other starts are tried to see
@@ -121,9 +124,19 @@ pub fn limit(
             "give the problem rewards, or choose pg-zero",
         ));
     }
+    let optimal = match baseline {
+        Baseline::SoftValue => uncovered.len() <= 1,
+        Baseline::SoftValueUnder(_) => uncovered.is_empty(),
+        _ => false,
+    };
+    // Whose rewards the baseline takes for arms that a log does not hold.
+    let lent = share.seen.is_some() && !matches!(baseline, Baseline::Given(_));
+    const LENT: &str = "the baseline takes the problem's rewards for them";
     match baseline {
-        Baseline::SoftValue | Baseline::SoftValueUnder(_) if uncovered.is_empty() => {
+        _ if optimal => {
             let (_, log_policy) = seen(prompt, share).optimum(beta);
+            let mut said = vec!["the baseline brings them to π*"];
+            said.extend(lent.then_some(LENT));
             Ok(Part {
                 residual: largest(field.update(&log_policy)),
                 log_policy: Some(log_policy),
@@ -131,7 +144,7 @@ pub fn limit(
                 unique: true,
                 rest: Rest::Stable,
                 error: None,
-                note: None,
+                note: (!uncovered.is_empty()).then(|| covered_note(&said.join("; "))),
             })
         }
         Baseline::Given(b) if field.reach() >= *b => {
@@ -176,9 +189,7 @@ pub fn limit(
                     Rest::Neutral => "the limit depends on the path",
                     _ => "what the others leave is theirs",
                 });
-                if share.seen.is_some() && !matches!(baseline, Baseline::Given(_)) {
-                    said.push("the baseline takes the problem's rewards for them");
-                }
+                said.extend(lent.then_some(LENT));
             }
             if unique && field.another_limit(&log_policy) {
                 unique = false;
