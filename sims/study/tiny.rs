@@ -174,7 +174,7 @@ fn train(dir: &Path, key: u64, observer: &dyn Observer) -> crate::Result<Decoder
         ..Settings::default()
     }
     .resolve()?;
-    let plan = Batches::new(&settings, model.architecture().context, &examples)?;
+    let plan = Batches::new(&settings, model.sizes().context, &examples)?;
     let steps = plan.steps();
     let copy = model.copy()?;
     let mut trainer = Trainer::new(&settings, plan, Box::new(copy), None, Reference::None)?;

@@ -81,7 +81,7 @@ impl Trial {
         let mut rule = world.rule()?;
         let settings = self.settings()?;
         let examples = examples(self.objective, world);
-        let plan = Batches::new(&settings, policy.architecture().context, &examples)?;
+        let plan = Batches::new(&settings, policy.sizes().context, &examples)?;
         let steps = plan.steps();
         let value = if plan.objective().value() {
             Some(self.value(world)?)

@@ -87,7 +87,7 @@ impl World {
                 model.folder.display()
             )
         })?;
-        let context = decoder.architecture().context;
+        let context = decoder.sizes().context;
         ensure!(
             context >= 1 + PROMPT + COMPLETION,
             "{}: its context of {context} tokens is too short; the study needs {}",

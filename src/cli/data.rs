@@ -96,9 +96,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let found = ModelFolder::find(&args.model)?;
     let tokenizer = Arc::new(found.tokenizer()?);
-    let architecture = found.config()?.architecture;
-    tokenizer.fits(architecture.vocabulary)?;
-    let context = architecture.context;
+    let sizes = found.config()?.sizes();
+    tokenizer.fits(sizes.vocabulary)?;
+    let context = sizes.context;
     let bars = Bars::new();
     let (data, reading) = (&args.data, &args.reading.settings());
     let checker = Checker::open(data, reading, tokenizer, context, settings, &bars)?;

@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let Loaded {
         model, tokenizer, ..
     } = Loaded::new(found, args.compute.dtype(), &device)?;
-    let context = model.architecture().context;
+    let context = model.sizes().context;
     let bars = Bars::new();
     let prompts = match &args.prompts {
         Some(path) => Prompt::read(path, &args.reading.settings(), &tokenizer, context, &bars)?.0,

@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         allow_empty: args.allow_empty,
         strict_boundaries: args.strict_boundaries,
     };
-    let context = model.architecture().context;
+    let context = model.sizes().context;
     let tokenizer = Arc::new(tokenizer);
     let mut source = Source::read(
         &args.data,

@@ -166,7 +166,8 @@ fn what_changes_nothing_is_accepted() {
         let plain = Config::read(folder(name).join("config.json")).unwrap();
         let changed = config(name, field, value.clone()).unwrap();
         assert_eq!(
-            changed.architecture, plain.architecture,
+            changed.architecture(),
+            plain.architecture(),
             "{field} = {value}"
         );
         assert_eq!(changed.fields[field], value);
@@ -186,7 +187,7 @@ fn qwen2_slides_where_all_layers_do_or_none() {
             fields.insert(name.clone(), value.clone());
         }
         Config::new(fields)
-            .map(|c| c.architecture.window)
+            .map(|c| c.architecture().unwrap().window)
             .map_err(|e| e.to_string())
     };
     assert_eq!(window(json!({"max_window_layers": 2})), Ok(None));
@@ -235,7 +236,7 @@ fn published_configurations_are_read() {
     let with = |base: &Value, changes: Value| {
         let mut fields = base.as_object().unwrap().clone();
         fields.extend(changes.as_object().unwrap().clone());
-        Config::new(fields).unwrap().architecture
+        Config::new(fields).unwrap().architecture().unwrap().clone()
     };
     // Llama 1 and 2, with what conversions left in them.
     let one = with(

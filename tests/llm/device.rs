@@ -92,7 +92,7 @@ fn bfloat16_logits_are_near_those_of_transformers() {
         // Fed as they come, those of the longest sequence are as near.
         let longest = (0..expected.sequences.len()).max_by_key(|&i| expected.sequences[i].len());
         let longest = longest.unwrap();
-        let width = model.architecture().vocabulary;
+        let width = model.sizes().vocabulary;
         let theirs: Vec<&[f64]> = expected.logits[longest].chunks_exact(width).collect();
         let (first, rest) = expected.sequences[longest].split_at(3);
         let mut session = Session::new(&model).unwrap();

@@ -53,7 +53,7 @@ fn a_token_at_a_time_has_the_logits_of_the_whole() {
     for name in all() {
         for (dtype, tolerance) in [(DType::F32, 1e-5), (DType::F64, 1e-10)] {
             let model = load(name, dtype);
-            let vocabulary = model.architecture().vocabulary;
+            let vocabulary = model.sizes().vocabulary;
             let mut worst = 0.0f64;
             for tokens in Expected::of("llama").sequences {
                 let whole = model.logits(&Packed::new([&tokens[..]])).unwrap();
@@ -134,7 +134,7 @@ fn stories_are_those_of_transformers() {
 fn by_definition(model: &Decoder, prompt: &[u32], tokens: &[u32]) -> [f64; 2] {
     let whole = [prompt, tokens].concat();
     let logits = numbers(&model.logits(&Packed::new([&whole[..]])).unwrap());
-    let rows = logits.chunks(model.architecture().vocabulary);
+    let rows = logits.chunks(model.sizes().vocabulary);
     let mut sums = [0.0; 2];
     for (row, &token) in rows.skip(prompt.len() - 1).zip(tokens) {
         let lse = row.iter().map(|l| l.exp()).sum::<f64>().ln();

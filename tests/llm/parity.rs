@@ -53,7 +53,7 @@ fn rotary_frequencies_are_those_of_transformers() {
         let Positions::Rotary {
             frequencies,
             factor,
-        } = config.architecture.positions
+        } = config.architecture().unwrap().positions.clone()
         else {
             panic!("{}: no rotary positions", case.name);
         };

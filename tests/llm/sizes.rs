@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 use pistar::llm::internals::files::json::{self, Object};
-use pistar::llm::internals::model::weights::layout;
 use pistar::llm::internals::tools::plan::{Machine, Piece, Reference, Response, Role, Run};
 use pistar::llm::model::architecture::most;
 use pistar::llm::model::config::Config;
@@ -58,7 +57,7 @@ fn numbers(config: &Object) -> Vec<String> {
 /// What a run on that model takes, if the configuration is one.
 fn take(config: &Config, stream: &mut Stream) -> u64 {
     let mut one_of = |count: u32| stream.below(count);
-    let context = config.architecture.context;
+    let context = config.sizes().context;
     let tokens = [2, 300.min(context), context][one_of(3) as usize].max(2);
     // The most that a step is planned with.
     let count = ((1 << 34) / tokens).min([1, 3, 16][one_of(3) as usize]);
@@ -83,7 +82,10 @@ fn take(config: &Config, stream: &mut Stream) -> u64 {
         machine: Machine::new(one_of(2) == 0),
     };
     let outcome = run.take(&[piece]).unwrap();
-    let entries = layout(config.family, &config.architecture, run.role != Role::Score);
+    let entries = config
+        .family
+        .names
+        .layout(&config.graph, run.role != Role::Score);
     let product = |shape: &Vec<usize>| shape.iter().map(|&n| n as u128).product::<u128>();
     let shapes = entries
         .iter()

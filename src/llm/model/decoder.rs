@@ -1,17 +1,20 @@
-//! The decoder-only transformer.
+//! A language model: a graph with its weights.
 
 mod build;
 mod cached;
 mod forward;
 mod initial;
+mod on_tape;
 mod rope;
 mod sharing;
 mod tensors;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::architecture::Architecture;
 use super::config::Config;
+use super::graph::{Graph, Sizes, Weight};
 use super::lora::{Adapter, Lora};
 use crate::llm::tensor::parameters::{Id, Parameters};
 
@@ -20,45 +23,19 @@ pub(in crate::llm) use cached::New;
 use rope::Rotary;
 pub(in crate::llm) use tensors::{Dense, Layer};
 
-/// `x Wᵀ + b`.
-#[derive(Debug, Clone, Copy)]
-struct Linear {
-    weight: Id,
-    bias: Option<Id>,
-    lora: Option<Lora>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct NormWeights {
-    weight: Id,
-    bias: Option<Id>,
-}
-
-#[derive(Debug, Clone)]
-struct Block {
-    attention_norm: NormWeights,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    mlp_norm: NormWeights,
-    gate: Option<Linear>,
-    up: Linear,
-    down: Linear,
-}
-
 /// A decoder with its weights.
 #[derive(Debug)]
 pub struct Decoder {
-    architecture: Architecture,
+    graph: Arc<Graph>,
     parameters: Parameters,
-    embedding: Id,
-    positions: Option<Id>,
-    blocks: Vec<Block>,
-    norm: NormWeights,
-    /// None in a reward or value network of its own.
-    head: Option<Linear>,
-    rope: Option<Rotary>,
+    /// The parameter of each weight of the graph; none of an output head that is not there.
+    ids: Vec<Option<Id>>,
+    /// The adapter of each linear layer of the graph.
+    adapters: Vec<Option<Lora>>,
+    /// False in a reward or value network of its own.
+    with_head: bool,
+    /// Cosines and sines of each rotation of the graph.
+    rotations: Vec<Rotary>,
     /// None if it was made from an architecture.
     config: Option<Config>,
     /// The folder it was loaded from.
@@ -68,9 +45,19 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Its architecture.
-    pub fn architecture(&self) -> &Architecture {
-        &self.architecture
+    /// Its sizes.
+    pub fn sizes(&self) -> Sizes {
+        self.graph.sizes
+    }
+
+    /// Its operations.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Every number that decides the arithmetic, if its blocks are those of a plain decoder.
+    pub fn architecture(&self) -> Option<&Architecture> {
+        self.graph.plain.as_ref()
     }
 
     /// Its weights.
@@ -95,7 +82,7 @@ impl Decoder {
 
     /// True if it has an output head.
     pub fn has_head(&self) -> bool {
-        self.head.is_some()
+        self.with_head
     }
 
     /// Switches activation recomputation (gradient checkpointing) on or off: a backward then runs each block again,
@@ -112,5 +99,10 @@ impl Decoder {
     pub(in crate::llm) fn set_folder(&mut self, config: Config, origin: Option<PathBuf>) {
         self.config = Some(config);
         self.origin = origin;
+    }
+
+    /// The parameter of a weight, which is there unless it is an output head's.
+    fn id(&self, weight: Weight) -> Id {
+        self.ids[weight.index()].expect("only an output head may be without weights")
     }
 }

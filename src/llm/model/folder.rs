@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
-use super::config::{Config, Family};
+use super::config::Config;
 use super::decoder::Decoder;
 use super::heads::ScalarHead;
 use super::weights::{Checkpoint, Loader};
@@ -49,19 +49,20 @@ fn load(dir: &Path, head: bool, dtype: DType, device: &Device) -> Result<Decoder
             "a policy needs a language model",
         ));
     }
-    checkpoint.forget(|name| scalar(name) || buffer(config.family, name));
-    let a = &config.architecture;
+    checkpoint.forget(|name| scalar(name) || config.family.is_buffer(name));
+    let a = config.sizes();
     let repeated = match (head, a.tied && checkpoint.has("lm_head.weight")) {
         (true, true) => Some(checkpoint.take("lm_head.weight", &[a.vocabulary, a.width])?),
         (true, false) => None,
         (false, _) => {
-            checkpoint.forget(|name| name == "lm_head.weight");
+            checkpoint.forget(|name| name == "lm_head.weight" || name == "lm_head.bias");
             None
         }
     };
-    let mut loader = Loader::new(checkpoint, config.family, a, head);
-    let mut decoder = Decoder::build(a.clone(), head, dtype, device, &mut |name, _| {
-        loader.take(name)
+    let mut loader = Loader::new(checkpoint, &config, head);
+    let graph = config.graph.clone();
+    let mut decoder = Decoder::build(graph, head, dtype, device, &mut |weight| {
+        loader.take(&weight.name)
     })?;
     loader.finish()?;
     if let (Some(repeated), Some(first)) = (repeated, decoder.parameters().iter().next())
@@ -78,19 +79,4 @@ fn load(dir: &Path, head: bool, dtype: DType, device: &Device) -> Result<Decoder
 /// Whether a tensor is a scalar head's, which is loaded apart.
 fn scalar(name: &str) -> bool {
     (ScalarHead::ALL.iter()).any(|head| head.names().contains(&name))
-}
-
-/// Whether a tensor is a constant that older files carry along.
-fn buffer(family: Family, name: &str) -> bool {
-    match family {
-        Family::Gpt2 => {
-            let name = name.strip_prefix("transformer.").unwrap_or(name);
-            let layer = (name.strip_prefix("h.")).and_then(|n| {
-                n.strip_suffix(".attn.bias")
-                    .or(n.strip_suffix(".attn.masked_bias"))
-            });
-            layer.is_some_and(|l| l.parse::<usize>().is_ok())
-        }
-        _ => name.ends_with(".rotary_emb.inv_freq"),
-    }
 }

@@ -56,7 +56,7 @@ impl ScalarHead {
     /// # Errors
     /// A decoder that has a head already, or a failing device.
     pub fn add(self, decoder: &mut Decoder, seed: u64) -> Result<()> {
-        let width = decoder.architecture().width;
+        let width = decoder.sizes().width;
         let deviation = decoder.config().map_or(0.02, |c| c.deviation);
         let mut stream = Stream::new(seed, Purpose::Start, STREAM);
         let weight: Vec<f64> = (0..width)
@@ -88,7 +88,7 @@ impl ScalarHead {
         dir: impl AsRef<Path>,
     ) -> Result<()> {
         let mut checkpoint = Checkpoint::open(dir.as_ref())?;
-        let width = decoder.architecture().width;
+        let width = decoder.sizes().width;
         for name in self.names() {
             let tensor = checkpoint.take(name, &Self::shape(name, width))?;
             decoder.parameters_mut().set(name, &tensor)?;
@@ -123,7 +123,7 @@ impl ScalarHead {
             let problem = "the model has a scalar head already";
             return Err(Error::invalid(head.names()[0], problem, "one is enough"));
         }
-        let width = decoder.architecture().width;
+        let width = decoder.sizes().width;
         for name in self.names() {
             let tensor = tensor(name, &Self::shape(name, width))?;
             decoder.parameters_mut().add(*name, &tensor)?;
@@ -208,7 +208,7 @@ impl Decoder {
     /// where the configuration pads with it, `transformers` would read the token before. The padding
     /// is `other` then, or none, which `transformers` refuses to make batches of.
     pub(in crate::llm) fn read_end(&mut self, end: Option<u32>, other: Option<u32>) {
-        let rows = self.architecture().vocabulary;
+        let rows = self.sizes().vocabulary;
         let Some(config) = self.config_mut() else {
             return;
         };

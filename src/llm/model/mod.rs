@@ -3,7 +3,9 @@
 pub mod architecture;
 pub mod config;
 pub mod decoder;
+pub mod families;
 pub(in crate::llm) mod folder;
+pub mod graph;
 pub mod heads;
 pub(crate) mod identity;
 pub(crate) mod inference;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::config::Config;
 use super::decoder::Decoder;
 use super::heads::ScalarHead;
-use super::weights::{self, Entry, Item, layout};
+use super::weights::{self, Entry, Item};
 use crate::error::{Error, Result};
 use crate::file::Staged;
 use crate::file::{self, json::sorted};
@@ -115,12 +115,14 @@ impl Decoder {
             .map(|p| (p.name.as_str(), &p.tensor))
             .collect();
         let with_head = self.has_head() && scalar != Some(ScalarHead::Reward);
-        let mut entries = layout(config.family, self.architecture(), with_head);
+        let mut entries = config.family.names.layout(self.graph(), with_head);
         for name in scalar.iter().flat_map(|head| head.names()) {
             entries.extend(parameters.get(name).map(|t| Entry {
                 name: (*name).into(),
                 parts: vec![((*name).into(), t.dims().into())],
                 transposed: false,
+                turns: 0,
+                of_layer: false,
             }));
         }
         (entries.into_iter())
@@ -131,14 +133,7 @@ impl Decoder {
                     let parts: Vec<Tensor> = (entry.parts.iter())
                         .filter_map(|(name, _)| parameters.get(name.as_str()).copied().cloned())
                         .collect();
-                    Box::new(move || {
-                        let whole = Tensor::cat(&parts, 0)?;
-                        if entry.transposed {
-                            Ok(whole.t()?.contiguous()?)
-                        } else {
-                            Ok(whole)
-                        }
-                    })
+                    Box::new(move || entry.join(&parts))
                 },
             })
             .collect()
@@ -149,8 +144,8 @@ impl Decoder {
 fn fields(config: &Config, scalar: Option<ScalarHead>, dtype: DType) -> Value {
     let mut fields: Object = config.fields.clone();
     let class = match scalar {
-        Some(ScalarHead::Reward) => config.family.classifier(),
-        _ => config.family.language_model(),
+        Some(ScalarHead::Reward) => config.family.classifier,
+        _ => config.family.language_model,
     };
     fields.insert("architectures".into(), json!([class]));
     if scalar == Some(ScalarHead::Reward) {

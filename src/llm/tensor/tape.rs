@@ -1,10 +1,11 @@
-//! Reverse mode over candle tensors: every operation brings its own backward.
+//! Reverse mode over candle tensors (and over their bytes, where memory is planned): every operation brings its own backward.
 //!
 //! candle's own graph loses gradients without a word in its fused operations, allocates a zero
 //! tensor for every gradient and keeps all activations until the end (`docs/adr/0006`). Here a
 //! gradient is moved, not added to zeros; an activation dies as soon as its backward has run; and
 //! cotangents are given for any node.
 
+mod carried;
 mod gradients;
 mod node;
 
@@ -12,20 +13,21 @@ use std::cell::{Cell, RefCell};
 
 use candle_core::Tensor;
 
+pub use carried::Carried;
 pub use gradients::{Gradients, LeafGradients};
 pub use node::{Node, Target};
 
 use crate::error::Result;
 
 /// Turns the gradient of an operation's output into those of its inputs.
-pub type Backward<'a> = Box<dyn FnOnce(Tensor, &mut Gradients) -> Result<()> + 'a>;
+pub type Backward<'a, X = Tensor> = Box<dyn FnOnce(X, &mut Gradients<X>) -> Result<()> + 'a>;
 
 /// The operations done so far. Their backwards may borrow what lives for `'a`.
-pub struct Tape<'a> {
+pub struct Tape<'a, X = Tensor> {
     mode: Mode,
     leaves: usize,
     next: Cell<usize>,
-    steps: RefCell<Vec<Step<'a>>>,
+    steps: RefCell<Vec<Step<'a, X>>>,
     /// The leaves that an operation so far has used.
     used: RefCell<Vec<bool>>,
 }
@@ -39,14 +41,14 @@ enum Mode {
     Recording,
 }
 
-struct Step<'a> {
+struct Step<'a, X> {
     slot: usize,
-    backward: Backward<'a>,
+    backward: Backward<'a, X>,
     /// The leaves that no earlier operation used: after this one's backward their gradient is final.
     final_for: Vec<usize>,
 }
 
-impl<'a> Tape<'a> {
+impl<'a, X: Carried + 'a> Tape<'a, X> {
     /// A tape for gradients with respect to `leaves` parameters.
     pub fn recording(leaves: usize) -> Self {
         Self::new(Mode::Recording, leaves)
@@ -68,7 +70,7 @@ impl<'a> Tape<'a> {
     }
 
     /// The parameter with that index, of which there are as many as leaves.
-    pub fn leaf(&self, index: usize, value: Tensor) -> Node {
+    pub fn leaf(&self, index: usize, value: X) -> Node<X> {
         debug_assert!(self.mode == Mode::Idle || index < self.leaves);
         if self.mode == Mode::Watching {
             self.used.borrow_mut()[index] = true;
@@ -79,10 +81,10 @@ impl<'a> Tape<'a> {
     /// The result of an operation on `inputs`. `backward` is made only if a gradient is wanted.
     pub fn record(
         &self,
-        value: Tensor,
-        inputs: &[&Node],
-        backward: impl FnOnce() -> Backward<'a>,
-    ) -> Node {
+        value: X,
+        inputs: &[&Node<X>],
+        backward: impl FnOnce() -> Backward<'a, X>,
+    ) -> Node<X> {
         if !self.wants(inputs) {
             return Node::constant(value);
         }
@@ -94,11 +96,11 @@ impl<'a> Tape<'a> {
     }
 
     /// True if an operation on `inputs` will be recorded.
-    pub fn wants(&self, inputs: &[&Node]) -> bool {
+    pub fn wants(&self, inputs: &[&Node<X>]) -> bool {
         self.mode == Mode::Recording && inputs.iter().any(|n| n.wanted())
     }
 
-    fn push(&self, value: Tensor, leaves: &[usize], backward: Backward<'a>) -> Node {
+    fn push(&self, value: X, leaves: &[usize], backward: Backward<'a, X>) -> Node<X> {
         let slot = self.next.get();
         self.next.set(slot + 1);
         let mut used = self.used.borrow_mut();
@@ -121,9 +123,9 @@ impl<'a> Tape<'a> {
     /// Those of `f`.
     pub fn again(
         &self,
-        x: &Node,
-        f: impl Fn(&Tape<'a>, &Node) -> Result<Node> + 'a,
-    ) -> Result<Node> {
+        x: &Node<X>,
+        f: impl Fn(&Self, &Node<X>) -> Result<Node<X>> + 'a,
+    ) -> Result<Node<X>> {
         if self.mode != Mode::Recording {
             return f(self, x);
         }
@@ -139,7 +141,7 @@ impl<'a> Tape<'a> {
         }
         let (x, target) = (x.value().clone(), x.target());
         inside.extend(target.slot().filter(|&slot| slot < leaves));
-        let backward = move |gradient: Tensor, sums: &mut Gradients| {
+        let backward = move |gradient: X, sums: &mut Gradients<X>| {
             // x is one leaf more.
             let tape = Self::recording(leaves + 1);
             let x = if target.wanted() {
@@ -168,8 +170,8 @@ impl<'a> Tape<'a> {
     /// A cotangent of another shape than its node, or a failing operation.
     pub fn backward(
         self,
-        seeds: impl IntoIterator<Item = (Node, Tensor)>,
-        leaves: &mut LeafGradients,
+        seeds: impl IntoIterator<Item = (Node<X>, X)>,
+        leaves: &mut LeafGradients<X>,
     ) -> Result<()> {
         let mut gradients = Gradients::of(leaves, self.next.get());
         gradients.seed(seeds)?;
@@ -185,8 +187,8 @@ impl<'a> Tape<'a> {
     /// As [`backward`](Self::backward), or those of `take`.
     pub fn consume(
         self,
-        seeds: impl IntoIterator<Item = (Node, Tensor)>,
-        take: &mut dyn FnMut(usize, Tensor) -> Result<()>,
+        seeds: impl IntoIterator<Item = (Node<X>, X)>,
+        take: &mut dyn FnMut(usize, X) -> Result<()>,
     ) -> Result<()> {
         let mut gradients = Gradients::of(&mut LeafGradients::new(self.leaves), self.next.get());
         gradients.seed(seeds)?;
@@ -199,8 +201,8 @@ impl<'a> Tape<'a> {
     /// Runs the backwards, from last to first, and hands out gradients of leaves that are final.
     fn unwind(
         self,
-        gradients: &mut Gradients,
-        mut take: Option<&mut dyn FnMut(usize, Tensor) -> Result<()>>,
+        gradients: &mut Gradients<X>,
+        mut take: Option<&mut dyn FnMut(usize, X) -> Result<()>>,
     ) -> Result<()> {
         let mut steps = self.steps.into_inner();
         while let Some(step) = steps.pop() {

@@ -42,8 +42,8 @@ impl Inputs {
         let objective = settings.objective()?;
         let given = ModelFolder::find(settings.model_folder()?)?;
         let tokenizer = given.tokenizer()?;
-        let architecture = given.config()?.architecture;
-        tokenizer.fits(architecture.vocabulary)?;
+        let sizes = given.config()?.sizes();
+        tokenizer.fits(sizes.vocabulary)?;
         let specials = [tokenizer.eos(), tokenizer.pad()];
         let mut identity = Identity::default();
         identity.network("model", &given)?;
@@ -54,7 +54,7 @@ impl Inputs {
                 file,
                 &settings.reading(),
                 &tokenizer,
-                architecture.context,
+                sizes.context,
                 observer,
             )?;
             prompts = read;
@@ -78,7 +78,7 @@ impl Inputs {
         if let Some(template) = settings.chat_template.as_deref().filter(|t| t.is_file()) {
             identity.file("chat_template", template)?;
         }
-        let context = architecture.context;
+        let context = sizes.context;
         let sources = Sources::open(settings, &objective, tokenizer, context, observer)?;
         for (name, hash) in sources.hashes() {
             identity.hash(name, hash);

@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
         observer: &dyn Observer,
     ) -> Result<Ended> {
         let settings = self.settings;
-        let context = self.policy.architecture().context;
+        let context = self.policy.sizes().context;
         let (trained, held) = sources.parts(settings)?;
         let plan = Batches::new(settings, context, &trained)?;
         let held_out = (held.as_ref())
@@ -311,7 +311,7 @@ impl<'a> Run<'a> {
 
 /// Refuses a reference that speaks other tokens.
 fn like(other: &Decoder, start: &Decoder, dir: &Path) -> Result<()> {
-    let (theirs, ours) = (other.architecture(), start.architecture());
+    let (theirs, ours) = (other.sizes(), start.sizes());
     if theirs.vocabulary == ours.vocabulary && theirs.context >= ours.context {
         return Ok(());
     }

@@ -31,7 +31,7 @@ impl Model for Decoder {
     }
 
     fn context(&self) -> usize {
-        self.architecture().context
+        self.sizes().context
     }
 
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
@@ -49,7 +49,7 @@ impl Model for Scorer {
     }
 
     fn context(&self) -> usize {
-        self.decoder.architecture().context
+        self.decoder.sizes().context
     }
 
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
@@ -67,7 +67,7 @@ impl Model for PolicyWithValue {
     }
 
     fn context(&self) -> usize {
-        self.0.architecture().context
+        self.0.sizes().context
     }
 
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {

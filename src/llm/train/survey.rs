@@ -4,12 +4,12 @@ use super::batches::Batches;
 use super::settings::Settings;
 use super::sources::Sources;
 use crate::error::Result;
-use crate::llm::model::architecture::Architecture;
+use crate::llm::model::graph::Sizes;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::example::Example;
 use crate::observer::Observer;
 
-/// Reads the data of a run on a model of that architecture and gives `each` the examples of every
+/// Reads the data of a run on a model of those sizes and gives `each` the examples of every
 /// step of an epoch (or of all steps, if they are fewer), in their order. Returns the steps of the
 /// whole run.
 ///
@@ -17,14 +17,14 @@ use crate::observer::Observer;
 /// A tokenizer, data or settings that cannot be used: those of a run.
 pub fn survey(
     settings: &Settings,
-    architecture: &Architecture,
+    sizes: Sizes,
     observer: &dyn Observer,
     mut each: impl FnMut(&[Example]),
 ) -> Result<u64> {
     let objective = settings.objective()?;
     let tokenizer = ModelFolder::find(settings.model_folder()?)?.tokenizer()?;
-    tokenizer.fits(architecture.vocabulary)?;
-    let context = architecture.context;
+    tokenizer.fits(sizes.vocabulary)?;
+    let context = sizes.context;
     let mut sources = Sources::open(settings, &objective, tokenizer, context, observer)?;
     sources.survey(observer)?;
     let (trained, _) = sources.parts(settings)?;

@@ -34,7 +34,7 @@ pub fn forward(
     sequences: &[&Sequence],
     borders: &Borders,
 ) -> Result<Output> {
-    let a = model.architecture();
+    let a = model.architecture().unwrap();
     let weight = |name: &str| -> Node {
         let id = model.parameters().find(name).unwrap();
         model.parameters().node(tape, id)

@@ -15,7 +15,7 @@ const DRAWS: usize = 100_000;
 /// probability, of which k are kept, and then those before which less than p has come.
 fn next(model: &Decoder, tokens: &[u32], sampling: &Sampling) -> Vec<f64> {
     let logits = numbers(&model.logits(&Packed::new([tokens])).unwrap());
-    let last = &logits[logits.len() - model.architecture().vocabulary..];
+    let last = &logits[logits.len() - model.sizes().vocabulary..];
     let weights: Vec<f64> = last
         .iter()
         .map(|l| (l / sampling.temperature).exp())

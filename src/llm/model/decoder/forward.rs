@@ -4,13 +4,11 @@ use std::rc::Rc;
 
 use candle_core::{DType, Tensor};
 
-use super::{Block, Decoder, Linear, NormWeights};
+use super::Decoder;
+use super::on_tape::{Fed, OnTape};
 use crate::error::{Error, Result};
-use crate::llm::model::architecture::Norm;
-use crate::llm::model::lora::{self, Lora};
 use crate::llm::model::sequence::{Packed, Predictions, Sequence};
-use crate::llm::tensor::ops::{self, Attention, Rope, Starts};
-use crate::llm::tensor::parameters::Id;
+use crate::llm::tensor::ops::{self, Rope};
 use crate::llm::tensor::tape::{Node, Tape};
 
 impl Decoder {
@@ -19,34 +17,25 @@ impl Decoder {
     /// # Errors
     /// A token beyond the vocabulary, a sequence beyond the context, or a failing device.
     pub fn hidden<'a>(&'a self, tape: &Tape<'a>, packed: &Packed) -> Result<Node> {
-        let a = &self.architecture;
         self.check(packed)?;
-        let mut x = ops::embedding(tape, &self.node(tape, self.embedding), &packed.tokens)?;
-        if a.embedding_scale != 1.0 {
-            x = ops::scale(tape, &x, a.embedding_scale)?;
-        }
-        if let Some(table) = self.positions {
-            let positions = (packed.starts.windows(2)).flat_map(|w| 0..(w[1] - w[0]) as u32);
-            let positions = positions.collect::<Vec<_>>().into();
-            let p = ops::embedding(tape, &self.node(tape, table), &positions)?;
-            x = ops::add(tape, &x, &p)?;
-        }
-        let table = match &self.rope {
-            Some(rotary) => Some(rotary.table(packed.longest())?),
-            None => None,
+        let positions = (packed.starts.windows(2)).flat_map(|w| 0..(w[1] - w[0]) as u32);
+        let fed = Fed {
+            tokens: packed.tokens.clone(),
+            positions: positions.collect(),
+            starts: packed.starts.clone(),
+            tables: self.tables(packed.longest())?,
         };
-        for block in &self.blocks {
-            let (table, starts) = (table.clone(), packed.starts.clone());
-            let run = move |tape: &Tape<'a>, x: &Node| {
-                self.block(tape, block, x, table.as_ref(), &starts)
-            };
-            x = if self.recompute {
-                tape.again(&x, run)?
-            } else {
-                run(tape, &x)?
-            };
-        }
-        self.normalise(tape, self.norm, &x)
+        self.graph.walk(&OnTape {
+            tape,
+            model: self,
+            fed: Rc::new(fed),
+        })
+    }
+
+    /// Cosines and sines of at least that many positions, for each rotation.
+    pub(super) fn tables(&self, longest: usize) -> Result<Vec<Rope>> {
+        let tables = self.rotations.iter().map(|rotary| rotary.table(longest));
+        tables.collect()
     }
 
     /// ln π of every token of every completion, end to end, `[M]`; `predictions` says whose they
@@ -103,105 +92,8 @@ impl Decoder {
         self.logits_of(&ops::rows(&Tape::idle(), hidden, rows)?)
     }
 
-    fn block(
-        &self,
-        tape: &Tape,
-        block: &Block,
-        x: &Node,
-        table: Option<&Rope>,
-        starts: &Starts,
-    ) -> Result<Node> {
-        let attended = self.attend(tape, block, x, table, starts)?;
-        let x = ops::add(tape, x, &attended)?;
-        let mixed = self.mix(tape, block, &x)?;
-        ops::add(tape, &x, &mixed)
-    }
-
-    fn attend(
-        &self,
-        tape: &Tape,
-        block: &Block,
-        x: &Node,
-        table: Option<&Rope>,
-        starts: &Starts,
-    ) -> Result<Node> {
-        let a = &self.architecture;
-        let x = self.normalise(tape, block.attention_norm, x)?;
-        let mut q = self.linear(tape, block.query, &x)?;
-        let mut k = self.linear(tape, block.key, &x)?;
-        let v = self.linear(tape, block.value, &x)?;
-        if let Some(table) = table {
-            q = ops::rope(tape, &q, a.heads, table, starts)?;
-            k = ops::rope(tape, &k, a.kv_heads, table, starts)?;
-        }
-        let form = Attention {
-            heads: a.heads,
-            kv_heads: a.kv_heads,
-            head_dim: a.head_dim,
-            scale: (a.head_dim as f64).sqrt().recip(),
-            window: a.window,
-        };
-        let mixed = ops::attention(tape, [&q, &k, &v], &form, starts)?;
-        self.linear(tape, block.output, &mixed)
-    }
-
-    pub(super) fn mix(&self, tape: &Tape, block: &Block, x: &Node) -> Result<Node> {
-        let x = self.normalise(tape, block.mlp_norm, x)?;
-        let up = self.linear(tape, block.up, &x)?;
-        let f = self.architecture.activation;
-        let inner = match block.gate {
-            Some(gate) => ops::gated(tape, &self.linear(tape, gate, &x)?, &up, f)?,
-            None => ops::activation(tape, &up, f)?,
-        };
-        self.linear(tape, block.down, &inner)
-    }
-
-    pub(super) fn linear(&self, tape: &Tape, linear: Linear, x: &Node) -> Result<Node> {
-        let bias = linear.bias.map(|b| self.node(tape, b));
-        let y = ops::linear(tape, x, &self.node(tape, linear.weight), bias.as_ref())?;
-        let Some(Lora { a, b, scaling }) = linear.lora else {
-            return Ok(y);
-        };
-        let inner = ops::linear(tape, x, &self.node(tape, a), None)?;
-        let outer = ops::linear(tape, &inner, &self.node(tape, b), None)?;
-        ops::add(tape, &y, &ops::scale(tape, &outer, scaling)?)
-    }
-
-    pub(super) fn normalise(&self, tape: &Tape, norm: NormWeights, x: &Node) -> Result<Node> {
-        let weight = self.node(tape, norm.weight);
-        let epsilon = self.architecture.epsilon;
-        match (self.architecture.norm, norm.bias) {
-            (Norm::Layer, Some(bias)) => {
-                ops::layer_norm(tape, x, &weight, &self.node(tape, bias), epsilon)
-            }
-            (Norm::Rms { offset }, _) => ops::rms_norm(tape, x, &weight, epsilon, offset),
-            (Norm::Layer, None) => unreachable!("a layer norm is made with its bias"),
-        }
-    }
-
-    pub(super) fn node(&self, tape: &Tape, id: Id) -> Node {
-        self.parameters.node(tape, id)
-    }
-
-    /// The output head's weight, adapted if it is.
-    pub(super) fn head(&self, tape: &Tape) -> Result<Node> {
-        let head = self.head.ok_or_else(|| {
-            let problem = "the model has no output head";
-            let remedy = "it was loaded as the body of a reward or value network; load a policy";
-            Error::invalid("lm_head.weight", problem, remedy)
-        })?;
-        let weight = self.node(tape, head.weight);
-        match head.lora {
-            None => Ok(weight),
-            Some(Lora { a, b, scaling }) => {
-                let (a, b) = (self.node(tape, a), self.node(tape, b));
-                lora::adapted(tape, &weight, &a, &b, scaling)
-            }
-        }
-    }
-
     fn check(&self, packed: &Packed) -> Result<()> {
-        let a = &self.architecture;
+        let a = self.sizes();
         if let Some(token) = (packed.tokens.iter()).find(|&&t| t as usize >= a.vocabulary) {
             return Err(Error::invalid(
                 "tokens",

@@ -1,14 +1,16 @@
 //! Random weights.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 
 use super::Decoder;
 use crate::error::Result;
-use crate::llm::model::architecture::{Architecture, Norm};
-use crate::llm::model::config::{Config, Family};
+use crate::llm::model::architecture::Architecture;
+use crate::llm::model::config::Config;
+use crate::llm::model::graph::{Declared, Purpose as Role};
 use crate::random::{Purpose, Stream};
 
 impl Decoder {
@@ -28,12 +30,12 @@ impl Decoder {
             deviation,
             residual: deviation,
             padding: None,
-            norm: identity(&architecture),
             seed,
             index: 0,
         };
-        Self::new(architecture, dtype, device, &mut |name, shape| {
-            initial.tensor(name, shape)
+        let graph = Arc::new(architecture.graph());
+        Self::build(graph, true, dtype, device, &mut |weight| {
+            initial.tensor(weight)
         })
     }
 
@@ -51,31 +53,23 @@ impl Decoder {
         device: &Device,
     ) -> Result<Self> {
         let config = Config::read(path)?;
-        let a = config.architecture.clone();
+        let (graph, family) = (config.graph.clone(), config.family);
         let mut initial = Initial {
             deviation: config.deviation,
-            residual: match config.family {
-                Family::Gpt2 => config.deviation / (2.0 * a.layers as f64).sqrt(),
-                _ => config.deviation,
+            residual: if family.small_residual {
+                config.deviation / (2.0 * graph.sizes.layers as f64).sqrt()
+            } else {
+                config.deviation
             },
-            padding: config.padding.filter(|_| config.family != Family::Gpt2),
-            norm: identity(&a),
+            padding: config.padding.filter(|_| family.zero_padding),
             seed,
             index: 0,
         };
-        let mut decoder = Self::new(a, dtype, device, &mut |name, shape| {
-            initial.tensor(name, shape)
+        let mut decoder = Self::build(graph, true, dtype, device, &mut |weight| {
+            initial.tensor(weight)
         })?;
         decoder.config = Some(config);
         Ok(decoder)
-    }
-}
-
-/// The scale at which a norm only normalises.
-fn identity(a: &Architecture) -> f64 {
-    match a.norm {
-        Norm::Rms { offset } => 1.0 - offset,
-        Norm::Layer => 1.0,
     }
 }
 
@@ -85,33 +79,40 @@ struct Initial {
     /// The deviation of projections into the residual stream.
     residual: f64,
     padding: Option<usize>,
-    norm: f64,
     seed: u64,
     index: u64,
 }
 
 impl Initial {
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    fn tensor(&mut self, weight: &Declared) -> Result<Tensor> {
         self.index += 1;
         let mut stream = Stream::new(self.seed, Purpose::Start, self.index);
-        let count: usize = shape.iter().product();
-        let residual = ["o_proj.weight", "down_proj.weight"];
-        let deviation = if residual.iter().any(|r| name.ends_with(r)) {
-            self.residual
-        } else {
-            self.deviation
-        };
-        let mut numbers: Vec<f64> = match shape {
-            [_] if name.ends_with("bias") => vec![0.0; count],
-            [_] => vec![self.norm; count],
-            _ => (0..count)
+        let count: usize = weight.shape.iter().product();
+        let mut normal = |deviation: f64| -> Vec<f64> {
+            (0..count)
                 .map(|_| -> f64 { StandardNormal.sample(stream.rng()) })
                 .map(|z| deviation * z)
-                .collect(),
+                .collect()
         };
-        if let (Some(row), "model.embed_tokens.weight", &[_, width]) = (self.padding, name, shape) {
-            numbers[row * width..][..width].fill(0.0);
-        }
-        Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+        let numbers: Vec<f64> = match weight.purpose {
+            Role::Bias | Role::Shift => vec![0.0; count],
+            // At which a norm only normalises.
+            Role::Scale { offset } => vec![1.0 - offset; count],
+            Role::Residual => normal(self.residual),
+            Role::Matrix | Role::Positions => normal(self.deviation),
+            Role::Tokens => {
+                let mut numbers = normal(self.deviation);
+                let width = count / weight.shape[0].max(1);
+                if let Some(row) = self.padding {
+                    numbers[row * width..][..width].fill(0.0);
+                }
+                numbers
+            }
+        };
+        Ok(Tensor::from_vec(
+            numbers,
+            weight.shape.clone(),
+            &Device::Cpu,
+        )?)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
-use super::{Decoder, Linear};
+use super::Decoder;
 use crate::error::{Error, Result};
 use crate::llm::model::lora::{Lora, moves_beside_a_base};
 use crate::llm::tensor::parameters::Parameter;
@@ -26,9 +26,7 @@ impl Decoder {
     /// The same model without its adapter, frozen, sharing its memory.
     pub(in crate::llm) fn without_adapter(&self) -> Result<Self> {
         let mut base = self.shared(|_| true)?;
-        for linear in base.linears() {
-            linear.lora = None;
-        }
+        base.adapters.fill(None);
         Ok(base)
     }
 
@@ -44,15 +42,16 @@ impl Decoder {
     /// Frozen, without saying which adapter it has; those parameters share memory.
     fn shared(&self, shared: impl Fn(&Parameter) -> bool) -> Result<Self> {
         Ok(Self {
-            architecture: self.architecture.clone(),
+            graph: self.graph.clone(),
             parameters: self.parameters.copied(true, shared)?,
-            blocks: self.blocks.clone(),
-            rope: self.rope.clone(),
+            ids: self.ids.clone(),
+            adapters: self.adapters.clone(),
+            with_head: self.with_head,
+            rotations: self.rotations.clone(),
             config: self.config.clone(),
             origin: self.origin.clone(),
             adapter: None,
             recompute: self.recompute,
-            ..*self
         })
     }
 
@@ -61,32 +60,13 @@ impl Decoder {
         self.parameters.into_tensors()
     }
 
-    /// Adapts a linear layer: `lm_head`, or that of a weight.
+    /// Adapts a linear layer.
     pub(in crate::llm) fn adapt(&mut self, name: &str, lora: Lora) -> Result<()> {
-        if name == "lm_head" {
-            if let Some(head) = &mut self.head {
-                head.lora = Some(lora);
-            }
-            return Ok(());
-        }
-        let weight = self.parameters.find(&format!("{name}.weight"));
-        match self.linears().find(|l| Some(l.weight) == weight) {
-            Some(linear) => linear.lora = Some(lora),
-            None => {
-                let remedy = "this is a bug of pistar";
-                return Err(Error::invalid(name, "it is no linear layer", remedy));
-            }
-        }
+        let layer = self.graph.linear_named(name).ok_or_else(|| {
+            let remedy = "this is a bug of pistar";
+            Error::invalid(name, "it is no linear layer", remedy)
+        })?;
+        self.adapters[layer.index()] = Some(lora);
         Ok(())
-    }
-
-    /// All linear layers, the output head last.
-    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let blocks = self.blocks.iter_mut().flat_map(|b| {
-            let attention = [&mut b.query, &mut b.key, &mut b.value, &mut b.output];
-            let mlp = [&mut b.up, &mut b.down].into_iter().chain(&mut b.gate);
-            attention.into_iter().chain(mlp)
-        });
-        blocks.chain(&mut self.head)
     }
 }

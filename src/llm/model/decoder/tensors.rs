@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Decoder, Linear, NormWeights};
-use crate::error::Result;
+use super::Decoder;
+use crate::error::{Error, Result};
+use crate::llm::model::graph::{BLOCKS, EMBEDDING};
 use crate::llm::model::lora::{self, Lora};
 #[cfg(test)]
 use crate::llm::model::sequence::Packed;
@@ -30,13 +31,16 @@ pub(in crate::llm) struct Layer {
 
 impl Decoder {
     /// The embedding `[V, width]`.
-    pub(in crate::llm) fn embedding_tensor(&self) -> Tensor {
-        self.parameters.get(self.embedding).tensor.clone()
+    ///
+    /// # Errors
+    /// A model of other names.
+    pub(in crate::llm) fn embedding_tensor(&self) -> Result<Tensor> {
+        self.tensor(EMBEDDING)
     }
 
     /// Learned positions `[context, width]`, if it has them.
     pub(in crate::llm) fn position_tensor(&self) -> Option<Tensor> {
-        Some(self.parameters.get(self.positions?).tensor.clone())
+        self.tensor("model.embed_positions.weight").ok()
     }
 
     /// Cosines and sines of at least that many positions, if it has rotary ones.
@@ -44,34 +48,42 @@ impl Decoder {
     /// # Errors
     /// A failing device.
     pub(in crate::llm) fn rotary_table(&self, longest: usize) -> Result<Option<Rope>> {
-        let table = self.rope.as_ref().map(|rope| rope.table(longest));
-        table.transpose()
+        Ok(self.tables(longest)?.into_iter().next())
     }
 
-    /// The tensors of a block.
+    /// The tensors of a plain decoder's block.
     ///
     /// # Errors
-    /// No memory for weights with an adapter.
+    /// Another block's; no memory for weights with an adapter.
     pub(in crate::llm) fn layer(&self, index: usize) -> Result<Layer> {
-        let block = &self.blocks[index];
+        let at = |part: &str| format!("{BLOCKS}.{index}.{part}");
+        let layer = |part: &str| self.dense(&at(part));
+        let gate = "mlp.gate_proj";
         Ok(Layer {
-            attention_norm: self.norm_tensors(block.attention_norm),
+            attention_norm: self.norm_tensors(&at("input_layernorm"))?,
             qkv: [
-                self.dense(block.query)?,
-                self.dense(block.key)?,
-                self.dense(block.value)?,
+                layer("self_attn.q_proj")?,
+                layer("self_attn.k_proj")?,
+                layer("self_attn.v_proj")?,
             ],
-            output: self.dense(block.output)?,
-            mlp_norm: self.norm_tensors(block.mlp_norm),
-            gate: block.gate.map(|gate| self.dense(gate)).transpose()?,
-            up: self.dense(block.up)?,
-            down: self.dense(block.down)?,
+            output: layer("self_attn.o_proj")?,
+            mlp_norm: self.norm_tensors(&at("post_attention_layernorm"))?,
+            gate: if self.graph.linear_named(&at(gate)).is_some() {
+                Some(layer(gate)?)
+            } else {
+                None
+            },
+            up: layer("mlp.up_proj")?,
+            down: layer("mlp.down_proj")?,
         })
     }
 
     /// The last norm's tensors.
-    pub(in crate::llm) fn last_norm(&self) -> Dense {
-        self.norm_tensors(self.norm)
+    ///
+    /// # Errors
+    /// A model without one.
+    pub(in crate::llm) fn last_norm(&self) -> Result<Dense> {
+        self.norm_tensors("model.norm")
     }
 
     /// The output head's weight `[V, width]`, adapted if it is.
@@ -80,6 +92,12 @@ impl Decoder {
     /// A model without one.
     pub(in crate::llm) fn head_tensor(&self) -> Result<Tensor> {
         Ok(self.head(&Tape::idle())?.value().clone())
+    }
+
+    /// The output head's bias `[V]`, if it has one.
+    pub(in crate::llm) fn head_bias(&self) -> Option<Tensor> {
+        let bias = self.graph.linear(self.graph.head).bias?;
+        Some(self.parameters.get(self.id(bias)).tensor.clone())
     }
 
     /// Logits of the token after each packed sequence: `[S, vocabulary]`; f32 where weights have
@@ -107,26 +125,36 @@ impl Decoder {
         }
     }
 
-    fn dense(&self, linear: Linear) -> Result<Dense> {
+    /// A parameter's numbers by its name.
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let missing = || Error::invalid(name, "there is no such weight", "this is a bug of pistar");
+        let id = self.parameters.find(name).ok_or_else(missing)?;
+        Ok(self.parameters.get(id).tensor.clone())
+    }
+
+    fn dense(&self, name: &str) -> Result<Dense> {
+        let missing = || Error::invalid(name, "there is no such layer", "this is a bug of pistar");
+        let layer = self.graph.linear_named(name).ok_or_else(missing)?;
+        let weights = self.graph.linear(layer);
         let get = |id| self.parameters.get(id).tensor.clone();
-        let weight = match linear.lora {
-            None => get(linear.weight),
+        let own = get(self.id(weights.weight));
+        let weight = match self.adapters[layer.index()] {
+            None => own,
             Some(Lora { a, b, scaling }) => {
-                let [w, a, b] = [linear.weight, a, b].map(|id| Node::constant(get(id)));
+                let [w, a, b] = [own, get(a), get(b)].map(Node::constant);
                 lora::adapted(&Tape::idle(), &w, &a, &b, scaling)?
                     .value()
                     .clone()
             }
         };
-        let bias = linear.bias.map(get);
+        let bias = weights.bias.map(|bias| get(self.id(bias)));
         Ok(Dense { weight, bias })
     }
 
-    fn norm_tensors(&self, norm: NormWeights) -> Dense {
-        let get = |id| self.parameters.get(id).tensor.clone();
-        Dense {
-            weight: get(norm.weight),
-            bias: norm.bias.map(get),
-        }
+    fn norm_tensors(&self, name: &str) -> Result<Dense> {
+        Ok(Dense {
+            weight: self.tensor(&format!("{name}.weight"))?,
+            bias: self.tensor(&format!("{name}.bias")).ok(),
+        })
     }
 }

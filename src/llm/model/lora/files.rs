@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::file::Staged;
 use crate::file::json::sorted;
 use crate::llm::model::decoder::Decoder;
+use crate::llm::model::families::{Names, join, split};
+use crate::llm::model::graph::EMBEDDING;
 use crate::llm::model::heads::ScalarHead;
 use crate::llm::model::weights::{self, Checkpoint, Item};
 use crate::llm::tensor::same;
@@ -113,15 +115,16 @@ impl Decoder {
             tensors.push(checkpoint.take(&of_kind("A"), &[rank, input])?);
             let total = module.parts.iter().map(|(_, [output, _])| output).sum();
             let b = checkpoint.take(&of_kind("B"), &[total, rank])?;
-            let mut start = 0;
-            for (_, [output, _]) in &module.parts {
-                tensors.push(b.narrow(0, start, *output)?);
-                start += output;
-            }
+            let rows: Vec<usize> = module
+                .parts
+                .iter()
+                .map(|(_, [output, _])| *output)
+                .collect();
+            tensors.extend(split(&b, &rows, module.turns)?);
         }
         let score = key("score.weight");
         let score = if checkpoint.has(&score) {
-            Some(checkpoint.take(&score, &[1, self.architecture().width])?)
+            Some(checkpoint.take(&score, &[1, self.sizes().width])?)
         } else {
             None
         };
@@ -143,18 +146,14 @@ impl Decoder {
 
     /// PEFT saves embeddings and output head too if either is adapted: they must be the base's.
     fn unchanged(&self, checkpoint: &mut Checkpoint) -> Result<()> {
-        let embedding = if self.stores_transposed() {
-            "transformer.wte"
-        } else {
-            "model.embed_tokens"
-        };
-        let tied = self.architecture().tied;
-        let head = if tied {
-            "model.embed_tokens.weight"
-        } else {
-            "lm_head.weight"
-        };
-        for (path, ours) in [(embedding, "model.embed_tokens.weight"), (HEAD, head)] {
+        let names = self
+            .config()
+            .map_or(Names::LLAMA, |config| config.family.names);
+        let embedding = names.of(EMBEDDING);
+        let embedding = embedding.strip_suffix(".weight").unwrap_or(&embedding);
+        let tied = self.sizes().tied;
+        let head = if tied { EMBEDDING } else { "lm_head.weight" };
+        for (path, ours) in [(embedding, EMBEDDING), (HEAD, head)] {
             for end in ["weight", "base_layer.weight"] {
                 let name = key(&format!("{path}.{end}"));
                 let Some(id) = self
@@ -196,13 +195,13 @@ impl Decoder {
         let mut items = Vec::new();
         for module in modules {
             let of_kind = |kind: &str| key(&format!("{}.lora_{kind}.weight", module.path));
-            items.push(self.item(of_kind("A"), vec![module.a().0])?);
+            items.push(self.item(of_kind("A"), vec![module.a().0], 0)?);
             let parts = module.parts.iter().map(|(part, _)| b_name(part)).collect();
-            items.push(self.item(of_kind("B"), parts)?);
+            items.push(self.item(of_kind("B"), parts, module.turns)?);
         }
         if reward {
             let name = ScalarHead::Reward.names()[0];
-            items.push(self.item(key(name), vec![name.into()])?);
+            items.push(self.item(key(name), vec![name.into()], 0)?);
         }
         let mut staged = Staged::new(dir)?;
         let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();
@@ -214,8 +213,8 @@ impl Decoder {
         staged.finish()
     }
 
-    /// Parameters, one after the other along the first axis, under one name.
-    fn item(&self, name: String, parts: Vec<String>) -> Result<Item<'static>> {
+    /// Parameters under one name, one after the other along the first axis or in turn.
+    fn item(&self, name: String, parts: Vec<String>, turns: usize) -> Result<Item<'static>> {
         let tensors = (parts.iter())
             .map(|part| {
                 let id = self.parameters().find(part).ok_or_else(|| {
@@ -226,7 +225,7 @@ impl Decoder {
             .collect::<Result<Vec<_>>>()?;
         let mut shape = tensors[0].dims().to_vec();
         shape[0] = tensors.iter().map(|t| t.dims()[0]).sum();
-        let tensor = Box::new(move || Ok(Tensor::cat(&tensors, 0)?));
+        let tensor = Box::new(move || join(&tensors, turns));
         Ok(Item {
             name,
             shape,

@@ -7,6 +7,7 @@ mod merged;
 mod modules;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
@@ -15,7 +16,6 @@ pub use files::CONFIG;
 pub(in crate::llm) use files::WEIGHTS;
 pub use merged::merge;
 
-use super::config::Family;
 use super::decoder::Decoder;
 use super::heads::ScalarHead;
 use crate::error::{Error, Result};
@@ -127,7 +127,7 @@ impl Decoder {
         let Some(adapter) = self.adapter.clone() else {
             return Ok(self);
         };
-        let tied = self.architecture().tied;
+        let tied = self.sizes().tied;
         if tied && adapter.modules.iter().any(|m| m.path == HEAD) {
             let problem = "the output head it changes is also the embedding";
             let remedy = "keep the adapter apart, or untie the model";
@@ -141,7 +141,7 @@ impl Decoder {
             }
         }
         let head = ScalarHead::of(&self);
-        let (architecture, with_head) = (self.architecture().clone(), self.has_head());
+        let (graph, with_head) = (Arc::new(self.graph().clone()), self.has_head());
         let (dtype, device) = (
             self.parameters().dtype(),
             self.parameters().device().clone(),
@@ -149,7 +149,8 @@ impl Decoder {
         let (config, origin) = (self.config().cloned(), self.origin().map(Into::into));
         let mut tensors: HashMap<String, Tensor> = self.into_tensors();
         let lost = |name: &str| Error::invalid(name, "it is missing", "this is a bug of pistar");
-        let mut merged = Self::build(architecture, with_head, dtype, &device, &mut |name, _| {
+        let mut merged = Self::build(graph, with_head, dtype, &device, &mut |weight| {
+            let name = weight.name.as_str();
             let weight = tensors.remove(name).ok_or_else(|| lost(name))?;
             if let Some((a, b)) = deltas.get(name) {
                 let a = tensors.get(a).ok_or_else(|| lost(a))?;
@@ -200,9 +201,9 @@ impl Decoder {
         Ok(())
     }
 
-    /// Whether GPT-2's files store its matrices transposed.
+    /// Whether the family's files store its matrices transposed.
     fn stores_transposed(&self) -> bool {
-        self.config().is_some_and(|c| c.family == Family::Gpt2)
+        self.config().is_some_and(|c| c.family.names.transposed)
     }
 }
 

@@ -5,7 +5,6 @@ use super::config::{self, AdapterConfig, Target};
 use crate::error::{Error, Result};
 use crate::llm::model::config::Config;
 use crate::llm::model::decoder::Decoder;
-use crate::llm::model::weights::layout;
 
 /// An adapted linear layer of the file: one of ours, or several that share A (GPT-2's `c_attn`).
 #[derive(Debug, Clone)]
@@ -14,6 +13,8 @@ pub(in crate::llm) struct Module {
     pub path: String,
     /// Our names, with `[out, in]`.
     pub parts: Vec<(String, [usize; 2])>,
+    /// Rows of B that the parts give in turn; 0 if each gives all of its own at once.
+    pub turns: usize,
 }
 
 impl Module {
@@ -81,12 +82,12 @@ impl Module {
 
     /// All linear layers, as transformers has them.
     fn all(config: &Config, with_head: bool) -> Vec<Self> {
-        let a = &config.architecture;
-        let mut modules: Vec<Self> = layout(config.family, a, false)
+        let sizes = config.sizes();
+        let mut modules: Vec<Self> = (config.family.names.layout(&config.graph, false))
             .into_iter()
-            .filter(|entry| entry.parts[0].1.len() == 2)
-            .filter(|entry| !entry.parts[0].0.contains(".embed_"))
+            .filter(|entry| entry.of_layer)
             .map(|entry| Self {
+                turns: entry.turns,
                 path: bare(&entry.name).into(),
                 parts: (entry.parts.iter())
                     .map(|(name, shape)| (bare(name).into(), [shape[0], shape[1]]))
@@ -96,7 +97,8 @@ impl Module {
         if with_head {
             modules.push(Self {
                 path: HEAD.into(),
-                parts: vec![(HEAD.into(), [a.vocabulary, a.width])],
+                parts: vec![(HEAD.into(), [sizes.vocabulary, sizes.width])],
+                turns: 0,
             });
         }
         modules

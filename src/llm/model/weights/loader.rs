@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
-use super::{Checkpoint, Entry, layout};
+use super::{Checkpoint, Entry};
 use crate::error::{Error, Result};
-use crate::llm::model::architecture::Architecture;
-use crate::llm::model::config::Family;
+use crate::llm::model::config::Config;
 
 /// Turns the tensors of files into parameters, under Llama's names.
 pub struct Loader {
@@ -19,10 +18,10 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader for a decoder of that family. The prefix of names, `model.` or `transformer.`, may be missing from
-    /// all of them, as in files of the body alone.
-    pub fn new(checkpoint: Checkpoint, family: Family, a: &Architecture, head: bool) -> Self {
-        let mut list = layout(family, a, head);
+    /// A loader for a decoder of that configuration. The prefix of names, `model.` or `transformer.`, may be missing
+    /// from all of them, as in files of the body alone.
+    pub fn new(checkpoint: Checkpoint, config: &Config, head: bool) -> Self {
+        let mut list = config.family.names.layout(&config.graph, head);
         let bare = |name: &str| {
             let bare = name
                 .strip_prefix("model.")
@@ -66,18 +65,9 @@ impl Loader {
                 remedy,
             ));
         };
-        let mut tensor = self.checkpoint.take(&entry.name, &entry.shape())?;
-        if entry.transposed {
-            tensor = tensor.t()?;
-        }
-        if entry.parts.len() == 1 {
-            return Ok(tensor.contiguous()?);
-        }
-        let mut start = 0;
-        for (name, shape) in &entry.parts {
-            let part = tensor.narrow(0, start, shape[0])?.contiguous()?;
+        let parts = entry.split(self.checkpoint.take(&entry.name, &entry.shape())?)?;
+        for ((name, _), part) in entry.parts.iter().zip(parts) {
             self.ready.insert(name.clone(), part);
-            start += shape[0];
         }
         self.ready
             .remove(parameter)

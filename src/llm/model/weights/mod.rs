@@ -1,11 +1,10 @@
 //! Weights on disk: safetensors files, one or several (shards).
 
-mod layout;
 mod loader;
 mod reader;
 mod writer;
 
-pub use layout::{Entry, layout};
+pub use super::families::Entry;
 pub use loader::Loader;
 pub use reader::Checkpoint;
 pub use writer::{Item, after, before, file, is_weights, stage};

@@ -47,7 +47,7 @@ pub fn compare(
     batch_tokens: usize,
     observer: &dyn Observer,
 ) -> Result<Vec<Compared>> {
-    let [ours, theirs] = [policy, reference].map(|m| m.architecture().vocabulary);
+    let [ours, theirs] = [policy, reference].map(|m| m.sizes().vocabulary);
     if ours != theirs {
         return Err(Error::invalid(
             "reference",
@@ -77,7 +77,7 @@ fn batch(policy: &Decoder, reference: &Decoder, sequences: &[&Sequence]) -> Resu
     let tape = Tape::idle();
     let [ours, theirs] = [policy, reference].map(|m| m.hidden(&tape, &predictions.packed));
     let (ours, theirs) = (ours?, theirs?);
-    let vocabulary = policy.architecture().vocabulary;
+    let vocabulary = policy.sizes().vocabulary;
     let mut each: Vec<[f64; 3]> = Vec::with_capacity(predictions.rows.len());
     let places = predictions.rows.chunks((LOGITS / vocabulary).max(1));
     let mut targets = predictions.targets.iter();

@@ -110,7 +110,7 @@ pub fn generated(
     settings: &EvaluationSettings,
     observer: &dyn Observer,
 ) -> Result<(Vec<Completion>, Vec<Sequence>)> {
-    let context = model.architecture().context;
+    let context = model.sizes().context;
     let mut tokens = Vec::with_capacity(prompts.all.len());
     for prompt in &prompts.all {
         let place = || format!("{}: row {}", prompts.origin, prompt.row + 1);

@@ -35,7 +35,7 @@ impl Loaded {
     pub fn new(found: ModelFolder, dtype: DType, device: &Device) -> Result<Self> {
         let tokenizer = found.tokenizer()?;
         let model = found.decoder(dtype, device)?;
-        tokenizer.fits(model.architecture().vocabulary)?;
+        tokenizer.fits(model.sizes().vocabulary)?;
         let folder = found.folder;
         Ok(Self {
             model,

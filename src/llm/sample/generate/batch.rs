@@ -239,7 +239,7 @@ mod tests {
                 sampling: &sampling,
                 seed: 2,
                 batch_size,
-                context: model.architecture().context,
+                context: model.sizes().context,
             };
             let cached = Cached::<f64>::new(&model, 100).unwrap();
             let cached = job.run(cached, &Silent).unwrap();

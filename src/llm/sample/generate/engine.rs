@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::attention::{Place, attend};
 use super::cache::Cache;
 use super::layers::{Block, Norm, rows};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::llm::model::architecture::Architecture;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::tensor::ops::float::Float;
@@ -62,12 +62,21 @@ struct Piece {
 }
 
 impl<T: Float> Engine<T> {
+    /// The architecture of a model, if it is one that the engine takes: a plain decoder. All others are run from
+    /// their graph.
+    pub fn takes(model: &Decoder) -> Option<&Architecture> {
+        model.architecture()
+    }
+
     /// Lays a model out for sequences of at most `longest` tokens.
     ///
     /// # Errors
     /// A model without output head, or numbers that are not on the CPU.
     pub fn new(model: &Decoder, longest: usize) -> Result<Self> {
-        let a = model.architecture().clone();
+        let a = Self::takes(model).cloned().ok_or_else(|| {
+            let problem = "its blocks are not those of a plain decoder";
+            Error::invalid("engine", problem, "this is a bug of pistar")
+        })?;
         let turns = match model.rotary_table(longest.min(a.context))? {
             None => None,
             Some(table) => Some([
@@ -80,14 +89,14 @@ impl<T: Float> Engine<T> {
             .collect::<Result<_>>()?;
         let head = model.head_tensor()?.contiguous()?;
         Ok(Self {
-            embedding: model.embedding_tensor().contiguous()?,
+            embedding: model.embedding_tensor()?.contiguous()?,
             positions: match model.position_tensor() {
                 Some(table) => Some(table.contiguous()?),
                 None => None,
             },
             turns,
             blocks,
-            norm: Norm::new(&a, model.last_norm())?,
+            norm: Norm::new(&a, model.last_norm()?)?,
             head: Panels::new(a.width, &[(&Slice::<T>::new(&head)?, None)]),
             architecture: a,
         })

@@ -41,6 +41,11 @@ pub(super) trait Machine: Sync {
     ) -> Result<()>;
 }
 
+/// Whether a model is laid out for the CPU; all others run from tensors.
+pub(super) fn takes(model: &Decoder) -> bool {
+    Engine::<f32>::takes(model).is_some()
+}
+
 /// On the CPU, with caches.
 pub(super) struct Cached<T> {
     engine: Engine<T>,

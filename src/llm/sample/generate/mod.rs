@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
 use crate::observer::{Observer, Work};
 use batch::Job;
-use machine::Cached;
+use machine::{Cached, takes};
 use tensors::OnDevice;
 
 pub use prompts::Prompt;
@@ -85,7 +85,7 @@ pub fn generate(
         let remedy = format!("give at most {MOST} at once, and the rest another seed");
         return Err(Error::invalid("samples", problem, remedy));
     }
-    let a = model.architecture();
+    let a = model.sizes();
     for (index, prompt) in prompts.iter().enumerate() {
         check(
             &format!("prompts[{index}]"),
@@ -119,8 +119,12 @@ impl Job<'_> {
         let most = self.batch_size.saturating_add(1);
         let parameters = model.parameters();
         match (parameters.device().is_cpu(), parameters.dtype()) {
-            (true, DType::F32) => self.run(Cached::<f32>::new(model, longest)?, work),
-            (true, DType::F64) => self.run(Cached::<f64>::new(model, longest)?, work),
+            (true, DType::F32) if takes(model) => {
+                self.run(Cached::<f32>::new(model, longest)?, work)
+            }
+            (true, DType::F64) if takes(model) => {
+                self.run(Cached::<f64>::new(model, longest)?, work)
+            }
             (_, DType::F64) => self.run(OnDevice::<f64>::new(model, [most, longest])?, work),
             _ => self.run(OnDevice::<f32>::new(model, [most, longest])?, work),
         }

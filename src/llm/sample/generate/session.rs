@@ -4,7 +4,7 @@ use candle_core::DType;
 
 use super::cache::Cache;
 use super::check;
-use super::machine::{Cached, Machine};
+use super::machine::{Cached, Machine, takes};
 use super::tensors::{OnDevice, State};
 use crate::error::Result;
 use crate::llm::model::decoder::Decoder;
@@ -41,14 +41,14 @@ impl<'m> Session<'m> {
     /// # Errors
     /// A model without output head, or a failing device.
     pub fn new(model: &'m Decoder) -> Result<Self> {
-        let (parameters, longest) = (model.parameters(), model.architecture().context);
+        let (parameters, longest) = (model.parameters(), model.sizes().context);
         let kind = match (parameters.device().is_cpu(), parameters.dtype()) {
-            (true, DType::F32) => {
+            (true, DType::F32) if takes(model) => {
                 let machine = Cached::new(model, longest)?;
                 let cache = machine.start();
                 Kind::F32(Box::new(machine), cache)
             }
-            (true, DType::F64) => {
+            (true, DType::F64) if takes(model) => {
                 let machine = Cached::new(model, longest)?;
                 let cache = machine.start();
                 Kind::F64(Box::new(machine), cache)
@@ -76,7 +76,7 @@ impl<'m> Session<'m> {
     /// # Errors
     /// No token, one beyond the vocabulary, more than the model takes, or a failing device.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
-        let a = self.model.architecture();
+        let a = self.model.sizes();
         // The last token that is fed may be the last that the model takes.
         check("tokens", tokens, a.vocabulary, a.context + 1 - self.length)?;
         let logits = match &mut self.kind {

@@ -82,14 +82,14 @@ impl Scores {
             head.load(&mut decoder, found.weights())?;
         }
         let tokenizer = found.tokenizer()?;
-        tokenizer.fits(decoder.architecture().vocabulary)?;
+        tokenizer.fits(decoder.sizes().vocabulary)?;
         let lengths = RowRules {
             max_length: settings.max_length,
             max_prompt_length: settings.max_prompt_length,
             allow_empty: true,
             strict_boundaries: false,
         };
-        let context = decoder.architecture().context;
+        let context = decoder.sizes().context;
         Ok(Self {
             tokeniser: Tokeniser::new(Arc::new(tokenizer), context, lengths)?,
             network: Scorer {

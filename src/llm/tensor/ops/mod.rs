@@ -58,7 +58,7 @@ pub struct Rope {
 }
 
 /// Layout of attention.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Attention {
     /// Query heads.
     pub heads: usize,

@@ -31,6 +31,12 @@ impl Deref for Starts {
     }
 }
 
+impl PartialEq for Starts {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
 impl From<Vec<usize>> for Starts {
     fn from(starts: Vec<usize>) -> Self {
         let (starts, pack) = (starts.into(), Pack::default());

@@ -2,62 +2,62 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Node, Target};
-use crate::error::{Error, Result};
+use super::{Carried, Node, Target};
+use crate::error::Result;
 use crate::llm::tensor::ops::add_in_place;
 
-/// A gradient so far. Several nodes may share one tensor, which then must not be changed.
-pub(super) enum Sum {
-    Owned(Tensor),
-    Shared(Tensor),
+/// A gradient so far. Several nodes may share one value, which then must not be changed.
+pub(super) enum Sum<X> {
+    Owned(X),
+    Shared(X),
 }
 
-impl Sum {
+impl<X: Carried> Sum<X> {
     /// Whether it may be changed, from first to last number.
     fn is_free(&self) -> bool {
-        matches!(self, Self::Owned(tensor) if tensor.is_contiguous())
+        matches!(self, Self::Owned(value) if value.is_dense())
     }
 
-    fn tensor(&self) -> &Tensor {
+    fn value(&self) -> &X {
         match self {
-            Self::Owned(t) | Self::Shared(t) => t,
+            Self::Owned(x) | Self::Shared(x) => x,
         }
     }
 
-    fn into_tensor(self) -> Tensor {
+    fn into_value(self) -> X {
         match self {
-            Self::Owned(t) | Self::Shared(t) => t,
+            Self::Owned(x) | Self::Shared(x) => x,
         }
     }
 
-    /// A tensor that nobody else holds.
-    fn into_own(self) -> Result<Tensor> {
+    /// A value that nobody else holds.
+    fn into_own(self) -> Result<X> {
         match self {
-            Self::Owned(tensor) => Ok(tensor),
-            Self::Shared(tensor) => Ok(tensor.copy()?),
+            Self::Owned(value) => Ok(value),
+            Self::Shared(value) => value.copied(),
         }
     }
 
     /// `self + other`, in the memory of whichever is owned.
-    fn plus(self, other: Self) -> Result<Self> {
+    fn plus(self, other: Self, form: &X::Form) -> Result<Self> {
         Ok(Self::Owned(match (self, other) {
             (Self::Owned(sum), other) | (other, Self::Owned(sum)) => {
-                add_in_place(&sum, other.tensor())?;
+                sum.accumulate(other.value())?;
                 sum
             }
-            (Self::Shared(a), Self::Shared(b)) => (a + b)?,
+            (Self::Shared(a), Self::Shared(b)) => a.plus(&b, form)?,
         }))
     }
 }
 
 /// Gradients on their way back.
-pub struct Gradients {
-    slots: Vec<Option<Sum>>,
+pub struct Gradients<X = Tensor> {
+    slots: Vec<Option<Sum<X>>>,
 }
 
-impl Gradients {
+impl<X: Carried> Gradients<X> {
     /// Those of that many nodes: of leaves what was found before, of others nothing yet.
-    pub(super) fn of(leaves: &mut LeafGradients, nodes: usize) -> Self {
+    pub(super) fn of(leaves: &mut LeafGradients<X>, nodes: usize) -> Self {
         let mut slots: Vec<_> = (leaves.sums.iter_mut())
             .map(|sum| sum.take().map(Sum::Owned))
             .collect();
@@ -65,7 +65,7 @@ impl Gradients {
         Self { slots }
     }
 
-    pub(super) fn seed(&mut self, seeds: impl IntoIterator<Item = (Node, Tensor)>) -> Result<()> {
+    pub(super) fn seed(&mut self, seeds: impl IntoIterator<Item = (Node<X>, X)>) -> Result<()> {
         (seeds.into_iter())
             .try_for_each(|(node, cotangent)| self.add_shared(&node.target(), &cotangent))
     }
@@ -74,7 +74,7 @@ impl Gradients {
     ///
     /// # Errors
     /// Shapes that differ.
-    pub fn add(&mut self, target: &Target, gradient: Tensor) -> Result<()> {
+    pub fn add(&mut self, target: &Target<X>, gradient: X) -> Result<()> {
         self.plus(target, Sum::Owned(gradient))
     }
 
@@ -82,26 +82,26 @@ impl Gradients {
     ///
     /// # Errors
     /// Shapes that differ.
-    pub fn add_shared(&mut self, target: &Target, gradient: &Tensor) -> Result<()> {
+    pub fn add_shared(&mut self, target: &Target<X>, gradient: &X) -> Result<()> {
         self.plus(target, Sum::Shared(gradient.clone()))
     }
 
     /// Takes out the gradient of a node so far, to be added to in place and given back to
     /// [`add`](Self::add); `None` where there is none yet, or one that is also used elsewhere.
-    pub fn take(&mut self, target: &Target) -> Option<Tensor> {
+    pub fn take(&mut self, target: &Target<X>) -> Option<X> {
         let sum = self.slots[target.slot()?].take_if(|sum| sum.is_free())?;
-        Some(sum.into_tensor())
+        Some(sum.into_value())
     }
 
-    pub(super) fn take_slot(&mut self, slot: usize) -> Option<Tensor> {
-        self.slots[slot].take().map(Sum::into_tensor)
+    pub(super) fn take_slot(&mut self, slot: usize) -> Option<X> {
+        self.slots[slot].take().map(Sum::into_value)
     }
 
     /// Hands out a leaf's gradient, if there is one.
     pub(super) fn hand(
         &mut self,
         leaf: usize,
-        take: &mut dyn FnMut(usize, Tensor) -> Result<()>,
+        take: &mut dyn FnMut(usize, X) -> Result<()>,
     ) -> Result<()> {
         match self.slots[leaf].take() {
             Some(sum) => take(leaf, sum.into_own()?),
@@ -117,7 +117,7 @@ impl Gradients {
     }
 
     /// Moves what was [lent](Self::lend) back to `home`; gives the gradient of the node after them.
-    pub(super) fn give_back(mut self, home: &mut Self, leaves: usize) -> Option<Tensor> {
+    pub(super) fn give_back(mut self, home: &mut Self, leaves: usize) -> Option<X> {
         for (to, from) in home.slots[..leaves].iter_mut().zip(&mut self.slots) {
             *to = from.take();
         }
@@ -125,26 +125,21 @@ impl Gradients {
     }
 
     /// What is left, of leaves.
-    pub(super) fn into_leaves(self, leaves: &mut LeafGradients) -> Result<()> {
+    pub(super) fn into_leaves(self, leaves: &mut LeafGradients<X>) -> Result<()> {
         for (slot, sum) in self.slots.into_iter().zip(&mut leaves.sums) {
             *sum = slot.map(Sum::into_own).transpose()?;
         }
         Ok(())
     }
 
-    fn plus(&mut self, target: &Target, gradient: Sum) -> Result<()> {
+    fn plus(&mut self, target: &Target<X>, gradient: Sum<X>) -> Result<()> {
         let Some(slot) = target.slot() else {
             return Ok(());
         };
-        let (given, wanted) = (gradient.tensor().dims(), target.shape().dims());
-        if given != wanted {
-            let message = format!("a gradient of shape {given:?} for a tensor of {wanted:?}");
-            let backend = "tape";
-            return Err(Error::Backend { backend, message });
-        }
+        gradient.value().fits(target.form())?;
         let sum = match self.slots[slot].take() {
             None => gradient,
-            Some(sum) => sum.plus(gradient)?,
+            Some(sum) => sum.plus(gradient, target.form())?,
         };
         self.slots[slot] = Some(sum);
         Ok(())
@@ -152,13 +147,13 @@ impl Gradients {
 }
 
 /// Gradients accumulated for each leaf; `None` where nothing arrived.
-pub struct LeafGradients {
-    sums: Vec<Option<Tensor>>,
+pub struct LeafGradients<X = Tensor> {
+    sums: Vec<Option<X>>,
     /// Whether something was added that is coarser than f32.
     coarse: bool,
 }
 
-impl LeafGradients {
+impl<X> LeafGradients<X> {
     /// Empty sums, for that many leaves.
     pub fn new(leaves: usize) -> Self {
         Self {
@@ -168,7 +163,7 @@ impl LeafGradients {
     }
 
     /// The gradient of a leaf.
-    pub fn get(&self, leaf: usize) -> Option<&Tensor> {
+    pub fn get(&self, leaf: usize) -> Option<&X> {
         self.sums[leaf].as_ref()
     }
 
@@ -177,6 +172,19 @@ impl LeafGradients {
         self.sums.iter().all(Option::is_none)
     }
 
+    /// Changes the gradient of a leaf.
+    pub fn change(&mut self, leaf: usize, change: impl FnOnce(Option<X>) -> X) {
+        self.sums[leaf] = Some(change(self.sums[leaf].take()));
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.sums.iter_mut().for_each(|g| *g = None);
+        self.coarse = false;
+    }
+}
+
+impl LeafGradients {
     /// True if bf16 or f16 numbers were [added](Self::add): then others must be too.
     pub fn is_coarse(&self) -> bool {
         self.coarse
@@ -206,11 +214,5 @@ impl LeafGradients {
             }
         });
         Ok(())
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.sums.iter_mut().for_each(|g| *g = None);
-        self.coarse = false;
     }
 }

@@ -1,26 +1,28 @@
-//! Tensors on a tape.
+//! Values on a tape.
 
 use candle_core::{Shape, Tensor};
 
-/// A tensor on a tape.
+use super::Carried;
+
+/// A value on a tape.
 #[derive(Debug, Clone)]
-pub struct Node {
-    value: Tensor,
+pub struct Node<X = Tensor> {
+    value: X,
     slot: Option<usize>,
 }
 
-impl Node {
-    pub(super) fn new(value: Tensor, slot: Option<usize>) -> Self {
+impl<X: Carried> Node<X> {
+    pub(super) fn new(value: X, slot: Option<usize>) -> Self {
         Self { value, slot }
     }
 
-    /// A tensor that nobody differentiates by.
-    pub fn constant(value: Tensor) -> Self {
+    /// A value that nobody differentiates by.
+    pub fn constant(value: X) -> Self {
         Self::new(value, None)
     }
 
-    /// The tensor.
-    pub fn value(&self) -> &Tensor {
+    /// The value.
+    pub fn value(&self) -> &X {
         &self.value
     }
 
@@ -30,10 +32,10 @@ impl Node {
     }
 
     /// Target of its gradient. A backward keeps this of an input whose numbers it does not need.
-    pub fn target(&self) -> Target {
+    pub fn target(&self) -> Target<X> {
         Target {
             slot: self.slot,
-            shape: self.value.shape().clone(),
+            form: self.value.form(),
         }
     }
 
@@ -42,25 +44,32 @@ impl Node {
     }
 }
 
-/// A node without its numbers: where a gradient goes, and its shape.
+/// A node without its numbers: where a gradient goes, and what it must be like.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct Target<X: Carried = Tensor> {
     slot: Option<usize>,
-    shape: Shape,
+    form: X::Form,
 }
 
-impl Target {
+impl<X: Carried> Target<X> {
     /// True if a gradient is wanted.
     pub fn wanted(&self) -> bool {
         self.slot.is_some()
     }
 
-    /// The gradient's shape.
-    pub fn shape(&self) -> &Shape {
-        &self.shape
+    /// What the gradient must be like.
+    pub fn form(&self) -> &X::Form {
+        &self.form
     }
 
     pub(super) fn slot(&self) -> Option<usize> {
         self.slot
+    }
+}
+
+impl Target {
+    /// The gradient's shape.
+    pub fn shape(&self) -> &Shape {
+        &self.form
     }
 }

@@ -10,7 +10,7 @@ use crate::llm::tensor::ops::{self, Activation, Attention, Rope, Starts, plain};
 use crate::llm::tensor::tape::{Node, Tape};
 
 /// An operation of `ops` on given shapes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Call {
     /// [`ops::linear`]
     Linear {

@@ -217,7 +217,7 @@ impl Trial {
     /// Bounds of the log-probabilities and of gradients.
     fn bounds(&self, precision: Precision) -> [f64; 2] {
         let sequences: Vec<&Sequence> = self.text.sequences.iter().collect();
-        let calls = shapes::calls(&self.architecture, &Predictions::new(&sequences));
+        let calls = shapes::calls(&self.architecture.graph(), &Predictions::new(&sequences));
         let (mut values, mut all) = (Vec::new(), Vec::new());
         for times in &calls {
             let bounds: Vec<f64> = (Bound::of(&times.call).iter())

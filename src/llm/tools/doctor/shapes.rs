@@ -3,9 +3,8 @@
 use std::rc::Rc;
 
 use super::call::Call;
-use crate::llm::model::architecture::{Architecture, Norm, Positions};
+use crate::llm::model::graph::{Graph, Instruction, Op, Weight};
 use crate::llm::model::sequence::Predictions;
-use crate::llm::tensor::ops::Attention;
 
 /// Purpose of calls, in the order of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,110 +66,110 @@ pub struct Times {
     pub count: usize,
 }
 
-/// The calls of a forward pass of `Decoder::log_probs`, without adapters.
-pub fn calls(a: &Architecture, predictions: &Predictions) -> Vec<Times> {
-    let packed = &predictions.packed;
-    let (n, width) = (packed.tokens.len(), a.width);
-    let (q, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-    let mut list = Vec::new();
-    let mut push = |stage, call, count| list.push(Times { stage, call, count });
-    let embedding = |vocabulary, ids: &Rc<[u32]>| Call::Embedding {
-        vocabulary,
-        width,
-        ids: ids.clone(),
-    };
-    push(Stage::Embedding, embedding(a.vocabulary, &packed.tokens), 1);
-    if a.embedding_scale != 1.0 {
-        let call = Call::Scale {
-            rows: n,
-            width,
-            factor: a.embedding_scale,
-        };
-        push(Stage::Embedding, call, 1);
-    }
-    let mut residuals = 2 * a.layers;
-    if a.positions == Positions::Learned {
-        let positions = (packed.starts.windows(2)).flat_map(|w| 0..(w[1] - w[0]) as u32);
-        let positions: Rc<[u32]> = positions.collect();
-        push(Stage::Embedding, embedding(a.context, &positions), 1);
-        residuals += 1;
-    }
-    let norm = match a.norm {
-        Norm::Rms { offset } => Call::RmsNorm {
-            rows: n,
-            width,
-            offset,
-        },
-        Norm::Layer => Call::LayerNorm { rows: n, width },
-    };
-    push(Stage::Norms, norm, 2 * a.layers + 1);
-    let linear = |inputs, outputs, bias| Call::Linear {
-        rows: n,
-        inputs,
-        outputs,
-        bias,
-    };
-    let layers = a.layers;
-    push(Stage::Projections, linear(width, q, a.qkv_bias), layers);
-    push(
-        Stage::Projections,
-        linear(width, kv, a.qkv_bias),
-        2 * layers,
-    );
-    push(Stage::Projections, linear(q, width, a.output_bias), layers);
-    let ups = if a.gated { 2 } else { 1 };
-    let up = linear(width, a.intermediate, a.mlp_bias);
-    push(Stage::Projections, up, ups * layers);
-    let down = linear(a.intermediate, width, a.mlp_bias);
-    push(Stage::Projections, down, layers);
-    if let Positions::Rotary { .. } = a.positions {
-        for heads in [a.heads, a.kv_heads] {
-            let call = Call::Rope {
-                heads,
-                head_dim: a.head_dim,
-                starts: packed.starts.clone(),
-            };
-            push(Stage::Rope, call, layers);
-        }
-    }
-    let attention = Call::Attention {
-        form: Attention {
-            heads: a.heads,
-            kv_heads: a.kv_heads,
-            head_dim: a.head_dim,
-            scale: (a.head_dim as f64).sqrt().recip(),
-            window: a.window,
-        },
-        starts: packed.starts.clone(),
-    };
-    push(Stage::Attention, attention, layers);
-    let (rows, f) = (n, a.activation);
-    let nonlinearity = if a.gated {
-        Call::Gated {
-            rows,
-            width: a.intermediate,
-            f,
-        }
-    } else {
-        Call::Activation {
-            rows,
-            width: a.intermediate,
-            f,
+/// The calls of a forward pass of `Decoder::log_probs`, without adapters: those of the graph, and of the head.
+pub fn calls(graph: &Graph, predictions: &Predictions) -> Vec<Times> {
+    let mut list: Vec<Times> = Vec::new();
+    let mut push = |stage, call| {
+        // Blocks make the same calls.
+        let same = |times: &&mut Times| times.stage == stage && times.call == call;
+        match list.iter_mut().find(same) {
+            Some(times) => times.count += 1,
+            None => list.push(Times {
+                stage,
+                call,
+                count: 1,
+            }),
         }
     };
-    push(Stage::Nonlinearity, nonlinearity, layers);
-    push(Stage::Residuals, Call::Add { rows, width }, residuals);
+    for instruction in graph.instructions() {
+        let (stage, call) = call(graph, instruction, predictions);
+        push(stage, call);
+    }
+    let width = graph.sizes.width;
     let picks = Call::Rows {
-        rows,
+        rows: predictions.packed.tokens.len(),
         width,
         picks: predictions.rows.clone(),
     };
-    push(Stage::Head, picks, 1);
+    push(Stage::Head, picks);
     let head = Call::TokenLogProbs {
         width,
-        vocabulary: a.vocabulary,
+        vocabulary: graph.sizes.vocabulary,
         targets: predictions.targets.clone(),
     };
-    push(Stage::Head, head, 1);
+    push(Stage::Head, head);
     list
+}
+
+fn call(graph: &Graph, instruction: &Instruction, predictions: &Predictions) -> (Stage, Call) {
+    let packed = &predictions.packed;
+    let (rows, width) = (packed.tokens.len(), instruction.width);
+    let table = |weight: &Weight, ids: Rc<[u32]>| Call::Embedding {
+        vocabulary: graph.weight(*weight).shape[0],
+        width,
+        ids,
+    };
+    match &instruction.op {
+        Op::Tokens(weight) => (Stage::Embedding, table(weight, packed.tokens.clone())),
+        Op::Positions {
+            table: weight,
+            offset,
+        } => {
+            let positions = (packed.starts.windows(2)).flat_map(|w| 0..(w[1] - w[0]) as u32);
+            let positions = positions.map(|p| p + *offset as u32).collect();
+            (Stage::Embedding, table(weight, positions))
+        }
+        Op::Scale(factor) => {
+            let factor = *factor;
+            let call = Call::Scale {
+                rows,
+                width,
+                factor,
+            };
+            (Stage::Embedding, call)
+        }
+        Op::Linear(layer) => {
+            let layer = graph.linear(*layer);
+            let [inputs, outputs] = layer.shape;
+            let bias = layer.bias.is_some();
+            let call = Call::Linear {
+                rows,
+                inputs,
+                outputs,
+                bias,
+            };
+            (Stage::Projections, call)
+        }
+        Op::Norm(norm) => {
+            // Each run of a row is a row to it.
+            let (rows, width) = (rows * (width / norm.width), norm.width);
+            let call = match norm.bias {
+                Some(_) => Call::LayerNorm { rows, width },
+                None => Call::RmsNorm {
+                    rows,
+                    width,
+                    offset: norm.offset,
+                },
+            };
+            (Stage::Norms, call)
+        }
+        Op::Rope { heads, .. } => {
+            let call = Call::Rope {
+                heads: *heads,
+                head_dim: width / heads,
+                starts: packed.starts.clone(),
+            };
+            (Stage::Rope, call)
+        }
+        Op::Attention { form, .. } => {
+            let call = Call::Attention {
+                form: form.clone(),
+                starts: packed.starts.clone(),
+            };
+            (Stage::Attention, call)
+        }
+        Op::Gated(f) => (Stage::Nonlinearity, Call::Gated { rows, width, f: *f }),
+        Op::Activation(f) => (Stage::Nonlinearity, Call::Activation { rows, width, f: *f }),
+        Op::Add => (Stage::Residuals, Call::Add { rows, width }),
+    }
 }

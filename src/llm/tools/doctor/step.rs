@@ -81,7 +81,7 @@ fn measure(
     let sequences: Vec<&Sequence> = text.sequences.iter().collect();
     let predictions = Predictions::new(&sequences);
     let tokens = predictions.packed.tokens.len();
-    let calls = shapes::calls(&size.config.architecture, &predictions);
+    let calls = shapes::calls(&size.config.graph, &predictions);
     let work = observer.begin("", calls.len() as u64 + 2);
     let bytes = place.dtype.size_in_bytes() as f64;
     let mut pool = Pool::new(seed);

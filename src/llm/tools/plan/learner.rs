@@ -6,6 +6,7 @@ use super::network::Network;
 use super::ops::Form;
 use super::run::Run;
 use super::tape::{Leaves, Node, Tape};
+use crate::error::Result;
 
 /// A trained parameter.
 struct State {
@@ -32,7 +33,7 @@ impl Learner {
         let mut learner = Self {
             form,
             state: Vec::new(),
-            gradients: Leaves::new(network.weights.len(), kind),
+            gradients: Leaves::new(network.weights.len()),
             kind,
             in_backward: run.in_backward,
         };
@@ -80,35 +81,50 @@ impl Learner {
     }
 
     /// Pushes cotangents back; `several` if the step has several parts.
-    pub fn push(&mut self, ledger: &Ledger, tape: Tape, seeds: &[Node], several: bool) {
+    ///
+    /// # Errors
+    /// Those of operations that run again.
+    pub fn push(
+        &mut self,
+        ledger: &Ledger,
+        tape: Tape,
+        seeds: Vec<Node>,
+        several: bool,
+    ) -> Result<()> {
+        ledger.enter(Phase::Backward);
+        let cotangent = |node: &Node| ledger.take(Kind::Transients, node.value().bytes());
+        let seeds: Vec<(Node, Held)> = (seeds.into_iter())
+            .map(|node| (node.clone(), cotangent(&node)))
+            .collect();
         if self.in_backward && !several {
-            let kind = self.kind;
-            return tape.consume(seeds, kind, &mut |leaf, gradient| {
+            return tape.consume(seeds, &mut |leaf, gradient| {
                 self.step(ledger, leaf);
                 drop(gradient);
+                Ok(())
             });
         }
         if self.form.size < 4 {
-            let (gradients, state) = (&mut self.gradients, &self.state);
-            return tape.consume(seeds, self.kind, &mut |leaf, gradient| {
+            let (gradients, state, kind) = (&mut self.gradients, &self.state, self.kind);
+            return tape.consume(seeds, &mut |leaf, gradient| {
                 let count = state[leaf].as_ref().map_or(0, |state| state.count);
-                gradients.add(ledger, leaf, gradient, 4 * count);
+                gradients.change(leaf, |sum| wide_sum(ledger, kind, sum, gradient, 4 * count));
+                Ok(())
             });
         }
-        tape.backward(seeds, &mut self.gradients);
+        tape.backward(seeds, &mut self.gradients)
     }
 
     /// Norm, and the optimiser's pass over all that has a gradient.
     pub fn update(&mut self, ledger: &Ledger) {
         ledger.enter(Phase::Optimiser);
         for leaf in 0..self.state.len() {
-            if let (Some(state), true) = (&self.state[leaf], self.gradients.has(leaf)) {
+            if let (Some(state), true) = (&self.state[leaf], self.gradients.get(leaf).is_some()) {
                 let bytes = self.needs(composed::norm_of_gradient, state.count);
                 needs(ledger, "gradient norm", bytes);
             }
         }
         for leaf in 0..self.state.len() {
-            if self.gradients.has(leaf) {
+            if self.gradients.get(leaf).is_some() {
                 self.step(ledger, leaf);
             }
         }
@@ -125,7 +141,26 @@ impl Learner {
 }
 
 fn needs(ledger: &Ledger, operation: &'static str, bytes: u64) {
-    ledger.operation(operation, None);
+    ledger.enter_block(None);
+    ledger.operation(operation);
     ledger.transient(operation, bytes);
     drop(ledger.take(Kind::Transients, bytes));
+}
+
+/// A sum so far and a gradient, which over parts of a batch in bf16 is kept in f32, of `wide` bytes.
+fn wide_sum(ledger: &Ledger, kind: Kind, sum: Option<Held>, gradient: Held, wide: u64) -> Held {
+    match sum {
+        None => gradient,
+        Some(sum) if sum.bytes() == wide => {
+            let more = wide.saturating_sub(gradient.bytes());
+            drop(ledger.take(Kind::Transients, more));
+            sum
+        }
+        Some(sum) => {
+            let wider = ledger.take(kind, wide);
+            drop(sum);
+            drop(ledger.take(Kind::Transients, wide));
+            wider
+        }
+    }
 }

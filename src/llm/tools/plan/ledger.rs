@@ -126,6 +126,16 @@ impl Held {
     pub fn bytes(&self) -> u64 {
         self.0.bytes
     }
+
+    /// Their purpose.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The ledger that they are in.
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
 }
 
 impl Drop for Lease {
@@ -192,9 +202,18 @@ impl Ledger {
     }
 
     /// Says which operation comes now.
-    pub fn operation(&self, name: &'static str, block: Option<usize>) {
-        let now = &mut self.0.borrow_mut().now;
-        (now.operation, now.block) = (name, block);
+    pub fn operation(&self, name: &'static str) {
+        self.0.borrow_mut().now.operation = name;
+    }
+
+    /// Says which block the operations to come are in.
+    pub fn enter_block(&self, block: Option<usize>) {
+        self.0.borrow_mut().now.block = block;
+    }
+
+    /// The block that operations are in now.
+    pub fn block(&self) -> Option<usize> {
+        self.0.borrow().now.block
     }
 
     /// Notes what an operation needs while it runs.
@@ -230,7 +249,8 @@ mod tests {
         let ledger = Ledger::new();
         let weights = ledger.take(Kind::Weights, 10);
         ledger.enter(Phase::Forward);
-        ledger.operation("linear", Some(3));
+        ledger.enter_block(Some(3));
+        ledger.operation("linear");
         let (a, b) = (weights.clone(), ledger.take(Kind::Activations, 5));
         drop(weights);
         drop(b);

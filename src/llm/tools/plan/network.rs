@@ -1,20 +1,22 @@
-//! A network of bytes: the walk of [`model::decoder`](crate::llm::model::decoder) and of its heads, operation by
-//! operation, with what is alive where.
+//! A network of bytes: its graph and its heads, operation by operation, with what is alive where.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use super::batch::Piece;
 use super::composed;
 use super::ledger::{Held, Kind, Ledger};
 use super::ops::{self, Form};
 use super::tape::{Node, Tape};
-use crate::error::Result;
-use crate::llm::model::architecture::{Architecture, Norm, Positions};
+use crate::error::{Error, Result};
 use crate::llm::model::config::Config;
+use crate::llm::model::graph::{
+    Graph, Instruction, Linear, Op, Place, Reader, Section, Weight as Index,
+};
 use crate::llm::model::heads::ScalarHead;
 use crate::llm::model::lora::{AdapterConfig, Module, b_name};
-use crate::llm::model::weights::layout;
 
 /// Role of a network in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,18 +55,28 @@ pub struct Weight {
     pub trained: bool,
 }
 
+/// A network's numbers for a piece of a batch.
+pub struct Forward {
+    /// The nodes that cotangents are given for.
+    pub seeds: Vec<Node>,
+    /// Activations that a block keeps, at most.
+    pub kept_per_block: u64,
+}
+
 /// A network's parameters and their layout.
 pub struct Network {
-    a: Architecture,
+    graph: Arc<Graph>,
     form: Form,
     role: Role,
     /// Weights, in the order of leaves.
     pub weights: Vec<Weight>,
     names: HashMap<String, usize>,
+    /// The place in `weights` of each weight of the graph.
+    places: Vec<usize>,
     /// A and B of adapted linear layers.
     adapted: HashMap<String, [usize; 2]>,
     recompute: bool,
-    /// Rows of the rotary table, once there is one.
+    /// Rows of the rotary tables, once there are any.
     table: Cell<u64>,
     ledger: Ledger,
 }
@@ -127,29 +139,32 @@ impl Network {
         adapter: Option<&AdapterConfig>,
         recompute: bool,
     ) -> Result<Self> {
-        let a = &config.architecture;
+        let graph = config.graph.clone();
         let mut network = Self {
-            a: a.clone(),
+            graph: graph.clone(),
             form,
             role,
             weights: Vec::new(),
             names: HashMap::new(),
+            places: vec![usize::MAX; graph.weights.len()],
             adapted: HashMap::new(),
             recompute,
             table: Cell::new(0),
             ledger: ledger.clone(),
         };
         let full = adapter.is_none();
-        for entry in layout(config.family, a, role.speaks()) {
-            for (name, shape) in entry.parts {
-                network.add(kind, name, &shape, full);
+        for index in graph.in_order() {
+            let weight = graph.weight(index);
+            if weight.place != Place::Head || role.speaks() {
+                let place = network.add(kind, weight.name.clone(), &weight.shape, full);
+                network.places[index.index()] = place;
             }
         }
         for name in role.head().iter().flat_map(|head| head.names()) {
             let shape: &[usize] = if name.ends_with("bias") {
                 &[1]
             } else {
-                &[1, a.width]
+                &[1, graph.sizes.width]
             };
             network.add(kind, (*name).into(), shape, true);
         }
@@ -195,98 +210,94 @@ impl Network {
         self.weights.iter().map(|w| w.count).max().unwrap_or(0)
     }
 
-    /// The nodes that cotangents are given for.
-    pub fn forward<'a>(&'a self, tape: &Tape<'a>, piece: &Piece) -> Vec<Node> {
+    /// Its numbers for a piece of a batch.
+    ///
+    /// # Errors
+    /// Those of its operations.
+    pub fn forward<'a>(&'a self, tape: &Tape<'a>, piece: &Piece) -> Result<Forward> {
         let all = |fed: fn(&super::batch::Response) -> usize| {
             Rows::of(piece.responses.iter().map(fed).collect())
         };
         let sequences = piece.responses.len();
-        match self.role {
+        let (seeds, kept_per_block) = match self.role {
             Role::Score | Role::Value => {
                 let rows = match self.role {
                     Role::Score => all(|r| r.tokens),
                     _ => all(|r| r.prompt),
                 };
-                let hidden = self.hidden(tape, rows);
-                vec![self.values(tape, &hidden, sequences)]
+                let (hidden, kept) = self.hidden(tape, rows)?;
+                (vec![self.values(tape, &hidden, sequences)], kept)
             }
             Role::Policy | Role::PolicyWithValue => {
-                let hidden = self.hidden(tape, all(|r| r.tokens - 1));
+                let (hidden, kept) = self.hidden(tape, all(|r| r.tokens - 1))?;
                 let predicted = piece.responses.iter().map(|r| r.tokens - r.prompt).sum();
                 let values = (self.role == Role::PolicyWithValue)
                     .then(|| self.values(tape, &hidden, sequences));
                 let mut seeds = vec![self.log_probs(tape, &hidden, predicted)];
                 seeds.extend(values);
-                seeds
+                (seeds, kept)
             }
-        }
+        };
+        Ok(Forward {
+            seeds,
+            kept_per_block,
+        })
     }
 
     fn log_probs(&self, tape: &Tape, hidden: &Node, m: usize) -> Node {
-        let (form, width) = (&self.form, self.a.width);
-        let hidden = ops::rows(tape, form, hidden, [m, width], false);
-        let name = if self.a.tied {
-            "model.embed_tokens.weight"
-        } else {
-            "lm_head.weight"
-        };
-        let mut head = self.node(tape, self.names[name]);
-        let shape = [self.a.vocabulary, width];
-        if let Some([a, b]) = self.adapted.get("lm_head") {
+        let (form, sizes) = (&self.form, self.graph.sizes);
+        let hidden = ops::rows(tape, form, hidden, [m, sizes.width], false);
+        let layer = self.graph.linear(self.graph.head);
+        let mut head = self.weight(tape, layer.weight);
+        if let Some([a, b]) = self.adapted.get(&layer.name) {
             let (a, b) = (self.node(tape, *a), self.node(tape, *b));
+            let shape = [sizes.vocabulary, sizes.width];
             head = ops::adapted(tape, form, [&head, &a, &b], shape);
         }
-        ops::token_log_probs(tape, form, &hidden, &head, m, [width, self.a.vocabulary])
+        ops::token_log_probs(tape, form, &hidden, &head, m, layer.shape)
     }
 
     fn values(&self, tape: &Tape, hidden: &Node, m: usize) -> Node {
         let names = self.role.head().map_or(&[][..], ScalarHead::names);
         let nodes: Vec<Node> = names.iter().map(|n| self.named(tape, n)).collect();
-        let (form, width) = (&self.form, self.a.width);
+        let (form, width) = (&self.form, self.graph.sizes.width);
         let hidden = ops::rows(tape, form, hidden, [m, width], false);
         let column = ops::linear(tape, form, &hidden, &nodes[0], nodes.get(1), m, [width, 1]);
         ops::flat(tape, &column)
     }
 
-    fn hidden<'a>(&'a self, tape: &Tape<'a>, rows: Rows) -> Node {
-        let (form, a) = (&self.form, &self.a);
-        let (n, width) = (rows.n, a.width);
-        let table = self.named(tape, "model.embed_tokens.weight");
-        let mut x = ops::rows(tape, form, &table, [n, width], true);
-        if a.embedding_scale != 1.0 {
-            x = ops::scale(tape, form, &x, n, width);
-        }
-        if a.positions == Positions::Learned {
-            let table = self.named(tape, "model.embed_positions.weight");
-            let p = ops::rows(tape, form, &table, [n, width], true);
-            x = ops::add(tape, form, [&x, &p], n, width);
-        }
-        let turns = match a.positions {
-            Positions::Learned => None,
-            Positions::Rotary { .. } => self.tabulate(rows),
+    /// What heads read, and the activations that a block keeps: the most of all blocks.
+    fn hidden<'a>(&'a self, tape: &Tape<'a>, rows: Rows) -> Result<(Node, u64)> {
+        let fed = Rc::new(Fed {
+            turns: self.tabulate(rows),
+            rows,
+        });
+        let reader = InBytes {
+            tape,
+            network: self,
+            fed,
+            marks: RefCell::default(),
         };
-        for layer in 0..a.layers {
-            tape.enter(Some(layer));
-            let turns = turns.clone();
-            let run =
-                move |tape: &Tape<'a>, x: &Node| self.block(tape, layer, x, turns.as_ref(), rows);
-            x = if self.recompute {
-                tape.again(&x, run)
-            } else {
-                run(tape, &x)
-            };
-        }
-        tape.enter(None);
-        self.norm(tape, "model.norm", &x, n)
+        let x = self.graph.body(&reader)?;
+        reader.enter(None);
+        let x = self.graph.tail(&reader, x)?;
+        let marks = reader.marks.into_inner();
+        let each = marks.windows(2).map(|w| w[1].saturating_sub(w[0]));
+        Ok((x, each.max().unwrap_or(0)))
     }
 
     /// Cosines and sines of as many positions as are needed, or more; on a device, those of each
     /// row too.
-    fn tabulate(&self, rows: Rows) -> Option<Node> {
-        let form = &self.form;
-        let height = rows.longest.next_power_of_two().min(self.a.context) as u64;
+    fn tabulate(&self, rows: Rows) -> Vec<Option<Node>> {
+        let (form, context) = (&self.form, self.graph.sizes.context);
+        let height = rows.longest.next_power_of_two().min(context) as u64;
+        let widths = self
+            .graph
+            .rotations
+            .iter()
+            .map(|r| 2 * r.frequencies.len() as u64);
         if height > self.table.get() {
-            let each = form.wide() * self.a.head_dim as u64;
+            let each = form.wide() * widths.clone().sum::<u64>();
             let more = self
                 .ledger
                 .take(Kind::Workspaces, (height - self.table.get()) * each);
@@ -294,72 +305,20 @@ impl Network {
             std::mem::forget(more);
             self.table.set(height);
         }
-        if form.fused {
-            return None;
-        }
-        let bytes = 2 * form.wide() * (rows.n * self.a.head_dim) as u64;
-        Some(Node::constant(self.ledger.take(Kind::Activations, bytes)))
+        let turns = widths.map(|width| {
+            let bytes = 2 * form.wide() * rows.n as u64 * width;
+            (!form.fused).then(|| Node::constant(self.ledger.take(Kind::Activations, bytes)))
+        });
+        turns.collect()
     }
 
-    fn block(&self, tape: &Tape, layer: usize, x: &Node, turns: Option<&Node>, rows: Rows) -> Node {
-        let (form, n, width) = (&self.form, rows.n, self.a.width);
-        let attended = self.attend(tape, layer, x, turns, rows);
-        let x = ops::add(tape, form, [x, &attended], n, width);
-        let mixed = self.mix(tape, layer, &x, n);
-        ops::add(tape, form, [&x, &mixed], n, width)
-    }
-
-    fn attend(
-        &self,
-        tape: &Tape,
-        layer: usize,
-        x: &Node,
-        turns: Option<&Node>,
-        rows: Rows,
-    ) -> Node {
-        let (form, a, n) = (&self.form, &self.a, rows.n);
-        let (q_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let at = |part: &str| format!("model.layers.{layer}.{part}");
-        let x = self.norm(tape, &at("input_layernorm"), x, n);
-        let mut q = self.linear(tape, &at("self_attn.q_proj"), &x, n, [a.width, q_width]);
-        let mut k = self.linear(tape, &at("self_attn.k_proj"), &x, n, [a.width, kv_width]);
-        let v = self.linear(tape, &at("self_attn.v_proj"), &x, n, [a.width, kv_width]);
-        if a.positions != Positions::Learned {
-            q = ops::rope(tape, form, &q, turns, n, q_width);
-            k = ops::rope(tape, form, &k, turns, n, kv_width);
-        }
-        let heads = [a.heads, a.kv_heads, a.head_dim];
-        let mixed = ops::attention(tape, form, [&q, &k, &v], heads, &rows);
-        self.linear(tape, &at("self_attn.o_proj"), &mixed, n, [q_width, a.width])
-    }
-
-    fn mix(&self, tape: &Tape, layer: usize, x: &Node, n: usize) -> Node {
-        let (form, a) = (&self.form, &self.a);
-        let at = |part: &str| format!("model.layers.{layer}.{part}");
-        let x = self.norm(tape, &at("post_attention_layernorm"), x, n);
-        let shape = [a.width, a.intermediate];
-        let up = self.linear(tape, &at("mlp.up_proj"), &x, n, shape);
-        let inner = if a.gated {
-            let gate = self.linear(tape, &at("mlp.gate_proj"), &x, n, shape);
-            ops::gated(tape, form, [&gate, &up], a.activation, [n, a.intermediate])
-        } else {
-            ops::activation(tape, form, &up, a.activation, [n, a.intermediate])
-        };
-        self.linear(
-            tape,
-            &at("mlp.down_proj"),
-            &inner,
-            n,
-            [a.intermediate, a.width],
-        )
-    }
-
-    fn linear(&self, tape: &Tape, name: &str, x: &Node, n: usize, [i, o]: [usize; 2]) -> Node {
-        let form = &self.form;
-        let weight = self.named(tape, &format!("{name}.weight"));
-        let bias = (self.names.get(&format!("{name}.bias"))).map(|&id| self.node(tape, id));
+    fn linear(&self, tape: &Tape, layer: Linear, x: &Node, n: usize) -> Node {
+        let (form, layer) = (&self.form, self.graph.linear(layer));
+        let [i, o] = layer.shape;
+        let weight = self.weight(tape, layer.weight);
+        let bias = layer.bias.map(|bias| self.weight(tape, bias));
         let y = ops::linear(tape, form, x, &weight, bias.as_ref(), n, [i, o]);
-        let Some(&[a, b]) = self.adapted.get(name) else {
+        let Some(&[a, b]) = self.adapted.get(&layer.name) else {
             return y;
         };
         let rank = (self.weights[b].count / o as u64) as usize;
@@ -369,16 +328,8 @@ impl Network {
         ops::add(tape, form, [&y, &scaled], n, o)
     }
 
-    fn norm(&self, tape: &Tape, name: &str, x: &Node, n: usize) -> Node {
-        let (form, width) = (&self.form, self.a.width);
-        let w = self.named(tape, &format!("{name}.weight"));
-        match self.a.norm {
-            Norm::Rms { .. } => ops::rms_norm(tape, form, x, &w, n, width),
-            Norm::Layer => {
-                let b = self.named(tape, &format!("{name}.bias"));
-                ops::layer_norm(tape, form, x, [&w, &b], n, width)
-            }
-        }
+    fn weight(&self, tape: &Tape, weight: Index) -> Node {
+        self.node(tape, self.places[weight.index()])
     }
 
     fn named(&self, tape: &Tape, name: &str) -> Node {
@@ -387,7 +338,100 @@ impl Network {
 
     fn node(&self, tape: &Tape, id: usize) -> Node {
         let weight = &self.weights[id];
-        let leaf = weight.trained.then_some(id);
-        tape.leaf(&weight.held, leaf, weight.held.bytes())
+        if weight.trained {
+            tape.leaf(id, weight.held.clone())
+        } else {
+            Node::constant(weight.held.clone())
+        }
+    }
+}
+
+/// What goes through a network, in bytes.
+struct Fed {
+    rows: Rows,
+    /// The rotations of each row, of each of the graph's; none where kernels read the table.
+    turns: Vec<Option<Node>>,
+}
+
+/// Values as nodes of bytes.
+struct InBytes<'t, 'm> {
+    tape: &'t Tape<'m>,
+    network: &'m Network,
+    fed: Rc<Fed>,
+    /// Live activations at the beginning of each block.
+    marks: RefCell<Vec<u64>>,
+}
+
+impl InBytes<'_, '_> {
+    fn enter(&self, block: Option<usize>) {
+        let ledger = self.network.ledger();
+        ledger.enter_block(block);
+        let live = ledger.live(Kind::Activations);
+        self.marks.borrow_mut().push(live);
+    }
+}
+
+impl<'m> Reader<'m> for InBytes<'_, 'm> {
+    type Value = Node;
+
+    fn apply(&self, instruction: &'m Instruction, inputs: &[&Node]) -> Result<Node> {
+        let (tape, network) = (self.tape, self.network);
+        let (form, rows, width) = (&network.form, &self.fed.rows, instruction.width);
+        let n = rows.n;
+        Ok(match (&instruction.op, inputs) {
+            (Op::Tokens(table) | Op::Positions { table, .. }, []) => {
+                let table = network.weight(tape, *table);
+                ops::rows(tape, form, &table, [n, width], true)
+            }
+            (Op::Scale(_), [x]) => ops::scale(tape, form, x, n, width),
+            (Op::Linear(layer), [x]) => network.linear(tape, *layer, x, n),
+            (Op::Norm(norm), [x]) => {
+                let w = network.weight(tape, norm.weight);
+                // Each run of a row is a row to it.
+                let n = n * (width / norm.width);
+                match norm.bias {
+                    None => ops::rms_norm(tape, form, x, &w, n, norm.width),
+                    Some(b) => {
+                        let b = network.weight(tape, b);
+                        ops::layer_norm(tape, form, x, [&w, &b], n, norm.width)
+                    }
+                }
+            }
+            (Op::Rope { rotation, .. }, [x]) => {
+                let turns = self.fed.turns[*rotation].as_ref();
+                ops::rope(tape, form, x, turns, n, width)
+            }
+            (Op::Attention { form: a, .. }, [q, k, v]) => {
+                let heads = [a.heads, a.kv_heads, a.head_dim];
+                ops::attention(tape, form, [q, k, v], heads, rows)
+            }
+            (Op::Gated(f), [gate, up]) => ops::gated(tape, form, [gate, up], *f, [n, width]),
+            (Op::Activation(f), [x]) => ops::activation(tape, form, x, *f, [n, width]),
+            (Op::Add, [a, b]) => ops::add(tape, form, [a, b], n, width),
+            (op, inputs) => {
+                return Err(Error::Backend {
+                    backend: "plan",
+                    message: format!("{op:?} of {} values", inputs.len()),
+                });
+            }
+        })
+    }
+
+    fn block(&self, index: usize, block: &'m Section, x: Node) -> Result<Node> {
+        self.enter(Some(index));
+        if !self.network.recompute {
+            return block.walk(self, Some(x));
+        }
+        let (network, fed) = (self.network, self.fed.clone());
+        self.tape.again(&x, move |tape, x| {
+            let reader = InBytes {
+                tape,
+                network,
+                fed: fed.clone(),
+                marks: RefCell::default(),
+            };
+            reader.enter(Some(index));
+            block.walk(&reader, Some(x.clone()))
+        })
     }
 }

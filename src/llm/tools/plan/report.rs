@@ -129,7 +129,7 @@ impl Report {
                 .collect(),
             activations_kept: outcome.kept,
             activations_per_block: outcome.kept_per_block,
-            blocks: run.config.architecture.layers,
+            blocks: run.config.sizes().layers,
             largest_transient: outcome.largest,
             parameters: outcome.parameters,
             trained: outcome.trained,

@@ -7,9 +7,9 @@ use super::batch::Piece;
 use super::learner::Learner;
 use super::ledger::{Held, Kind, Largest, Ledger, Peak, Phase};
 use super::machine::Machine;
-use super::network::{Network, Role};
+use super::network::{Forward, Network, Role};
 use super::ops::Form;
-use super::tape::{Node, Tape};
+use super::tape::Tape;
 use crate::error::Result;
 use crate::llm::model::config::Config;
 use crate::llm::model::lora::AdapterConfig;
@@ -95,7 +95,7 @@ impl Outcome {
 }
 
 /// A network that ran, and the nodes that cotangents are given for; none if it has to run again.
-type Recorded<'n> = Option<(Tape<'n>, Vec<Node>)>;
+type Recorded<'n> = Option<(Tape<'n>, Forward)>;
 
 impl Run {
     /// Memory that it takes, if a step has these parts.
@@ -132,16 +132,19 @@ impl Run {
         for part in parts {
             if let Some(network) = &live {
                 ledger.enter(Phase::Reference);
-                self.numbers(&ledger, network, part);
+                self.numbers(network, part)?;
             }
             ledger.enter(Phase::Forward);
-            let recorded = self.record(&ledger, &policy, part);
-            let values = (value.as_ref()).and_then(|value| self.record(&ledger, value, part));
+            let recorded = self.record(&policy, part)?;
+            let values = match &value {
+                Some(value) => self.record(value, part)?,
+                None => None,
+            };
             let most = |a: [u64; 2], b: [u64; 2]| [a[0].max(b[0]), a[1].max(b[1])];
             if let (Some(network), Some(learner)) = (&value, &mut of_value) {
-                kept = most(kept, self.push(learner, network, values, part, several));
+                kept = most(kept, self.push(learner, network, values, part, several)?);
             }
-            let found = self.push(&mut of_policy, &policy, recorded, part, several);
+            let found = self.push(&mut of_policy, &policy, recorded, part, several)?;
             kept = most(kept, found);
         }
         ledger.enter(Phase::Optimiser);
@@ -150,7 +153,8 @@ impl Run {
             .iter_mut()
             .for_each(|learner| learner.update(&ledger));
         ledger.enter(Phase::Checkpoint);
-        ledger.operation("save", None);
+        ledger.enter_block(None);
+        ledger.operation("save");
         if self.machine.cpu && self.adapter.is_none() {
             drop(ledger.take(Kind::Transients, 2 * largest));
         }
@@ -200,8 +204,9 @@ impl Run {
             Network::new(ledger, kind, self.form(), config, role, adapter, false)
         };
         let numbers = |network: &Network| {
-            let each = |part| self.numbers(ledger, network, part);
-            parts.iter().for_each(each);
+            parts
+                .iter()
+                .try_for_each(|part| self.numbers(network, part))
         };
         ledger.enter(Phase::Reference);
         match &self.reference {
@@ -217,10 +222,10 @@ impl Run {
                     0
                 };
                 let copy = ledger.take(Kind::Reference, moves);
-                numbers(policy);
+                numbers(policy)?;
                 return Ok((None, (self.reference == Reference::Live).then_some(copy)));
             }
-            Reference::NumbersOf(config, adapter) => numbers(&made(config, adapter.as_ref())?),
+            Reference::NumbersOf(config, adapter) => numbers(&made(config, adapter.as_ref())?)?,
         }
         Ok((None, None))
     }
@@ -233,42 +238,43 @@ impl Run {
         mut recorded: Recorded<'n>,
         part: &Piece,
         several: bool,
-    ) -> [u64; 2] {
+    ) -> Result<[u64; 2]> {
         let ledger = network.ledger();
         let mut kept = [0; 2];
         for piece in part.cut(self.micro_batch) {
             ledger.enter(Phase::Forward);
-            let (tape, seeds) = match recorded.take() {
+            let (tape, found) = match recorded.take() {
                 Some(recorded) => recorded,
-                None => run(ledger, network, &piece),
+                None => run(network, &piece)?,
             };
             kept[0] = kept[0].max(ledger.live(Kind::Activations));
-            kept[1] = kept[1].max(tape.kept_per_block());
-            learner.push(ledger, tape, &seeds, several);
+            kept[1] = kept[1].max(found.kept_per_block);
+            learner.push(ledger, tape, found.seeds, several)?;
         }
-        kept
+        Ok(kept)
     }
 
-    fn numbers(&self, ledger: &Ledger, network: &Network, part: &Piece) {
+    fn numbers(&self, network: &Network, part: &Piece) -> Result<()> {
         for piece in part.cut(self.micro_batch) {
-            network.forward(&Tape::idle(ledger), &piece);
+            network.forward(&Tape::idle(), &piece)?;
         }
+        Ok(())
     }
 
     /// A network's numbers, recorded if all goes through at once.
-    fn record<'n>(&self, ledger: &Ledger, network: &'n Network, part: &Piece) -> Recorded<'n> {
+    fn record<'n>(&self, network: &'n Network, part: &Piece) -> Result<Recorded<'n>> {
         match part.cut(self.micro_batch).as_slice() {
-            [all] => Some(run(ledger, network, all)),
+            [all] => Ok(Some(run(network, all)?)),
             _ => {
-                self.numbers(ledger, network, part);
-                None
+                self.numbers(network, part)?;
+                Ok(None)
             }
         }
     }
 }
 
-fn run<'n>(ledger: &Ledger, network: &'n Network, piece: &Piece) -> (Tape<'n>, Vec<Node>) {
-    let tape = Tape::recording(ledger, network.weights.len());
-    let seeds = network.forward(&tape, piece);
-    (tape, seeds)
+fn run<'n>(network: &'n Network, piece: &Piece) -> Result<(Tape<'n>, Forward)> {
+    let tape = Tape::recording(network.weights.len());
+    let found = network.forward(&tape, piece)?;
+    Ok((tape, found))
 }

@@ -56,7 +56,7 @@ impl Budget {
         let objective = settings.objective()?;
         let found = ModelFolder::find(settings.model_folder()?)?;
         let config = found.config()?;
-        let context = config.architecture.context;
+        let context = config.sizes().context;
         let role = match (objective.scores(), objective.value(), settings.value) {
             (true, _, _) => Role::Score,
             (_, true, ValueNetwork::Shared) => Role::PolicyWithValue,
@@ -89,7 +89,7 @@ impl Budget {
         let steps = if of_data {
             let mut steps = Vec::new();
             let visit = |examples: &[Example]| steps.push(StepShape::of(examples));
-            let count = survey(settings, &run.config.architecture, observer, visit)?;
+            let count = survey(settings, run.config.sizes(), observer, visit)?;
             run.one_step = count == 1;
             steps
         } else {

@@ -3,12 +3,12 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::llm::model::architecture::Architecture;
+use crate::llm::model::graph::Graph;
 
 /// Tokens that there is room for at first.
 const FEWEST: usize = 64;
 
-/// Of every layer the keys and the values, `[slots, kv_heads, tokens, D]`: those of neighbouring
+/// Of every attention the keys and the values, `[slots, kv_heads, tokens, D]`: those of neighbouring
 /// slots are one batch of matrices to a product. Memory is doubled as it is needed.
 pub(super) struct Cache {
     layers: Vec<[Tensor; 2]>,
@@ -27,14 +27,15 @@ pub(super) struct Cache {
 impl Cache {
     /// Without room; there will be for at most `most` sequences of `longest` tokens.
     pub fn new(
-        a: &Architecture,
+        graph: &Graph,
         [most, longest]: [usize; 2],
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
+        let a = graph.sizes;
         let empty = Tensor::zeros((0, a.kv_heads, 0, a.head_dim), dtype, device)?;
         Ok(Self {
-            layers: vec![[empty.clone(), empty]; a.layers],
+            layers: vec![[empty.clone(), empty]; graph.attentions],
             kv_heads: a.kv_heads,
             head_dim: a.head_dim,
             longest: longest.min(a.context),

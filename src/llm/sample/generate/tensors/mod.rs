@@ -15,6 +15,7 @@ use candle_core::Tensor;
 use super::machine::{Machine, Next};
 use crate::error::Result;
 use crate::llm::model::decoder::{Decoder, New};
+use crate::llm::tensor::ops::Attention;
 use crate::llm::tensor::ops::float::Float;
 use attention::{attend, first, mask};
 use cache::Cache;
@@ -34,6 +35,8 @@ pub(super) struct OnDevice<'m, T> {
     model: &'m Decoder,
     /// `[V, width]`, in the precision of the logits.
     head: Tensor,
+    /// Its bias, `[V]`.
+    bias: Option<Tensor>,
     slots: Slots,
     cache: Cache,
     logits: std::marker::PhantomData<T>,
@@ -55,11 +58,15 @@ impl<'m, T: Float> OnDevice<'m, T> {
     /// # Errors
     /// A model without output head, or no memory for it.
     pub fn new(model: &'m Decoder, [most, longest]: [usize; 2]) -> Result<Self> {
-        let (parameters, a) = (model.parameters(), model.architecture());
+        let parameters = model.parameters();
         let (dtype, device) = (parameters.dtype(), parameters.device());
         Ok(Self {
             head: model.head_tensor()?.to_dtype(T::DTYPE)?,
-            cache: Cache::new(a, [most, longest], dtype, device)?,
+            bias: match model.head_bias() {
+                Some(bias) => Some(bias.to_dtype(T::DTYPE)?),
+                None => None,
+            },
+            cache: Cache::new(model.graph(), [most, longest], dtype, device)?,
             slots: Slots::new(),
             logits: std::marker::PhantomData,
             model,
@@ -86,31 +93,45 @@ impl<'m, T: Float> OnDevice<'m, T> {
             wanted: wanted.into(),
         };
         if pieces.iter().all(|p| p.tokens.len() == 1) {
-            let step = Step::new(self, pieces)?;
-            let attend = &mut |layer, qkv: [&Tensor; 3]| step.attend(self, layer, qkv);
+            let mut step = Step::new(self, pieces)?;
+            let attend =
+                &mut |slot, form: &Attention, qkv: [&Tensor; 3]| step.attend(self, slot, form, qkv);
             self.model.cached(&new, attend)
         } else {
-            let attend = &mut |layer, qkv: [&Tensor; 3]| self.attend_each(pieces, layer, qkv);
+            let attend = &mut |slot, form: &Attention, qkv: [&Tensor; 3]| {
+                self.attend_each(pieces, slot, form, qkv)
+            };
             self.model.cached(&new, attend)
         }
     }
 
     /// Attention of sequences one by one.
-    fn attend_each(&self, pieces: &[Piece], layer: usize, qkv: [&Tensor; 3]) -> Result<Tensor> {
+    fn attend_each(
+        &self,
+        pieces: &[Piece],
+        layer: usize,
+        form: &Attention,
+        qkv: [&Tensor; 3],
+    ) -> Result<Tensor> {
         let mut row = 0;
         let mut outputs = Vec::with_capacity(pieces.len());
         for piece in pieces {
             let n = piece.tokens.len();
             let [q, k, v] = qkv.map(|t| t.narrow(0, row, n));
-            outputs.push(self.attend_one(piece, layer, [q?, k?, v?])?);
+            outputs.push(self.attend_one(piece, layer, form, [q?, k?, v?])?);
             row += n;
         }
         Ok(Tensor::cat(&outputs, 0)?)
     }
 
     /// Attention of the tokens of a sequence: `[n, heads · D]`.
-    fn attend_one(&self, piece: &Piece, layer: usize, [q, k, v]: [Tensor; 3]) -> Result<Tensor> {
-        let a = self.model.architecture();
+    fn attend_one(
+        &self,
+        piece: &Piece,
+        layer: usize,
+        a: &Attention,
+        [q, k, v]: [Tensor; 3],
+    ) -> Result<Tensor> {
         let (n, group, d) = (piece.tokens.len(), a.heads / a.kv_heads, a.head_dim);
         let heads = |t: &Tensor| t.reshape((n, a.kv_heads, d))?.transpose(0, 1);
         let new = [heads(&k)?, heads(&v)?];
@@ -132,7 +153,7 @@ impl<'m, T: Float> OnDevice<'m, T> {
             let q = q
                 .permute((1, 2, 0, 3))?
                 .reshape((1, a.kv_heads, group * m, d))?;
-            let out = attend(&q, &part, &hidden, (d as f64).sqrt().recip())?;
+            let out = attend(&q, &part, &hidden, a.scale)?;
             let out = out
                 .reshape((a.kv_heads, group, m, d))?
                 .permute((2, 0, 1, 3))?;
@@ -171,7 +192,11 @@ impl<T: Float> Machine for OnDevice<'_, T> {
             state.length += tokens.len();
         }
         let hidden = Tensor::cat(&hidden, 0)?.to_dtype(T::DTYPE)?;
-        *logits = hidden.matmul(&self.head.t()?)?.flatten_all()?.to_vec1()?;
+        let mut all = hidden.matmul(&self.head.t()?)?;
+        if let Some(bias) = &self.bias {
+            all = all.broadcast_add(bias)?;
+        }
+        *logits = all.flatten_all()?.to_vec1()?;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::attention::{attend, first, mask};
 use super::{OnDevice, Piece};
 use crate::error::Result;
+use crate::llm::tensor::ops::Attention;
 use crate::llm::tensor::ops::float::Float;
 
 /// One new token a sequence: all at once, over neighbouring slots, of which some may have none.
@@ -16,15 +17,23 @@ pub(super) struct Step {
     places: Tensor,
     /// Where each slot's key and value go, `[slots, kv_heads, 1, D]`.
     at: Tensor,
-    seen: [usize; 2],
+    /// Position of each slot's token.
+    positions: Vec<Option<usize>>,
+    /// What each window sees, made once.
+    seen: Vec<Seen>,
+}
+
+/// What tokens see through a window.
+struct Seen {
+    window: Option<usize>,
+    range: [usize; 2],
     mask: Tensor,
 }
 
 impl Step {
     pub fn new<T: Float>(machine: &OnDevice<T>, pieces: &[Piece]) -> Result<Self> {
-        let a = machine.model.architecture();
-        let parameters = machine.model.parameters();
-        let (dtype, device) = (parameters.dtype(), parameters.device());
+        let sizes = machine.model.sizes();
+        let device = machine.model.parameters().device();
         let slots = pieces.iter().map(|p| p.slot);
         let begin = slots.clone().min().unwrap_or(0);
         let end = slots.clone().max().map_or(0, |last| last + 1);
@@ -37,32 +46,51 @@ impl Step {
             at[place] = piece.position as u32;
             positions[place] = Some(piece.position);
         }
-        let known = || positions.iter().flatten();
-        let seen = [
-            known().map(|&p| first(p, a.window)).min().unwrap_or(0),
-            known().max().map_or(0, |&p| p + 1),
-        ];
-        let hidden = mask(positions.iter().copied(), seen, a.window, (dtype, device))?;
         let places = slots.map(|slot| (slot - begin) as u32).collect();
         Ok(Self {
             slots: [begin, end],
             inputs: Tensor::from_vec(inputs, count, device)?,
             places: Tensor::from_vec(places, pieces.len(), device)?,
             at: Tensor::from_vec(at, (count, 1, 1, 1), device)?
-                .broadcast_as((count, a.kv_heads, 1, a.head_dim))?
+                .broadcast_as((count, sizes.kv_heads, 1, sizes.head_dim))?
                 .contiguous()?,
-            seen,
-            mask: hidden.reshape((count, 1, 1, seen[1] - seen[0]))?,
+            positions,
+            seen: Vec::new(),
         })
     }
 
+    /// What the tokens see through a window.
+    fn seen(&mut self, window: Option<usize>, like: &Tensor) -> Result<&Seen> {
+        let found = self.seen.iter().position(|seen| seen.window == window);
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let known = || self.positions.iter().flatten();
+                let range = [
+                    known().map(|&p| first(p, window)).min().unwrap_or(0),
+                    known().max().map_or(0, |&p| p + 1),
+                ];
+                let positions = self.positions.iter().copied();
+                let mask = mask(positions, range, window, (like.dtype(), like.device()))?;
+                let mask = mask.reshape((self.positions.len(), 1, 1, range[1] - range[0]))?;
+                self.seen.push(Seen {
+                    window,
+                    range,
+                    mask,
+                });
+                self.seen.len() - 1
+            }
+        };
+        Ok(&self.seen[index])
+    }
+
     pub fn attend<T: Float>(
-        &self,
+        &mut self,
         machine: &OnDevice<T>,
         layer: usize,
+        a: &Attention,
         qkv: [&Tensor; 3],
     ) -> Result<Tensor> {
-        let a = machine.model.architecture();
         let (count, group, d) = (
             self.slots[1] - self.slots[0],
             a.heads / a.kv_heads,
@@ -73,8 +101,10 @@ impl Step {
         let new = [k?, v?].map(|t| t.reshape((count, a.kv_heads, 1, d)));
         let [k, v] = new;
         (machine.cache).write_each(layer, self.slots[0], &self.at, [&k?, &v?])?;
-        let part = machine.cache.part(layer, self.slots, self.seen)?;
-        let out = attend(&q, &part, &self.mask, (d as f64).sqrt().recip())?;
+        let slots = self.slots;
+        let seen = self.seen(a.window, &q)?;
+        let part = machine.cache.part(layer, slots, seen.range)?;
+        let out = attend(&q, &part, &seen.mask, a.scale)?;
         let out = out.reshape((count, a.heads * d))?;
         Ok(out.index_select(&self.places, 0)?)
     }

@@ -17,7 +17,7 @@ fn model(family: &str, dtype: DType) -> Decoder {
 
 /// Tokens of a sequence, different for each.
 fn tokens(model: &Decoder, sequence: usize, count: usize) -> Vec<u32> {
-    let vocabulary = model.architecture().vocabulary;
+    let vocabulary = model.sizes().vocabulary;
     let token = |i| (7 + 31 * sequence + 13 * i + i * i) % vocabulary;
     (0..count).map(|i| token(i) as u32).collect()
 }
@@ -25,7 +25,7 @@ fn tokens(model: &Decoder, sequence: usize, count: usize) -> Vec<u32> {
 /// The greatest difference to the whole-sequence run's logits, over the greatest of those, when
 /// sequences come and go, share prompts, and are fed several tokens and one.
 fn difference<T: Float>(model: &Decoder, whole: &Decoder) -> f64 {
-    let longest = model.architecture().context.min(20);
+    let longest = model.sizes().context.min(20);
     let mut machine = OnDevice::<T>::new(model, [3, longest]).unwrap();
     let (mut worst, mut size): (f64, f64) = (0.0, 0.0);
     let mut compare = |feeds: &mut [(State, Vec<u32>, usize)]| {
@@ -129,7 +129,7 @@ fn bfloat16_is_near_its_whole_sequence_run() {
 
 /// The same numbers in f64.
 fn widened(model: &Decoder) -> Decoder {
-    let a = model.architecture().clone();
+    let a = model.architecture().unwrap().clone();
     Decoder::new(a, DType::F64, &Device::Cpu, &mut |name, _| {
         let parameter = (model.parameters().iter()).find(|p| p.name == name);
         Ok(parameter.unwrap().tensor.to_dtype(DType::F64)?)
@@ -148,14 +148,14 @@ fn run<M: Machine>(model: &Decoder, batch_size: usize, temperature: f64, m: M) -
     };
     let job = Job {
         // Some of all tokens end a sequence, so that places are given up and taken.
-        ends: &(0..model.architecture().vocabulary as u32)
+        ends: &(0..model.sizes().vocabulary as u32)
             .filter(|t| t % 11 == 3)
             .collect::<Vec<_>>(),
         prompts: &prompts,
         sampling: &sampling,
         seed: 4,
         batch_size,
-        context: model.architecture().context,
+        context: model.sizes().context,
     };
     job.run(m, &Silent).unwrap()
 }

@@ -88,7 +88,7 @@ impl Size {
     /// None but those of a sequence.
     pub fn text(&self, seed: u64) -> Result<TextBatch> {
         let mut stream = Stream::new(seed, Purpose::Doctor, 1 << 36);
-        let vocabulary = self.config.architecture.vocabulary;
+        let vocabulary = self.config.sizes().vocabulary;
         let sequences = (0..self.sequences)
             .map(|_| {
                 let tokens = (0..self.tokens).map(|_| stream.below(vocabulary as u32));

@@ -186,11 +186,13 @@ fn random(size: &Size, pool: &mut Pool, place: &Place) -> Result<Decoder> {
         dtype: DType::F32,
         device: Device::Cpu,
     };
-    let mut source = |_: &str, shape: &[usize]| match *shape {
-        [_] => Ok((pool.tensor(shape, 0.1, &host)? + 1.0)?),
-        [.., inner] => pool.tensor(shape, (inner as f64).sqrt().recip(), &host),
-        [] => pool.tensor(shape, 1.0, &host),
-    };
-    let a = size.config.architecture.clone();
-    Decoder::new(a, place.dtype, &place.device, &mut source)
+    let graph = size.config.graph.clone();
+    Decoder::build(graph, true, place.dtype, &place.device, &mut |weight| {
+        let shape = &weight.shape;
+        match *shape.as_slice() {
+            [_] => Ok((pool.tensor(shape, 0.1, &host)? + 1.0)?),
+            [.., inner] => pool.tensor(shape, (inner as f64).sqrt().recip(), &host),
+            [] => pool.tensor(shape, 1.0, &host),
+        }
+    })
 }

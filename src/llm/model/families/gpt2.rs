@@ -1,12 +1,40 @@
 //! GPT-2: learned positions, layer norms, biases everywhere.
 
-use super::families::activation;
+use super::{Family, Names, activation};
 use crate::error::{Error, Result};
 use crate::llm::files::fields::Fields;
 use crate::llm::model::architecture::{Architecture, Norm, Positions, most};
 
-/// What GPT-2 reads.
-pub(super) fn architecture(fields: &Fields) -> Result<Architecture> {
+pub(super) const GPT2: Family = Family {
+    names: Names {
+        blocks: "transformer.h",
+        modules: &[
+            ("model.embed_tokens", "transformer.wte"),
+            ("model.embed_positions", "transformer.wpe"),
+            ("input_layernorm", "ln_1"),
+            ("self_attn.q_proj", "attn.c_attn"),
+            ("self_attn.k_proj", "attn.c_attn"),
+            ("self_attn.v_proj", "attn.c_attn"),
+            ("self_attn.o_proj", "attn.c_proj"),
+            ("post_attention_layernorm", "ln_2"),
+            ("mlp.up_proj", "mlp.c_fc"),
+            ("mlp.down_proj", "mlp.c_proj"),
+            ("model.norm", "transformer.ln_f"),
+        ],
+        transposed: true,
+        by_head: false,
+    },
+    zero_padding: false,
+    small_residual: true,
+    buffers: &["attn.bias", "attn.masked_bias"],
+    ..Family::like_llama(
+        "gpt2",
+        ["GPT2LMHeadModel", "GPT2ForSequenceClassification"],
+        |fields| Ok(architecture(fields)?.graph()),
+    )
+};
+
+fn architecture(fields: &Fields) -> Result<Architecture> {
     let width = fields.count("n_embd", most::WIDTH)?;
     let heads = fields.count("n_head", most::HEADS)?;
     if !width.is_multiple_of(heads) {

@@ -4,36 +4,39 @@
 //! which it changes nothing; a field that is known not to matter is on a list; any other field
 //! that is not `null` is refused by name. Defaults of absent fields are those of `transformers`.
 
-mod families;
-mod gpt2;
-mod harmless;
-mod llama;
-mod rope;
-
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::architecture::Architecture;
+use super::graph::{Graph, Sizes};
 use crate::error::Result;
 use crate::llm::files::fields::Fields;
 use crate::llm::files::json::{self, Object};
 
-pub use families::Family;
+pub use super::families::Family;
 
 /// A model's configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// `model_type`
-    pub family: Family,
-    /// Every number that decides its arithmetic.
-    pub architecture: Architecture,
+    pub family: &'static Family,
+    /// Its operations and weights.
+    pub graph: Arc<Graph>,
     /// Standard deviation of random weights (`initializer_range`).
     pub deviation: f64,
     /// The row of the embedding that `transformers` begins at 0 (`pad_token_id`).
     pub padding: Option<usize>,
     /// The file, field by field.
     pub fields: Object,
+}
+
+/// The file says all.
+impl PartialEq for Config {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
 }
 
 impl Config {
@@ -52,26 +55,32 @@ impl Config {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn new(object: Object) -> Result<Self> {
-        let family = Family::new(object.get("model_type"))?;
+        let family = Family::of(object.get("model_type"))?;
         let fields = Fields::new(&object);
-        let architecture = family.architecture(&fields)?;
-        let deviation = match fields.number_or("initializer_range", 0.02)? {
-            // As in transformers: 0 stands for the default.
-            0.0 => 0.02,
-            deviation => deviation,
-        };
+        let graph = family.graph(&fields)?;
+        let deviation = family.deviation(&fields)?;
         let padding = match fields.value("pad_token_id") {
             Some(Value::Number(id)) => id.as_u64().map(|id| id as usize),
             _ => None,
         };
-        fields.all_known(family.name(), harmless::HARMLESS)?;
-        let padding = padding.filter(|&row| row < architecture.vocabulary);
+        family.all_known(&fields)?;
+        let padding = padding.filter(|&row| row < graph.sizes.vocabulary);
         Ok(Self {
             family,
-            architecture,
+            graph: Arc::new(graph),
             deviation,
             padding,
             fields: object,
         })
+    }
+
+    /// Sizes of the network.
+    pub fn sizes(&self) -> Sizes {
+        self.graph.sizes
+    }
+
+    /// Every number that decides the arithmetic, if its blocks are those of a plain decoder.
+    pub fn architecture(&self) -> Option<&Architecture> {
+        self.graph.plain.as_ref()
     }
 }

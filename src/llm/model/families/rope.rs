@@ -4,7 +4,6 @@ use std::f32::consts::TAU;
 
 use serde_json::Value;
 
-use super::Family;
 use super::harmless::HARMLESS;
 use crate::error::{Error, Result};
 use crate::llm::files::fields::Fields;
@@ -23,12 +22,7 @@ use crate::llm::model::architecture::{Positions, most};
 ///
 /// # Errors
 /// Any other kind of scaling, or a field of it that is not known.
-pub fn positions(
-    fields: &Fields,
-    family: Family,
-    head_dim: usize,
-    context: usize,
-) -> Result<Positions> {
+pub fn positions(fields: &Fields, head_dim: usize, context: usize) -> Result<Positions> {
     if !head_dim.is_multiple_of(2) {
         let remedy = "rotary embedding turns pairs: use an even width";
         return Err(Error::invalid(
@@ -104,7 +98,7 @@ pub fn positions(
             Err(scaling.wrong("rope_type", &Value::from(other), right))
         }
     }?;
-    scaling.all_known(family.name(), HARMLESS)?;
+    scaling.all_known("rotary positions", HARMLESS)?;
     Ok(positions)
 }
 

@@ -1,0 +1,42 @@
+//! Mistral: Llama with a sliding window.
+
+use super::Family;
+use super::llama::{Absent, Types, architecture, no_biases, types, wrong_types};
+use crate::error::Result;
+use crate::llm::files::fields::Fields;
+use crate::llm::model::architecture::{Architecture, most};
+
+pub(super) const MISTRAL: Family = Family::like_llama(
+    "mistral",
+    ["MistralForCausalLM", "MistralForSequenceClassification"],
+    |fields| {
+        let kv_heads = Some(8);
+        let a = architecture(
+            fields,
+            Absent {
+                kv_heads,
+                ..Absent::default()
+            },
+        )?;
+        no_biases(fields)?;
+        let window = window(fields, a.layers)?;
+        Ok(Architecture { window, ..a }.graph())
+    },
+);
+
+/// The window, which all layers share.
+fn window(fields: &Fields, layers: usize) -> Result<Option<usize>> {
+    let size = fields.count_if_there("sliding_window", most::CONTEXT)?;
+    let window = if fields.has("sliding_window") {
+        size
+    } else {
+        Some(4096)
+    };
+    match (types(fields, layers)?, window.is_some()) {
+        (Some(Types::Full), true) | (Some(Types::Sliding), false) => {
+            let right = format!("a model with sliding_window {size:?} has the other type");
+            Err(wrong_types(fields, right))
+        }
+        _ => Ok(window),
+    }
+}
