@@ -21,19 +21,7 @@ impl Architecture {
 
     /// Graph of a plain decoder.
     pub fn graph(&self) -> Graph {
-        let mut graph = decoder(self, |b, x, rotation| {
-            let before = norm(b, self, "input_layernorm");
-            let attention = Projections::new(b, self);
-            let between = norm(b, self, "post_attention_layernorm");
-            let mlp = Mlp::new(b, self);
-            let h = b.normalise(before, x);
-            let qkv = attention.qkv(b, h);
-            let attended = attention.attend(b, self, rotation, qkv);
-            let x = b.add(x, attended);
-            let h = b.normalise(between, x);
-            let mixed = mlp.mix(b, self, h);
-            b.add(x, mixed)
-        });
+        let mut graph = decoder(self, |b, x, rotation| block(b, self, x, rotation, |_, qkv| qkv));
         graph.plain = Some(self.clone());
         graph
     }
@@ -68,6 +56,29 @@ pub(super) fn decoder(
     let last = norm(b, a, "model.norm");
     b.normalise(last, x);
     std::mem::take(b).finish(a.sizes(), false)
+}
+
+/// A pre-norm block: attention and MLP, each of a norm of the residual stream and added to it. `of_heads` changes
+/// queries, keys and values before they are rotated.
+pub(super) fn block(
+    b: &mut Builder,
+    a: &Architecture,
+    x: Value,
+    rotation: Option<usize>,
+    of_heads: impl FnOnce(&mut Builder, [Value; 3]) -> [Value; 3],
+) -> Value {
+    let before = norm(b, a, "input_layernorm");
+    let attention = Projections::new(b, a);
+    let between = norm(b, a, "post_attention_layernorm");
+    let mlp = Mlp::new(b, a);
+    let h = b.normalise(before, x);
+    let qkv = attention.qkv(b, h);
+    let qkv = of_heads(b, qkv);
+    let attended = attention.attend(b, form(a), rotation, qkv);
+    let x = b.add(x, attended);
+    let h = b.normalise(between, x);
+    let mixed = mlp.mix(b, a, h);
+    b.add(x, mixed)
 }
 
 /// A norm over the width of the residual stream.
@@ -106,15 +117,15 @@ impl Projections {
     pub fn attend(
         &self,
         b: &mut Builder,
-        a: &Architecture,
+        form: Attention,
         rotation: Option<usize>,
         [mut q, mut k, v]: [Value; 3],
     ) -> Value {
         if let Some(rotation) = rotation {
-            q = b.rope(rotation, a.heads, q);
-            k = b.rope(rotation, a.kv_heads, k);
+            q = b.rope(rotation, form.heads, q);
+            k = b.rope(rotation, form.kv_heads, k);
         }
-        let mixed = b.attention(form(a), [q, k, v]);
+        let mixed = b.attention(form, [q, k, v]);
         b.project(self.output, mixed)
     }
 }

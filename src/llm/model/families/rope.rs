@@ -111,18 +111,25 @@ fn object<'a>(fields: &Fields<'a>, name: &str, prefix: &'static str) -> Result<O
 }
 
 fn rotary(theta: f64, head_dim: usize, scale: impl Fn(f32) -> f32) -> Result<Positions> {
+    Ok(Positions::Rotary {
+        frequencies: frequencies(theta, head_dim, scale)?,
+        factor: 1.0,
+    })
+}
+
+/// The angles per position of the pairs of so many numbers.
+///
+/// # Errors
+/// θ = 0.
+pub fn frequencies(theta: f64, dim: usize, scale: impl Fn(f32) -> f32) -> Result<Vec<f64>> {
     if theta == 0.0 {
         let remedy = "give the base of the rotary frequencies, such as 10000";
         return Err(Error::invalid("rope_theta", "it is 0", remedy));
     }
     let theta = f64::from(theta as f32);
-    let frequencies = (0..head_dim / 2)
-        .map(|i| (2 * i) as f32 / head_dim as f32)
+    Ok((0..dim / 2)
+        .map(|i| (2 * i) as f32 / dim as f32)
         .map(|x| 1.0 / (theta.powf(f64::from(x)) as f32))
         .map(|f| f64::from(scale(f)))
-        .collect();
-    Ok(Positions::Rotary {
-        frequencies,
-        factor: 1.0,
-    })
+        .collect())
 }
