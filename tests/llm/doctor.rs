@@ -39,7 +39,12 @@ fn no_operation_is_forgotten() {
     let names: BTreeSet<&str> = calls.iter().map(|(name, _)| *name).collect();
     assert_eq!(names.len(), calls.len(), "a name is there twice");
     let has = |f: &dyn Fn(&Call) -> bool| calls.iter().any(|(_, call)| f(call));
-    for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+    for f in [
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+    ] {
         assert!(has(&|c| matches!(c, Call::Gated { f: g, .. } if *g == f)));
         assert!(has(
             &|c| matches!(c, Call::Activation { f: g, .. } if *g == f)

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::{
     self, Activation, Attention, Rope, Starts, composed, plain,
 };
+use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 
 use twins::{Case, Dice, Make, Op, Rounding, Way, hold};
 
@@ -168,25 +169,51 @@ fn attention() {
     hold(make, within(3e-6, [1.5, 3.0]));
 }
 
+/// A nonlinearity, or the product with one.
+fn pointwise(seed: u64, big: bool, f: Activation, gated: bool) -> Case {
+    let mut dice = Dice::new(seed);
+    let shape = [(); 2].map(|()| size(&mut dice, big));
+    // Far from 0 too.
+    let mut wide = || dice.tensor(&shape).affine(3.0, 0.0).unwrap();
+    let inputs = (0..1 + usize::from(gated)).map(|_| wide()).collect();
+    let op: Op = if gated {
+        Box::new(move |way, tape, x| by!(way, gated(tape, &x[0], &x[1], f)))
+    } else {
+        Box::new(move |way, tape, x| by!(way, activation(tape, &x[0], f)))
+    };
+    Case { inputs, op }
+}
+
 #[test]
 fn activation_and_gated() {
     let make: Make = |seed, big| {
-        let mut dice = Dice::new(seed);
-        let shape = [(); 2].map(|()| size(&mut dice, big));
         let f = [Activation::Silu, Activation::Gelu, Activation::GeluTanh][seed as usize % 3];
-        let gated = seed >= 3;
-        // Far from 0 too.
-        let mut wide = || dice.tensor(&shape).affine(3.0, 0.0).unwrap();
-        let inputs = (0..1 + usize::from(gated)).map(|_| wide()).collect();
-        let op: Op = if gated {
-            Box::new(move |way, tape, x| by!(way, gated(tape, &x[0], &x[1], f)))
-        } else {
-            Box::new(move |way, tape, x| by!(way, activation(tape, &x[0], f)))
-        };
-        Case { inputs, op }
+        pointwise(seed, big, f, seed >= 3)
     };
     // Numbers near 10 are rounded by 5e-7 before the operation begins.
     hold(make, within(3e-6, [1.0, 1.5]));
+}
+
+#[test]
+fn relu() {
+    let make: Make = |seed, big| pointwise(seed, big, Activation::Relu, seed % 2 == 1);
+    hold(make, within(1e-6, [1.0, 1.5]));
+    // Slope 0 at 0, and what is no number stays none.
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let x = Tensor::new(&[0.0, -1.0, 2.0, f64::NAN, f64::NEG_INFINITY], &Device::Cpu);
+        let tape = Tape::recording(1);
+        let x = tape.leaf(0, x.unwrap().to_dtype(dtype).unwrap());
+        let y = ops::activation(&tape, &x, Activation::Relu).unwrap();
+        let value = y.value().clone();
+        let mut leaves = LeafGradients::new(1);
+        tape.backward([(y, value.ones_like().unwrap())], &mut leaves)
+            .unwrap();
+        let numbers = |t: &Tensor| t.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+        let (value, slope) = (numbers(&value), numbers(leaves.get(0).unwrap()));
+        assert!(value[3].is_nan());
+        assert_eq!([value[0], value[1], value[2], value[4]], [0.0, 0.0, 2.0, 0.0]);
+        assert_eq!(slope[..3], [0.0, 0.0, 1.0]);
+    }
 }
 
 #[test]

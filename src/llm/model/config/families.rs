@@ -110,11 +110,12 @@ impl fmt::Display for Family {
 /// A nonlinearity by its name.
 pub(super) fn activation(fields: &Fields, name: &str, default: &str) -> Result<Activation> {
     match fields.text(name)?.unwrap_or(default) {
+        "relu" => Ok(Activation::Relu),
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu" => Ok(Activation::Gelu),
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         other => {
-            let right = "supported are silu, gelu, gelu_new and gelu_pytorch_tanh";
+            let right = "supported are relu, silu, gelu, gelu_new and gelu_pytorch_tanh";
             Err(fields.wrong(name, &Value::from(other), right))
         }
     }

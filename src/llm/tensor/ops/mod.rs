@@ -40,6 +40,8 @@ pub use starts::Starts;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activation {
+    /// `max(x, 0)`, slope 0 at 0
+    Relu,
     /// `x σ(x)`
     Silu,
     /// `x Φ(x)`

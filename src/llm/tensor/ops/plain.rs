@@ -175,6 +175,8 @@ pub fn activation(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
 
 fn activate(x: &Tensor, f: Activation) -> Candle<Tensor> {
     match f {
+        // candle's own has slope 1 at 0.
+        Activation::Relu => x * x.gt(0.0)?.to_dtype(x.dtype())?.detach(),
         Activation::Silu => x / (x.neg()?.exp()? + 1.0)?,
         Activation::Gelu => (x * ((x * 0.5f64.sqrt())?.erf()? + 1.0)?)? * 0.5,
         Activation::GeluTanh => {

@@ -76,33 +76,40 @@ pub fn rope(form: &Form, n: usize, width: usize) -> Needs {
     }
 }
 
-/// Slope and value are made together.
-fn slopes(f: Activation) -> u64 {
+/// Bytes of a number of which slope and value are made together.
+fn slopes(form: &Form, f: Activation) -> u64 {
     match f {
-        Activation::Silu => 5,
-        Activation::Gelu => 7,
-        Activation::GeluTanh => 8,
+        // Both, and a byte that says whether it is above 0.
+        Activation::Relu => 2 * form.size + 1,
+        Activation::Silu => 5 * form.wide(),
+        Activation::Gelu => 7 * form.wide(),
+        Activation::GeluTanh => 8 * form.wide(),
     }
 }
 
 pub fn gated(form: &Form, n: usize, width: usize, f: Activation) -> Needs {
     let all = count(n, width);
     let value = match f {
+        Activation::Relu => form.size + 1,
         Activation::Silu => form.size,
         _ => form.size + 2 * form.widened(),
     };
     Needs {
         forward: value * all,
-        before: slopes(f) * form.wide() * all,
+        before: slopes(form, f) * all,
         backward: 2 * form.size * all,
     }
 }
 
 pub fn activation(form: &Form, n: usize, width: usize, f: Activation) -> Needs {
     let all = count(n, width);
+    let value = match f {
+        Activation::Relu => 1,
+        _ => 2 * form.widened(),
+    };
     Needs {
-        forward: 2 * form.widened() * all,
-        before: slopes(f) * form.wide() * all,
+        forward: value * all,
+        before: slopes(form, f) * all,
         backward: form.size * all,
     }
 }
