@@ -119,6 +119,7 @@ fn operations(c: &mut Criterion, s: &Shape) {
     let table = Rope {
         cos: random(&[s.length, head_dim / 2]),
         sin: random(&[s.length, head_dim / 2]),
+        interleaved: false,
     };
     time(c, s, "rope", std::slice::from_ref(&x), |tape, x| {
         ops::rope(tape, &x[0], s.heads, &table, &starts)

@@ -58,6 +58,10 @@ fn no_operation_is_forgotten() {
         assert!(has(
             &|c| matches!(c, Call::RmsNorm { offset, .. } if *offset == of)
         ));
+        for part in [false, true] {
+            let turns = |c: &Call| matches!(c, Call::Rope { interleaved, turned, head_dim, .. } if *interleaved == with && (turned < head_dim) == part);
+            assert!(has(&turns));
+        }
         let windows =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.window.is_some() == with);
         assert!(has(&windows));

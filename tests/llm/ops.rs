@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::{
     self, Activation, Attention, Rope, Starts, composed, plain,
 };
-use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
+use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 
 use twins::{Case, Dice, Make, Op, Rounding, Way, hold};
 
@@ -106,37 +106,91 @@ fn layer_norm() {
     hold(make, within(2e-6, [1.0; 2]));
 }
 
-#[test]
-fn rope() {
-    let make: Make = |seed, big| {
-        let mut dice = Dice::new(seed);
-        let starts = starts(&mut dice, big);
-        let (heads, half) = (1 + dice.below(4), 1 + dice.below(9));
-        let n = starts[starts.len() - 1];
-        let table = move |dtype: DType| {
-            let table = |f: fn(f64) -> f64| {
-                let angles = (0..160).flat_map(|t| (0..half).map(move |i| (t * (i + 1)) as f64));
-                let numbers = angles.map(|angle| f(0.37 * angle)).collect();
-                let table = Tensor::from_vec::<_, f64>(numbers, (160, half), &Device::Cpu);
-                table.unwrap().to_dtype(dtype).unwrap()
-            };
-            Rope {
-                cos: table(f64::cos),
-                sin: table(f64::sin),
-            }
+/// Positions of a part of each head, the rest of which has that many numbers.
+fn turned(seed: u64, big: bool, interleaved: bool, rest: usize) -> Case {
+    let mut dice = Dice::new(seed);
+    let starts = starts(&mut dice, big);
+    let (heads, half) = (1 + dice.below(4), 1 + dice.below(9));
+    let n = starts[starts.len() - 1];
+    let table = move |dtype: DType| {
+        let table = |f: fn(f64) -> f64| {
+            let angles = (0..160).flat_map(|t| (0..half).map(move |i| (t * (i + 1)) as f64));
+            let numbers = angles.map(|angle| f(0.37 * angle)).collect();
+            let table = Tensor::from_vec::<_, f64>(numbers, (160, half), &Device::Cpu);
+            table.unwrap().to_dtype(dtype).unwrap()
         };
-        Case {
-            inputs: vec![dice.tensor(&[n, heads * 2 * half])],
-            op: Box::new(move |way, tape, x| {
-                let table = table(match x[0].value().dtype() {
-                    DType::BF16 => DType::F32,
-                    dtype => dtype,
-                });
-                by!(way, rope(tape, &x[0], heads, &table, &starts))
-            }),
+        Rope {
+            cos: table(f64::cos),
+            sin: table(f64::sin),
+            interleaved,
         }
     };
+    Case {
+        inputs: vec![dice.tensor(&[n, heads * (2 * half + rest)])],
+        op: Box::new(move |way, tape, x| {
+            let table = table(match x[0].value().dtype() {
+                DType::BF16 => DType::F32,
+                dtype => dtype,
+            });
+            by!(way, rope(tape, &x[0], heads, &table, &starts))
+        }),
+    }
+}
+
+#[test]
+fn rope() {
+    hold(
+        |seed, big| turned(seed, big, false, 0),
+        within(1e-6, [1.0; 2]),
+    );
+}
+
+#[test]
+fn rope_of_neighbours_and_of_a_part_of_each_head() {
+    let make: Make = |seed, big| {
+        let rest = [0, 3, 8][seed as usize % 3];
+        turned(seed, big, seed % 2 == 1 || rest == 0, rest)
+    };
     hold(make, within(1e-6, [1.0; 2]));
+}
+
+#[test]
+fn rope_turns_pairs_by_the_angle_of_their_position() {
+    // Angles 0 and 90°: pairs of the second token are turned by a right angle, the fifth number is not.
+    let right = |rows: [[f64; 2]; 2]| Tensor::new(&rows, &Device::Cpu).unwrap();
+    let x = Tensor::new(&[[1.0, 2.0, 3.0, 4.0, 5.0]; 2], &Device::Cpu).unwrap();
+    for (interleaved, wanted) in [
+        (false, [-3.0, -4.0, 1.0, 2.0, 5.0]),
+        (true, [-2.0, 1.0, -4.0, 3.0, 5.0]),
+    ] {
+        let table = Rope {
+            cos: right([[1.0; 2], [0.0; 2]]),
+            sin: right([[0.0; 2], [1.0; 2]]),
+            interleaved,
+        };
+        let starts: Starts = vec![0, 2].into();
+        for way in [Way::Dispatched, Way::Composed, Way::Plain] {
+            let (tape, x) = (Tape::idle(), Node::constant(x.clone()));
+            let y: pistar::Result<Node> = by!(way, rope(&tape, &x, 1, &table, &starts));
+            let rows: Vec<Vec<f64>> = y.unwrap().value().to_vec2().unwrap();
+            assert_eq!(rows, [vec![1.0, 2.0, 3.0, 4.0, 5.0], wanted.to_vec()]);
+        }
+    }
+    // A table wider than a head.
+    let wide = Tensor::zeros((2, 3), DType::F64, &Device::Cpu).unwrap();
+    let table = Rope {
+        cos: wide.clone(),
+        sin: wide,
+        interleaved: true,
+    };
+    let (tape, x) = (Tape::idle(), Node::constant(x));
+    for way in [Way::Dispatched, Way::Composed] {
+        let refused = match way {
+            Way::Dispatched => ops::rope(&tape, &x, 1, &table, &vec![0, 2].into()),
+            _ => composed::rope(&tape, &x, 1, &table, &vec![0, 2].into()),
+        };
+        assert!(refused.unwrap_err().to_string().contains("turns 6"));
+    }
 }
 
 #[test]
@@ -211,7 +265,10 @@ fn relu() {
         let numbers = |t: &Tensor| t.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
         let (value, slope) = (numbers(&value), numbers(leaves.get(0).unwrap()));
         assert!(value[3].is_nan());
-        assert_eq!([value[0], value[1], value[2], value[4]], [0.0, 0.0, 2.0, 0.0]);
+        assert_eq!(
+            [value[0], value[1], value[2], value[4]],
+            [0.0, 0.0, 2.0, 0.0]
+        );
         assert_eq!(slope[..3], [0.0, 0.0, 1.0]);
     }
 }

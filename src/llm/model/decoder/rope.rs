@@ -66,6 +66,7 @@ impl Rotary {
         Ok(Rope {
             cos: part(f64::cos)?,
             sin: part(f64::sin)?,
+            interleaved: false,
         })
     }
 }

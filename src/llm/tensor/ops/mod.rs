@@ -50,13 +50,16 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// Cosines and sines of rotary position embedding, `[T, D/2]` each, in the order of positions.
+/// Cosines and sines of rotary position embedding, `[T, R/2]` each, in the order of positions: the first R ≤ D numbers
+/// of each head are turned, the rest pass as they are.
 #[derive(Debug, Clone)]
 pub struct Rope {
     /// Cosines.
     pub cos: Tensor,
     /// Sines.
     pub sin: Tensor,
+    /// True if neighbours `(x₂ᵢ, x₂ᵢ₊₁)` are turned together (GPT-J), false if `(xᵢ, xᵢ₊R/2)` are (Hugging Face's Llama).
+    pub interleaved: bool,
 }
 
 /// Layout of attention.
@@ -124,12 +127,11 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
     )
 }
 
-/// Rotary position embedding of `[N, heads · D]`, halves split (Hugging Face's order): with
-/// `(a, b)` the halves of a head, `(a cos − b sin, b cos + a sin)`. A token's position is its
-/// index in its sequence.
+/// Rotary position embedding of `[N, heads · D]`: every pair `(a, b)` of a head that the table turns becomes
+/// `(a cos − b sin, b cos + a sin)`. A token's position is its index in its sequence.
 ///
 /// # Errors
-/// A sequence longer than the table.
+/// A sequence longer than the table, or a head narrower.
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
     on_cpu!(
         x,

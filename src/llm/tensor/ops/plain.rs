@@ -90,12 +90,28 @@ pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) 
     let (cos, sin) = (pick(&table.cos)?, pick(&table.sin)?);
     composed(tape, &[x], |t| {
         let (n, width) = t[0].dims2()?;
-        let half = width / heads / 2;
-        let x = t[0].reshape((n, heads, 2 * half))?;
-        let (a, b) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
+        let (half, head_dim) = (cos.dim(2)?, width / heads);
+        let x = t[0].reshape((n, heads, head_dim))?;
+        let (pairs, rest) = (x.narrow(2, 0, 2 * half)?, head_dim - 2 * half);
+        let (a, b) = if table.interleaved {
+            let pairs = pairs.reshape((n, heads, half, 2))?;
+            let side = |i| pairs.narrow(3, i, 1)?.reshape((n, heads, half));
+            (side(0)?, side(1)?)
+        } else {
+            (pairs.narrow(2, 0, half)?, pairs.narrow(2, half, half)?)
+        };
         let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
         let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-        Tensor::cat(&[first, second], 2)?.reshape((n, width))
+        let mut parts = if table.interleaved {
+            let both = [first.unsqueeze(3)?, second.unsqueeze(3)?];
+            vec![Tensor::cat(&both, 3)?.reshape((n, heads, 2 * half))?]
+        } else {
+            vec![first, second]
+        };
+        if rest > 0 {
+            parts.push(x.narrow(2, 2 * half, rest)?);
+        }
+        Tensor::cat(&parts, 2)?.reshape((n, width))
     })
 }
 

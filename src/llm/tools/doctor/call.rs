@@ -63,6 +63,10 @@ pub enum Call {
         heads: usize,
         /// Width of a head.
         head_dim: usize,
+        /// Numbers of each head that are turned.
+        turned: usize,
+        /// Whether neighbours are turned together.
+        interleaved: bool,
         /// Sequences.
         starts: Starts,
     },
@@ -190,6 +194,7 @@ impl Call {
                 heads,
                 head_dim,
                 ref starts,
+                ..
             } => vec![input("x", &[tokens(starts), heads * head_dim], 1.0)],
             Self::Attention {
                 ref form,
@@ -245,6 +250,7 @@ impl Call {
                 heads,
                 head_dim,
                 ref starts,
+                ..
             } => vec![tokens(starts), heads * head_dim],
             Self::Attention {
                 ref form,
@@ -260,13 +266,16 @@ impl Call {
     /// A failing device.
     pub fn table(&self) -> Result<Option<Rope>> {
         let Self::Rope {
-            head_dim, starts, ..
+            turned,
+            interleaved,
+            starts,
+            ..
         } = self
         else {
             return Ok(None);
         };
         let longest = (starts.windows(2).map(|w| w[1] - w[0])).max().unwrap_or(0);
-        let half = head_dim / 2;
+        let half = turned / 2;
         let part = |f: fn(f64) -> f64| -> Result<Tensor> {
             let angle = |t: usize, i: usize| t as f64 * 1e4f64.powf(-(i as f64) / half as f64);
             let numbers: Vec<f64> = (0..longest)
@@ -277,6 +286,7 @@ impl Call {
         Ok(Some(Rope {
             cos: part(f64::cos)?,
             sin: part(f64::sin)?,
+            interleaved: *interleaved,
         }))
     }
 
@@ -378,7 +388,12 @@ impl Place {
     /// # Errors
     /// A failing device.
     pub fn table(&self, table: Option<&Rope>) -> Result<Option<Rope>> {
-        let Some(Rope { cos, sin }) = table else {
+        let Some(Rope {
+            cos,
+            sin,
+            interleaved,
+        }) = table
+        else {
             return Ok(None);
         };
         let wide = Self {
@@ -391,6 +406,7 @@ impl Place {
         Ok(Some(Rope {
             cos: wide.put(cos)?,
             sin: wide.put(sin)?,
+            interleaved: *interleaved,
         }))
     }
 }

@@ -70,6 +70,7 @@ impl Cost {
                 heads,
                 head_dim,
                 ref starts,
+                ..
             } => [new(0, 2 * tokens(starts) * heads * head_dim); 2],
             Call::Attention {
                 ref form,

@@ -43,6 +43,13 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         scale: (head_dim as f64).sqrt().recip(),
         window,
     };
+    let rope = |turned, interleaved| Call::Rope {
+        heads: 3,
+        head_dim: 16,
+        turned,
+        interleaved,
+        starts: starts.clone(),
+    };
     let attention = |form| Call::Attention {
         form,
         starts: starts.clone(),
@@ -88,14 +95,10 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         ("rms_norm", norm(0.0)),
         ("rms_norm, offset 1", norm(1.0)),
         ("layer_norm", Call::LayerNorm { rows, width }),
-        (
-            "rope",
-            Call::Rope {
-                heads: 3,
-                head_dim: 16,
-                starts: starts.clone(),
-            },
-        ),
+        ("rope", rope(16, false)),
+        ("rope, part of a head", rope(10, false)),
+        ("rope, interleaved", rope(16, true)),
+        ("rope, part of a head interleaved", rope(12, true)),
         ("attention", attention(form(4, 4, 32, None))),
         ("attention, grouped heads", attention(form(8, 2, 64, None))),
         ("attention, window", attention(form(6, 3, 16, Some(37)))),

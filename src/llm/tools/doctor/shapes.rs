@@ -128,6 +128,8 @@ pub fn calls(a: &Architecture, predictions: &Predictions) -> Vec<Times> {
             let call = Call::Rope {
                 heads,
                 head_dim: a.head_dim,
+                turned: a.head_dim,
+                interleaved: false,
                 starts: packed.starts.clone(),
             };
             push(Stage::Rope, call, layers);
