@@ -62,6 +62,12 @@ fn no_operation_is_forgotten() {
             let turns = |c: &Call| matches!(c, Call::Rope { interleaved, turned, head_dim, .. } if *interleaved == with && (turned < head_dim) == part);
             assert!(has(&turns));
         }
+        assert!(has(
+            &|c| matches!(c, Call::RmsNorm { runs, .. } if (*runs > 1) == with)
+        ));
+        assert!(has(
+            &|c| matches!(c, Call::LayerNorm { runs, .. } if (*runs > 1) == with)
+        ));
         let windows =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.window.is_some() == with);
         assert!(has(&windows));

@@ -138,6 +138,42 @@ fn turned(seed: u64, big: bool, interleaved: bool, rest: usize) -> Case {
 }
 
 #[test]
+fn norms_of_each_head() {
+    let make: Make = |seed, big| {
+        let mut dice = Dice::new(seed);
+        let [n, d] = [(); 2].map(|()| size(&mut dice, big));
+        let heads = 2 + dice.below(3);
+        let (x, w) = (dice.tensor(&[n, heads * d]), dice.tensor(&[d]));
+        if seed % 2 == 0 {
+            return Case {
+                inputs: vec![x, w],
+                op: Box::new(|way, tape, x| by!(way, rms_norm(tape, &x[0], &x[1], 1e-2, 0.0))),
+            };
+        }
+        Case {
+            inputs: vec![x, w, dice.tensor(&[d])],
+            op: Box::new(|way, tape, x| by!(way, layer_norm(tape, &x[0], &x[1], &x[2], 1e-2))),
+        }
+    };
+    hold(make, within(2e-6, [1.0; 2]));
+}
+
+#[test]
+fn rows_that_are_no_whole_runs_are_refused() {
+    let tape = Tape::idle();
+    let numbers =
+        |shape: &[usize]| Node::constant(Tensor::ones(shape, DType::F64, &Device::Cpu).unwrap());
+    let x = numbers(&[3, 8]);
+    for width in [0, 3, 5, 16] {
+        let w = numbers(&[width]);
+        assert!(ops::rms_norm(&tape, &x, &w, 1e-5, 0.0).is_err());
+        assert!(composed::rms_norm(&tape, &x, &w, 1e-5, 0.0).is_err());
+        assert!(ops::layer_norm(&tape, &x, &w, &w, 1e-5).is_err());
+        assert!(composed::layer_norm(&tape, &x, &w, &w, 1e-5).is_err());
+    }
+}
+
+#[test]
 fn rope() {
     hold(
         |seed, big| turned(seed, big, false, 0),

@@ -101,7 +101,8 @@ pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
     on_cpu!(x, rows::rows, composed::rows, (tape, x, rows))
 }
 
-/// `x / √(mean x² + ε) · (w + offset)` over the last axis; offset 1 for Gemma.
+/// `x / √(mean x² + ε) · (w + offset)` of every run of as many numbers as `w` has: `[N, k · D]`, `[D]` → `[N, k · D]`,
+/// with k = 1 over the last axis; offset 1 for Gemma.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -114,7 +115,8 @@ pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64)
     )
 }
 
-/// `(x − mean) / √(variance + ε) · w + b` over the last axis.
+/// `(x − mean) / √(variance + ε) · w + b` of every run of as many numbers as `w` has: `[N, k · D]`, `[D]`, `[D]` →
+/// `[N, k · D]`, with k = 1 over the last axis.
 ///
 /// # Errors
 /// Shapes that do not fit.

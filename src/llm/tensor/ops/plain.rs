@@ -60,19 +60,23 @@ pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
 /// `rms_norm`
 pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64) -> Result<Node> {
     composed(tape, &[x, weight], |t| {
-        let square = t[0].sqr()?.mean_keepdim(D::Minus1)?;
-        let unit = t[0].broadcast_div(&(square + epsilon)?.sqrt()?)?;
-        unit.broadcast_mul(&(&t[1] + offset)?)
+        let x = t[0].reshape(((), t[1].dim(0)?))?;
+        let square = x.sqr()?.mean_keepdim(D::Minus1)?;
+        let unit = x.broadcast_div(&(square + epsilon)?.sqrt()?)?;
+        unit.broadcast_mul(&(&t[1] + offset)?)?
+            .reshape(t[0].shape())
     })
 }
 
 /// `layer_norm`
 pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f64) -> Result<Node> {
     composed(tape, &[x, weight, bias], |t| {
-        let centred = t[0].broadcast_sub(&t[0].mean_keepdim(D::Minus1)?)?;
+        let x = t[0].reshape(((), t[1].dim(0)?))?;
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let unit = centred.broadcast_div(&(variance + epsilon)?.sqrt()?)?;
-        unit.broadcast_mul(&t[1])?.broadcast_add(&t[2])
+        let out = unit.broadcast_mul(&t[1])?.broadcast_add(&t[2])?;
+        out.reshape(t[0].shape())
     })
 }
 

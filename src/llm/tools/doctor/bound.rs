@@ -86,16 +86,18 @@ impl Bound {
             // Copies are exact; the gradient of a row is the sum over its copies.
             Call::Embedding { ref ids, .. } => vec![new(0, 0, &[], 0), copies(ids)],
             Call::Rows { ref picks, .. } => vec![new(0, 0, &[], 0), copies(picks)],
-            Call::RmsNorm { rows, width, .. } => vec![
+            Call::RmsNorm {
+                rows, runs, width, ..
+            } => vec![
                 new(1, 8, &[width], 0),
                 new(1, 16, &[width, width], 0),
-                new(1, 8, &[width, rows], 0),
+                new(1, 8, &[width, rows * runs], 0),
             ],
-            Call::LayerNorm { rows, width } => vec![
+            Call::LayerNorm { rows, runs, width } => vec![
                 new(1, 10, &[width, width], 0),
                 new(1, 20, &[width, width, width], 0),
-                new(1, 10, &[width, width, rows], 0),
-                new(1, 0, &[rows], 0),
+                new(1, 10, &[width, width, rows * runs], 0),
+                new(1, 0, &[rows * runs], 0),
             ],
             Call::Rope { .. } => vec![new(1, 3, &[], 0), new(1, 3, &[], 0)],
             Call::Attention {

@@ -45,6 +45,8 @@ pub enum Call {
     RmsNorm {
         /// N
         rows: usize,
+        /// Runs of each row.
+        runs: usize,
         /// D
         width: usize,
         /// What is added to weights.
@@ -54,6 +56,8 @@ pub enum Call {
     LayerNorm {
         /// N
         rows: usize,
+        /// Runs of each row.
+        runs: usize,
         /// D
         width: usize,
     },
@@ -181,12 +185,14 @@ impl Call {
                 vocabulary, width, ..
             } => vec![input("table", &[vocabulary, width], 1.0)],
             Self::Rows { rows, width, .. } => vec![input("x", &[rows, width], 1.0)],
-            Self::RmsNorm { rows, width, .. } => vec![
-                input("x", &[rows, width], 1.0),
+            Self::RmsNorm {
+                rows, runs, width, ..
+            } => vec![
+                input("x", &[rows, runs * width], 1.0),
                 input("weight", &[width], 1.0),
             ],
-            Self::LayerNorm { rows, width } => vec![
-                input("x", &[rows, width], 1.0),
+            Self::LayerNorm { rows, runs, width } => vec![
+                input("x", &[rows, runs * width], 1.0),
                 input("weight", &[width], 1.0),
                 input("bias", &[width], 1.0),
             ],
@@ -240,9 +246,11 @@ impl Call {
             Self::Rows {
                 width, ref picks, ..
             } => vec![picks.len(), width],
-            Self::RmsNorm { rows, width, .. }
-            | Self::LayerNorm { rows, width }
-            | Self::Gated { rows, width, .. }
+            Self::RmsNorm {
+                rows, runs, width, ..
+            }
+            | Self::LayerNorm { rows, runs, width } => vec![rows, runs * width],
+            Self::Gated { rows, width, .. }
             | Self::Activation { rows, width, .. }
             | Self::Add { rows, width }
             | Self::Scale { rows, width, .. } => vec![rows, width],

@@ -58,12 +58,14 @@ impl Cost {
                 let n = picks.len() * width;
                 [new(0, 2 * n), new(0, n + rows * width)]
             }
-            Call::RmsNorm { rows, width, .. } => {
-                let n = rows * width;
+            Call::RmsNorm {
+                rows, runs, width, ..
+            } => {
+                let n = rows * runs * width;
                 [new(0, 2 * n + width), new(0, 3 * n + 2 * width)]
             }
-            Call::LayerNorm { rows, width } => {
-                let n = rows * width;
+            Call::LayerNorm { rows, runs, width } => {
+                let n = rows * runs * width;
                 [new(0, 2 * n + 2 * width), new(0, 3 * n + 3 * width)]
             }
             Call::Rope {

@@ -67,11 +67,13 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         vocabulary,
         targets,
     };
-    let norm = |offset| Call::RmsNorm {
+    let rms_norm = |runs, width, offset| Call::RmsNorm {
         rows,
+        runs,
         width,
         offset,
     };
+    let layer_norm = |runs, width| Call::LayerNorm { rows, runs, width };
     vec![
         ("linear", linear(rows, width, 91, false)),
         ("linear, long sums", linear(256, 1024, 192, false)),
@@ -92,9 +94,11 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
                 picks,
             },
         ),
-        ("rms_norm", norm(0.0)),
-        ("rms_norm, offset 1", norm(1.0)),
-        ("layer_norm", Call::LayerNorm { rows, width }),
+        ("rms_norm", rms_norm(1, width, 0.0)),
+        ("rms_norm, offset 1", rms_norm(1, width, 1.0)),
+        ("rms_norm of each head", rms_norm(4, 48, 0.0)),
+        ("layer_norm", layer_norm(1, width)),
+        ("layer_norm of each head", layer_norm(4, 48)),
         ("rope", rope(16, false)),
         ("rope, part of a head", rope(10, false)),
         ("rope, interleaved", rope(16, true)),

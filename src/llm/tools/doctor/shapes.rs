@@ -98,10 +98,15 @@ pub fn calls(a: &Architecture, predictions: &Predictions) -> Vec<Times> {
     let norm = match a.norm {
         Norm::Rms { offset } => Call::RmsNorm {
             rows: n,
+            runs: 1,
             width,
             offset,
         },
-        Norm::Layer => Call::LayerNorm { rows: n, width },
+        Norm::Layer => Call::LayerNorm {
+            rows: n,
+            runs: 1,
+            width,
+        },
     };
     push(Stage::Norms, norm, 2 * a.layers + 1);
     let linear = |inputs, outputs, bias| Call::Linear {

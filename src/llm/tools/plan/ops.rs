@@ -98,7 +98,7 @@ pub fn rows(tape: &Tape, form: &Form, x: &Node, [m, width]: [usize; 2], repeated
     })
 }
 
-/// `x / √(mean x² + ε) · w`
+/// `x / √(mean x² + ε) · w` of n runs of that width
 pub fn rms_norm(tape: &Tape, form: &Form, x: &Node, w: &Node, n: usize, width: usize) -> Node {
     let how = Some(How::Fresh);
     tape.run(Op {
@@ -116,7 +116,7 @@ pub fn rms_norm(tape: &Tape, form: &Form, x: &Node, w: &Node, n: usize, width: u
     })
 }
 
-/// `(x − mean) / √(variance + ε) · w + b`
+/// `(x − mean) / √(variance + ε) · w + b` of n runs of that width
 pub fn layer_norm(
     tape: &Tape,
     form: &Form,

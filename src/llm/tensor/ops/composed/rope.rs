@@ -14,7 +14,7 @@ pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) 
     let [_, width] = check(x, heads, table, starts)?;
     let turns = starts
         .pack()
-        .turns(starts, table, width / heads, x.value())?;
+        .turns(starts, table, width / heads.max(1), x.value())?;
     let out = rotate(x.value(), &turns, false)?;
     Ok(tape.record(out, &[x], || {
         let x = x.target();
