@@ -119,6 +119,7 @@ fn operations(c: &mut Criterion, s: &Shape) {
     let table = Rope {
         cos: random(&[s.length, head_dim / 2]),
         sin: random(&[s.length, head_dim / 2]),
+        interleaved: false,
     };
     time(c, s, "rope", std::slice::from_ref(&x), |tape, x| {
         ops::rope(tape, &x[0], s.heads, &table, &starts)
@@ -129,6 +130,7 @@ fn operations(c: &mut Criterion, s: &Shape) {
         head_dim,
         scale: (head_dim as f64).sqrt().recip(),
         window: None,
+        slopes: None,
     };
     let kv = random(&[n, s.kv_heads * head_dim]);
     time(
@@ -154,7 +156,7 @@ fn operations(c: &mut Criterion, s: &Shape) {
         |tape, x| ops::embedding(tape, &x[0], &ids),
     );
     time(c, s, "token_log_probs", &[x, table], |tape, x| {
-        ops::token_log_probs(tape, &x[0], &x[1], &ids)
+        ops::token_log_probs(tape, &x[0], &x[1], None, &ids)
     });
 }
 

@@ -1,6 +1,7 @@
 //! Configurations: what we cannot honour is refused by name, what changes nothing is accepted.
 
 use candle_core::{DType, Device};
+use pistar::llm::internals::tensor::ops::Activation;
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ fn what_would_change_the_arithmetic_is_refused_by_name() {
             json!("qwen3"),
             "llama, mistral, qwen2, gemma, gpt2",
         ),
-        ("llama", "hidden_act", json!("relu"), "silu"),
+        ("llama", "hidden_act", json!("relu6"), "silu"),
         ("llama", "pretraining_tp", json!(2), "1"),
         ("llama", "partial_rotary_factor", json!(0.5), "1"),
         ("llama", "logit_scale", json!(0.0625), "not known for llama"),
@@ -105,11 +106,11 @@ fn what_would_change_the_arithmetic_is_refused_by_name() {
         (
             "gemma",
             "hidden_activation",
-            json!("relu"),
+            json!("relu6"),
             "gelu_pytorch_tanh",
         ),
         ("gemma", "use_bidirectional_attention", json!(true), "false"),
-        ("gpt2", "activation_function", json!("relu"), "gelu_new"),
+        ("gpt2", "activation_function", json!("relu6"), "gelu_new"),
         (
             "gpt2",
             "scale_attn_by_inverse_layer_idx",
@@ -128,6 +129,19 @@ fn what_would_change_the_arithmetic_is_refused_by_name() {
             error.contains(leaf) && error.contains(remedy),
             "{field} = {value}: {error}"
         );
+    }
+}
+
+#[test]
+fn activations_have_their_names() {
+    for (name, wanted) in [
+        ("relu", Activation::Relu),
+        ("silu", Activation::Silu),
+        ("gelu", Activation::Gelu),
+        ("gelu_new", Activation::GeluTanh),
+    ] {
+        let read = config("llama", "hidden_act", json!(name)).unwrap();
+        assert_eq!(read.architecture().unwrap().activation, wanted);
     }
 }
 

@@ -8,7 +8,7 @@ use pistar::llm::sample::generate::{Sampling, Session, generate};
 use pistar::observer::Silent;
 use serde_json::Value;
 
-use crate::fixtures::{Expected, MODELS, folder, largest, numbers};
+use crate::fixtures::{Expected, folder, largest, models, numbers};
 use crate::texts::spaces;
 
 fn pistar(arguments: &[&str]) -> Output {
@@ -77,7 +77,7 @@ fn what_cannot_be_is_refused() {
 /// logit away from its f64; ours are within 2⁻⁴.
 #[test]
 fn bfloat16_logits_are_near_those_of_transformers() {
-    for name in MODELS {
+    for name in models() {
         let model = Decoder::load(folder(name), DType::BF16, &Device::Cpu).unwrap();
         let expected = Expected::of(name);
         let greatest = expected

@@ -39,7 +39,12 @@ fn no_operation_is_forgotten() {
     let names: BTreeSet<&str> = calls.iter().map(|(name, _)| *name).collect();
     assert_eq!(names.len(), calls.len(), "a name is there twice");
     let has = |f: &dyn Fn(&Call) -> bool| calls.iter().any(|(_, call)| f(call));
-    for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+    for f in [
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+    ] {
         assert!(has(&|c| matches!(c, Call::Gated { f: g, .. } if *g == f)));
         assert!(has(
             &|c| matches!(c, Call::Activation { f: g, .. } if *g == f)
@@ -53,9 +58,25 @@ fn no_operation_is_forgotten() {
         assert!(has(
             &|c| matches!(c, Call::RmsNorm { offset, .. } if *offset == of)
         ));
+        for part in [false, true] {
+            let turns = |c: &Call| matches!(c, Call::Rope { interleaved, turned, head_dim, .. } if *interleaved == with && (turned < head_dim) == part);
+            assert!(has(&turns));
+        }
+        assert!(has(
+            &|c| matches!(c, Call::RmsNorm { runs, .. } if (*runs > 1) == with)
+        ));
+        assert!(has(
+            &|c| matches!(c, Call::LayerNorm { runs, .. } if (*runs > 1) == with)
+        ));
         let windows =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.window.is_some() == with);
         assert!(has(&windows));
+        assert!(has(
+            &|c| matches!(c, Call::TokenLogProbs { bias, .. } if *bias == with)
+        ));
+        let slopes =
+            |c: &Call| matches!(c, Call::Attention { form, .. } if form.slopes.is_some() == with);
+        assert!(has(&slopes));
         let groups = |c: &Call| matches!(c, Call::Attention { form, .. } if (form.heads > form.kv_heads) == with);
         assert!(has(&groups));
     }

@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fixtures::{Expected, MODELS, folder, numbers};
+use crate::fixtures::{Expected, folder, models, numbers};
 
 fn load(dir: impl AsRef<Path>) -> Result<Decoder> {
     Decoder::load(dir, DType::F32, &Device::Cpu)
@@ -75,7 +75,7 @@ fn assert_says(error: impl ToString, parts: &[&str]) {
 
 #[test]
 fn what_is_saved_is_what_transformers_wrote() {
-    for name in MODELS {
+    for name in models() {
         let dir = tempfile::tempdir().unwrap();
         // Mistral's fixture is bf16.
         let dtype = (name == "mistral").then_some(DType::BF16);
@@ -98,7 +98,7 @@ fn what_is_saved_is_what_transformers_wrote() {
 
 #[test]
 fn shards_hold_the_same_model_and_saving_again_leaves_no_older_file() {
-    for name in MODELS {
+    for name in models() {
         let dir = tempfile::tempdir().unwrap();
         let model = load(folder(name)).unwrap();
         let wanted = numbers(&model.logits(&Expected::of(name).packed()).unwrap());

@@ -6,7 +6,7 @@ use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer};
 use pistar::llm::model::network::Network;
 
-use crate::fixtures::{Expected, MODELS, folder, numbers};
+use crate::fixtures::{Expected, folder, models, numbers};
 
 /// What a network says, and the gradient of a weighted sum of it.
 fn results(network: &dyn Network) -> (Vec<f64>, LeafGradients) {
@@ -82,7 +82,7 @@ fn load(name: &str, dtype: DType) -> Decoder {
 
 #[test]
 fn every_gradient_of_every_family_points_where_that_in_f64_does() {
-    for name in MODELS {
+    for name in models() {
         check(name, |dtype| load(name, dtype), |model| model);
     }
 }

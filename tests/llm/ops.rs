@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::{
     self, Activation, Attention, Rope, Starts, composed, plain,
 };
+use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 
 use twins::{Case, Dice, Make, Op, Rounding, Way, hold};
 
@@ -105,88 +106,224 @@ fn layer_norm() {
     hold(make, within(2e-6, [1.0; 2]));
 }
 
+/// Positions of a part of each head, the rest of which has that many numbers.
+fn turned(seed: u64, big: bool, interleaved: bool, rest: usize) -> Case {
+    let mut dice = Dice::new(seed);
+    let starts = starts(&mut dice, big);
+    let (heads, half) = (1 + dice.below(4), 1 + dice.below(9));
+    let n = starts[starts.len() - 1];
+    let table = move |dtype: DType| {
+        let table = |f: fn(f64) -> f64| {
+            let angles = (0..160).flat_map(|t| (0..half).map(move |i| (t * (i + 1)) as f64));
+            let numbers = angles.map(|angle| f(0.37 * angle)).collect();
+            let table = Tensor::from_vec::<_, f64>(numbers, (160, half), &Device::Cpu);
+            table.unwrap().to_dtype(dtype).unwrap()
+        };
+        Rope {
+            cos: table(f64::cos),
+            sin: table(f64::sin),
+            interleaved,
+        }
+    };
+    Case {
+        inputs: vec![dice.tensor(&[n, heads * (2 * half + rest)])],
+        op: Box::new(move |way, tape, x| {
+            let table = table(match x[0].value().dtype() {
+                DType::BF16 => DType::F32,
+                dtype => dtype,
+            });
+            by!(way, rope(tape, &x[0], heads, &table, &starts))
+        }),
+    }
+}
+
 #[test]
-fn rope() {
+fn norms_of_each_head() {
     let make: Make = |seed, big| {
         let mut dice = Dice::new(seed);
-        let starts = starts(&mut dice, big);
-        let (heads, half) = (1 + dice.below(4), 1 + dice.below(9));
-        let n = starts[starts.len() - 1];
-        let table = move |dtype: DType| {
-            let table = |f: fn(f64) -> f64| {
-                let angles = (0..160).flat_map(|t| (0..half).map(move |i| (t * (i + 1)) as f64));
-                let numbers = angles.map(|angle| f(0.37 * angle)).collect();
-                let table = Tensor::from_vec::<_, f64>(numbers, (160, half), &Device::Cpu);
-                table.unwrap().to_dtype(dtype).unwrap()
+        let [n, d] = [(); 2].map(|()| size(&mut dice, big));
+        let heads = 2 + dice.below(3);
+        let (x, w) = (dice.tensor(&[n, heads * d]), dice.tensor(&[d]));
+        if seed % 2 == 0 {
+            return Case {
+                inputs: vec![x, w],
+                op: Box::new(|way, tape, x| by!(way, rms_norm(tape, &x[0], &x[1], 1e-2, 0.0))),
             };
-            Rope {
-                cos: table(f64::cos),
-                sin: table(f64::sin),
-            }
-        };
-        Case {
-            inputs: vec![dice.tensor(&[n, heads * 2 * half])],
-            op: Box::new(move |way, tape, x| {
-                let table = table(match x[0].value().dtype() {
-                    DType::BF16 => DType::F32,
-                    dtype => dtype,
-                });
-                by!(way, rope(tape, &x[0], heads, &table, &starts))
-            }),
         }
+        Case {
+            inputs: vec![x, w, dice.tensor(&[d])],
+            op: Box::new(|way, tape, x| by!(way, layer_norm(tape, &x[0], &x[1], &x[2], 1e-2))),
+        }
+    };
+    hold(make, within(2e-6, [1.0; 2]));
+}
+
+#[test]
+fn rows_that_are_no_whole_runs_are_refused() {
+    let tape = Tape::idle();
+    let numbers =
+        |shape: &[usize]| Node::constant(Tensor::ones(shape, DType::F64, &Device::Cpu).unwrap());
+    let x = numbers(&[3, 8]);
+    for width in [0, 3, 5, 16] {
+        let w = numbers(&[width]);
+        assert!(ops::rms_norm(&tape, &x, &w, 1e-5, 0.0).is_err());
+        assert!(composed::rms_norm(&tape, &x, &w, 1e-5, 0.0).is_err());
+        assert!(ops::layer_norm(&tape, &x, &w, &w, 1e-5).is_err());
+        assert!(composed::layer_norm(&tape, &x, &w, &w, 1e-5).is_err());
+    }
+}
+
+#[test]
+fn rope() {
+    hold(
+        |seed, big| turned(seed, big, false, 0),
+        within(1e-6, [1.0; 2]),
+    );
+}
+
+#[test]
+fn rope_of_neighbours_and_of_a_part_of_each_head() {
+    let make: Make = |seed, big| {
+        let rest = [0, 3, 8][seed as usize % 3];
+        turned(seed, big, seed % 2 == 1 || rest == 0, rest)
     };
     hold(make, within(1e-6, [1.0; 2]));
 }
 
 #[test]
-fn attention() {
-    let make: Make = |seed, big| {
-        let mut dice = Dice::new(seed);
-        let starts = starts(&mut dice, big);
-        let group = [1, 2, 4][seed as usize % 3];
-        let kv_heads = 1 + dice.below(3);
-        let head_dim = 1 + dice.below(19);
-        let form = Attention {
-            heads: group * kv_heads,
-            kv_heads,
-            head_dim,
-            scale: (head_dim as f64).sqrt().recip(),
-            window: (seed % 2 == 1).then(|| 1 + dice.below(if big { 100 } else { 6 })),
+fn rope_turns_pairs_by_the_angle_of_their_position() {
+    // Angles 0 and 90°: pairs of the second token are turned by a right angle, the fifth number is not.
+    let right = |rows: [[f64; 2]; 2]| Tensor::new(&rows, &Device::Cpu).unwrap();
+    let x = Tensor::new(&[[1.0, 2.0, 3.0, 4.0, 5.0]; 2], &Device::Cpu).unwrap();
+    for (interleaved, wanted) in [
+        (false, [-3.0, -4.0, 1.0, 2.0, 5.0]),
+        (true, [-2.0, 1.0, -4.0, 3.0, 5.0]),
+    ] {
+        let table = Rope {
+            cos: right([[1.0; 2], [0.0; 2]]),
+            sin: right([[0.0; 2], [1.0; 2]]),
+            interleaved,
         };
-        let n = starts[starts.len() - 1];
-        Case {
-            inputs: vec![
-                dice.tensor(&[n, form.heads * head_dim]),
-                dice.tensor(&[n, kv_heads * head_dim]),
-                dice.tensor(&[n, kv_heads * head_dim]),
-            ],
-            op: Box::new(move |way, tape, x| {
-                by!(way, attention(tape, [&x[0], &x[1], &x[2]], &form, &starts))
-            }),
+        let starts: Starts = vec![0, 2].into();
+        for way in [Way::Dispatched, Way::Composed, Way::Plain] {
+            let (tape, x) = (Tape::idle(), Node::constant(x.clone()));
+            let y: pistar::Result<Node> = by!(way, rope(&tape, &x, 1, &table, &starts));
+            let rows: Vec<Vec<f64>> = y.unwrap().value().to_vec2().unwrap();
+            assert_eq!(rows, [vec![1.0, 2.0, 3.0, 4.0, 5.0], wanted.to_vec()]);
         }
+    }
+    // A table wider than a head.
+    let wide = Tensor::zeros((2, 3), DType::F64, &Device::Cpu).unwrap();
+    let table = Rope {
+        cos: wide.clone(),
+        sin: wide,
+        interleaved: true,
     };
-    hold(make, within(3e-6, [1.5, 3.0]));
+    let (tape, x) = (Tape::idle(), Node::constant(x));
+    for way in [Way::Dispatched, Way::Composed] {
+        let refused = match way {
+            Way::Dispatched => ops::rope(&tape, &x, 1, &table, &vec![0, 2].into()),
+            _ => composed::rope(&tape, &x, 1, &table, &vec![0, 2].into()),
+        };
+        assert!(refused.unwrap_err().to_string().contains("turns 6"));
+    }
+}
+
+/// Attention, with ALiBi's slopes or without.
+fn attend(seed: u64, big: bool, sloped: bool) -> Case {
+    let mut dice = Dice::new(seed);
+    let starts = starts(&mut dice, big);
+    let group = [1, 2, 4][seed as usize % 3];
+    let kv_heads = 1 + dice.below(3);
+    let head_dim = 1 + dice.below(19);
+    let heads = group * kv_heads;
+    let slopes = (1..=heads).map(|head| (-8.0 * head as f64 / heads as f64).exp2());
+    let form = Attention {
+        heads,
+        kv_heads,
+        head_dim,
+        scale: (head_dim as f64).sqrt().recip(),
+        window: (seed % 2 == 1).then(|| 1 + dice.below(if big { 100 } else { 6 })),
+        slopes: sloped.then(|| slopes.collect()),
+    };
+    let n = starts[starts.len() - 1];
+    Case {
+        inputs: vec![
+            dice.tensor(&[n, form.heads * head_dim]),
+            dice.tensor(&[n, kv_heads * head_dim]),
+            dice.tensor(&[n, kv_heads * head_dim]),
+        ],
+        op: Box::new(move |way, tape, x| {
+            by!(way, attention(tape, [&x[0], &x[1], &x[2]], &form, &starts))
+        }),
+    }
+}
+
+#[test]
+fn attention() {
+    hold(
+        |seed, big| attend(seed, big, false),
+        within(3e-6, [1.5, 3.0]),
+    );
+}
+
+#[test]
+fn attention_with_slopes() {
+    // Composed, a sum passes through slope · 75, up to 47, of which a rounding is 2e-6.
+    hold(
+        |seed, big| attend(seed, big, true),
+        within(6e-6, [1.5, 3.0]),
+    );
+}
+
+/// A nonlinearity, or the product with one.
+fn pointwise(seed: u64, big: bool, f: Activation, gated: bool) -> Case {
+    let mut dice = Dice::new(seed);
+    let shape = [(); 2].map(|()| size(&mut dice, big));
+    // Far from 0 too.
+    let mut wide = || dice.tensor(&shape).affine(3.0, 0.0).unwrap();
+    let inputs = (0..1 + usize::from(gated)).map(|_| wide()).collect();
+    let op: Op = if gated {
+        Box::new(move |way, tape, x| by!(way, gated(tape, &x[0], &x[1], f)))
+    } else {
+        Box::new(move |way, tape, x| by!(way, activation(tape, &x[0], f)))
+    };
+    Case { inputs, op }
 }
 
 #[test]
 fn activation_and_gated() {
     let make: Make = |seed, big| {
-        let mut dice = Dice::new(seed);
-        let shape = [(); 2].map(|()| size(&mut dice, big));
         let f = [Activation::Silu, Activation::Gelu, Activation::GeluTanh][seed as usize % 3];
-        let gated = seed >= 3;
-        // Far from 0 too.
-        let mut wide = || dice.tensor(&shape).affine(3.0, 0.0).unwrap();
-        let inputs = (0..1 + usize::from(gated)).map(|_| wide()).collect();
-        let op: Op = if gated {
-            Box::new(move |way, tape, x| by!(way, gated(tape, &x[0], &x[1], f)))
-        } else {
-            Box::new(move |way, tape, x| by!(way, activation(tape, &x[0], f)))
-        };
-        Case { inputs, op }
+        pointwise(seed, big, f, seed >= 3)
     };
     // Numbers near 10 are rounded by 5e-7 before the operation begins.
     hold(make, within(3e-6, [1.0, 1.5]));
+}
+
+#[test]
+fn relu() {
+    let make: Make = |seed, big| pointwise(seed, big, Activation::Relu, seed % 2 == 1);
+    hold(make, within(1e-6, [1.0, 1.5]));
+    // Slope 0 at 0, and what is no number stays none.
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let x = Tensor::new(&[0.0, -1.0, 2.0, f64::NAN, f64::NEG_INFINITY], &Device::Cpu);
+        let tape = Tape::recording(1);
+        let x = tape.leaf(0, x.unwrap().to_dtype(dtype).unwrap());
+        let y = ops::activation(&tape, &x, Activation::Relu).unwrap();
+        let value = y.value().clone();
+        let mut leaves = LeafGradients::new(1);
+        tape.backward([(y, value.ones_like().unwrap())], &mut leaves)
+            .unwrap();
+        let numbers = |t: &Tensor| t.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+        let (value, slope) = (numbers(&value), numbers(leaves.get(0).unwrap()));
+        assert!(value[3].is_nan());
+        assert_eq!(
+            [value[0], value[1], value[2], value[4]],
+            [0.0, 0.0, 2.0, 0.0]
+        );
+        assert_eq!(slope[..3], [0.0, 0.0, 1.0]);
+    }
 }
 
 #[test]
@@ -197,13 +334,17 @@ fn token_log_probs() {
         let targets = dice.indices(m, v);
         // Logits of a trained model's size.
         let wide = (d as f64).sqrt().recip() * 4.0;
+        let mut inputs = vec![
+            dice.tensor(&[m, d]),
+            dice.tensor(&[v, d]).affine(wide, 0.0).unwrap(),
+        ];
+        if seed % 2 == 1 {
+            inputs.push(dice.tensor(&[v]));
+        }
         Case {
-            inputs: vec![
-                dice.tensor(&[m, d]),
-                dice.tensor(&[v, d]).affine(wide, 0.0).unwrap(),
-            ],
+            inputs,
             op: Box::new(move |way, tape, x| {
-                by!(way, token_log_probs(tape, &x[0], &x[1], &targets))
+                by!(way, token_log_probs(tape, &x[0], &x[1], x.get(2), &targets))
             }),
         }
     };

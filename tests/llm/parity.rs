@@ -7,11 +7,11 @@ use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use serde::Deserialize;
 
-use crate::fixtures::{self, Expected, MODELS, folder, largest};
+use crate::fixtures::{self, Expected, folder, largest, models};
 
 #[test]
 fn every_family_has_the_logits_and_sums_of_transformers() {
-    for name in MODELS {
+    for name in models() {
         let model = Decoder::load(folder(name), DType::F32, &Device::Cpu).unwrap();
         let [logits, sums] = Expected::of(name).errors(&model);
         println!("{name:14} logits {logits:.1e}  sums {sums:.1e}");
@@ -22,7 +22,7 @@ fn every_family_has_the_logits_and_sums_of_transformers() {
 
 #[test]
 fn f64_is_the_same_function() {
-    for name in MODELS {
+    for name in models() {
         let model = Decoder::load(folder(name), DType::F64, &Device::Cpu).unwrap();
         let [logits, sums] = Expected::of(name).errors(&model);
         assert!(logits < 1e-5 && sums < 1e-4, "{name}: {logits} {sums}");

@@ -15,7 +15,7 @@ use pistar::llm::model::sequence::{Packed, Sequence};
 use pistar::random::{Purpose, Stream};
 use serde_json::{Value, json};
 
-use crate::fixtures::{Expected, MODELS, folder, numbers};
+use crate::fixtures::{Expected, folder, models, numbers};
 
 fn place(name: &str) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
@@ -77,7 +77,7 @@ fn note(dir: &std::path::Path, kind: &str, base: Option<&str>, found: Value) {
 
 #[test]
 fn language_models() {
-    for name in MODELS {
+    for name in models() {
         let mut model = load(name);
         shake(&mut model, "");
         let dir = place(name);
@@ -100,7 +100,7 @@ fn language_models() {
 
 #[test]
 fn random_models() {
-    for name in MODELS {
+    for name in models() {
         let path = folder(name).join("config.json");
         let model = Decoder::from_config(path, 3, DType::F32, &Device::Cpu).unwrap();
         let dir = place(&format!("random-{name}"));
@@ -114,7 +114,7 @@ fn random_models() {
 
 #[test]
 fn reward_and_value_models() {
-    for name in MODELS {
+    for name in models() {
         let mut model = body(name);
         let head = ScalarHead::Reward;
         head.add(&mut model, 1).unwrap();

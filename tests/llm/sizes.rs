@@ -14,7 +14,7 @@ use pistar::llm::train::Precision;
 use pistar::random::{Purpose, Stream};
 use serde_json::{Value, json};
 
-use crate::fixtures::{MODELS, folder};
+use crate::fixtures::{folder, models};
 
 /// Of these every number of a configuration is made.
 fn extremes() -> Vec<Value> {
@@ -102,7 +102,7 @@ fn take(config: &Config, stream: &mut Stream) -> u64 {
 fn no_number_of_a_configuration_makes_a_plan_wrap_or_hang() {
     let extremes = extremes();
     let (start, mut taken, mut refused) = (Instant::now(), 0, 0);
-    for (index, name) in MODELS.iter().enumerate() {
+    for (index, name) in models().iter().enumerate() {
         let whole = json::read(&folder(name).join("config.json")).unwrap();
         let names = numbers(&whole);
         for mutant in 0..120 {

@@ -66,6 +66,7 @@ impl Decoder {
             Ok(Rope {
                 cos: table.cos.index_select(rows, 0)?,
                 sin: table.sin.index_select(rows, 0)?,
+                ..table
             })
         };
         let tables = self.tables(longest)?.into_iter().map(own);

@@ -59,7 +59,9 @@ impl Decoder {
         predictions: &Predictions,
     ) -> Result<Node> {
         let hidden = ops::rows(tape, hidden, &predictions.rows)?;
-        ops::token_log_probs(tape, &hidden, &self.head(tape)?, &predictions.targets)
+        let (head, bias) = (self.head(tape)?, self.graph.linear(self.graph.head).bias);
+        let bias = bias.map(|bias| self.node(tape, bias));
+        ops::token_log_probs(tape, &hidden, &head, bias.as_ref(), &predictions.targets)
     }
 
     /// `Σ w ln π` over each completion's tokens, summed in f64.

@@ -62,7 +62,7 @@ impl Rotary {
         let Rotation {
             frequencies,
             factor,
-            ..
+            interleaved,
         } = &self.rotation;
         let part = |f: fn(f64) -> f64| -> Result<Tensor> {
             let angles = (0..rows).flat_map(|t| {
@@ -77,6 +77,7 @@ impl Rotary {
         Ok(Rope {
             cos: part(f64::cos)?,
             sin: part(f64::sin)?,
+            interleaved: *interleaved,
         })
     }
 }

@@ -118,11 +118,18 @@ impl Decoder {
     pub(super) fn logits_of(&self, hidden: &Node) -> Result<Tensor> {
         let tape = Tape::idle();
         let head = self.head(&tape)?;
-        let wide = |x: &Node| x.value().to_dtype(DType::F32);
-        match head.value().dtype() {
-            DType::F32 | DType::F64 => Ok(ops::linear(&tape, hidden, &head, None)?.value().clone()),
-            _ => Ok(wide(hidden)?.matmul(&wide(&head)?.t()?)?),
+        let wide = |x: &Tensor| x.to_dtype(DType::F32);
+        let bias = self.head_bias();
+        if matches!(head.value().dtype(), DType::F32 | DType::F64) {
+            let bias = bias.map(Node::constant);
+            let logits = ops::linear(&tape, hidden, &head, bias.as_ref())?;
+            return Ok(logits.value().clone());
         }
+        let logits = wide(hidden.value())?.matmul(&wide(head.value())?.t()?)?;
+        Ok(match bias {
+            Some(bias) => logits.broadcast_add(&wide(&bias)?)?,
+            None => logits,
+        })
     }
 
     /// A parameter's numbers by its name.

@@ -1,12 +1,15 @@
 //! Families of models, a file each: what their configurations mean, how their blocks are built, and what their files
 //! call the weights. A new family is its file, its `mod` and its line in [`Family::ALL`].
 
+mod bloom;
 mod gemma;
 mod gpt2;
+mod gptj;
 mod harmless;
 mod llama;
 mod mistral;
 mod names;
+mod opt;
 mod plain;
 mod qwen2;
 mod rope;
@@ -54,6 +57,9 @@ impl Family {
         &qwen2::QWEN2,
         &gemma::GEMMA,
         &gpt2::GPT2,
+        &opt::OPT,
+        &gptj::GPTJ,
+        &bloom::BLOOM,
     ];
 
     /// What most families have; the rest is their own.
@@ -168,11 +174,12 @@ impl fmt::Display for Family {
 /// A nonlinearity by its name.
 fn activation(fields: &Fields, name: &str, default: &str) -> Result<Activation> {
     match fields.text(name)?.unwrap_or(default) {
+        "relu" => Ok(Activation::Relu),
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu" => Ok(Activation::Gelu),
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         other => {
-            let right = "supported are silu, gelu, gelu_new and gelu_pytorch_tanh";
+            let right = "supported are relu, silu, gelu, gelu_new and gelu_pytorch_tanh";
             Err(fields.wrong(name, &Value::from(other), right))
         }
     }

@@ -21,7 +21,9 @@ impl Architecture {
 
     /// Graph of a plain decoder.
     pub fn graph(&self) -> Graph {
-        let mut graph = decoder(self, |b, x, rotation| block(b, self, x, rotation, |_, qkv| qkv));
+        let mut graph = decoder(self, |b, x, rotation| {
+            block(b, self, x, rotation, |_, qkv| qkv)
+        });
         graph.plain = Some(self.clone());
         graph
     }
@@ -138,6 +140,7 @@ pub(super) fn form(a: &Architecture) -> Attention {
         head_dim: a.head_dim,
         scale: (a.head_dim as f64).sqrt().recip(),
         window: a.window,
+        slopes: None,
     }
 }
 

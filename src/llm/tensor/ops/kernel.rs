@@ -43,6 +43,17 @@ pub fn same(operation: &'static str, left: usize, right: usize) -> Result<()> {
     }
 }
 
+/// How many runs of `length` numbers the rows of `x` consist of, all rows together.
+///
+/// # Errors
+/// Rows that do not.
+pub fn runs(operation: &'static str, x: &Tensor, length: usize) -> Result<usize> {
+    let (n, width) = x.dims2()?;
+    let each = width.checked_div(length).unwrap_or(0);
+    same(operation, width, each * length)?;
+    Ok(n * each)
+}
+
 /// An error unless two tensors have one shape.
 ///
 /// # Errors

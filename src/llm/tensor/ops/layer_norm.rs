@@ -1,7 +1,7 @@
 //! [`super::layer_norm`] on the CPU.
 
 use super::float::Float;
-use super::kernel::{same, tensor};
+use super::kernel::{runs, same, tensor};
 use super::memory::{add_up, parts2, rows_per_task, unwritten};
 use super::simd::{map, sum};
 use super::slice::Slice;
@@ -17,8 +17,8 @@ pub fn layer_norm<T: Float>(
     bias: &Node,
     epsilon: f64,
 ) -> Result<Node> {
-    let (n, width) = x.value().dims2()?;
-    same("layer_norm", width, weight.value().dims1()?)?;
+    let width = weight.value().dims1()?;
+    let n = runs("layer_norm", x.value(), width)?;
     same("layer_norm", width, bias.value().dims1()?)?;
     let value = x.value().contiguous()?;
     let (w, b) = (weight.value().contiguous()?, bias.value().contiguous()?);
@@ -45,7 +45,7 @@ pub fn layer_norm<T: Float>(
         );
     }
     Ok(
-        tape.record(tensor(out, (n, width))?, &[x, weight, bias], || {
+        tape.record(tensor(out, value.shape())?, &[x, weight, bias], || {
             let (node, weight, bias) = (x.target(), weight.target(), bias.target());
             Box::new(move |gradient, sums| {
                 let gradient = gradient.contiguous()?;
@@ -69,7 +69,7 @@ pub fn layer_norm<T: Float>(
                         }
                     },
                 );
-                sums.add(&node, tensor(dx, (n, width))?)?;
+                sums.add(&node, tensor(dx, value.shape())?)?;
                 let dwb = add_up(&dwb, 2 * width);
                 sums.add(&weight, tensor(dwb[..width].to_vec(), width)?)?;
                 sums.add(&bias, tensor(dwb[width..].to_vec(), width)?)

@@ -27,6 +27,7 @@ mod starts;
 pub(crate) mod token_log_probs;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
@@ -40,6 +41,8 @@ pub use starts::Starts;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activation {
+    /// `max(x, 0)`, slope 0 at 0
+    Relu,
     /// `x σ(x)`
     Silu,
     /// `x Φ(x)`
@@ -48,13 +51,16 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// Cosines and sines of rotary position embedding, `[T, D/2]` each, in the order of positions.
+/// Cosines and sines of rotary position embedding, `[T, R/2]` each, in the order of positions: the first R ≤ D numbers
+/// of each head are turned, the rest pass as they are.
 #[derive(Debug, Clone)]
 pub struct Rope {
     /// Cosines.
     pub cos: Tensor,
     /// Sines.
     pub sin: Tensor,
+    /// True if neighbours `(x₂ᵢ, x₂ᵢ₊₁)` are turned together (GPT-J), false if `(xᵢ, xᵢ₊R/2)` are (Hugging Face's Llama).
+    pub interleaved: bool,
 }
 
 /// Layout of attention.
@@ -70,6 +76,8 @@ pub struct Attention {
     pub scale: f64,
     /// Sliding window: number of tokens that a token sees, itself and those before it; all if `None`.
     pub window: Option<usize>,
+    /// Slope of each query head (ALiBi), by which its scores fall with every token in between; 0 if `None`.
+    pub slopes: Option<Arc<[f64]>>,
 }
 
 /// `x Wᵀ + b`: `[N, I]`, `[O, I]`, `[O]` → `[N, O]`.
@@ -96,7 +104,8 @@ pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
     on_cpu!(x, rows::rows, composed::rows, (tape, x, rows))
 }
 
-/// `x / √(mean x² + ε) · (w + offset)` over the last axis; offset 1 for Gemma.
+/// `x / √(mean x² + ε) · (w + offset)` of every run of as many numbers as `w` has: `[N, k · D]`, `[D]` → `[N, k · D]`,
+/// with k = 1 over the last axis; offset 1 for Gemma.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -109,7 +118,8 @@ pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64)
     )
 }
 
-/// `(x − mean) / √(variance + ε) · w + b` over the last axis.
+/// `(x − mean) / √(variance + ε) · w + b` of every run of as many numbers as `w` has: `[N, k · D]`, `[D]`, `[D]` →
+/// `[N, k · D]`, with k = 1 over the last axis.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -122,12 +132,11 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
     )
 }
 
-/// Rotary position embedding of `[N, heads · D]`, halves split (Hugging Face's order): with
-/// `(a, b)` the halves of a head, `(a cos − b sin, b cos + a sin)`. A token's position is its
-/// index in its sequence.
+/// Rotary position embedding of `[N, heads · D]`: every pair `(a, b)` of a head that the table turns becomes
+/// `(a cos − b sin, b cos + a sin)`. A token's position is its index in its sequence.
 ///
 /// # Errors
-/// A sequence longer than the table.
+/// A sequence longer than the table, or a head narrower.
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
     on_cpu!(
         x,
@@ -138,7 +147,7 @@ pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) 
 }
 
 /// Causal attention within each sequence: `[N, heads · D]` and twice `[N, kv_heads · D]` →
-/// `[N, heads · D]`.
+/// `[N, heads · D]`. The score of query i and key j is `scale · qᵢ·kⱼ − slope · (i − j)`.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -199,21 +208,22 @@ pub fn scale(tape: &Tape, x: &Node, scale: f64) -> Result<Node> {
     composed::scale(tape, x, scale)
 }
 
-/// `ln softmax(h Wᵀ)` at each row's target: `[M, D]`, `[V, D]` → `[M]`, in f32 of bf16 and f16.
+/// `ln softmax(h Wᵀ + b)` at each row's target: `[M, D]`, `[V, D]`, `[V]` → `[M]`, in f32 of bf16 and f16.
 ///
 /// # Errors
-/// A target beyond the vocabulary.
+/// A target beyond the vocabulary, or shapes that do not fit.
 pub fn token_log_probs(
     tape: &Tape,
     hidden: &Node,
     head: &Node,
+    bias: Option<&Node>,
     targets: &Rc<[u32]>,
 ) -> Result<Node> {
     on_cpu!(
         hidden,
         token_log_probs::token_log_probs,
         composed::token_log_probs,
-        (tape, hidden, head, targets)
+        (tape, hidden, head, bias, targets)
     )
 }
 

@@ -60,19 +60,23 @@ pub fn rows(tape: &Tape, x: &Node, rows: &Rc<[u32]>) -> Result<Node> {
 /// `rms_norm`
 pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64) -> Result<Node> {
     composed(tape, &[x, weight], |t| {
-        let square = t[0].sqr()?.mean_keepdim(D::Minus1)?;
-        let unit = t[0].broadcast_div(&(square + epsilon)?.sqrt()?)?;
-        unit.broadcast_mul(&(&t[1] + offset)?)
+        let x = t[0].reshape(((), t[1].dim(0)?))?;
+        let square = x.sqr()?.mean_keepdim(D::Minus1)?;
+        let unit = x.broadcast_div(&(square + epsilon)?.sqrt()?)?;
+        unit.broadcast_mul(&(&t[1] + offset)?)?
+            .reshape(t[0].shape())
     })
 }
 
 /// `layer_norm`
 pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f64) -> Result<Node> {
     composed(tape, &[x, weight, bias], |t| {
-        let centred = t[0].broadcast_sub(&t[0].mean_keepdim(D::Minus1)?)?;
+        let x = t[0].reshape(((), t[1].dim(0)?))?;
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let unit = centred.broadcast_div(&(variance + epsilon)?.sqrt()?)?;
-        unit.broadcast_mul(&t[1])?.broadcast_add(&t[2])
+        let out = unit.broadcast_mul(&t[1])?.broadcast_add(&t[2])?;
+        out.reshape(t[0].shape())
     })
 }
 
@@ -90,12 +94,28 @@ pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) 
     let (cos, sin) = (pick(&table.cos)?, pick(&table.sin)?);
     composed(tape, &[x], |t| {
         let (n, width) = t[0].dims2()?;
-        let half = width / heads / 2;
-        let x = t[0].reshape((n, heads, 2 * half))?;
-        let (a, b) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
+        let (half, head_dim) = (cos.dim(2)?, width / heads);
+        let x = t[0].reshape((n, heads, head_dim))?;
+        let (pairs, rest) = (x.narrow(2, 0, 2 * half)?, head_dim - 2 * half);
+        let (a, b) = if table.interleaved {
+            let pairs = pairs.reshape((n, heads, half, 2))?;
+            let side = |i| pairs.narrow(3, i, 1)?.reshape((n, heads, half));
+            (side(0)?, side(1)?)
+        } else {
+            (pairs.narrow(2, 0, half)?, pairs.narrow(2, half, half)?)
+        };
         let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
         let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-        Tensor::cat(&[first, second], 2)?.reshape((n, width))
+        let mut parts = if table.interleaved {
+            let both = [first.unsqueeze(3)?, second.unsqueeze(3)?];
+            vec![Tensor::cat(&both, 3)?.reshape((n, heads, 2 * half))?]
+        } else {
+            vec![first, second]
+        };
+        if rest > 0 {
+            parts.push(x.narrow(2, 2 * half, rest)?);
+        }
+        Tensor::cat(&parts, 2)?.reshape((n, width))
     })
 }
 
@@ -152,7 +172,14 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, form: &Attention) -> Candle<Tensor
         })
         .collect();
     let hidden = Tensor::from_vec(hidden, (length, length), q.device())?.to_dtype(q.dtype())?;
-    let scores = (q.matmul(&k.t()?)? * form.scale)?.broadcast_add(&hidden)?;
+    let mut scores = (q.matmul(&k.t()?)? * form.scale)?.broadcast_add(&hidden)?;
+    if let Some(slopes) = &form.slopes {
+        let fall = slopes.iter().flat_map(|slope| {
+            (0..length).flat_map(move |i| (0..length).map(move |j| slope * (j as f64 - i as f64)))
+        });
+        let fall = Tensor::from_iter(fall, q.device())?.reshape((heads, length, length))?;
+        scores = (scores + fall.to_dtype(q.dtype())?)?;
+    }
     let top = scores.max_keepdim(D::Minus1)?.detach();
     let weights = scores.broadcast_sub(&top)?.exp()?;
     let total = weights.sum_keepdim(D::Minus1)?;
@@ -175,6 +202,8 @@ pub fn activation(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
 
 fn activate(x: &Tensor, f: Activation) -> Candle<Tensor> {
     match f {
+        // candle's own has slope 1 at 0.
+        Activation::Relu => x * x.gt(0.0)?.to_dtype(x.dtype())?.detach(),
         Activation::Silu => x / (x.neg()?.exp()? + 1.0)?,
         Activation::Gelu => (x * ((x * 0.5f64.sqrt())?.erf()? + 1.0)?)? * 0.5,
         Activation::GeluTanh => {
@@ -190,11 +219,18 @@ pub fn token_log_probs(
     tape: &Tape,
     hidden: &Node,
     head: &Node,
+    bias: Option<&Node>,
     targets: &Rc<[u32]>,
 ) -> Result<Node> {
+    let mut inputs = vec![hidden, head];
+    inputs.extend(bias);
     let index = Tensor::from_slice(targets, (targets.len(), 1), hidden.value().device())?;
-    composed(tape, &[hidden, head], |t| {
+    composed(tape, &inputs, |t| {
         let logits = t[0].matmul(&t[1].t()?)?;
+        let logits = match t.get(2) {
+            Some(bias) => logits.broadcast_add(bias)?,
+            None => logits,
+        };
         let logits = match logits.dtype() {
             DType::BF16 | DType::F16 => logits.to_dtype(DType::F32)?,
             _ => logits,

@@ -16,6 +16,20 @@ trait Function<T> {
     fn at(x: T) -> (T, T);
 }
 
+/// `max(x, 0)`, slope 0 at 0; what is no number stays none.
+struct Relu;
+
+impl<T: Float> Function<T> for Relu {
+    #[inline(always)]
+    fn at(x: T) -> (T, T) {
+        let zero = T::zero();
+        (
+            if x < zero { zero } else { x },
+            if x > zero { T::one() } else { zero },
+        )
+    }
+}
+
 /// `x σ(x)`, slope `σ (1 + x (1 − σ))`.
 struct Silu;
 
@@ -63,6 +77,7 @@ impl<T: Float> Function<T> for GeluTanh {
 /// Backward: `dx = dy f′(x)`.
 pub fn activation<T: Float>(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
     match f {
+        Activation::Relu => map::<T, Relu>(tape, x),
         Activation::Silu => map::<T, Silu>(tape, x),
         Activation::Gelu => map::<T, Gelu>(tape, x),
         Activation::GeluTanh => map::<T, GeluTanh>(tape, x),
@@ -72,6 +87,7 @@ pub fn activation<T: Float>(tape: &Tape, x: &Node, f: Activation) -> Result<Node
 /// Backward: `dgate = dy up f′(gate)`, `dup = dy f(gate)`.
 pub fn gated<T: Float>(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node> {
     match f {
+        Activation::Relu => gate_by::<T, Relu>(tape, gate, up),
         Activation::Silu => gate_by::<T, Silu>(tape, gate, up),
         Activation::Gelu => gate_by::<T, Gelu>(tape, gate, up),
         Activation::GeluTanh => gate_by::<T, GeluTanh>(tape, gate, up),
@@ -144,6 +160,13 @@ fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Res
 /// `outᵢ ← f(xᵢ)`
 pub fn activate<T: Float>(f: Activation, out: &mut [T], x: &[T]) {
     match f {
+        Activation::Relu => fill(
+            out,
+            x,
+            x,
+            #[inline(always)]
+            |x, _| Relu::at(x).0,
+        ),
         Activation::Silu => fill(
             out,
             x,
@@ -171,6 +194,13 @@ pub fn activate<T: Float>(f: Activation, out: &mut [T], x: &[T]) {
 /// `outᵢ ← f(gateᵢ) upᵢ`
 pub fn gate<T: Float>(f: Activation, out: &mut [T], gate: &[T], up: &[T]) {
     match f {
+        Activation::Relu => fill(
+            out,
+            gate,
+            up,
+            #[inline(always)]
+            |g, u| Relu::at(g).0 * u,
+        ),
         Activation::Silu => fill(
             out,
             gate,

@@ -1,7 +1,7 @@
 //! [`super::rms_norm`] on the CPU.
 
 use super::float::Float;
-use super::kernel::{same, tensor};
+use super::kernel::{runs, tensor};
 use super::memory::{add_up, parts2, rows_per_task, unwritten};
 use super::simd::{map, sum};
 use super::slice::Slice;
@@ -17,8 +17,8 @@ pub fn rms_norm<T: Float>(
     epsilon: f64,
     offset: f64,
 ) -> Result<Node> {
-    let (n, width) = x.value().dims2()?;
-    same("rms_norm", width, weight.value().dims1()?)?;
+    let width = weight.value().dims1()?;
+    let n = runs("rms_norm", x.value(), width)?;
     let value = x.value().contiguous()?;
     let weights: Vec<T> = {
         let w = weight.value().contiguous()?;
@@ -43,7 +43,7 @@ pub fn rms_norm<T: Float>(
             },
         );
     }
-    Ok(tape.record(tensor(out, (n, width))?, &[x, weight], || {
+    Ok(tape.record(tensor(out, value.shape())?, &[x, weight], || {
         let (node, weight) = (x.target(), weight.target());
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
@@ -64,7 +64,7 @@ pub fn rms_norm<T: Float>(
                     }
                 },
             );
-            sums.add(&node, tensor(dx, (n, width))?)?;
+            sums.add(&node, tensor(dx, value.shape())?)?;
             sums.add(&weight, tensor(add_up(&dw, width), width)?)
         })
     }))

@@ -16,32 +16,34 @@ pub fn rope<T: Float>(
     table: &Rope,
     starts: &Starts,
 ) -> Result<Node> {
-    let [n, width, half] = check(x, heads, table, starts)?;
+    let [n, width] = check(x, heads, table, starts)?;
+    let dims = [width, width / heads.max(1)];
     let value = x.value().contiguous()?;
-    let out = rotate(
-        &Slice::<T>::new(&value)?,
-        half,
-        width,
-        table,
-        starts,
-        T::one(),
-    )?;
+    let out = rotate(&Slice::<T>::new(&value)?, dims, table, starts, T::one())?;
     Ok(tape.record(tensor(out, (n, width))?, &[x], || {
         let (x, table, starts) = (x.target(), table.clone(), starts.clone());
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
             let dy = Slice::<T>::new(&gradient)?;
-            let dx = rotate(&dy, half, width, &table, &starts, -T::one())?;
+            let dx = rotate(&dy, dims, &table, &starts, -T::one())?;
             sums.add(&x, tensor(dx, (n, width))?)
         })
     }))
 }
 
-/// Rows, their width and half a head's, if they fit.
-pub(super) fn check(x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<[usize; 3]> {
+/// Rows and their width, if they fit.
+pub(super) fn check(x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<[usize; 2]> {
     let (n, width) = x.value().dims2()?;
     let (length, half) = table.cos.dims2()?;
-    same("rope", width, 2 * half * heads)?;
+    let head_dim = width.checked_div(heads).unwrap_or(0);
+    same("rope", width, head_dim * heads)?;
+    if 2 * half > head_dim {
+        return Err(Error::invalid(
+            "rope",
+            format!("a head has {head_dim} numbers"),
+            format!("the table turns {}", 2 * half),
+        ));
+    }
     same("rope", n, starts.last().copied().unwrap_or(0))?;
     let lengths = starts.windows(2).map(|w| w[1] - w[0]);
     if let Some(longest) = lengths.max().filter(|&longest| longest > length) {
@@ -51,18 +53,18 @@ pub(super) fn check(x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Re
             format!("the table has {length} positions"),
         ));
     }
-    Ok([n, width, half])
+    Ok([n, width])
 }
 
-/// Rotates every head's halves; `turn` is 1 or −1.
+/// Rotates the pairs of every head, of rows of that width and heads of that; `turn` is 1 or −1.
 fn rotate<T: Float>(
     x: &[T],
-    half: usize,
-    width: usize,
+    [width, head_dim]: [usize; 2],
     table: &Rope,
     starts: &Starts,
     turn: T,
 ) -> Result<Vec<T>> {
+    let (half, interleaved) = (table.cos.dim(1)?, table.interleaved);
     let (cos, sin) = (table.cos.contiguous()?, table.sin.contiguous()?);
     let (cos, sin) = (Slice::<T>::new(&cos)?, Slice::<T>::new(&sin)?);
     let each = rows_per_task(width);
@@ -84,10 +86,18 @@ fn rotate<T: Float>(
                 );
                 let mut head = 0;
                 while head < width {
-                    let (first, second) = out[head..][..2 * half].split_at_mut(half);
-                    let (a, b) = x[head..][..2 * half].split_at(half);
-                    turn_head([first, second], [a, b], [cos, sin], turn);
-                    head += 2 * half;
+                    let (out, x) = (&mut out[head..][..head_dim], &x[head..][..head_dim]);
+                    let (turned, rest) = out.split_at_mut(2 * half);
+                    let (pairs, same) = x.split_at(2 * half);
+                    if interleaved {
+                        turn_neighbours(turned, pairs, [cos, sin], turn);
+                    } else {
+                        let (first, second) = turned.split_at_mut(half);
+                        let (a, b) = pairs.split_at(half);
+                        turn_halves([first, second], [a, b], [cos, sin], turn);
+                    }
+                    rest.copy_from_slice(same);
+                    head += head_dim;
                 }
             }
         },
@@ -96,7 +106,7 @@ fn rotate<T: Float>(
 }
 
 #[inline(always)]
-fn turn_head<T: Float>(
+fn turn_halves<T: Float>(
     [first, second]: [&mut [T]; 2],
     [a, b]: [&[T]; 2],
     [cos, sin]: [&[T]; 2],
@@ -108,5 +118,16 @@ fn turn_head<T: Float>(
         let sin = turn * sin[i];
         first[i] = a[i] * cos[i] - b[i] * sin;
         second[i] = b[i] * cos[i] + a[i] * sin;
+    }
+}
+
+#[inline(always)]
+fn turn_neighbours<T: Float>(out: &mut [T], x: &[T], [cos, sin]: [&[T]; 2], turn: T) {
+    let n = cos.len();
+    let (out, x, sin) = (&mut out[..2 * n], &x[..2 * n], &sin[..n]);
+    for i in 0..n {
+        let (a, b, sin) = (x[2 * i], x[2 * i + 1], turn * sin[i]);
+        out[2 * i] = a * cos[i] - b * sin;
+        out[2 * i + 1] = b * cos[i] + a * sin;
     }
 }

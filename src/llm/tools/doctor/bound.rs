@@ -86,16 +86,18 @@ impl Bound {
             // Copies are exact; the gradient of a row is the sum over its copies.
             Call::Embedding { ref ids, .. } => vec![new(0, 0, &[], 0), copies(ids)],
             Call::Rows { ref picks, .. } => vec![new(0, 0, &[], 0), copies(picks)],
-            Call::RmsNorm { rows, width, .. } => vec![
+            Call::RmsNorm {
+                rows, runs, width, ..
+            } => vec![
                 new(1, 8, &[width], 0),
                 new(1, 16, &[width, width], 0),
-                new(1, 8, &[width, rows], 0),
+                new(1, 8, &[width, rows * runs], 0),
             ],
-            Call::LayerNorm { rows, width } => vec![
+            Call::LayerNorm { rows, runs, width } => vec![
                 new(1, 10, &[width, width], 0),
                 new(1, 20, &[width, width, width], 0),
-                new(1, 10, &[width, width, rows], 0),
-                new(1, 0, &[rows], 0),
+                new(1, 10, &[width, width, rows * runs], 0),
+                new(1, 0, &[rows * runs], 0),
             ],
             Call::Rope { .. } => vec![new(1, 3, &[], 0), new(1, 3, &[], 0)],
             Call::Attention {
@@ -106,13 +108,18 @@ impl Bound {
                 let seen = form.window.map_or(longest, |w| w.min(longest));
                 let shared = seen * form.heads / form.kv_heads.max(1);
                 let d = form.head_dim;
+                // Of scores that fall with distance, the sum may pass through the fall from the middle, and be
+                // rounded before and after.
+                let slopes = form.slopes.iter().flat_map(|slopes| slopes.iter());
+                let steepest = slopes.fold(0.0, |most: f64, slope| most.max(slope.abs()));
+                let fall = (steepest * longest as f64).ceil() as usize;
                 // Scores (2), probabilities, output; back also dP, dS and the output's own
                 // rounding in Σ dO ∘ O.
                 vec![
-                    new(4, 10, &[d, seen, seen], 3),
-                    new(7, 20, &[d, seen, d, seen], 5),
-                    new(7, 20, &[d, seen, d, shared], 5),
-                    new(4, 10, &[d, seen, shared], 3),
+                    new(4, 10 + fall, &[d, seen, seen], 3),
+                    new(7, 20 + fall, &[d, seen, d, seen], 5),
+                    new(7, 20 + fall, &[d, seen, d, shared], 5),
+                    new(4, 10 + fall, &[d, seen, shared], 3),
                 ]
             }
             // What is multiplied by, f(gate) or f′(gate), may be rounded first, as may be dy · up.
@@ -126,12 +133,19 @@ impl Bound {
             Call::TokenLogProbs {
                 width,
                 vocabulary,
+                bias,
                 ref targets,
-            } => vec![
-                new(1, 12, &[width, vocabulary], 1),
-                new(4, 16, &[width, vocabulary, vocabulary], 3),
-                new(4, 16, &[width, vocabulary, targets.len()], 3),
-            ],
+            } => {
+                let with = usize::from(bias);
+                let rows = new(4, 16 + with, &[width, vocabulary, targets.len()], 3);
+                let mut list = vec![
+                    new(1, 12 + with, &[width, vocabulary], 1),
+                    new(4, 16 + with, &[width, vocabulary, vocabulary], 3),
+                    rows.clone(),
+                ];
+                list.extend(bias.then_some(rows));
+                list
+            }
         }
     }
 

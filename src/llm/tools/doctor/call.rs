@@ -45,6 +45,8 @@ pub enum Call {
     RmsNorm {
         /// N
         rows: usize,
+        /// Runs of each row.
+        runs: usize,
         /// D
         width: usize,
         /// What is added to weights.
@@ -54,6 +56,8 @@ pub enum Call {
     LayerNorm {
         /// N
         rows: usize,
+        /// Runs of each row.
+        runs: usize,
         /// D
         width: usize,
     },
@@ -63,6 +67,10 @@ pub enum Call {
         heads: usize,
         /// Width of a head.
         head_dim: usize,
+        /// Numbers of each head that are turned.
+        turned: usize,
+        /// Whether neighbours are turned together.
+        interleaved: bool,
         /// Sequences.
         starts: Starts,
     },
@@ -113,6 +121,8 @@ pub enum Call {
         width: usize,
         /// V
         vocabulary: usize,
+        /// Whether there is a b.
+        bias: bool,
         /// The token at each of M rows.
         targets: Rc<[u32]>,
     },
@@ -177,12 +187,14 @@ impl Call {
                 vocabulary, width, ..
             } => vec![input("table", &[vocabulary, width], 1.0)],
             Self::Rows { rows, width, .. } => vec![input("x", &[rows, width], 1.0)],
-            Self::RmsNorm { rows, width, .. } => vec![
-                input("x", &[rows, width], 1.0),
+            Self::RmsNorm {
+                rows, runs, width, ..
+            } => vec![
+                input("x", &[rows, runs * width], 1.0),
                 input("weight", &[width], 1.0),
             ],
-            Self::LayerNorm { rows, width } => vec![
-                input("x", &[rows, width], 1.0),
+            Self::LayerNorm { rows, runs, width } => vec![
+                input("x", &[rows, runs * width], 1.0),
                 input("weight", &[width], 1.0),
                 input("bias", &[width], 1.0),
             ],
@@ -190,6 +202,7 @@ impl Call {
                 heads,
                 head_dim,
                 ref starts,
+                ..
             } => vec![input("x", &[tokens(starts), heads * head_dim], 1.0)],
             Self::Attention {
                 ref form,
@@ -219,11 +232,16 @@ impl Call {
             Self::TokenLogProbs {
                 width,
                 vocabulary,
+                bias,
                 ref targets,
-            } => vec![
-                input("hidden", &[targets.len(), width], 1.0),
-                input("head", &[vocabulary, width], root(width)),
-            ],
+            } => {
+                let mut list = vec![
+                    input("hidden", &[targets.len(), width], 1.0),
+                    input("head", &[vocabulary, width], root(width)),
+                ];
+                list.extend(bias.then(|| input("bias", &[vocabulary], 1.0)));
+                list
+            }
         }
     }
 
@@ -235,9 +253,11 @@ impl Call {
             Self::Rows {
                 width, ref picks, ..
             } => vec![picks.len(), width],
-            Self::RmsNorm { rows, width, .. }
-            | Self::LayerNorm { rows, width }
-            | Self::Gated { rows, width, .. }
+            Self::RmsNorm {
+                rows, runs, width, ..
+            }
+            | Self::LayerNorm { rows, runs, width } => vec![rows, runs * width],
+            Self::Gated { rows, width, .. }
             | Self::Activation { rows, width, .. }
             | Self::Add { rows, width }
             | Self::Scale { rows, width, .. } => vec![rows, width],
@@ -245,6 +265,7 @@ impl Call {
                 heads,
                 head_dim,
                 ref starts,
+                ..
             } => vec![tokens(starts), heads * head_dim],
             Self::Attention {
                 ref form,
@@ -260,13 +281,16 @@ impl Call {
     /// A failing device.
     pub fn table(&self) -> Result<Option<Rope>> {
         let Self::Rope {
-            head_dim, starts, ..
+            turned,
+            interleaved,
+            starts,
+            ..
         } = self
         else {
             return Ok(None);
         };
         let longest = (starts.windows(2).map(|w| w[1] - w[0])).max().unwrap_or(0);
-        let half = head_dim / 2;
+        let half = turned / 2;
         let part = |f: fn(f64) -> f64| -> Result<Tensor> {
             let angle = |t: usize, i: usize| t as f64 * 1e4f64.powf(-(i as f64) / half as f64);
             let numbers: Vec<f64> = (0..longest)
@@ -277,6 +301,7 @@ impl Call {
         Ok(Some(Rope {
             cos: part(f64::cos)?,
             sin: part(f64::sin)?,
+            interleaved: *interleaved,
         }))
     }
 
@@ -302,7 +327,7 @@ impl Call {
             Self::Add { .. } => ops::add(tape, &x[0], &x[1]),
             Self::Scale { factor, .. } => ops::scale(tape, &x[0], *factor),
             Self::TokenLogProbs { targets, .. } => {
-                ops::token_log_probs(tape, &x[0], &x[1], targets)
+                ops::token_log_probs(tape, &x[0], &x[1], x.get(2), targets)
             }
         }
     }
@@ -329,7 +354,7 @@ impl Call {
             Self::Add { .. } => plain::composed(tape, &[&x[0], &x[1]], |t| &t[0] + &t[1]),
             Self::Scale { factor, .. } => plain::composed(tape, &[&x[0]], |t| &t[0] * *factor),
             Self::TokenLogProbs { targets, .. } => {
-                plain::token_log_probs(tape, &x[0], &x[1], targets)
+                plain::token_log_probs(tape, &x[0], &x[1], x.get(2), targets)
             }
         }
     }
@@ -378,7 +403,12 @@ impl Place {
     /// # Errors
     /// A failing device.
     pub fn table(&self, table: Option<&Rope>) -> Result<Option<Rope>> {
-        let Some(Rope { cos, sin }) = table else {
+        let Some(Rope {
+            cos,
+            sin,
+            interleaved,
+        }) = table
+        else {
             return Ok(None);
         };
         let wide = Self {
@@ -391,6 +421,7 @@ impl Place {
         Ok(Some(Rope {
             cos: wide.put(cos)?,
             sin: wide.put(sin)?,
+            interleaved: *interleaved,
         }))
     }
 }

@@ -58,18 +58,21 @@ impl Cost {
                 let n = picks.len() * width;
                 [new(0, 2 * n), new(0, n + rows * width)]
             }
-            Call::RmsNorm { rows, width, .. } => {
-                let n = rows * width;
+            Call::RmsNorm {
+                rows, runs, width, ..
+            } => {
+                let n = rows * runs * width;
                 [new(0, 2 * n + width), new(0, 3 * n + 2 * width)]
             }
-            Call::LayerNorm { rows, width } => {
-                let n = rows * width;
+            Call::LayerNorm { rows, runs, width } => {
+                let n = rows * runs * width;
                 [new(0, 2 * n + 2 * width), new(0, 3 * n + 3 * width)]
             }
             Call::Rope {
                 heads,
                 head_dim,
                 ref starts,
+                ..
             } => [new(0, 2 * tokens(starts) * heads * head_dim); 2],
             Call::Attention {
                 ref form,
@@ -93,9 +96,11 @@ impl Cost {
             Call::TokenLogProbs {
                 width,
                 vocabulary,
+                bias,
                 ref targets,
             } => {
                 let (m, both) = (targets.len(), (targets.len() + vocabulary) * width);
+                let both = both + if bias { vocabulary } else { 0 };
                 let product = 2 * m * width * vocabulary;
                 [new(product, both + m), new(2 * product, 2 * both + m)]
             }
@@ -137,6 +142,7 @@ mod tests {
             head_dim: 8,
             scale: 1.0,
             window,
+            slopes: None,
         };
         let starts = Starts::from(vec![0, 1, 11]);
         assert_eq!(pairs(&form(None), &starts), 1 + 55);

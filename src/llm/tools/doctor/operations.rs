@@ -42,6 +42,21 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         head_dim,
         scale: (head_dim as f64).sqrt().recip(),
         window,
+        slopes: None,
+    };
+    // As ALiBi has them: powers of 2^(−8/heads).
+    let sloped = |form: Attention| {
+        let each = -8.0 / form.heads as f64;
+        let slopes = (1..=form.heads).map(|head| (each * head as f64).exp2());
+        let slopes = Some(slopes.collect());
+        Attention { slopes, ..form }
+    };
+    let rope = |turned, interleaved| Call::Rope {
+        heads: 3,
+        head_dim: 16,
+        turned,
+        interleaved,
+        starts: starts.clone(),
     };
     let attention = |form| Call::Attention {
         form,
@@ -55,16 +70,19 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
     };
     let gated = |f| Call::Gated { rows, width, f };
     let activation = |f| Call::Activation { rows, width, f };
-    let head = |width, vocabulary, targets| Call::TokenLogProbs {
+    let head = |width, vocabulary, bias, targets: &Rc<[u32]>| Call::TokenLogProbs {
         width,
         vocabulary,
-        targets,
+        bias,
+        targets: targets.clone(),
     };
-    let norm = |offset| Call::RmsNorm {
+    let rms_norm = |runs, width, offset| Call::RmsNorm {
         rows,
+        runs,
         width,
         offset,
     };
+    let layer_norm = |runs, width| Call::LayerNorm { rows, runs, width };
     vec![
         ("linear", linear(rows, width, 91, false)),
         ("linear, long sums", linear(256, 1024, 192, false)),
@@ -85,23 +103,28 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
                 picks,
             },
         ),
-        ("rms_norm", norm(0.0)),
-        ("rms_norm, offset 1", norm(1.0)),
-        ("layer_norm", Call::LayerNorm { rows, width }),
-        (
-            "rope",
-            Call::Rope {
-                heads: 3,
-                head_dim: 16,
-                starts: starts.clone(),
-            },
-        ),
+        ("rms_norm", rms_norm(1, width, 0.0)),
+        ("rms_norm, offset 1", rms_norm(1, width, 1.0)),
+        ("rms_norm of each head", rms_norm(4, 48, 0.0)),
+        ("layer_norm", layer_norm(1, width)),
+        ("layer_norm of each head", layer_norm(4, 48)),
+        ("rope", rope(16, false)),
+        ("rope, part of a head", rope(10, false)),
+        ("rope, interleaved", rope(16, true)),
+        ("rope, part of a head interleaved", rope(12, true)),
         ("attention", attention(form(4, 4, 32, None))),
         ("attention, grouped heads", attention(form(8, 2, 64, None))),
         ("attention, window", attention(form(6, 3, 16, Some(37)))),
+        ("attention, slopes", attention(sloped(form(6, 6, 32, None)))),
+        (
+            "attention, slopes, grouped heads, window",
+            attention(sloped(form(6, 2, 24, Some(51)))),
+        ),
+        ("gated, relu", gated(Activation::Relu)),
         ("gated, silu", gated(Activation::Silu)),
         ("gated, gelu", gated(Activation::Gelu)),
         ("gated, gelu_tanh", gated(Activation::GeluTanh)),
+        ("activation, relu", activation(Activation::Relu)),
         ("activation, silu", activation(Activation::Silu)),
         ("activation, gelu", activation(Activation::Gelu)),
         ("activation, gelu_tanh", activation(Activation::GeluTanh)),
@@ -114,8 +137,13 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
                 factor: 0.3,
             },
         ),
-        ("token_log_probs", head(width, 997, few)),
-        ("token_log_probs, in chunks", head(48, 8000, many)),
+        ("token_log_probs", head(width, 997, false, &few)),
+        ("token_log_probs, in chunks", head(48, 8000, false, &many)),
+        ("token_log_probs with bias", head(width, 997, true, &few)),
+        (
+            "token_log_probs with bias, in chunks",
+            head(48, 8000, true, &many),
+        ),
     ]
 }
 

@@ -95,6 +95,7 @@ pub fn calls(graph: &Graph, predictions: &Predictions) -> Vec<Times> {
     let head = Call::TokenLogProbs {
         width,
         vocabulary: graph.sizes.vocabulary,
+        bias: graph.linear(graph.head).bias.is_some(),
         targets: predictions.targets.clone(),
     };
     push(Stage::Head, head);
@@ -141,22 +142,25 @@ fn call(graph: &Graph, instruction: &Instruction, predictions: &Predictions) -> 
             (Stage::Projections, call)
         }
         Op::Norm(norm) => {
-            // Each run of a row is a row to it.
-            let (rows, width) = (rows * (width / norm.width), norm.width);
+            let (runs, width) = (width / norm.width, norm.width);
             let call = match norm.bias {
-                Some(_) => Call::LayerNorm { rows, width },
+                Some(_) => Call::LayerNorm { rows, runs, width },
                 None => Call::RmsNorm {
                     rows,
+                    runs,
                     width,
                     offset: norm.offset,
                 },
             };
             (Stage::Norms, call)
         }
-        Op::Rope { heads, .. } => {
+        Op::Rope { heads, rotation } => {
+            let rotation = &graph.rotations[*rotation];
             let call = Call::Rope {
                 heads: *heads,
                 head_dim: width / heads,
+                turned: 2 * rotation.frequencies.len(),
+                interleaved: rotation.interleaved,
                 starts: packed.starts.clone(),
             };
             (Stage::Rope, call)

@@ -254,7 +254,8 @@ impl Network {
             let shape = [sizes.vocabulary, sizes.width];
             head = ops::adapted(tape, form, [&head, &a, &b], shape);
         }
-        ops::token_log_probs(tape, form, &hidden, &head, m, layer.shape)
+        let bias = layer.bias.map(|bias| self.weight(tape, bias));
+        ops::token_log_probs(tape, form, &hidden, &head, bias.as_ref(), m, layer.shape)
     }
 
     fn values(&self, tape: &Tape, hidden: &Node, m: usize) -> Node {
@@ -403,7 +404,7 @@ impl<'m> Reader<'m> for InBytes<'_, 'm> {
             }
             (Op::Attention { form: a, .. }, [q, k, v]) => {
                 let heads = [a.heads, a.kv_heads, a.head_dim];
-                ops::attention(tape, form, [q, k, v], heads, rows)
+                ops::attention(tape, form, [q, k, v], heads, a.slopes.is_some(), rows)
             }
             (Op::Gated(f), [gate, up]) => ops::gated(tape, form, [gate, up], *f, [n, width]),
             (Op::Activation(f), [x]) => ops::activation(tape, form, x, *f, [n, width]),

@@ -98,7 +98,7 @@ pub fn rows(tape: &Tape, form: &Form, x: &Node, [m, width]: [usize; 2], repeated
     })
 }
 
-/// `x / √(mean x² + ε) · w`
+/// `x / √(mean x² + ε) · w` of n runs of that width
 pub fn rms_norm(tape: &Tape, form: &Form, x: &Node, w: &Node, n: usize, width: usize) -> Node {
     let how = Some(How::Fresh);
     tape.run(Op {
@@ -116,7 +116,7 @@ pub fn rms_norm(tape: &Tape, form: &Form, x: &Node, w: &Node, n: usize, width: u
     })
 }
 
-/// `(x − mean) / √(variance + ε) · w + b`
+/// `(x − mean) / √(variance + ε) · w + b` of n runs of that width
 pub fn layer_norm(
     tape: &Tape,
     form: &Form,
@@ -164,12 +164,13 @@ pub fn rope(
     })
 }
 
-/// Causal attention within each sequence.
+/// Causal attention within each sequence; with `slopes` scores fall with distance.
 pub fn attention(
     tape: &Tape,
     form: &Form,
     [q, k, v]: [&Node; 3],
     shape: [usize; 3],
+    slopes: bool,
     rows: &Rows,
 ) -> Node {
     let [heads, kv_heads, head_dim] = shape;
@@ -185,7 +186,7 @@ pub fn attention(
         needs: if form.fused {
             fused::attention(form, [kv_heads, head_dim], rows.longest, rows.sequences)
         } else {
-            composed::attention(form, shape, rows)
+            composed::attention(form, shape, slopes, rows)
         },
     })
 }
@@ -274,39 +275,45 @@ pub fn adapted(tape: &Tape, form: &Form, [w, a, b]: [&Node; 3], [o, i]: [usize; 
     })
 }
 
-/// `ln softmax(h Wᵀ)` at each row's target.
+/// `ln softmax(h Wᵀ + b)` at each row's target.
 pub fn token_log_probs(
     tape: &Tape,
     form: &Form,
     hidden: &Node,
     head: &Node,
+    bias: Option<&Node>,
     m: usize,
     shape: [usize; 2],
 ) -> Node {
     let [_, vocabulary] = shape;
+    let all: Vec<&Node> = [hidden, head].into_iter().chain(bias).collect();
     let (mut needs, mut statistics) = if form.fused {
         (Needs::default(), 0)
     } else {
         // The logarithm of the sum, and the target's logit and place.
         (
-            composed::token_log_probs(form, m, shape),
+            composed::token_log_probs(form, m, shape, bias.is_some()),
             form.statistics(m, 2),
         )
     };
     if form.fused {
         let each = (CHUNK / vocabulary.max(1)).clamp(1, m.max(1));
         needs = fused::linear(form, each, shape, [head.wanted(), false]);
-        if tape.wants(&[hidden, head]) && m * vocabulary <= KEPT {
+        if tape.wants(&all) && m * vocabulary <= KEPT {
             statistics = form.of(m, vocabulary) + form.of(m, 2)
         } else {
             needs.forward += form.of(each, vocabulary);
             needs.backward += form.of(each, vocabulary);
         }
     }
+    let of_bias = if form.fused { How::InPlace } else { How::Fresh };
+    let mut inputs = vec![(head, Some(How::InPlace))];
+    inputs.extend(bias.map(|bias| (bias, Some(of_bias))));
+    inputs.push((hidden, Some(How::Fresh)));
     tape.run(Op {
         name: "token_log_probs",
         out: form.statistics(m, 1),
-        inputs: vec![(head, Some(How::InPlace)), (hidden, Some(How::Fresh))],
+        inputs,
         together: form.fused,
         keeps: vec![hidden],
         statistics,

@@ -2,6 +2,8 @@
 
 use candle_core::{D, DType, Device, Result as Candle, Tensor};
 
+use crate::llm::tensor::ops::Attention;
+
 /// `softmax(scale q kᵀ + mask) v` of every slot and key head: queries `[S, kv_heads, M, D]`, keys and
 /// values `[S, kv_heads, L, D]`, and a mask of 0 and −∞ that is broadcast to `[S, kv_heads, M, L]`.
 /// The softmax is in f32 at least. Keys and values may be parts of larger tensors: neither is copied.
@@ -51,6 +53,31 @@ pub(super) fn mask(
     });
     let hidden: Vec<f32> = hidden.collect();
     Tensor::from_vec(hidden, shape, device)?.to_dtype(mask_type(dtype))
+}
+
+/// A mask `[queries, L]` of tokens from `from` on with, for each head, what its slope takes off with distance (ALiBi):
+/// `[queries, kv_heads, group, L]`. A query without a position sees all alike.
+pub(super) fn sloped(
+    mask: &Tensor,
+    positions: impl Iterator<Item = Option<usize>>,
+    from: usize,
+    form: &Attention,
+    slopes: &[f64],
+) -> Candle<Tensor> {
+    let (queries, length) = mask.dims2()?;
+    let (dtype, device) = (mask.dtype(), mask.device());
+    let behind = positions.flat_map(|position| {
+        (from..from + length).map(move |token| match position {
+            Some(p) => p as f32 - token as f32,
+            None => 0.0,
+        })
+    });
+    let behind = Tensor::from_iter(behind, device)?.to_dtype(dtype)?;
+    let behind = behind.reshape((queries, 1, 1, length))?;
+    let heads = (1, form.kv_heads, form.heads / form.kv_heads, 1);
+    let slopes = Tensor::from_slice(slopes, heads, device)?.to_dtype(dtype)?;
+    let mask = mask.reshape((queries, 1, 1, length))?;
+    mask.broadcast_sub(&behind.broadcast_mul(&slopes)?)
 }
 
 /// The first token that a query at that position sees.

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::llm::model::decoder::{Decoder, New};
 use crate::llm::tensor::ops::Attention;
 use crate::llm::tensor::ops::float::Float;
-use attention::{attend, first, mask};
+use attention::{attend, first, mask, sloped};
 use cache::Cache;
 use slots::{Place, Slots};
 use step::Step;
@@ -142,13 +142,19 @@ impl<'m, T: Float> OnDevice<'m, T> {
             let at = piece.position + from;
             let seen = [first(at, a.window), at + m];
             let part = (self.cache).part(layer, [piece.slot, piece.slot + 1], seen)?;
-            let positions = (at..at + m).map(Some);
-            let hidden = mask(positions, seen, a.window, (q.dtype(), q.device()))?;
+            let positions = || (at..at + m).map(Some);
+            let hidden = mask(positions(), seen, a.window, (q.dtype(), q.device()))?;
             // A key head's queries: those of its group, one after the other.
-            let hidden = hidden
-                .unsqueeze(0)?
-                .broadcast_as((group, m, seen[1] - seen[0]))?;
-            let hidden = hidden.reshape((1, 1, group * m, seen[1] - seen[0]))?;
+            let length = seen[1] - seen[0];
+            let hidden = match &a.slopes {
+                None => hidden
+                    .unsqueeze(0)?
+                    .broadcast_as((group, m, length))?
+                    .reshape((1, 1, group * m, length))?,
+                Some(slopes) => sloped(&hidden, positions(), seen[0], a, slopes)?
+                    .permute((1, 2, 0, 3))?
+                    .reshape((1, a.kv_heads, group * m, length))?,
+            };
             let q = q.narrow(0, from, m)?.reshape((m, a.kv_heads, group, d))?;
             let q = q
                 .permute((1, 2, 0, 3))?

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::attention::{attend, first, mask};
+use super::attention::{attend, first, mask, sloped};
 use super::{OnDevice, Piece};
 use crate::error::Result;
 use crate::llm::tensor::ops::Attention;
@@ -19,13 +19,13 @@ pub(super) struct Step {
     at: Tensor,
     /// Position of each slot's token.
     positions: Vec<Option<usize>>,
-    /// What each window sees, made once.
+    /// What tokens see in each form of attention, made once.
     seen: Vec<Seen>,
 }
 
-/// What tokens see through a window.
+/// What tokens see in a form of attention.
 struct Seen {
-    window: Option<usize>,
+    form: Attention,
     range: [usize; 2],
     mask: Tensor,
 }
@@ -59,9 +59,10 @@ impl Step {
         })
     }
 
-    /// What the tokens see through a window.
-    fn seen(&mut self, window: Option<usize>, like: &Tensor) -> Result<&Seen> {
-        let found = self.seen.iter().position(|seen| seen.window == window);
+    /// What the tokens see.
+    fn seen(&mut self, form: &Attention, like: &Tensor) -> Result<&Seen> {
+        let found = self.seen.iter().position(|seen| seen.form == *form);
+        let window = form.window;
         let index = match found {
             Some(index) => index,
             None => {
@@ -70,11 +71,14 @@ impl Step {
                     known().map(|&p| first(p, window)).min().unwrap_or(0),
                     known().max().map_or(0, |&p| p + 1),
                 ];
-                let positions = self.positions.iter().copied();
-                let mask = mask(positions, range, window, (like.dtype(), like.device()))?;
-                let mask = mask.reshape((self.positions.len(), 1, 1, range[1] - range[0]))?;
+                let positions = || self.positions.iter().copied();
+                let hidden = mask(positions(), range, window, (like.dtype(), like.device()))?;
+                let mask = match &form.slopes {
+                    None => hidden.reshape((self.positions.len(), 1, 1, range[1] - range[0]))?,
+                    Some(slopes) => sloped(&hidden, positions(), range[0], form, slopes)?,
+                };
                 self.seen.push(Seen {
-                    window,
+                    form: form.clone(),
                     range,
                     mask,
                 });
@@ -102,7 +106,7 @@ impl Step {
         let [k, v] = new;
         (machine.cache).write_each(layer, self.slots[0], &self.at, [&k?, &v?])?;
         let slots = self.slots;
-        let seen = self.seen(a.window, &q)?;
+        let seen = self.seen(a, &q)?;
         let part = machine.cache.part(layer, slots, seen.range)?;
         let out = attend(&q, &part, &seen.mask, a.scale)?;
         let out = out.reshape((count, a.heads * d))?;

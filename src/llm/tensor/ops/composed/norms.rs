@@ -4,27 +4,28 @@ use candle_core::{Result as Candle, Tensor};
 
 use super::{product, sum_rows, wide};
 use crate::error::Result;
-use crate::llm::tensor::ops::kernel::same;
+use crate::llm::tensor::ops::kernel::{runs, same};
 use crate::llm::tensor::tape::{Node, Tape};
 
 /// Backward, with `r = 1/√(mean x² + ε)`, `u = x r`, `w` the weight and its offset, and
 /// `m = dy u`: `dx = r (dy w − u (m · w)/D)`, `dw = Σ m`. x and r are kept.
 pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64) -> Result<Node> {
-    let (_, width) = x.value().dims2()?;
-    same("rms_norm", width, weight.value().dims1()?)?;
-    let value = x.value().contiguous()?;
+    let width = weight.value().dims1()?;
+    let shape = (runs("rms_norm", x.value(), width)?, width);
+    let value = x.value().contiguous()?.reshape(shape)?;
     let wide_x = wide(&value)?;
     let r = root(&wide_x.sqr()?.mean_keepdim(1)?, epsilon)?;
     let w = (wide(weight.value())? + offset)?;
     let unit = wide_x.broadcast_mul(&r)?;
     drop(wide_x);
     let out = unit.broadcast_mul(&w)?.to_dtype(value.dtype())?;
+    let out = out.reshape(x.value().shape())?;
     Ok(tape.record(out, &[x, weight], || {
         let (x, dtype) = (x.target(), weight.value().dtype());
         let weight = weight.target();
         Box::new(move |gradient, sums| {
             let unit = wide(&value)?.broadcast_mul(&r)?;
-            let dy = wide(&gradient)?.contiguous()?;
+            let dy = wide(&gradient)?.contiguous()?.reshape(shape)?;
             let m = (&dy * &unit)?;
             if weight.wanted() {
                 sums.add(&weight, sum_rows(&m)?.to_dtype(dtype)?)?;
@@ -35,7 +36,9 @@ pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64)
             let pull = mean_with(&m, &w)?;
             drop(m);
             let dx = (dy.broadcast_mul(&w)? - unit.broadcast_mul(&pull)?)?;
-            sums.add(&x, dx.broadcast_mul(&r)?.to_dtype(value.dtype())?)
+            let dx = dx.broadcast_mul(&r)?.to_dtype(value.dtype())?;
+            let dx = dx.reshape(x.shape())?;
+            sums.add(&x, dx)
         })
     }))
 }
@@ -43,10 +46,10 @@ pub fn rms_norm(tape: &Tape, x: &Node, weight: &Node, epsilon: f64, offset: f64)
 /// Backward, with `u = (x − mean) r`, `r = 1/√(variance + ε)` and `m = dy u`:
 /// `dx = r (dy w − (dy · w)/D − u (m · w)/D)`, `dw = Σ m`, `db = Σ dy`. x, the mean and r are kept.
 pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f64) -> Result<Node> {
-    let (_, width) = x.value().dims2()?;
-    same("layer_norm", width, weight.value().dims1()?)?;
+    let width = weight.value().dims1()?;
+    let shape = (runs("layer_norm", x.value(), width)?, width);
     same("layer_norm", width, bias.value().dims1()?)?;
-    let value = x.value().contiguous()?;
+    let value = x.value().contiguous()?.reshape(shape)?;
     let wide_x = wide(&value)?;
     let mean = wide_x.mean_keepdim(1)?;
     let centred = wide_x.broadcast_sub(&mean)?;
@@ -57,13 +60,13 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
     drop(centred);
     let out = unit.broadcast_mul(&w)?;
     let out = out.broadcast_add(&wide(bias.value())?)?;
-    let out = out.to_dtype(value.dtype())?;
+    let out = out.to_dtype(value.dtype())?.reshape(x.value().shape())?;
     Ok(tape.record(out, &[x, weight, bias], || {
         let dtypes = [weight, bias].map(|node| node.value().dtype());
         let (x, weight, bias) = (x.target(), weight.target(), bias.target());
         Box::new(move |gradient, sums| {
             let unit = (wide(&value)?.broadcast_sub(&mean)?).broadcast_mul(&r)?;
-            let dy = wide(&gradient)?.contiguous()?;
+            let dy = wide(&gradient)?.contiguous()?.reshape(shape)?;
             let m = (&dy * &unit)?;
             if weight.wanted() {
                 sums.add(&weight, sum_rows(&m)?.to_dtype(dtypes[0])?)?;
@@ -78,7 +81,9 @@ pub fn layer_norm(tape: &Tape, x: &Node, weight: &Node, bias: &Node, epsilon: f6
             drop(m);
             let away = unit.broadcast_mul(&pull)?.broadcast_add(&level)?;
             let dx = (dy.broadcast_mul(&w)? - away)?;
-            sums.add(&x, dx.broadcast_mul(&r)?.to_dtype(value.dtype())?)
+            let dx = dx.broadcast_mul(&r)?.to_dtype(value.dtype())?;
+            let dx = dx.reshape(x.shape())?;
+            sums.add(&x, dx)
         })
     }))
 }

@@ -48,6 +48,11 @@ pub fn gated(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node>
 /// `f(x)`
 fn apply(x: &Tensor, f: Activation) -> Candle<Tensor> {
     match f {
+        // candle's own makes 0 of what is no number.
+        Activation::Relu => {
+            let zero = Tensor::zeros((), x.dtype(), x.device())?;
+            x.lt(0.0)?.where_cond(&zero.broadcast_as(x.shape())?, x)
+        }
         // candle's own is f32 inside, and rounds once.
         Activation::Silu => x.silu(),
         Activation::Gelu => wide(x)?.gelu_erf()?.to_dtype(x.dtype()),
@@ -58,9 +63,11 @@ fn apply(x: &Tensor, f: Activation) -> Candle<Tensor> {
 /// `f(x)` and `f′(x)`, made in f32 and rounded once.
 fn value_and_slope(x: &Tensor, f: Activation) -> Candle<(Tensor, Tensor)> {
     let dtype = x.dtype();
-    let x = wide(x)?;
     let (value, slope) = match f {
+        // Exact in every precision.
+        Activation::Relu => (apply(x, f)?, x.gt(0.0)?.to_dtype(dtype)?),
         Activation::Silu => {
+            let x = wide(x)?;
             // y = x σ, slope σ (1 + x (1 − σ)) = σ + y (1 − σ)
             let s = sigmoid(&x)?;
             let y = (x * &s)?;
@@ -68,6 +75,7 @@ fn value_and_slope(x: &Tensor, f: Activation) -> Candle<(Tensor, Tensor)> {
             (y, slope)
         }
         Activation::Gelu => {
+            let x = wide(x)?;
             // y = x Φ, slope Φ + x φ
             let cdf = ((&x * FRAC_1_SQRT_2)?.erf()? * 0.5)?;
             let cdf = (cdf + 0.5)?;
@@ -77,6 +85,7 @@ fn value_and_slope(x: &Tensor, f: Activation) -> Candle<(Tensor, Tensor)> {
             ((cdf * x)?, slope)
         }
         Activation::GeluTanh => {
+            let x = wide(x)?;
             // y = x σ(2u), slope σ + y (1 − σ) 2u′ with u = √(2/π) (x + 0.044715 x³)
             let twice = 2.0 * (2.0 / PI).sqrt();
             let square = x.sqr()?;

@@ -11,8 +11,10 @@ use crate::llm::tensor::tape::{Node, Tape};
 
 /// Backward: the rotation by the opposite angle. Nothing of `x` is kept.
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
-    check(x, heads, table, starts)?;
-    let turns = starts.pack().turns(starts, table, x.value())?;
+    let [_, width] = check(x, heads, table, starts)?;
+    let turns = starts
+        .pack()
+        .turns(starts, table, width / heads.max(1), x.value())?;
     let out = rotate(x.value(), &turns, false)?;
     Ok(tape.record(out, &[x], || {
         let x = x.target();
@@ -20,8 +22,8 @@ pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) 
     }))
 }
 
-/// `x cos + x̃ sin`, where x̃ has the halves of every head swapped and the first half's sine its
-/// sign; `x cos − x̃ sin` turns back.
+/// `x cos + x̃ sin`, where x̃ has the two of every pair swapped and the first's sine its sign;
+/// `x cos − x̃ sin` turns back.
 fn rotate(x: &Tensor, turns: &Turns, back: bool) -> Candle<Tensor> {
     let (n, width) = x.dims2()?;
     let dim = turns.swap.elem_count();
