@@ -196,7 +196,7 @@ pub fn attention(
     }
 }
 
-/// A part of the vocabulary at a time; a bias is three more columns at most.
+/// A part of the vocabulary at a time.
 pub fn token_log_probs(
     form: &Form,
     m: usize,
@@ -208,11 +208,11 @@ pub fn token_log_probs(
     let each = if each > 8 { each / 8 * 8 } else { each };
     let each = each.clamp(1, vocabulary.max(1));
     let (logits, hidden, head) = (count(m, each), count(m, width), count(vocabulary, width));
-    // Without a bias and with one: 3 or 6 columns, made a multiple of 8.
+    // With columns, and zeros up to a multiple of 8.
     let shifted = count(m, width + 8);
     let with_ones = count(each, width + 8);
     let of_bias = if biased {
-        (4 * size + form.wide()) * vocabulary as u64
+        2 * form.wide() * vocabulary as u64
     } else {
         0
     };

@@ -290,10 +290,12 @@ pub fn token_log_probs(
     let (mut needs, mut statistics) = if form.fused {
         (Needs::default(), 0)
     } else {
-        // The logarithm of the sum, and the target's logit and place.
+        // The logarithm of the sum, the target's logit and place, and the columns of a bias.
+        let columns = if form.size == 4 { 3 } else { 1 };
+        let of_bias = bias.map_or(0, |_| form.of(columns, vocabulary));
         (
             composed::token_log_probs(form, m, shape, bias.is_some()),
-            form.statistics(m, 2),
+            form.statistics(m, 2) + of_bias,
         )
     };
     if form.fused {

@@ -86,7 +86,10 @@ pub fn token_log_probs_within(
             let minus_h = wide(&layer.hidden)?
                 .broadcast_mul(&minus_dy)?
                 .to_dtype(dtype)?;
-            let of_bias = Tensor::cat(&columns(&minus_dy, dtype)?, 1)?;
+            let of_bias = match &bias {
+                Some(_) => Some(Tensor::cat(&columns(&minus_dy, dtype)?, 1)?),
+                None => None,
+            };
             let mut db = Vec::new();
             let mut dh: Option<Tensor> = None;
             let mut dw = sums.take(&head);
@@ -106,12 +109,8 @@ pub fn token_log_probs_within(
                     let rows = product(&p.t()?, &minus_h)?;
                     dw = Some(layer.placed(dw, rows, part, fresh)?);
                 }
-                if bias.is_some() {
-                    db.push(
-                        wide(&product(&p.t()?, &of_bias)?)?
-                            .sum(1)?
-                            .to_dtype(dtype)?,
-                    );
+                if let Some(of_bias) = &of_bias {
+                    db.push(wide(&product(&p.t()?, of_bias)?)?.sum(1)?.to_dtype(dtype)?);
                 }
             }
             if let Some(dw) = dw {

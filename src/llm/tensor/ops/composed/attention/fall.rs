@@ -87,10 +87,8 @@ impl Fall {
     /// Keys `[Z, L, D]` with theirs.
     pub fn of_keys(&self, k: Tensor) -> Candle<Tensor> {
         let (batch, length, _) = k.dims3()?;
-        let each = self
-            .keys
-            .iter()
-            .map(|column| column.broadcast_as((batch, length, 1)));
+        let each =
+            (self.keys.iter()).map(|column| column.broadcast_as((batch, length, 1))?.contiguous());
         augmented(&k, &each.collect::<Candle<Vec<_>>>()?)
     }
 }
