@@ -130,6 +130,7 @@ fn operations(c: &mut Criterion, s: &Shape) {
         head_dim,
         scale: (head_dim as f64).sqrt().recip(),
         window: None,
+        slopes: None,
     };
     let kv = random(&[n, s.kv_heads * head_dim]);
     time(

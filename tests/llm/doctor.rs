@@ -71,6 +71,9 @@ fn no_operation_is_forgotten() {
         let windows =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.window.is_some() == with);
         assert!(has(&windows));
+        let slopes =
+            |c: &Call| matches!(c, Call::Attention { form, .. } if form.slopes.is_some() == with);
+        assert!(has(&slopes));
         let groups = |c: &Call| matches!(c, Call::Attention { form, .. } if (form.heads > form.kv_heads) == with);
         assert!(has(&groups));
     }

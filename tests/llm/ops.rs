@@ -229,34 +229,51 @@ fn rope_turns_pairs_by_the_angle_of_their_position() {
     }
 }
 
+/// Attention, with ALiBi's slopes or without.
+fn attend(seed: u64, big: bool, sloped: bool) -> Case {
+    let mut dice = Dice::new(seed);
+    let starts = starts(&mut dice, big);
+    let group = [1, 2, 4][seed as usize % 3];
+    let kv_heads = 1 + dice.below(3);
+    let head_dim = 1 + dice.below(19);
+    let heads = group * kv_heads;
+    let slopes = (1..=heads).map(|head| (-8.0 * head as f64 / heads as f64).exp2());
+    let form = Attention {
+        heads,
+        kv_heads,
+        head_dim,
+        scale: (head_dim as f64).sqrt().recip(),
+        window: (seed % 2 == 1).then(|| 1 + dice.below(if big { 100 } else { 6 })),
+        slopes: sloped.then(|| slopes.collect()),
+    };
+    let n = starts[starts.len() - 1];
+    Case {
+        inputs: vec![
+            dice.tensor(&[n, form.heads * head_dim]),
+            dice.tensor(&[n, kv_heads * head_dim]),
+            dice.tensor(&[n, kv_heads * head_dim]),
+        ],
+        op: Box::new(move |way, tape, x| {
+            by!(way, attention(tape, [&x[0], &x[1], &x[2]], &form, &starts))
+        }),
+    }
+}
+
 #[test]
 fn attention() {
-    let make: Make = |seed, big| {
-        let mut dice = Dice::new(seed);
-        let starts = starts(&mut dice, big);
-        let group = [1, 2, 4][seed as usize % 3];
-        let kv_heads = 1 + dice.below(3);
-        let head_dim = 1 + dice.below(19);
-        let form = Attention {
-            heads: group * kv_heads,
-            kv_heads,
-            head_dim,
-            scale: (head_dim as f64).sqrt().recip(),
-            window: (seed % 2 == 1).then(|| 1 + dice.below(if big { 100 } else { 6 })),
-        };
-        let n = starts[starts.len() - 1];
-        Case {
-            inputs: vec![
-                dice.tensor(&[n, form.heads * head_dim]),
-                dice.tensor(&[n, kv_heads * head_dim]),
-                dice.tensor(&[n, kv_heads * head_dim]),
-            ],
-            op: Box::new(move |way, tape, x| {
-                by!(way, attention(tape, [&x[0], &x[1], &x[2]], &form, &starts))
-            }),
-        }
-    };
-    hold(make, within(3e-6, [1.5, 3.0]));
+    hold(
+        |seed, big| attend(seed, big, false),
+        within(3e-6, [1.5, 3.0]),
+    );
+}
+
+#[test]
+fn attention_with_slopes() {
+    // Composed, a sum passes through slope · 75, up to 47, of which a rounding is 2e-6.
+    hold(
+        |seed, big| attend(seed, big, true),
+        within(6e-6, [1.5, 3.0]),
+    );
 }
 
 /// A nonlinearity, or the product with one.

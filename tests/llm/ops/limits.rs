@@ -6,10 +6,10 @@ use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::composed::{
     attention_within, rows, token_log_probs_within,
 };
-use pistar::llm::internals::tensor::ops::{Attention, Starts, add_in_place};
+use pistar::llm::internals::tensor::ops::{Attention, Starts, add_in_place, plain};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 
-use super::twins::{Dice, compare, run};
+use super::twins::{Dice, compare, off, run};
 
 fn result(
     inputs: &[Tensor],
@@ -24,13 +24,21 @@ fn result(
 fn attention_in_blocks_and_slices() {
     let mut dice = Dice::new(5);
     for window in [None, Some(1), Some(4), Some(30)] {
-        for [kv_heads, share] in [[1, 1], [2, 3], [3, 1]] {
+        for ([kv_heads, share], sloped) in [
+            ([1, 1], false),
+            ([2, 3], false),
+            ([2, 3], true),
+            ([3, 1], false),
+            ([3, 1], true),
+        ] {
+            let slopes = (1..=kv_heads * share).map(|head| (-(head as f64)).exp2());
             let form = Attention {
                 heads: kv_heads * share,
                 kv_heads,
                 head_dim: 6,
                 scale: 0.4,
                 window,
+                slopes: sloped.then(|| slopes.collect()),
             };
             // Two groups, one of them ragged, and sequences of length 1.
             let lengths = [70, 1, 60, 30, 9, 1];
@@ -70,6 +78,7 @@ fn long_sequences_are_done_in_blocks() {
         head_dim: 4,
         scale: 0.5,
         window: None,
+        slopes: None,
     };
     let inputs = [
         dice.tensor(&[600, 8]),
@@ -82,14 +91,53 @@ fn long_sequences_are_done_in_blocks() {
         attention_within(tape, [&x[0], &x[1], &x[2]], &form, &starts, 1 << 26)
     });
     let plain = result(&inputs, move |tape, x| {
-        pistar::llm::internals::tensor::ops::plain::attention(
-            tape,
-            [&x[0], &x[1], &x[2]],
-            &same.0,
-            &same.1,
-        )
+        plain::attention(tape, [&x[0], &x[1], &x[2]], &same.0, &same.1)
     });
     compare(&composed, &plain, 1e-12);
+}
+
+#[test]
+fn far_positions_fall_exactly_in_bf16() {
+    // Positions beyond 256 and slopes of many bits, which bf16 does not hold: on rounded inputs the results are those
+    // of f64 but for what attention in bf16 rounds anyway.
+    let mut dice = Dice::new(12);
+    for lengths in [vec![1200, 1000], vec![300]] {
+        let n = lengths.iter().sum::<usize>();
+        let inputs = [32, 16, 16].map(|width| dice.tensor(&[n, width]));
+        let half = inputs.map(|t| t.to_dtype(DType::BF16).unwrap());
+        let double = half.each_ref().map(|t| t.to_dtype(DType::F64).unwrap());
+        let starts = std::iter::once(0).chain(lengths.iter().scan(0, |at, length| {
+            *at += length;
+            Some(*at)
+        }));
+        let starts: Starts = starts.collect();
+        for window in [None, Some(700)] {
+            let form = Attention {
+                heads: 4,
+                kv_heads: 2,
+                head_dim: 8,
+                scale: 0.3,
+                window,
+                slopes: Some(Rc::new([0.7071, 0.25, 0.0123, 0.001])),
+            };
+            let forms = (form.clone(), form.clone());
+            let (one, other) = (starts.clone(), starts.clone());
+            let found = result(&half, move |tape, x| {
+                attention_within(tape, [&x[0], &x[1], &x[2]], &forms.0, &one, 1 << 26)
+            });
+            let wanted = result(&double, move |tape, x| {
+                plain::attention(tape, [&x[0], &x[1], &x[2]], &forms.1, &other)
+            });
+            for (found, wanted) in
+                std::iter::once((&found.0, &wanted.0)).chain(found.1.iter().zip(&wanted.1))
+            {
+                let far = off(found, wanted);
+                assert!(far < 3.0 / 256.0, "{lengths:?} {window:?}: {far:e}");
+            }
+            let far = off(&found.0, &wanted.0);
+            assert!(far < 1.5 / 256.0, "{lengths:?} {window:?}: {far:e}");
+        }
+    }
 }
 
 #[test]
@@ -102,6 +150,7 @@ fn a_neighbour_in_the_group_changes_nothing() {
         head_dim: 8,
         scale: 0.3,
         window: None,
+        slopes: None,
     };
     let all = [32, 16, 16].map(|width| dice.tensor(&[100 + 90, width]));
     let short = all.each_ref().map(|t| t.narrow(0, 100, 90).unwrap());
@@ -271,7 +320,7 @@ fn bf16_log_probabilities_do_not_suffer_from_large_logits() {
         let tape = Tape::idle();
         let [h, w] = inputs.each_ref().map(|t| Node::constant(t.clone()));
         let out = if plain {
-            pistar::llm::internals::tensor::ops::plain::token_log_probs(&tape, &h, &w, &targets)
+            plain::token_log_probs(&tape, &h, &w, &targets)
         } else {
             token_log_probs_within(&tape, &h, &w, &targets, 30_000)
         };

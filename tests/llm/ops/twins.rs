@@ -106,7 +106,7 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
 
 /// Norm of the difference, relative to the norm; to that of numbers of 2⁻⁸ if it is less (a gradient
 /// may be 0).
-fn off(a: &Tensor, b: &Tensor) -> f64 {
+pub fn off(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
     let (a, b) = (numbers(a), numbers(b));
     let difference: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();

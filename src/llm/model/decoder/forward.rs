@@ -140,6 +140,7 @@ impl Decoder {
             head_dim: a.head_dim,
             scale: (a.head_dim as f64).sqrt().recip(),
             window: a.window,
+            slopes: None,
         };
         let mixed = ops::attention(tape, [&q, &k, &v], &form, starts)?;
         self.linear(tape, block.output, &mixed)

@@ -13,6 +13,35 @@ use super::{Attention, Starts};
 use crate::error::{Error, Result};
 use crate::llm::tensor::tape::{Node, Tape};
 
+/// [`Attention`], as threads share it.
+#[derive(Clone, Copy)]
+struct Form<'a> {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    scale: f64,
+    window: Option<usize>,
+    slopes: Option<&'a [f64]>,
+}
+
+impl<'a> Form<'a> {
+    fn new(form: &'a Attention) -> Self {
+        Self {
+            heads: form.heads,
+            kv_heads: form.kv_heads,
+            head_dim: form.head_dim,
+            scale: form.scale,
+            window: form.window,
+            slopes: form.slopes.as_deref(),
+        }
+    }
+
+    /// A head's slope, if it has one.
+    fn slope<T: Float>(&self, head: usize) -> Option<T> {
+        self.slopes.map(|slopes| T::of(slopes[head]))
+    }
+}
+
 /// Backward, with `P` the probabilities: `dV = Pᵀ dO`, `dP = dO Vᵀ`,
 /// `dS = scale · P (dP − rowsum(dO O))`, `dQ = dS K`, `dK = dSᵀ Q`.
 pub fn attention<T: Float>(
@@ -40,7 +69,7 @@ pub fn attention<T: Float>(
             &Slice::new(&v_value)?,
         ],
         [Shared::new(&mut out), Shared::new(&mut lse)],
-        form,
+        Form::new(form),
         starts,
     );
     let out = tensor(out, (n, width))?;
@@ -63,7 +92,7 @@ pub fn attention<T: Float>(
                     gradient: &Slice::new(&gradient)?,
                 },
                 [&mut dq, &mut dk, &mut dv].map(|d| Shared::new(d)),
-                &form,
+                Form::new(&form),
                 &starts,
             );
             sums.add(&q, tensor(dq, (n, width))?)?;
@@ -80,6 +109,7 @@ pub(super) fn check([q, k, v]: [&Node; 3], form: &Attention, starts: &Starts) ->
         kv_heads,
         head_dim,
         window,
+        ref slopes,
         ..
     } = *form;
     if kv_heads == 0 || heads % kv_heads != 0 || window == Some(0) {
@@ -88,6 +118,9 @@ pub(super) fn check([q, k, v]: [&Node; 3], form: &Attention, starts: &Starts) ->
             format!("{heads} heads, {kv_heads} key heads, window {window:?}"),
             "key heads divide heads, and a token sees at least itself",
         ));
+    }
+    if let Some(slopes) = slopes {
+        same("attention", slopes.len(), heads)?;
     }
     let (n, width) = q.value().dims2()?;
     same("attention", width, heads * head_dim)?;
@@ -108,10 +141,10 @@ struct Task {
     head: usize,
 }
 
-fn tasks(form: &Attention, starts: &Starts) -> Vec<Task> {
+fn tasks(form: Form, starts: &Starts) -> Vec<Task> {
     (starts.windows(2))
         .filter(|w| w[1] > w[0])
-        .flat_map(|w| {
+        .flat_map(move |w| {
             (0..form.kv_heads).map(move |head| Task {
                 start: w[0],
                 length: w[1] - w[0],
@@ -179,7 +212,7 @@ struct Head<T> {
 }
 
 impl<T: Float> Head<T> {
-    fn new(numbers: &[T], task: Task, form: &Attention) -> Self {
+    fn new(numbers: &[T], task: Task, form: Form) -> Self {
         let (d, width) = (form.head_dim, form.kv_heads * form.head_dim);
         let padded = task.length.next_multiple_of(ALIGN);
         let mut rows = Vec::with_capacity(task.length * d);
@@ -190,5 +223,14 @@ impl<T: Float> Head<T> {
             (columns.iter_mut().skip(i).step_by(padded).zip(row)).for_each(|(to, &x)| *to = x);
         }
         Self { rows, columns }
+    }
+}
+
+/// `scores ← scale · scores − slope · (i − j)` of query i and the keys j up to it.
+#[inline(always)]
+fn sloped<T: Float>(scores: &mut [T], scale: T, slope: T) {
+    let n = scores.len();
+    for j in 0..n {
+        scores[j] = scale * scores[j] - slope * T::of((n - 1 - j) as f64);
     }
 }

@@ -75,6 +75,8 @@ pub struct Attention {
     pub scale: f64,
     /// Sliding window: number of tokens that a token sees, itself and those before it; all if `None`.
     pub window: Option<usize>,
+    /// Slope of each query head (ALiBi), by which its scores fall with every token in between; 0 if `None`.
+    pub slopes: Option<Rc<[f64]>>,
 }
 
 /// `x Wᵀ + b`: `[N, I]`, `[O, I]`, `[O]` → `[N, O]`.
@@ -144,7 +146,7 @@ pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) 
 }
 
 /// Causal attention within each sequence: `[N, heads · D]` and twice `[N, kv_heads · D]` →
-/// `[N, heads · D]`.
+/// `[N, heads · D]`. The score of query i and key j is `scale · qᵢ·kⱼ − slope · (i − j)`.
 ///
 /// # Errors
 /// Shapes that do not fit.

@@ -172,7 +172,14 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, form: &Attention) -> Candle<Tensor
         })
         .collect();
     let hidden = Tensor::from_vec(hidden, (length, length), q.device())?.to_dtype(q.dtype())?;
-    let scores = (q.matmul(&k.t()?)? * form.scale)?.broadcast_add(&hidden)?;
+    let mut scores = (q.matmul(&k.t()?)? * form.scale)?.broadcast_add(&hidden)?;
+    if let Some(slopes) = &form.slopes {
+        let fall = slopes.iter().flat_map(|slope| {
+            (0..length).flat_map(move |i| (0..length).map(move |j| slope * (j as f64 - i as f64)))
+        });
+        let fall = Tensor::from_iter(fall, q.device())?.reshape((heads, length, length))?;
+        scores = (scores + fall.to_dtype(q.dtype())?)?;
+    }
     let top = scores.max_keepdim(D::Minus1)?.detach();
     let weights = scores.broadcast_sub(&top)?.exp()?;
     let total = weights.sum_keepdim(D::Minus1)?;

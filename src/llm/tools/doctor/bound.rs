@@ -108,13 +108,18 @@ impl Bound {
                 let seen = form.window.map_or(longest, |w| w.min(longest));
                 let shared = seen * form.heads / form.kv_heads.max(1);
                 let d = form.head_dim;
+                // Of scores that fall with distance, the sum may pass through the fall from the middle, and be
+                // rounded before and after.
+                let slopes = form.slopes.iter().flat_map(|slopes| slopes.iter());
+                let steepest = slopes.fold(0.0, |most: f64, slope| most.max(slope.abs()));
+                let fall = (steepest * longest as f64).ceil() as usize;
                 // Scores (2), probabilities, output; back also dP, dS and the output's own
                 // rounding in Σ dO ∘ O.
                 vec![
-                    new(4, 10, &[d, seen, seen], 3),
-                    new(7, 20, &[d, seen, d, seen], 5),
-                    new(7, 20, &[d, seen, d, shared], 5),
-                    new(4, 10, &[d, seen, shared], 3),
+                    new(4, 10 + fall, &[d, seen, seen], 3),
+                    new(7, 20 + fall, &[d, seen, d, seen], 5),
+                    new(7, 20 + fall, &[d, seen, d, shared], 5),
+                    new(4, 10 + fall, &[d, seen, shared], 3),
                 ]
             }
             // What is multiplied by, f(gate) or f′(gate), may be rounded first, as may be dy · up.

@@ -140,6 +140,7 @@ mod tests {
             head_dim: 8,
             scale: 1.0,
             window,
+            slopes: None,
         };
         let starts = Starts::from(vec![0, 1, 11]);
         assert_eq!(pairs(&form(None), &starts), 1 + 55);

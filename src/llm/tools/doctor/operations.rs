@@ -42,6 +42,14 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         head_dim,
         scale: (head_dim as f64).sqrt().recip(),
         window,
+        slopes: None,
+    };
+    // As ALiBi has them: powers of 2^(−8/heads).
+    let sloped = |form: Attention| {
+        let each = -8.0 / form.heads as f64;
+        let slopes = (1..=form.heads).map(|head| (each * head as f64).exp2());
+        let slopes = Some(slopes.collect());
+        Attention { slopes, ..form }
     };
     let rope = |turned, interleaved| Call::Rope {
         heads: 3,
@@ -106,6 +114,11 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         ("attention", attention(form(4, 4, 32, None))),
         ("attention, grouped heads", attention(form(8, 2, 64, None))),
         ("attention, window", attention(form(6, 3, 16, Some(37)))),
+        ("attention, slopes", attention(sloped(form(6, 6, 32, None)))),
+        (
+            "attention, slopes, grouped heads, window",
+            attention(sloped(form(6, 2, 24, Some(51)))),
+        ),
         ("gated, relu", gated(Activation::Relu)),
         ("gated, silu", gated(Activation::Silu)),
         ("gated, gelu", gated(Activation::Gelu)),

@@ -147,6 +147,7 @@ pub fn calls(a: &Architecture, predictions: &Predictions) -> Vec<Times> {
             head_dim: a.head_dim,
             scale: (a.head_dim as f64).sqrt().recip(),
             window: a.window,
+            slopes: None,
         },
         starts: packed.starts.clone(),
     };

@@ -131,9 +131,22 @@ pub fn queries(length: usize) -> usize {
     }
 }
 
+/// Columns of queries and keys beside a head's numbers, where scores fall with distance: a slope's and a row's number's
+/// parts, and both digits of positions.
+fn fall(form: &Form, length: usize) -> usize {
+    let parts = if form.size < 8 { 3 } else { 1 };
+    let digits = if form.size < 8 && length > 512 { 2 } else { 1 };
+    parts * (digits + 1)
+}
+
 /// A block of queries of some sequences and key heads at a time; those of like length are brought into
 /// the products' order before, padded to the longest.
-pub fn attention(form: &Form, [heads, kv_heads, head_dim]: [usize; 3], rows: &Rows) -> Needs {
+pub fn attention(
+    form: &Form,
+    [heads, kv_heads, head_dim]: [usize; 3],
+    slopes: bool,
+    rows: &Rows,
+) -> Needs {
     let share = (heads / kv_heads.max(1)).max(1);
     let [sequences, length] = rows.alike.map(|count| count.max(1));
     let queries = queries(length).min(SCORES / (share * length)).max(1);
@@ -145,6 +158,14 @@ pub fn attention(form: &Form, [heads, kv_heads, head_dim]: [usize; 3], rows: &Ro
     let outs = form.size * count(rows.padded, heads * head_dim);
     let of_queries = count(sequences * length, heads * head_dim);
     let of_keys = count(sequences * length, kv_heads * head_dim);
+    // With columns by which scores fall.
+    let with_fall = if slopes {
+        (head_dim + fall(form, length)).next_multiple_of(8)
+    } else {
+        head_dim
+    };
+    let columns = |numbers: u64, width: usize| numbers / head_dim.max(1) as u64 * width as u64;
+    let (queries_fall, keys_fall) = (columns(of_queries, with_fall), columns(of_keys, with_fall));
     // Where 1/√d is no power of 2, in f32.
     let exact = head_dim.trailing_zeros() % 2 == 0 && head_dim.is_power_of_two();
     let scaling = if exact {
@@ -152,15 +173,15 @@ pub fn attention(form: &Form, [heads, kv_heads, head_dim]: [usize; 3], rows: &Ro
     } else {
         form.size + 2 * widened
     };
-    let parts = form.size * (of_queries + 2 * of_keys);
-    let operands = count(slice * length, share * (head_dim + 8) + head_dim + 8);
+    let parts = form.size * (queries_fall + keys_fall + of_keys);
+    let operands = count(slice * length, (share + 1) * (with_fall + 8));
     let forward = parts
         + outs
         + (2 * form.size).max(form.size + widened) * scores
         + product(form, [operands, 0, scores]);
-    let columns = |numbers: u64| numbers / head_dim.max(1) as u64 * (head_dim as u64 + 8);
-    let inner = 2 * form.size * (columns(of_queries) + columns(of_keys));
-    let whole = 2 * (columns(of_queries) + columns(of_keys));
+    let all = |width: usize| columns(of_queries, width) + columns(of_keys, width);
+    let whole = all(with_fall + 8) + all(head_dim + 8);
+    let inner = form.size * whole;
     // p, dP and dS; or two of them and a product.
     let of_scores =
         (3 * form.size * scores).max(2 * form.size * scores + product(form, [whole, 0, scores]));

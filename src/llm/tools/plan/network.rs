@@ -329,7 +329,7 @@ impl Network {
             k = ops::rope(tape, form, &k, turns, n, kv_width);
         }
         let heads = [a.heads, a.kv_heads, a.head_dim];
-        let mixed = ops::attention(tape, form, [&q, &k, &v], heads, &rows);
+        let mixed = ops::attention(tape, form, [&q, &k, &v], heads, false, &rows);
         self.linear(tape, &at("self_attn.o_proj"), &mixed, n, [q_width, a.width])
     }
 

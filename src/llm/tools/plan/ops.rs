@@ -164,12 +164,13 @@ pub fn rope(
     })
 }
 
-/// Causal attention within each sequence.
+/// Causal attention within each sequence; with `slopes` scores fall with distance.
 pub fn attention(
     tape: &Tape,
     form: &Form,
     [q, k, v]: [&Node; 3],
     shape: [usize; 3],
+    slopes: bool,
     rows: &Rows,
 ) -> Node {
     let [heads, kv_heads, head_dim] = shape;
@@ -185,7 +186,7 @@ pub fn attention(
         needs: if form.fused {
             fused::attention(form, [kv_heads, head_dim], rows.longest, rows.sequences)
         } else {
-            composed::attention(form, shape, rows)
+            composed::attention(form, shape, slopes, rows)
         },
     })
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{ALIGN, Attention, Block, Head, Starts, Task, tasks};
+use super::{ALIGN, Block, Form, Head, Starts, Task, sloped, tasks};
 use crate::llm::tensor::ops::float::Float;
 use crate::llm::tensor::ops::matmul::{Matrix, Mode, Output, Shared, Threads, matmul};
 use crate::llm::tensor::ops::simd::{exponentials, sum, vectorised};
@@ -23,7 +23,7 @@ pub struct Inputs<'a, T> {
 pub fn backward<T: Float>(
     inputs: &Inputs<T>,
     gradients: [Shared<T>; 3],
-    form: &Attention,
+    form: Form,
     starts: &Starts,
 ) {
     (tasks(form, starts).into_par_iter().with_max_len(1)).for_each(|task| {
@@ -34,12 +34,7 @@ pub fn backward<T: Float>(
 
 /// # Safety
 /// Nobody else writes the task's rows and columns.
-unsafe fn one<T: Float>(
-    inputs: &Inputs<T>,
-    [dq, dk, dv]: &[Shared<T>; 3],
-    form: &Attention,
-    task: Task,
-) {
+unsafe fn one<T: Float>(inputs: &Inputs<T>, [dq, dk, dv]: &[Shared<T>; 3], form: Form, task: Task) {
     let (d, width, kv_width) = (
         form.head_dim,
         form.heads * form.head_dim,
@@ -61,6 +56,7 @@ unsafe fn one<T: Float>(
         p.resize(rows * keys, T::zero());
         dp.resize(rows * keys, T::zero());
         for head in task.head * group..(task.head + 1) * group {
+            let factors = (scale, form.slope(head));
             let token = task.start + block.from;
             let at = token * width + head * d;
             let q = Matrix::strided(&inputs.q[at..], rows, d, width);
@@ -90,7 +86,7 @@ unsafe fn one<T: Float>(
                         let here = row * width..row * width + d;
                         let pull = sum(&out[here.clone()], &dout[here], |x, y| x * y);
                         let (p, dp) = (&mut p[row * keys..][..keys], &mut dp[row * keys..][..keys]);
-                        differentiate(p, dp, block.seen(row), scale, lse[row], pull);
+                        differentiate(p, dp, block.seen(row), factors, [lse[row], pull]);
                     }
                 },
             );
@@ -118,22 +114,28 @@ unsafe fn one<T: Float>(
     }
 }
 
-/// `p ← exp(scale · p − lse)` and `dp ← scale · p (dp − pull)` where they are seen, else 0.
+/// `p ← exp(scale · p − slope · distance − lse)` and `dp ← scale · p (dp − pull)` where they are seen,
+/// else 0.
 #[inline(always)]
 fn differentiate<T: Float>(
     p: &mut [T],
     dp: &mut [T],
     seen: Range<usize>,
-    scale: T,
-    lse: T,
-    pull: T,
+    (scale, slope): (T, Option<T>),
+    [lse, pull]: [T; 2],
 ) {
     for x in [&mut *p, &mut *dp] {
         x[..seen.start].fill(T::zero());
         x[seen.end..].fill(T::zero());
     }
     let (p, dp) = (&mut p[seen.clone()], &mut dp[seen]);
-    exponentials(p, scale, lse);
+    match slope {
+        Some(slope) => {
+            sloped(p, scale, slope);
+            exponentials(p, T::one(), lse)
+        }
+        None => exponentials(p, scale, lse),
+    };
     let n = dp.len();
     let p = &p[..n];
     for i in 0..n {

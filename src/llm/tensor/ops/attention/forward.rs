@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{ALIGN, Attention, Block, Head, MOST, Starts, Task, tasks};
+use super::{ALIGN, Block, Form, Head, MOST, Starts, Task, sloped, tasks};
 use crate::llm::tensor::ops::float::Float;
 use crate::llm::tensor::ops::matmul::{Matrix, Mode, Output, Shared, Threads, matmul};
 use crate::llm::tensor::ops::simd::{exponentials, max, vectorised};
@@ -11,7 +11,7 @@ use crate::llm::tensor::ops::simd::{exponentials, max, vectorised};
 pub fn forward<T: Float>(
     [q, k, v]: [&[T]; 3],
     [out, lse]: [Shared<T>; 2],
-    form: &Attention,
+    form: Form,
     starts: &Starts,
 ) {
     (tasks(form, starts).into_par_iter().with_max_len(1)).for_each(|task| {
@@ -28,7 +28,7 @@ unsafe fn one<T: Float>(
     k: &Head<T>,
     v: &Head<T>,
     [out, lse]: [&Shared<T>; 2],
-    form: &Attention,
+    form: Form,
     task: Task,
 ) {
     let (d, width) = (form.head_dim, form.heads * form.head_dim);
@@ -40,6 +40,7 @@ unsafe fn one<T: Float>(
         let (rows, keys) = (block.rows(), block.keys());
         scores.resize(rows * keys, T::zero());
         for head in task.head * group..(task.head + 1) * group {
+            let factors = (scale, form.slope(head));
             let token = task.start + block.from;
             let queries = Matrix::strided(&q[token * width + head * d..], rows, d, width);
             let k = Matrix::strided(&k.columns[block.first..], d, keys, padded);
@@ -57,7 +58,7 @@ unsafe fn one<T: Float>(
             for lse in lse.rows() {
                 vectorised(
                     #[inline(always)]
-                    || softmax(&mut scores, &block, scale, lse, &mut sums),
+                    || softmax(&mut scores, &block, factors, lse, &mut sums),
                 );
             }
             // SAFETY: rows of this task's sequence, in the columns of one of its heads.
@@ -74,14 +75,27 @@ unsafe fn one<T: Float>(
     }
 }
 
-/// `scores ← exp(scale · scores − top)` where they are seen, else 0; each row's sum and
-/// `ln Σ exp(scale · scores)`.
+/// `scores ← exp(scale · scores − slope · distance − top)` where they are seen, else 0; each row's
+/// sum, and `ln Σ exp` without top.
 #[inline(always)]
-fn softmax<T: Float>(scores: &mut [T], block: &Block, scale: T, lse: &mut [T], sums: &mut [T]) {
+fn softmax<T: Float>(
+    scores: &mut [T],
+    block: &Block,
+    (scale, slope): (T, Option<T>),
+    lse: &mut [T],
+    sums: &mut [T],
+) {
     let keys = block.keys();
     for row in 0..block.rows() {
         let scores = &mut scores[row * keys..][..keys];
         let seen = block.seen(row);
+        let scale = match slope {
+            Some(slope) => {
+                sloped(&mut scores[seen.clone()], scale, slope);
+                T::one()
+            }
+            None => scale,
+        };
         let top = scale * max(&scores[seen.clone()], scores[seen.start]);
         let sum = exponentials(&mut scores[seen.clone()], scale, top);
         scores[..seen.start].fill(T::zero());

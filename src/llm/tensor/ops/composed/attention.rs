@@ -7,6 +7,7 @@
 //! results back; keys and values are not repeated for the query heads that share them.
 
 mod backward;
+mod fall;
 mod forward;
 mod plan;
 
@@ -93,7 +94,8 @@ fn pulls(gradient: &Tensor, out: &Tensor, head_dim: usize) -> Result<Tensor> {
 }
 
 /// A group's inputs: queries `[Z, L · G, D]`, scaled, and keys and values `[Z, L, D]` for
-/// Z sequences and key heads, L tokens, and G queries' heads a key head.
+/// Z sequences and key heads, L tokens, and G queries' heads a key head. With slopes queries and keys
+/// have columns besides, whose products are `−slope · (i − j)`.
 struct Parts {
     q: Tensor,
     k: Tensor,
@@ -103,11 +105,14 @@ struct Parts {
 impl Parts {
     fn new(group: &Group, [q, k, v]: &[Tensor; 3], form: &Attention) -> Result<Self> {
         let d = form.head_dim;
-        Ok(Self {
-            q: scaled(&group.queries(q, d)?, form.scale)?,
-            k: group.keys(k, d)?,
-            v: group.keys(v, d)?,
-        })
+        let q = scaled(&group.queries(q, d)?, form.scale)?;
+        let k = group.keys(k, d)?;
+        let (q, k) = match &group.fall {
+            None => (q, k),
+            Some(fall) => (fall.of_queries(q)?, fall.of_keys(k)?),
+        };
+        let v = group.keys(v, d)?;
+        Ok(Self { q, k, v })
     }
 
     /// Some of the sequences and key heads.

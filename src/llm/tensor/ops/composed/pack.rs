@@ -20,7 +20,14 @@ pub(in crate::llm::tensor::ops) struct Pack {
 /// The table, whether neighbours are pairs, and the width of a head.
 type TurnsKey = (TensorId, bool, usize, DType, DeviceLocation);
 
-type PlanKey = ([usize; 2], Option<usize>, usize, DType, DeviceLocation);
+type PlanKey = (
+    [usize; 2],
+    Option<usize>,
+    Option<Rc<[f64]>>,
+    usize,
+    DType,
+    DeviceLocation,
+);
 
 /// The rotations of a pack's tokens, in the precision of statistics: D wide for heads of D.
 pub(super) struct Turns {
@@ -61,7 +68,8 @@ impl Pack {
         x: &Tensor,
     ) -> Candle<Rc<Plan>> {
         let heads = [form.heads, form.kv_heads];
-        let key = (heads, form.window, most, x.dtype(), x.device().location());
+        let (slopes, place) = (form.slopes.clone(), x.device().location());
+        let key = (heads, form.window, slopes, most, x.dtype(), place);
         made(&self.plans, key, || Plan::new(starts, form, most, x))
     }
 }

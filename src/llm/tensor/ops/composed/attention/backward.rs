@@ -29,7 +29,7 @@ pub fn backward(plan: &Plan, group: &Group, parts: Parts, outer: Outer) -> Resul
         k: with_ones(&parts.k, lse.len())?,
         v: with_ones(&parts.v, pull.len())?,
         gradient: augmented(&outer.gradient, &pull)?,
-        width: parts.q.dim(2)?,
+        width: parts.v.dim(2)?,
     };
     drop((parts, outer, lse, pull));
     let mut all = [Vec::new(), Vec::new(), Vec::new()];

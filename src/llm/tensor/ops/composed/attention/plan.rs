@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
 
+use super::fall::Fall;
 use crate::llm::tensor::ops::composed::rows::NONE;
 use crate::llm::tensor::ops::{Attention, Starts};
 
@@ -34,6 +35,8 @@ pub(in crate::llm::tensor::ops::composed) struct Group {
     pub blocks: Vec<Block>,
     /// The row of each of the batch's tokens, `[batch · length]`.
     rows: Tensor,
+    /// How scores fall with distance, if they do.
+    pub fall: Option<Fall>,
 }
 
 /// Queries `from..to` of each sequence, which see keys `first..to`.
@@ -88,6 +91,9 @@ impl Plan {
                 slice: (most / (queries * share * length)).clamp(1, batch),
                 blocks: Block::all(length, queries, window),
                 rows: Tensor::from_vec(rows, batch * length, &plan.device)?,
+                fall: (form.slopes.as_deref())
+                    .map(|slopes| Fall::new(slopes, share, length, dtype, &plan.device))
+                    .transpose()?,
             };
             for block in &mut group.blocks {
                 masks += block.queries() * share * block.keys();
