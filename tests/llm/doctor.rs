@@ -71,6 +71,9 @@ fn no_operation_is_forgotten() {
         let windows =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.window.is_some() == with);
         assert!(has(&windows));
+        assert!(has(
+            &|c| matches!(c, Call::TokenLogProbs { bias, .. } if *bias == with)
+        ));
         let slopes =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.slopes.is_some() == with);
         assert!(has(&slopes));

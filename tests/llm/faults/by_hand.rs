@@ -74,6 +74,7 @@ pub fn forward(
             head_dim: a.head_dim,
             scale: (a.head_dim as f64).sqrt().recip(),
             window: None,
+            slopes: None,
         };
         let mixed = ops::attention(tape, [&q, &k, &v], &form, &attended)?;
         x = ops::add(tape, &x, &linear(&mixed, &at("self_attn.o_proj"))?)?;
@@ -99,5 +100,6 @@ fn table(frequencies: &[f64], context: usize) -> Result<Rope> {
     Ok(Rope {
         cos: table(f64::cos)?,
         sin: table(f64::sin)?,
+        interleaved: false,
     })
 }

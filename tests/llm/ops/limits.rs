@@ -170,12 +170,16 @@ fn a_neighbour_in_the_group_changes_nothing() {
 fn log_probabilities_in_parts_of_the_vocabulary() {
     let mut dice = Dice::new(8);
     let (m, d, v) = (23, 5, 61);
-    let inputs = [dice.tensor(&[m, d]), dice.tensor(&[v, d])];
+    let inputs = [
+        dice.tensor(&[m, d]),
+        dice.tensor(&[v, d]),
+        dice.tensor(&[v]),
+    ];
     let targets = dice.indices(m, v);
     let at = |most: usize| {
         let targets = targets.clone();
         result(&inputs, move |tape, x| {
-            token_log_probs_within(tape, &x[0], &x[1], &targets, most)
+            token_log_probs_within(tape, &x[0], &x[1], x.get(2), &targets, most)
         })
     };
     let whole = at(1 << 25);
@@ -189,13 +193,17 @@ fn log_probabilities_add_to_the_gradient_that_is_there() {
     // A tied head used twice, in parts: the second use adds in place.
     let mut dice = Dice::new(9);
     let (m, d, v) = (9, 4, 30);
-    let inputs = [dice.tensor(&[m, d]), dice.tensor(&[v, d])];
+    let inputs = [
+        dice.tensor(&[m, d]),
+        dice.tensor(&[v, d]),
+        dice.tensor(&[v]),
+    ];
     let targets = dice.indices(m, v);
     let twice = |most: usize| {
         let targets = targets.clone();
         result(&inputs, move |tape, x| {
-            let a = token_log_probs_within(tape, &x[0], &x[1], &targets, most)?;
-            let b = token_log_probs_within(tape, &x[0], &x[1], &targets, most)?;
+            let a = token_log_probs_within(tape, &x[0], &x[1], x.get(2), &targets, most)?;
+            let b = token_log_probs_within(tape, &x[0], &x[1], x.get(2), &targets, most)?;
             pistar::llm::internals::tensor::ops::add(tape, &a, &b)
         })
     };
@@ -214,7 +222,8 @@ fn extreme_logits_are_numbers() {
         for most in [4, 1 << 20] {
             let tape = Tape::recording(2);
             let nodes = [tape.leaf(0, hidden.clone()), tape.leaf(1, head.clone())];
-            let out = token_log_probs_within(&tape, &nodes[0], &nodes[1], &targets, most).unwrap();
+            let out =
+                token_log_probs_within(&tape, &nodes[0], &nodes[1], None, &targets, most).unwrap();
             let found: Vec<f64> = (out.value().to_dtype(DType::F64).unwrap())
                 .to_vec1()
                 .unwrap();
@@ -320,9 +329,9 @@ fn bf16_log_probabilities_do_not_suffer_from_large_logits() {
         let tape = Tape::idle();
         let [h, w] = inputs.each_ref().map(|t| Node::constant(t.clone()));
         let out = if plain {
-            plain::token_log_probs(&tape, &h, &w, &targets)
+            plain::token_log_probs(&tape, &h, &w, None, &targets)
         } else {
-            token_log_probs_within(&tape, &h, &w, &targets, 30_000)
+            token_log_probs_within(&tape, &h, &w, None, &targets, 30_000)
         };
         let out = out.unwrap().value().to_dtype(DType::F64).unwrap();
         out.to_vec1().unwrap()

@@ -70,7 +70,7 @@ impl Decoder {
         predictions: &Predictions,
     ) -> Result<Node> {
         let hidden = ops::rows(tape, hidden, &predictions.rows)?;
-        ops::token_log_probs(tape, &hidden, &self.head(tape)?, &predictions.targets)
+        ops::token_log_probs(tape, &hidden, &self.head(tape)?, None, &predictions.targets)
     }
 
     /// `Σ w ln π` over each completion's tokens, summed in f64.

@@ -3,7 +3,7 @@
 use super::float::Float;
 use super::kernel::{accumulate, same, tensor};
 use super::matmul::{Matrix, Mode, Output, Threads, matmul};
-use super::memory::{parts, rows_per_task, sum_rows, unwritten};
+use super::memory::{repeat, sum_rows, unwritten};
 use super::slice::Slice;
 use crate::error::Result;
 use crate::llm::tensor::tape::{Node, Tape, Target};
@@ -21,11 +21,7 @@ pub fn linear<T: Float>(tape: &Tape, x: &Node, weight: &Node, bias: Option<&Node
     if let Some(bias) = bias {
         same("linear", o, bias.value().dims1()?)?;
         let bias = bias.value().contiguous()?;
-        let bias = Slice::<T>::new(&bias)?;
-        parts(&mut out, rows_per_task(o) * o, |_, rows| {
-            rows.chunks_exact_mut(o)
-                .for_each(|row| row.copy_from_slice(&bias));
-        });
+        repeat(&Slice::new(&bias)?, &mut out);
         mode = Mode::Add;
     }
     {

@@ -63,6 +63,15 @@ pub fn parts2<T: Float>(
     }
 }
 
+/// Copies `row` to every row of `out`.
+pub fn repeat<T: Float>(row: &[T], out: &mut [T]) {
+    let width = row.len();
+    parts(out, rows_per_task(width) * width, |_, rows| {
+        rows.chunks_exact_mut(width)
+            .for_each(|to| to.copy_from_slice(row));
+    });
+}
+
 /// The sum of `rows` rows of `width` numbers, in the same order for any number of threads.
 pub fn sum_rows<T: Float>(rows: &[T], width: usize) -> Vec<T> {
     let each = rows_per_task(width) * width;

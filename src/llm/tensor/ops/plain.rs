@@ -219,11 +219,18 @@ pub fn token_log_probs(
     tape: &Tape,
     hidden: &Node,
     head: &Node,
+    bias: Option<&Node>,
     targets: &Rc<[u32]>,
 ) -> Result<Node> {
+    let mut inputs = vec![hidden, head];
+    inputs.extend(bias);
     let index = Tensor::from_slice(targets, (targets.len(), 1), hidden.value().device())?;
-    composed(tape, &[hidden, head], |t| {
+    composed(tape, &inputs, |t| {
         let logits = t[0].matmul(&t[1].t()?)?;
+        let logits = match t.get(2) {
+            Some(bias) => logits.broadcast_add(bias)?,
+            None => logits,
+        };
         let logits = match logits.dtype() {
             DType::BF16 | DType::F16 => logits.to_dtype(DType::F32)?,
             _ => logits,

@@ -8,8 +8,8 @@ use candle_core::Tensor;
 use super::float::Float;
 use super::kernel::{accumulate, below, same, tensor};
 use super::matmul::{Matrix, Mode, Output, Threads, matmul};
-use super::memory::{parts, parts2, rows_per_task, unwritten};
-use super::simd::{exponentials, max};
+use super::memory::{TASK, parts, parts2, repeat, rows_per_task, unwritten};
+use super::simd::{add, exponentials, max};
 use super::slice::Slice;
 use crate::error::Result;
 use crate::llm::tensor::tape::{Node, Tape};
@@ -20,21 +20,22 @@ pub const CHUNK: usize = 1 << 22;
 /// Up to so many logits are kept for the backward; beyond, it makes them again.
 pub const KEPT: usize = 1 << 25;
 
-/// Backward, with `p = softmax(h Wᵀ)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
-/// `dW = dlogitsᵀ h`.
+/// Backward, with `p = softmax(h Wᵀ + b)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
+/// `dW = dlogitsᵀ h`, `db = Σ dlogits`.
 pub fn token_log_probs<T: Float>(
     tape: &Tape,
     hidden: &Node,
     head: &Node,
+    bias: Option<&Node>,
     targets: &Rc<[u32]>,
 ) -> Result<Node> {
-    within::<T>(tape, hidden, head, targets, [CHUNK, KEPT])
+    within::<T>(tape, [hidden, head], bias, targets, [CHUNK, KEPT])
 }
 
 fn within<T: Float>(
     tape: &Tape,
-    hidden: &Node,
-    head: &Node,
+    [hidden, head]: [&Node; 2],
+    bias: Option<&Node>,
     targets: &Rc<[u32]>,
     [chunk, kept]: [usize; 2],
 ) -> Result<Node> {
@@ -43,15 +44,21 @@ fn within<T: Float>(
     same("token_log_probs", width, inner)?;
     same("token_log_probs", m, targets.len())?;
     below("token_log_probs", targets, vocabulary)?;
+    if let Some(bias) = bias {
+        same("token_log_probs", vocabulary, bias.value().dims1()?)?;
+    }
+    let mut inputs = vec![hidden, head];
+    inputs.extend(bias);
     let layer = Layer {
         hidden: hidden.value().contiguous()?,
         head: head.value().contiguous()?,
+        bias: bias.map(|b| b.value().contiguous()).transpose()?,
         targets: targets.clone(),
         width,
         vocabulary,
         each: (chunk / vocabulary.max(1)).max(1),
     };
-    let keep = tape.wants(&[hidden, head]) && m * vocabulary <= kept;
+    let keep = tape.wants(&inputs) && m * vocabulary <= kept;
     let mut log_probs = Vec::with_capacity(m);
     let (mut kept, mut last) = (Vec::new(), None);
     for rows in layer.chunks() {
@@ -64,8 +71,9 @@ fn within<T: Float>(
         }
     }
     drop(last);
-    Ok(tape.record(tensor(log_probs, m)?, &[hidden, head], || {
+    Ok(tape.record(tensor(log_probs, m)?, &inputs, || {
         let (hidden, head) = (hidden.target(), head.target());
+        let bias = bias.map(Node::target);
         Box::new(move |gradient, sums| {
             let gradient = gradient.contiguous()?;
             let dy = Slice::<T>::new(&gradient)?;
@@ -94,6 +102,9 @@ fn within<T: Float>(
                         let out = Output::new(dw, vocabulary, width);
                         matmul(out, logits.t(), h, mode, Threads::All);
                     })?;
+                    if let Some(bias) = &bias {
+                        accumulate(sums, bias, |db, mode| add_rows(&chunk.numbers, db, mode))?;
+                    }
                 }
                 last = Some(chunk);
             }
@@ -109,6 +120,7 @@ fn within<T: Float>(
 struct Layer {
     hidden: Tensor,
     head: Tensor,
+    bias: Option<Tensor>,
     targets: Rc<[u32]>,
     width: usize,
     vocabulary: usize,
@@ -149,8 +161,13 @@ impl Layer {
         let (h, w) = (Slice::<T>::new(&self.hidden)?, Slice::new(&self.head)?);
         let h = Matrix::new(&h[range.start * self.width..], n, self.width);
         let w = Matrix::new(&w, vocabulary, self.width);
+        let mut mode = Mode::Write;
+        if let Some(bias) = &self.bias {
+            repeat(&Slice::new(bias)?, &mut numbers);
+            mode = Mode::Add;
+        }
         let logits = Output::new(&mut numbers, n, vocabulary);
-        matmul(logits, h, w.t(), Mode::Write, Threads::All);
+        matmul(logits, h, w.t(), mode, Threads::All);
         let mut rows = vec![T::zero(); 2 * n];
         let each = rows_per_task(vocabulary);
         let targets = &self.targets[range];
@@ -198,6 +215,26 @@ impl Layer {
     }
 }
 
+/// `sum = Σ rows`, or `sum += Σ rows`, a part of the columns at a time.
+fn add_rows<T: Float>(rows: &[T], sum: &mut [T], mode: Mode) {
+    let width = sum.len();
+    parts(
+        sum,
+        TASK,
+        #[inline(always)]
+        |i, sum| {
+            if mode == Mode::Write {
+                sum.fill(T::zero());
+            }
+            let mut at = i * TASK;
+            while at < rows.len() {
+                add(sum, &rows[at..]);
+                at += width;
+            }
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -213,16 +250,17 @@ mod tests {
                 .and_then(|t| t.reshape(shape))
                 .unwrap()
         };
-        let tape = Tape::recording(2);
+        let tape = Tape::recording(3);
         let hidden = tape.leaf(0, numbers((23, 5), 1.3));
         let head = tape.leaf(1, numbers((7, 5), 0.7));
+        let bias = tape.leaf(2, numbers((7, 1), 0.4).squeeze(1).unwrap());
         let targets = (0..23).map(|i| i * 3 % 7).collect();
-        let output = within::<f64>(&tape, &hidden, &head, &targets, limits).unwrap();
+        let output = within::<f64>(&tape, [&hidden, &head], Some(&bias), &targets, limits).unwrap();
         let mut all = vec![output.value().clone()];
-        let mut leaves = LeafGradients::new(2);
+        let mut leaves = LeafGradients::new(3);
         let cotangent = numbers((23, 1), 0.9).squeeze(1).unwrap();
         tape.backward([(output, cotangent)], &mut leaves).unwrap();
-        all.extend((0..2).map(|i| leaves.get(i).unwrap().clone()));
+        all.extend((0..3).map(|i| leaves.get(i).unwrap().clone()));
         (all.iter())
             .map(|t| t.flatten_all().unwrap().to_vec1().unwrap())
             .collect()

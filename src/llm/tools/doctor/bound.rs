@@ -133,12 +133,19 @@ impl Bound {
             Call::TokenLogProbs {
                 width,
                 vocabulary,
+                bias,
                 ref targets,
-            } => vec![
-                new(1, 12, &[width, vocabulary], 1),
-                new(4, 16, &[width, vocabulary, vocabulary], 3),
-                new(4, 16, &[width, vocabulary, targets.len()], 3),
-            ],
+            } => {
+                let with = usize::from(bias);
+                let rows = new(4, 16 + with, &[width, vocabulary, targets.len()], 3);
+                let mut list = vec![
+                    new(1, 12 + with, &[width, vocabulary], 1),
+                    new(4, 16 + with, &[width, vocabulary, vocabulary], 3),
+                    rows.clone(),
+                ];
+                list.extend(bias.then_some(rows));
+                list
+            }
         }
     }
 

@@ -121,6 +121,8 @@ pub enum Call {
         width: usize,
         /// V
         vocabulary: usize,
+        /// Whether there is a b.
+        bias: bool,
         /// The token at each of M rows.
         targets: Rc<[u32]>,
     },
@@ -230,11 +232,16 @@ impl Call {
             Self::TokenLogProbs {
                 width,
                 vocabulary,
+                bias,
                 ref targets,
-            } => vec![
-                input("hidden", &[targets.len(), width], 1.0),
-                input("head", &[vocabulary, width], root(width)),
-            ],
+            } => {
+                let mut list = vec![
+                    input("hidden", &[targets.len(), width], 1.0),
+                    input("head", &[vocabulary, width], root(width)),
+                ];
+                list.extend(bias.then(|| input("bias", &[vocabulary], 1.0)));
+                list
+            }
         }
     }
 
@@ -320,7 +327,7 @@ impl Call {
             Self::Add { .. } => ops::add(tape, &x[0], &x[1]),
             Self::Scale { factor, .. } => ops::scale(tape, &x[0], *factor),
             Self::TokenLogProbs { targets, .. } => {
-                ops::token_log_probs(tape, &x[0], &x[1], targets)
+                ops::token_log_probs(tape, &x[0], &x[1], x.get(2), targets)
             }
         }
     }
@@ -347,7 +354,7 @@ impl Call {
             Self::Add { .. } => plain::composed(tape, &[&x[0], &x[1]], |t| &t[0] + &t[1]),
             Self::Scale { factor, .. } => plain::composed(tape, &[&x[0]], |t| &t[0] * *factor),
             Self::TokenLogProbs { targets, .. } => {
-                plain::token_log_probs(tape, &x[0], &x[1], targets)
+                plain::token_log_probs(tape, &x[0], &x[1], x.get(2), targets)
             }
         }
     }

@@ -96,9 +96,11 @@ impl Cost {
             Call::TokenLogProbs {
                 width,
                 vocabulary,
+                bias,
                 ref targets,
             } => {
                 let (m, both) = (targets.len(), (targets.len() + vocabulary) * width);
+                let both = both + if bias { vocabulary } else { 0 };
                 let product = 2 * m * width * vocabulary;
                 [new(product, both + m), new(2 * product, 2 * both + m)]
             }

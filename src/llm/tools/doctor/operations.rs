@@ -70,10 +70,11 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
     };
     let gated = |f| Call::Gated { rows, width, f };
     let activation = |f| Call::Activation { rows, width, f };
-    let head = |width, vocabulary, targets| Call::TokenLogProbs {
+    let head = |width, vocabulary, bias, targets: &Rc<[u32]>| Call::TokenLogProbs {
         width,
         vocabulary,
-        targets,
+        bias,
+        targets: targets.clone(),
     };
     let rms_norm = |runs, width, offset| Call::RmsNorm {
         rows,
@@ -136,8 +137,13 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
                 factor: 0.3,
             },
         ),
-        ("token_log_probs", head(width, 997, few)),
-        ("token_log_probs, in chunks", head(48, 8000, many)),
+        ("token_log_probs", head(width, 997, false, &few)),
+        ("token_log_probs, in chunks", head(48, 8000, false, &many)),
+        ("token_log_probs with bias", head(width, 997, true, &few)),
+        (
+            "token_log_probs with bias, in chunks",
+            head(48, 8000, true, &many),
+        ),
     ]
 }
 

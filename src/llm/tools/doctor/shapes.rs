@@ -177,6 +177,7 @@ pub fn calls(a: &Architecture, predictions: &Predictions) -> Vec<Times> {
     let head = Call::TokenLogProbs {
         width,
         vocabulary: a.vocabulary,
+        bias: false,
         targets: predictions.targets.clone(),
     };
     push(Stage::Head, head, 1);

@@ -197,14 +197,25 @@ pub fn attention(
 }
 
 /// A part of the vocabulary at a time.
-pub fn token_log_probs(form: &Form, m: usize, [width, vocabulary]: [usize; 2]) -> Needs {
+pub fn token_log_probs(
+    form: &Form,
+    m: usize,
+    [width, vocabulary]: [usize; 2],
+    biased: bool,
+) -> Needs {
     let (wide, widened, size) = (form.wide(), form.widened(), form.size);
     let each = LOGITS / m.max(1);
     let each = if each > 8 { each / 8 * 8 } else { each };
     let each = each.clamp(1, vocabulary.max(1));
     let (logits, hidden, head) = (count(m, each), count(m, width), count(vocabulary, width));
+    // With columns, and zeros up to a multiple of 8.
     let shifted = count(m, width + 8);
     let with_ones = count(each, width + 8);
+    let of_bias = if biased {
+        2 * form.wide() * vocabulary as u64
+    } else {
+        0
+    };
     let make = size * (with_ones + logits) + product(form, [shifted, with_ones, logits]);
     let of_targets = (size + 2 * wide + widened) * hidden.min(LOGITS as u64);
     let pass = (size + widened + 2 * wide) * logits;
@@ -222,8 +233,8 @@ pub fn token_log_probs(form: &Form, m: usize, [width, vocabulary]: [usize; 2]) -
     ];
     let most = backward.into_iter().max().unwrap_or(0);
     Needs {
-        forward: of_targets.max(size * shifted + pass.max(make)),
-        before: size * shifted + base + most,
+        forward: of_targets.max(size * shifted + pass.max(make)) + of_bias,
+        before: size * shifted + base + most + of_bias,
         backward: size * shifted + base,
     }
 }

@@ -236,7 +236,15 @@ impl Network {
             let (a, b) = (self.node(tape, *a), self.node(tape, *b));
             head = ops::adapted(tape, form, [&head, &a, &b], shape);
         }
-        ops::token_log_probs(tape, form, &hidden, &head, m, [width, self.a.vocabulary])
+        ops::token_log_probs(
+            tape,
+            form,
+            &hidden,
+            &head,
+            None,
+            m,
+            [width, self.a.vocabulary],
+        )
     }
 
     fn values(&self, tape: &Tape, hidden: &Node, m: usize) -> Node {

@@ -275,39 +275,47 @@ pub fn adapted(tape: &Tape, form: &Form, [w, a, b]: [&Node; 3], [o, i]: [usize; 
     })
 }
 
-/// `ln softmax(h Wᵀ)` at each row's target.
+/// `ln softmax(h Wᵀ + b)` at each row's target.
 pub fn token_log_probs(
     tape: &Tape,
     form: &Form,
     hidden: &Node,
     head: &Node,
+    bias: Option<&Node>,
     m: usize,
     shape: [usize; 2],
 ) -> Node {
     let [_, vocabulary] = shape;
+    let all: Vec<&Node> = [hidden, head].into_iter().chain(bias).collect();
     let (mut needs, mut statistics) = if form.fused {
         (Needs::default(), 0)
     } else {
-        // The logarithm of the sum, and the target's logit and place.
+        // The logarithm of the sum, the target's logit and place, and the columns of a bias.
+        let columns = if form.size == 4 { 3 } else { 1 };
+        let of_bias = bias.map_or(0, |_| form.of(columns, vocabulary));
         (
-            composed::token_log_probs(form, m, shape),
-            form.statistics(m, 2),
+            composed::token_log_probs(form, m, shape, bias.is_some()),
+            form.statistics(m, 2) + of_bias,
         )
     };
     if form.fused {
         let each = (CHUNK / vocabulary.max(1)).clamp(1, m.max(1));
         needs = fused::linear(form, each, shape, [head.wanted(), false]);
-        if tape.wants(&[hidden, head]) && m * vocabulary <= KEPT {
+        if tape.wants(&all) && m * vocabulary <= KEPT {
             statistics = form.of(m, vocabulary) + form.of(m, 2)
         } else {
             needs.forward += form.of(each, vocabulary);
             needs.backward += form.of(each, vocabulary);
         }
     }
+    let of_bias = if form.fused { How::InPlace } else { How::Fresh };
+    let mut inputs = vec![(head, Some(How::InPlace))];
+    inputs.extend(bias.map(|bias| (bias, Some(of_bias))));
+    inputs.push((hidden, Some(How::Fresh)));
     tape.run(Op {
         name: "token_log_probs",
         out: form.statistics(m, 1),
-        inputs: vec![(head, Some(How::InPlace)), (hidden, Some(How::Fresh))],
+        inputs,
         together: form.fused,
         keeps: vec![hidden],
         statistics,

@@ -14,8 +14,8 @@ use crate::llm::tensor::tape::{Node, Tape};
 /// Most logits at once: 64 MiB in bf16, and a few times that in f32.
 const LOGITS: usize = 1 << 25;
 
-/// Backward, with `p = softmax(h Wᵀ)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
-/// `dW = dlogitsᵀ h`. What is kept: h, W, and of each row `ln Σ exp` and the target's logit in f32.
+/// Backward, with `p = softmax(h Wᵀ + b)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
+/// `dW = dlogitsᵀ h`, `db = Σ dlogits`. What is kept: h, W, b, and of each row `ln Σ exp` and the target's logit in f32.
 ///
 /// The result is f32 (f64 in f64) and never positive. A logit in bf16 would be off by up to 2⁻⁸ of
 /// itself, and GPT-2's are near −100. So what is rounded is each logit less the target's, which is
@@ -28,9 +28,10 @@ pub fn token_log_probs(
     tape: &Tape,
     hidden: &Node,
     head: &Node,
+    bias: Option<&Node>,
     targets: &Rc<[u32]>,
 ) -> Result<Node> {
-    token_log_probs_within(tape, hidden, head, targets, LOGITS)
+    token_log_probs_within(tape, hidden, head, bias, targets, LOGITS)
 }
 
 /// [`token_log_probs`] on at most so many logits at once.
@@ -38,6 +39,7 @@ pub fn token_log_probs_within(
     tape: &Tape,
     hidden: &Node,
     head: &Node,
+    bias: Option<&Node>,
     targets: &Rc<[u32]>,
     most: usize,
 ) -> Result<Node> {
@@ -46,7 +48,13 @@ pub fn token_log_probs_within(
     same("token_log_probs", width, inner)?;
     same("token_log_probs", m, targets.len())?;
     below("token_log_probs", targets, vocabulary)?;
-    let layer = Layer::new(hidden.value(), head.value(), targets, most)?;
+    if let Some(bias) = bias {
+        same("token_log_probs", vocabulary, bias.value().dims1()?)?;
+    }
+    let mut inputs = vec![hidden, head];
+    inputs.extend(bias);
+    let values = [hidden.value(), head.value()];
+    let layer = Layer::new(values, bias.map(Node::value), targets, most)?;
     let of_targets = layer.of_targets(targets, most)?;
     let shifted = layer.less(&of_targets)?;
     let zero = Tensor::zeros((m, 1), layer.dtype(), layer.hidden.device())?;
@@ -64,8 +72,9 @@ pub fn token_log_probs_within(
         _ => Tensor::cat(&each, 1)?.log_sum_exp(1)?.reshape((m, 1))?,
     };
     let out = lse.neg()?.reshape(m)?;
-    Ok(tape.record(out, &[hidden, head], || {
+    Ok(tape.record(out, &inputs, || {
         let (hidden, head) = (hidden.target(), head.target());
+        let bias = bias.filter(|b| b.wanted()).map(Node::target);
         Box::new(move |gradient, sums| {
             let dtype = layer.dtype();
             let dy = gradient.reshape((m, 1))?.to_dtype(lse.dtype())?;
@@ -73,9 +82,15 @@ pub fn token_log_probs_within(
             // p − 1 of each target, before it is rounded.
             let less = (lse.neg()?.exp()? - 1.0)?.to_dtype(dtype)?;
             let zero = less.zeros_like()?;
+            let minus_dy = dy.neg()?;
             let minus_h = wide(&layer.hidden)?
-                .broadcast_mul(&dy.neg()?)?
+                .broadcast_mul(&minus_dy)?
                 .to_dtype(dtype)?;
+            let of_bias = match &bias {
+                Some(_) => Some(Tensor::cat(&columns(&minus_dy, dtype)?, 1)?),
+                None => None,
+            };
+            let mut db = Vec::new();
             let mut dh: Option<Tensor> = None;
             let mut dw = sums.take(&head);
             let fresh = dw.is_none();
@@ -94,12 +109,18 @@ pub fn token_log_probs_within(
                     let rows = product(&p.t()?, &minus_h)?;
                     dw = Some(layer.placed(dw, rows, part, fresh)?);
                 }
+                if let Some(of_bias) = &of_bias {
+                    db.push(wide(&product(&p.t()?, of_bias)?)?.sum(1)?.to_dtype(dtype)?);
+                }
             }
             if let Some(dw) = dw {
                 sums.add(&head, dw)?;
             }
+            if let Some(bias) = bias {
+                sums.add(&bias, Tensor::cat(&db, 0)?)?;
+            }
             match dh {
-                Some(dh) => sums.add(&hidden, dh.broadcast_mul(&dy.neg()?)?.to_dtype(dtype)?),
+                Some(dh) => sums.add(&hidden, dh.broadcast_mul(&minus_dy)?.to_dtype(dtype)?),
                 None => Ok(()),
             }
         })
@@ -109,10 +130,17 @@ pub fn token_log_probs_within(
 struct Layer {
     hidden: Tensor,
     head: Tensor,
+    bias: Option<Bias>,
     /// The place of each row's target in each part of the vocabulary, or none, `[parts, M, 1]`.
     places: Tensor,
     /// Rows of a part.
     each: usize,
+}
+
+/// b, and columns `[V, 1]` that it is the sum of.
+struct Bias {
+    all: Tensor,
+    columns: Vec<Tensor>,
 }
 
 /// h with columns.
@@ -121,8 +149,22 @@ struct Shifted {
     columns: usize,
 }
 
+impl Bias {
+    /// For products in that precision.
+    fn new(bias: &Tensor, dtype: DType) -> Candle<Self> {
+        let all = bias.contiguous()?;
+        let columns = columns(&all.unsqueeze(1)?, dtype)?;
+        Ok(Self { all, columns })
+    }
+}
+
 impl Layer {
-    fn new(hidden: &Tensor, head: &Tensor, targets: &[u32], most: usize) -> Candle<Self> {
+    fn new(
+        [hidden, head]: [&Tensor; 2],
+        bias: Option<&Tensor>,
+        targets: &[u32],
+        most: usize,
+    ) -> Candle<Self> {
         let (m, vocabulary) = (targets.len(), head.dim(0)?);
         let each = most / m.max(1);
         // A multiple of 8, which tensor cores like.
@@ -143,6 +185,9 @@ impl Layer {
         Ok(Self {
             hidden: hidden.contiguous()?,
             head: head.contiguous()?,
+            bias: bias
+                .map(|bias| Bias::new(bias, hidden.dtype()))
+                .transpose()?,
             places: Tensor::from_vec(places, (parts, m, 1), hidden.device())?,
             each,
         })
@@ -175,22 +220,40 @@ impl Layer {
             (h * wide(&w)?)?.sum_keepdim(1)
         });
         let parts = parts.collect::<Candle<Vec<_>>>()?;
-        Tensor::cat(&parts, 0)
+        let logits = Tensor::cat(&parts, 0)?;
+        match &self.bias {
+            Some(bias) => logits + wide(&bias.all.index_select(&targets, 0)?)?.unsqueeze(1)?,
+            None => Ok(logits),
+        }
     }
 
     /// h such that logits come out less a number of each row.
     fn less(&self, number: &Tensor) -> Candle<Shifted> {
-        let columns = columns(&number.neg()?, self.dtype())?;
+        let mut all = columns(&number.neg()?, self.dtype())?;
+        let columns = all.len();
+        if let Some(bias) = &self.bias {
+            all.extend(vec![all[0].ones_like()?; bias.columns.len()]);
+        }
         Ok(Shifted {
-            hidden: augmented(&self.hidden, &columns)?,
-            columns: columns.len(),
+            hidden: augmented(&self.hidden, &all)?,
+            columns,
         })
     }
 
     /// Logits of a part, less what `shifted` takes off; those of targets there are `of_targets`.
     fn logits(&self, shifted: &Shifted, part: Range<usize>, of_targets: &Tensor) -> Candle<Tensor> {
         let w = self.head.narrow(0, part.start, part.len())?;
-        let w = with_ones(&w, shifted.columns)?;
+        let w = match &self.bias {
+            None => with_ones(&w, shifted.columns)?,
+            Some(bias) => {
+                let ones = (part.len(), shifted.columns);
+                let mut all = vec![Tensor::ones(ones, w.dtype(), w.device())?];
+                for column in &bias.columns {
+                    all.push(column.narrow(0, part.start, part.len())?);
+                }
+                augmented(&w, &all)?
+            }
+        };
         let logits = product(&shifted.hidden, &w.t()?)?;
         logits.scatter_set(&self.places(part)?, of_targets, 1)?;
         Ok(logits)
