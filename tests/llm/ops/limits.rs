@@ -118,7 +118,7 @@ fn far_positions_fall_exactly_in_bf16() {
                 head_dim: 8,
                 scale: 0.3,
                 window,
-                slopes: Some(std::sync::Arc::new([0.7071, 0.25, 0.0123, 0.001])),
+                slopes: Some(std::sync::Arc::new([0.713, 0.25, 0.0123, 0.001])),
             };
             let forms = (form.clone(), form.clone());
             let (one, other) = (starts.clone(), starts.clone());

@@ -230,7 +230,7 @@ impl<T: Float> Head<T> {
 #[inline(always)]
 fn sloped<T: Float>(scores: &mut [T], scale: T, slope: T) {
     let n = scores.len();
-    for j in 0..n {
-        scores[j] = scale * scores[j] - slope * T::of((n - 1 - j) as f64);
+    for (j, score) in scores.iter_mut().enumerate() {
+        *score = scale * *score - slope * T::of((n - 1 - j) as f64);
     }
 }
