@@ -10,7 +10,7 @@ use pistar::llm::model::sequence::Sequence;
 use pistar::random::{Purpose, Stream};
 use serde_json::json;
 
-use crate::fixtures::{self, Expected, folder, models, numbers};
+use crate::fixtures::{self, Expected, folder, has_kinks, models, numbers};
 
 /// A number of a network that weighs every piece differently, and its gradient if asked for.
 fn weighed(network: &dyn Network, sequences: &[Sequence], gradient: bool) -> (f64, LeafGradients) {
@@ -69,7 +69,13 @@ fn check<N: Network>(what: &str, network: &mut N, decoder: fn(&mut N) -> &mut De
         assert!(size > 1e-6, "{what}: {name}'s gradient is at most {size}");
         // A token or position that stands nowhere has none in an embedding that is no head.
         let share = gradient.iter().filter(|g| **g != 0.0).count() as f64 / gradient.len() as f64;
-        let enough = if name.contains("embed_") { 0.1 } else { 0.9 };
+        // A ReLU may be off for every token.
+        let off = has_kinks(decoder(network)) && name.contains("mlp.up_proj");
+        let enough = match (name.contains("embed_"), off) {
+            (true, _) => 0.1,
+            (_, true) => 0.5,
+            _ => 0.9,
+        };
         assert!(
             share > enough,
             "{what}: only {share} of {name}'s gradient is not 0"

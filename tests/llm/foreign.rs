@@ -229,9 +229,14 @@ fn a_folder_that_goes_away_while_a_run_trains_is_an_error_that_says_so() {
             assert!(began.elapsed() < Duration::from_secs(60));
             std::thread::sleep(Duration::from_millis(1));
         }
+        if replaced {
+            // What takes its place is there before, so that it is never merely gone for long.
+            fs::create_dir_all(place.at("other/model")).unwrap();
+            fs::write(place.at("other/model/weights"), "mine").unwrap();
+        }
         fs::rename(place.at("u"), place.at("moved")).unwrap();
         if replaced {
-            put(&place, "model/weights = mine");
+            fs::rename(place.at("other"), place.at("u")).unwrap();
         }
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);

@@ -6,7 +6,7 @@ use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer};
 use pistar::llm::model::network::Network;
 
-use crate::fixtures::{Expected, folder, models, numbers};
+use crate::fixtures::{Expected, folder, has_kinks, models, numbers};
 
 /// What a network says, and the gradient of a weighted sum of it.
 fn results(network: &dyn Network) -> (Vec<f64>, LeafGradients) {
@@ -38,6 +38,14 @@ fn check<N: Network>(what: &str, make: impl Fn(DType) -> N, decoder: fn(&mut N) 
         parameters.set(&parameter.name, &parameter.tensor).unwrap();
     }
     let parameters: Vec<_> = of_half.parameters().iter().cloned().collect();
+    let turned = !of_half.graph().rotations.is_empty();
+    // Rounding carries some arguments of a ReLU over its kink. torch's own bf16 of `opt-350m`, on these numbers, has
+    // cosines from 0.963 and lengths within 0.2.
+    let (least, most) = if has_kinks(of_half) {
+        (0.96, 0.2)
+    } else {
+        (0.99, 0.05)
+    };
     let ((said, found), (wanted_said, wanted)) = (results(&half), results(&double));
     for (x, y) in said.iter().zip(&wanted_said) {
         assert!((x - y).abs() < 0.02 * y.abs().max(1.0), "{what}: {x} {y}");
@@ -56,7 +64,7 @@ fn check<N: Network>(what: &str, make: impl Fn(DType) -> N, decoder: fn(&mut N) 
         };
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let (size, wanted_size) = (dot(&found, &found).sqrt(), dot(&wanted, &wanted).sqrt());
-        if what.starts_with("gpt2") && name.ends_with("k_proj.bias") {
+        if !turned && name.ends_with("k_proj.bias") {
             // It adds the same to all scores of a query, which softmax does not see: roundings are
             // left, of what the weight before it gets.
             assert!(wanted_size < 1e-12, "{what}: {name} {wanted_size}");
@@ -65,9 +73,9 @@ fn check<N: Network>(what: &str, make: impl Fn(DType) -> N, decoder: fn(&mut N) 
         }
         last = wanted_size;
         let cosine = dot(&found, &wanted) / (size * wanted_size);
-        assert!(cosine > 0.99, "{what}: {name}'s cosine is {cosine}");
+        assert!(cosine > least, "{what}: {name}'s cosine is {cosine}");
         let ratio = size / wanted_size;
-        assert!((ratio - 1.0).abs() < 0.05, "{what}: {name}: {ratio}");
+        assert!((ratio - 1.0).abs() < most, "{what}: {name}: {ratio}");
         worst = (worst.0.min(cosine), worst.1.max((ratio - 1.0).abs()));
     }
     println!(

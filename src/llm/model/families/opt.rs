@@ -60,6 +60,7 @@ impl Opt {
         let embedding = fields.count_if_there("word_embed_proj_dim", most::WIDTH)?;
         let before = fields.flag_or("do_layer_norm_before", true)?;
         let bias = fields.flag_or("enable_bias", true)?;
+        let removed = fields.flag_or("_remove_final_layer_norm", false)?;
         Ok(Self {
             a: Architecture {
                 vocabulary: fields.count("vocab_size", most::VOCABULARY)?,
@@ -84,7 +85,7 @@ impl Opt {
             },
             embedding: embedding.unwrap_or(width),
             before,
-            last: before && !fields.flag_or("_remove_final_layer_norm", false)?,
+            last: before && !removed,
         })
     }
 
