@@ -29,7 +29,7 @@ fn what_would_change_the_arithmetic_is_refused_by_name() {
         (
             "llama",
             "model_type",
-            json!("qwen3"),
+            json!("falcon"),
             "llama, mistral, qwen2, gemma, gpt2",
         ),
         ("llama", "hidden_act", json!("relu6"), "silu"),
