@@ -12,6 +12,7 @@ mod names;
 mod opt;
 mod plain;
 mod qwen2;
+mod qwen3;
 mod rope;
 
 use std::fmt;
@@ -57,6 +58,7 @@ impl Family {
         &qwen2::QWEN2,
         &gemma::GEMMA,
         &gpt2::GPT2,
+        &qwen3::QWEN3,
         &opt::OPT,
         &gptj::GPTJ,
         &bloom::BLOOM,
