@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::Activation;
+use pistar::llm::model::families::Family;
 use pistar::llm::internals::tools::doctor::bound::Bound;
 use pistar::llm::internals::tools::doctor::call::{Call, Place};
 use pistar::llm::internals::tools::doctor::cost::Cost;
@@ -277,7 +278,7 @@ fn whole_models_agree_with_f64() {
     assert!(output.status.success(), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let parts = report["sections"].as_array().unwrap();
-    assert_eq!(parts.len(), 2);
+    assert_eq!(parts.len(), Family::ALL.len());
     for part in parts {
         let rows = part["rows"].as_array().unwrap();
         let names: Vec<&str> = rows.iter().map(|r| r["name"].as_str().unwrap()).collect();

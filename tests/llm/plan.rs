@@ -4,6 +4,7 @@ use std::fs;
 
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::families::Family;
 use pistar::llm::model::saving::Saving;
 use serde_json::{Value, json};
 
@@ -24,12 +25,13 @@ fn place(model: &str, tied: bool) -> Place {
             "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "hidden_act": "silu",
             "initializer_range": 0.02, "tie_word_embeddings": tied,
         }),
-        _ => json!({
+        "gpt2" => json!({
             "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 3000,
             "n_embd": 256, "n_layer": 4, "n_head": 8, "n_positions": 512,
             "initializer_range": 0.02, "tie_word_embeddings": tied,
             "bos_token_id": 1, "eos_token_id": 2,
         }),
+        other => larger(other),
     };
     fs::write(place.at("config.json"), config.to_string()).unwrap();
     let path = place.at("config.json");
@@ -51,6 +53,25 @@ fn place(model: &str, tied: bool) -> Place {
     });
     fs::write(place.at("rows.jsonl"), lines.collect::<String>()).unwrap();
     place
+}
+
+/// A family's sample four times as wide, with more words and longer sequences.
+fn larger(name: &str) -> Value {
+    let family = Family::ALL.iter().find(|f| f.name == name).unwrap();
+    let mut fields = family.sample().unwrap().fields;
+    for (name, value) in fields.iter_mut() {
+        let Some(number) = value.as_u64() else {
+            continue;
+        };
+        *value = match name.as_str() {
+            "vocab_size" => 3000.into(),
+            "max_position_embeddings" | "n_positions" | "seq_length" => 512.into(),
+            "hidden_size" | "n_embd" | "intermediate_size" | "ffn_dim" | "word_embed_proj_dim"
+            | "sliding_window" => (4 * number).into(),
+            _ => continue,
+        };
+    }
+    fields.into()
 }
 
 fn command(place: &Place, args: &[&str]) -> std::process::Output {
@@ -117,6 +138,20 @@ fn a_llama_is_foreseen() {
         &["dpo", "--micro-batch-tokens", "150", "--dtype", "f64"],
     ] {
         foreseen(&place, args);
+    }
+}
+
+#[test]
+fn every_family_is_foreseen() {
+    for family in Family::ALL {
+        let place = place(family.name, false);
+        for args in [
+            &["dpo"][..],
+            &["sft", "--recompute"],
+            &["dpo", "--dtype", "bf16"],
+        ] {
+            foreseen(&place, args);
+        }
     }
 }
 

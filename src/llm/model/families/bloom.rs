@@ -30,6 +30,7 @@ pub(super) const BLOOM: Family = Family {
     ..Family::like_llama(
         "bloom",
         ["BloomForCausalLM", "BloomForSequenceClassification"],
+        r#"{"vocab_size": 211, "hidden_size": 72, "n_layer": 2, "n_head": 6, "seq_length": 64}"#,
         read,
     )
 };

@@ -10,6 +10,8 @@ use crate::llm::tensor::ops::Activation;
 pub(super) const GEMMA: Family = Family::like_llama(
     "gemma",
     ["GemmaForCausalLM", "GemmaForSequenceClassification"],
+    r#"{"vocab_size": 211, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "head_dim": 24}"#,
     |fields| {
         let absent = Absent {
             head_dim: Some(256),

@@ -30,6 +30,7 @@ pub(super) const GPT2: Family = Family {
     ..Family::like_llama(
         "gpt2",
         ["GPT2LMHeadModel", "GPT2ForSequenceClassification"],
+        r#"{"vocab_size": 211, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64}"#,
         |fields| Ok(architecture(fields)?.graph()),
     )
 };

@@ -32,6 +32,7 @@ pub(super) const GPTJ: Family = Family {
     ..Family::like_llama(
         "gptj",
         ["GPTJForCausalLM", "GPTJForSequenceClassification"],
+        r#"{"vocab_size": 211, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 8}"#,
         read,
     )
 };

@@ -10,6 +10,8 @@ use crate::llm::model::architecture::{Architecture, Norm, most};
 pub(super) const LLAMA: Family = Family::like_llama(
     "llama",
     ["LlamaForCausalLM", "LlamaForSequenceClassification"],
+    r#"{"vocab_size": 211, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5}"#,
     |fields| {
         let a = architecture(fields, Absent::default())?;
         let bias = fields.flag_or("attention_bias", false)?;

@@ -9,6 +9,8 @@ use crate::llm::model::architecture::{Architecture, most};
 pub(super) const MISTRAL: Family = Family::like_llama(
     "mistral",
     ["MistralForCausalLM", "MistralForSequenceClassification"],
+    r#"{"vocab_size": 211, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "sliding_window": 24}"#,
     |fields| {
         let kv_heads = Some(8);
         let a = architecture(

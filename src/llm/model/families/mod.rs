@@ -19,9 +19,11 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::config::Config;
 use super::graph::Graph;
 use crate::error::{Error, Result};
 use crate::llm::files::fields::Fields;
+use crate::llm::files::json::Object;
 use crate::llm::tensor::ops::Activation;
 
 pub use names::{Entry, Names, join, split};
@@ -36,6 +38,8 @@ pub struct Family {
     pub language_model: &'static str,
     /// Class name of its sequence classifier in `transformers`; with one label, that is a reward model.
     pub classifier: &'static str,
+    /// A small model's configuration, of its fields but `model_type`: what `pistar doctor` examines.
+    sample: &'static str,
     /// The graph that a configuration stands for.
     read: fn(&Fields) -> Result<Graph>,
     /// Names and layouts of its files.
@@ -68,12 +72,14 @@ impl Family {
     const fn like_llama(
         name: &'static str,
         [language_model, classifier]: [&'static str; 2],
+        sample: &'static str,
         read: fn(&Fields) -> Result<Graph>,
     ) -> Self {
         Self {
             name,
             language_model,
             classifier,
+            sample,
             read,
             names: Names::LLAMA,
             deviation: "initializer_range",
@@ -81,6 +87,19 @@ impl Family {
             small_residual: false,
             buffers: &["self_attn.rotary_emb.inv_freq"],
         }
+    }
+
+    /// A small model's configuration.
+    ///
+    /// # Errors
+    /// A sample that its own family refuses.
+    pub fn sample(&self) -> Result<Config> {
+        let broken = |e: serde_json::Error| {
+            Error::invalid(self.name, format!("its sample: {e}"), "this is a bug of pistar")
+        };
+        let mut fields: Object = serde_json::from_str(self.sample).map_err(broken)?;
+        fields.insert("model_type".into(), self.name.into());
+        Config::new(fields)
     }
 
     /// The family of a configuration.

@@ -30,6 +30,9 @@ pub(super) const OPT: Family = Family {
     ..Family::like_llama(
         "opt",
         ["OPTForCausalLM", "OPTForSequenceClassification"],
+        // The form of 350m, which has all that the others have but a last norm.
+        r#"{"vocab_size": 211, "hidden_size": 64, "word_embed_proj_dim": 48, "ffn_dim": 160, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "max_position_embeddings": 64, "do_layer_norm_before": false}"#,
         |fields| Ok(Opt::read(fields)?.graph()),
     )
 };

@@ -7,6 +7,8 @@ use crate::llm::model::architecture::Architecture;
 pub(super) const QWEN2: Family = Family::like_llama(
     "qwen2",
     ["Qwen2ForCausalLM", "Qwen2ForSequenceClassification"],
+    r#"{"vocab_size": 211, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5}"#,
     |fields| {
         let kv_heads = Some(32);
         let a = architecture(

@@ -9,6 +9,9 @@ use crate::llm::model::graph::Graph;
 pub(super) const QWEN3: Family = Family::like_llama(
     "qwen3",
     ["Qwen3ForCausalLM", "Qwen3ForSequenceClassification"],
+    r#"{"vocab_size": 211, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "head_dim": 24,
+        "tie_word_embeddings": true}"#,
     |fields| {
         let absent = Absent {
             head_dim: Some(128),

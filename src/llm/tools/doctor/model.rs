@@ -1,6 +1,7 @@
 //! Whole models against f64: log-probabilities, every parameter's gradient, steps of AdamW.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
@@ -12,11 +13,11 @@ use super::precision::Precision;
 use super::report::{Part, Row, Verdict};
 use super::{Section, shapes};
 use crate::error::Result;
-use crate::llm::model::architecture::{Architecture, Norm, Positions};
+use crate::llm::model::families::Family;
+use crate::llm::model::graph::{Declared, Graph, Purpose as Role, Sizes};
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::{Predictions, Sequence};
-use crate::llm::tensor::ops::Activation;
 use crate::llm::tensor::optimizer::{AdamW, Config};
 use crate::llm::tensor::tape::{LeafGradients, Tape};
 use crate::llm::text::batch::TextBatch;
@@ -25,84 +26,25 @@ use crate::loss::{Batch, Cotangents, InputKind, Objective};
 use crate::observer::Observer;
 use crate::random::{Purpose, Stream};
 
-/// The small models: between them they use every operation.
-const FAMILIES: [Family; 2] = [("llama", llama), ("gpt2", gpt2)];
-
-/// A name, and what it is made of.
-type Family = (&'static str, fn() -> Architecture);
-
-const VOCABULARY: usize = 211;
-const WIDTH: usize = 64;
 const BETA: f64 = 0.1;
 const LR: f64 = 1e-3;
 const STEPS: usize = 5;
 
-/// Angles per position of rotary embedding with base 10⁴.
-fn rotary(head_dim: usize) -> Positions {
-    let half = head_dim / 2;
-    Positions::Rotary {
-        frequencies: (0..half)
-            .map(|i| 1e4f64.powf(-(i as f64) / half as f64))
-            .collect(),
-        factor: 1.0,
-    }
-}
-
-fn llama() -> Architecture {
-    Architecture {
-        vocabulary: VOCABULARY,
-        width: WIDTH,
-        layers: 3,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        intermediate: 160,
-        context: 64,
-        norm: Norm::Rms { offset: 0.0 },
-        epsilon: 1e-5,
-        activation: Activation::Silu,
-        gated: true,
-        positions: rotary(16),
-        window: None,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        embedding_scale: 1.0,
-        tied: false,
-    }
-}
-
-fn gpt2() -> Architecture {
-    Architecture {
-        kv_heads: 4,
-        intermediate: 256,
-        norm: Norm::Layer,
-        activation: Activation::GeluTanh,
-        gated: false,
-        positions: Positions::Learned,
-        qkv_bias: true,
-        output_bias: true,
-        mlp_bias: true,
-        tied: true,
-        ..llama()
-    }
-}
-
-/// The rows of both models in every precision.
+/// The rows of a small model of each family in every precision.
 pub fn parts(
     device: &Device,
     precisions: &[Precision],
     seed: u64,
     observer: &dyn Observer,
 ) -> Vec<Part> {
-    let work = observer.begin("", (precisions.len() * FAMILIES.len()) as u64);
+    let work = observer.begin("", (precisions.len() * Family::ALL.len()) as u64);
     let mut parts = Vec::new();
     for &precision in precisions {
-        for (family, architecture) in FAMILIES {
+        for family in Family::ALL {
             let name = format!("{family} in {}", precision.name());
             work.note(format_args!("{name}"));
             let found = precision.within(|| {
-                let trial = Trial::new(architecture(), precision.dtype(), seed)?;
+                let trial = Trial::new(family.sample()?.graph, precision.dtype(), seed)?;
                 trial.rows(device, precision)
             });
             let rows = found.unwrap_or_else(|error| vec![Row::failed("the model", &error)]);
@@ -114,14 +56,14 @@ pub fn parts(
 }
 
 /// The gradient that softmax does not let through: it does not change when all scores of a query
-/// do.
-fn vanishes(name: &str) -> bool {
-    name.ends_with("k_proj.bias")
+/// do. Rotary embedding turns a key's bias differently at each position.
+fn vanishes(model: &Decoder, name: &str) -> bool {
+    model.graph().rotations.is_empty() && name.ends_with("k_proj.bias")
 }
 
 /// A model and a batch of pairs.
 struct Trial {
-    architecture: Architecture,
+    graph: Arc<Graph>,
     /// In f64 on the CPU; every number is one of the precision's.
     weights: HashMap<String, Tensor>,
     text: TextBatch,
@@ -141,35 +83,42 @@ impl Pass {
 }
 
 impl Trial {
-    fn new(architecture: Architecture, dtype: DType, seed: u64) -> Result<Self> {
+    fn new(graph: Arc<Graph>, dtype: DType, seed: u64) -> Result<Self> {
         let mut stream = Stream::new(seed, Purpose::Doctor, 1 << 33);
         let mut weights = HashMap::new();
-        let mut source = |name: &str, shape: &[usize]| -> Result<Tensor> {
-            let tensor = match shape {
-                [_] if name.ends_with("bias") => normal(&mut stream, shape, 0.1)?,
-                [_] => (normal(&mut stream, shape, 0.1)? + 1.0)?,
-                _ => normal(&mut stream, shape, (WIDTH as f64).sqrt().recip())?,
+        let width = graph.sizes.width as f64;
+        let mut source = |weight: &Declared| -> Result<Tensor> {
+            let shape = &weight.shape;
+            let tensor = match weight.purpose {
+                Role::Bias | Role::Shift => normal(&mut stream, shape, 0.1)?,
+                Role::Scale { .. } => (normal(&mut stream, shape, 0.1)? + 1.0)?,
+                _ => normal(&mut stream, shape, width.sqrt().recip())?,
             };
             let rounded = tensor.to_dtype(dtype)?.to_dtype(DType::F64)?;
-            weights.insert(name.to_string(), rounded.clone());
+            weights.insert(weight.name.clone(), rounded.clone());
             Ok(rounded)
         };
-        let a = architecture.clone();
-        Decoder::new(a, DType::F64, &Device::Cpu, &mut source)?;
+        Decoder::build(
+            graph.clone(),
+            true,
+            DType::F64,
+            &Device::Cpu,
+            &mut source,
+        )?;
         Ok(Self {
-            text: pairs(&architecture, 4, seed)?,
-            architecture,
+            text: pairs(graph.sizes, 4, seed)?,
+            graph,
             weights,
             seed,
         })
     }
 
     fn model(&self, place: &Place) -> Result<Decoder> {
-        let a = self.architecture.clone();
-        Decoder::new(a, place.dtype, &place.device, &mut |name, _| {
-            self.weights.get(name).cloned().ok_or_else(|| {
+        let graph = self.graph.clone();
+        Decoder::build(graph, true, place.dtype, &place.device, &mut |weight| {
+            self.weights.get(&weight.name).cloned().ok_or_else(|| {
                 let remedy = "the model asks for other weights the second time";
-                crate::Error::invalid(name, "it was not drawn", remedy)
+                crate::Error::invalid(&weight.name, "it was not drawn", remedy)
             })
         })
     }
@@ -217,7 +166,7 @@ impl Trial {
     /// Bounds of the log-probabilities and of gradients.
     fn bounds(&self, precision: Precision) -> [f64; 2] {
         let sequences: Vec<&Sequence> = self.text.sequences.iter().collect();
-        let calls = shapes::calls(&self.architecture.graph(), &Predictions::new(&sequences));
+        let calls = shapes::calls(&self.graph, &Predictions::new(&sequences));
         let (mut values, mut all) = (Vec::new(), Vec::new());
         for times in &calls {
             let bounds: Vec<f64> = (Bound::of(&times.call).iter())
@@ -241,7 +190,7 @@ impl Trial {
             let Some(gradient) = found.gradients.get(index) else {
                 continue;
             };
-            if vanishes(&parameter.name) {
+            if vanishes(model, &parameter.name) {
                 continue;
             }
             let size = gradient.sqr()?.sum_all()?.sqrt()?.to_scalar::<f64>()?;
@@ -348,7 +297,7 @@ fn compare(model: &Decoder, found: &Pass, wanted: &Pass, bound: f64) -> Result<R
     let mut worst = (0.0, String::new());
     let mut all = serde_json::Map::new();
     for (index, parameter) in model.parameters().iter().enumerate() {
-        if vanishes(&parameter.name) {
+        if vanishes(model, &parameter.name) {
             continue;
         }
         let pair = (found.gradients.get(index), wanted.gradients.get(index));
@@ -377,7 +326,7 @@ fn short(name: &str) -> &str {
 fn reached(model: &Decoder, found: &Pass) -> Result<Row> {
     let (mut reached, mut expected, mut missing) = (0, 0, Vec::new());
     for (index, parameter) in model.parameters().iter().enumerate() {
-        if vanishes(&parameter.name) {
+        if vanishes(model, &parameter.name) {
             continue;
         }
         expected += 1;
@@ -413,7 +362,7 @@ pub(super) fn step(policy: &dyn Network) -> Step<'_> {
 
 /// Random pairs of ragged sequences, one of them as short as can be; half of them chosen. The
 /// reference is a model of the size of ours.
-fn pairs(a: &Architecture, count: usize, seed: u64) -> Result<TextBatch> {
+fn pairs(a: Sizes, count: usize, seed: u64) -> Result<TextBatch> {
     let mut stream = Stream::new(seed, Purpose::Doctor, 1 << 35);
     let mut sequences = Vec::new();
     for index in 0..2 * count {

@@ -81,9 +81,9 @@ fn slopes(form: &Form, f: Activation) -> u64 {
     match f {
         // Both, and a byte that says whether it is above 0.
         Activation::Relu => 2 * form.size + 1,
-        Activation::Silu => 5 * form.wide(),
-        Activation::Gelu => 7 * form.wide(),
-        Activation::GeluTanh => 8 * form.wide(),
+        Activation::Silu => 4 * form.wide(),
+        Activation::Gelu => 4 * form.wide(),
+        Activation::GeluTanh => 7 * form.wide(),
     }
 }
 
