@@ -5,7 +5,6 @@ use std::process::{Command, Output};
 
 use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::Activation;
-use pistar::llm::model::families::Family;
 use pistar::llm::internals::tools::doctor::bound::Bound;
 use pistar::llm::internals::tools::doctor::call::{Call, Place};
 use pistar::llm::internals::tools::doctor::cost::Cost;
@@ -13,6 +12,7 @@ use pistar::llm::internals::tools::doctor::evaluate::{Results, Sample};
 use pistar::llm::internals::tools::doctor::operations::{calls, check, judge};
 use pistar::llm::internals::tools::doctor::precision::Precision;
 use pistar::llm::internals::tools::doctor::report::Verdict;
+use pistar::llm::model::families::Family;
 use pistar::random::{Purpose, Stream};
 use serde_json::Value;
 

@@ -65,16 +65,12 @@ fn a_token_at_a_time_has_the_logits_of_the_whole() {
                     let found = session.feed(&[*token]).unwrap();
                     worst = worst.max(largest(&found, whole));
                 }
-                // In two pieces the same; to the bit where a CPU's rows do not depend on each other.
+                // In two pieces, the same to the bit.
                 let mut pieces = Session::new(&model).unwrap();
                 let (first, second) = tokens.split_at(tokens.len() / 2);
                 pieces.feed(first).unwrap();
                 let mut again = Session::new(&model).unwrap();
-                let (found, wanted) = (pieces.feed(second).unwrap(), again.feed(&tokens).unwrap());
-                if model.architecture().is_some() {
-                    assert_eq!(found, wanted);
-                }
-                worst = worst.max(largest(&found, &wanted));
+                assert_eq!(pieces.feed(second).unwrap(), again.feed(&tokens).unwrap());
             }
             println!("{name:14} {dtype:?} {worst:.1e}");
             assert!(worst < tolerance, "{name} {dtype:?}: {worst}");

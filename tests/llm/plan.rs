@@ -66,7 +66,11 @@ fn larger(name: &str) -> Value {
         *value = match name.as_str() {
             "vocab_size" => 3000.into(),
             "max_position_embeddings" | "n_positions" | "seq_length" => 512.into(),
-            "hidden_size" | "n_embd" | "intermediate_size" | "ffn_dim" | "word_embed_proj_dim"
+            "hidden_size"
+            | "n_embd"
+            | "intermediate_size"
+            | "ffn_dim"
+            | "word_embed_proj_dim"
             | "sliding_window" => (4 * number).into(),
             _ => continue,
         };

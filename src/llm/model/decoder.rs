@@ -8,6 +8,8 @@ mod on_tape;
 mod rope;
 mod sharing;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +55,11 @@ impl Decoder {
     /// Its operations.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Its operations, to keep.
+    pub(in crate::llm) fn shared_graph(&self) -> Arc<Graph> {
+        self.graph.clone()
     }
 
     /// Every number that decides the arithmetic, if its blocks are those of a plain decoder.

@@ -33,7 +33,7 @@ impl Decoder {
     }
 
     /// Cosines and sines of at least that many positions, for each rotation.
-    pub(super) fn tables(&self, longest: usize) -> Result<Vec<Rope>> {
+    pub(in crate::llm) fn tables(&self, longest: usize) -> Result<Vec<Rope>> {
         let tables = self.rotations.iter().map(|rotary| rotary.table(longest));
         tables.collect()
     }

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::Decoder;
 use crate::error::{Error, Result};
-use crate::llm::model::graph::{BLOCKS, EMBEDDING};
+use crate::llm::model::graph::{BLOCKS, EMBEDDING, Linear, Weight};
 use crate::llm::model::lora::{self, Lora};
 #[cfg(test)]
 use crate::llm::model::sequence::Packed;
@@ -57,7 +57,7 @@ impl Decoder {
     /// Another block's; no memory for weights with an adapter.
     pub(in crate::llm) fn layer(&self, index: usize) -> Result<Layer> {
         let at = |part: &str| format!("{BLOCKS}.{index}.{part}");
-        let layer = |part: &str| self.dense(&at(part));
+        let layer = |part: &str| self.dense_named(&at(part));
         let gate = "mlp.gate_proj";
         Ok(Layer {
             attention_norm: self.norm_tensors(&at("input_layernorm"))?,
@@ -139,9 +139,21 @@ impl Decoder {
         Ok(self.parameters.get(id).tensor.clone())
     }
 
-    fn dense(&self, name: &str) -> Result<Dense> {
+    /// A weight's numbers.
+    pub(in crate::llm) fn weight_tensor(&self, weight: Weight) -> Tensor {
+        self.parameters.get(self.id(weight)).tensor.clone()
+    }
+
+    fn dense_named(&self, name: &str) -> Result<Dense> {
         let missing = || Error::invalid(name, "there is no such layer", "this is a bug of pistar");
-        let layer = self.graph.linear_named(name).ok_or_else(missing)?;
+        self.dense(self.graph.linear_named(name).ok_or_else(missing)?)
+    }
+
+    /// A linear layer's weights, with its adapter.
+    ///
+    /// # Errors
+    /// No memory for weights with an adapter.
+    pub(in crate::llm) fn dense(&self, layer: Linear) -> Result<Dense> {
         let weights = self.graph.linear(layer);
         let get = |id| self.parameters.get(id).tensor.clone();
         let own = get(self.id(weights.weight));

@@ -95,7 +95,11 @@ impl Family {
     /// A sample that its own family refuses.
     pub fn sample(&self) -> Result<Config> {
         let broken = |e: serde_json::Error| {
-            Error::invalid(self.name, format!("its sample: {e}"), "this is a bug of pistar")
+            Error::invalid(
+                self.name,
+                format!("its sample: {e}"),
+                "this is a bug of pistar",
+            )
         };
         let mut fields: Object = serde_json::from_str(self.sample).map_err(broken)?;
         fields.insert("model_type".into(), self.name.into());

@@ -4,6 +4,8 @@
 //! training, the cache in generation, the books of `pistar plan`, the calls that `pistar doctor` times.
 
 mod builder;
+#[cfg(test)]
+mod mutants;
 mod reader;
 
 use super::architecture::Architecture;

@@ -1,7 +1,7 @@
 //! Attention of one token over those before it.
 
 use super::cache::{Cache, TILE};
-use crate::llm::model::architecture::Architecture;
+use crate::llm::tensor::ops::Attention;
 use crate::llm::tensor::ops::float::Float;
 use crate::llm::tensor::ops::simd::{exponentials, max};
 
@@ -18,7 +18,7 @@ pub(super) struct Place {
 /// into [`vectorised`](crate::llm::tensor::ops::simd::vectorised).
 #[inline(always)]
 pub(super) fn attend<T: Float>(
-    a: &Architecture,
+    a: &Attention,
     cache: &Cache<T>,
     at: Place,
     query: &[T],
@@ -32,7 +32,7 @@ pub(super) fn attend<T: Float>(
     let tiles = first / TILE..end.div_ceil(TILE);
     let seen = first - tiles.start * TILE..end - tiles.start * TILE;
     weights.resize(tiles.len(), [T::zero(); TILE]);
-    let scale = T::of((dim as f64).sqrt().recip());
+    let scale = T::of(a.scale);
     for head in 0..a.heads {
         let query = &query[head * dim..][..dim];
         let out = &mut out[head * dim..][..dim];
@@ -43,6 +43,13 @@ pub(super) fn attend<T: Float>(
         flat[..seen.start].fill(T::zero());
         flat[seen.end..].fill(T::zero());
         let scores = &mut flat[seen.clone()];
+        if let Some(slopes) = &a.slopes {
+            // Of the scores before they are scaled.
+            let slope = T::of(slopes[head] / a.scale);
+            for (back, score) in scores.iter_mut().rev().enumerate() {
+                *score = *score - slope * T::of(back as f64);
+            }
+        }
         let top = scale * max(scores, scores[0]);
         let sum = exponentials(scores, scale, top);
         let values = tiles

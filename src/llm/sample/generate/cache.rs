@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::llm::model::architecture::Architecture;
+use crate::llm::model::graph::Sizes;
 use crate::llm::tensor::ops::float::Float;
 use crate::llm::tensor::ops::simd::LANES;
 
@@ -30,11 +30,11 @@ pub(super) struct Cache<T> {
 }
 
 impl<T: Float> Cache<T> {
-    /// A cache of no tokens.
-    pub fn new(a: &Architecture) -> Self {
+    /// A cache of no tokens, of so many attentions.
+    pub fn new(layers: usize, a: Sizes) -> Self {
         Self {
             form: Form {
-                layers: a.layers,
+                layers,
                 width: a.kv_heads * a.head_dim,
                 dim: a.head_dim,
             },

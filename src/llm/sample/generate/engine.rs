@@ -1,14 +1,19 @@
-//! A decoder laid out for a token a sequence: no tape, no tensors, the same kernels.
+//! A model laid out for a token a sequence: no tape, no tensors, the same kernels.
+
+use std::rc::Rc;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::attention::{Place, attend};
 use super::cache::Cache;
+use super::graph::Laid;
 use super::layers::{Block, Norm, rows};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::llm::model::architecture::Architecture;
 use crate::llm::model::decoder::Decoder;
+use crate::llm::model::graph::{Op, Sizes};
+use crate::llm::tensor::ops::Attention;
 use crate::llm::tensor::ops::float::Float;
 use crate::llm::tensor::ops::matmul::Threads;
 use crate::llm::tensor::ops::panels::Panels;
@@ -21,8 +26,24 @@ const CHUNK: usize = 256;
 /// Attention over so many numbers is worth a second thread.
 const SHARED: usize = 1 << 16;
 
-/// A decoder's weights, each of them once, an adapter's product added.
+/// A model's weights, each of them once, an adapter's product added.
 pub(super) struct Engine<T> {
+    sizes: Sizes,
+    /// The attention of each slot of the graph.
+    forms: Vec<Attention>,
+    body: Body<T>,
+    head: Panels<T>,
+}
+
+/// All before the output head.
+enum Body<T> {
+    Plain(Plain<T>),
+    Graph(Laid<T>),
+}
+
+/// The blocks of a plain decoder (Llama, Mistral, Qwen 2, Gemma, GPT-2), query, key and value in one product, gate and
+/// up in another: the same as its graph, and faster.
+struct Plain<T> {
     architecture: Architecture,
     embedding: Tensor,
     positions: Option<Tensor>,
@@ -30,7 +51,6 @@ pub(super) struct Engine<T> {
     turns: Option<[Vec<T>; 2]>,
     blocks: Vec<Block<T>>,
     norm: Norm<T>,
-    head: Panels<T>,
 }
 
 /// Tokens that continue a sequence.
@@ -49,67 +69,63 @@ pub(super) struct Scratch<T> {
     narrow: Vec<T>,
     last: Vec<T>,
     logits: Vec<T>,
-    weights: Vec<[T; super::cache::TILE]>,
 }
 
 /// Tokens of one input in a chunk.
-struct Piece {
-    input: usize,
+pub(super) struct Piece {
+    pub input: usize,
     /// Its first token's row.
-    row: usize,
-    position: usize,
-    tokens: std::ops::Range<usize>,
+    pub row: usize,
+    pub position: usize,
+    pub tokens: std::ops::Range<usize>,
 }
 
 impl<T: Float> Engine<T> {
-    /// The architecture of a model, if it is one that the engine takes: a plain decoder. All others are run from
-    /// their graph.
-    pub fn takes(model: &Decoder) -> Option<&Architecture> {
-        model.architecture()
-    }
-
     /// Lays a model out for sequences of at most `longest` tokens.
     ///
     /// # Errors
     /// A model without output head, or numbers that are not on the CPU.
     pub fn new(model: &Decoder, longest: usize) -> Result<Self> {
-        let a = Self::takes(model).cloned().ok_or_else(|| {
-            let problem = "its blocks are not those of a plain decoder";
-            Error::invalid("engine", problem, "this is a bug of pistar")
-        })?;
-        let turns = match model.rotary_table(longest.min(a.context))? {
-            None => None,
-            Some(table) => Some([
-                Slice::<T>::new(&table.cos)?.to_vec(),
-                Slice::<T>::new(&table.sin)?.to_vec(),
-            ]),
-        };
-        let blocks = (0..a.layers)
-            .map(|index| Block::new(&a, model.layer(index)?))
-            .collect::<Result<_>>()?;
+        let graph = model.graph();
+        let forms = graph.instructions().filter_map(|i| match &i.op {
+            Op::Attention { form, .. } => Some(form.clone()),
+            _ => None,
+        });
         let head = model.head_tensor()?.contiguous()?;
+        let bias = match model.head_bias() {
+            Some(bias) => Some(bias.contiguous()?),
+            None => None,
+        };
+        let bias = bias.as_ref().map(Slice::<T>::new).transpose()?;
+        let head = (&*Slice::<T>::new(&head)?, bias.as_deref());
         Ok(Self {
-            embedding: model.embedding_tensor()?.contiguous()?,
-            positions: match model.position_tensor() {
-                Some(table) => Some(table.contiguous()?),
-                None => None,
+            sizes: graph.sizes,
+            forms: forms.collect(),
+            body: match model.architecture() {
+                Some(a) => Body::Plain(Plain::new(model, a, longest)?),
+                None => Body::Graph(Laid::new(model, longest)?),
             },
-            turns,
-            blocks,
-            norm: Norm::new(&a, model.last_norm()?)?,
-            head: Panels::new(a.width, &[(&Slice::<T>::new(&head)?, None)]),
-            architecture: a,
+            head: Panels::new(graph.sizes.width, &[head]),
         })
     }
 
-    /// Architecture of the model.
-    pub fn architecture(&self) -> &Architecture {
-        &self.architecture
+    /// Sizes of the model.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// A cache of no tokens.
+    pub fn cache(&self) -> Cache<T> {
+        Cache::new(self.forms.len(), self.sizes)
     }
 
     /// Bytes of the weights that every token is multiplied with.
     pub fn bytes(&self) -> usize {
-        self.blocks.iter().map(Block::bytes).sum::<usize>() + self.head.bytes()
+        let body = match &self.body {
+            Body::Plain(plain) => plain.blocks.iter().map(Block::bytes).sum::<usize>(),
+            Body::Graph(laid) => laid.bytes(),
+        };
+        body + self.head.bytes()
     }
 
     /// Logits of input `i` after [`forward`](Self::forward).
@@ -129,18 +145,24 @@ impl<T: Float> Engine<T> {
         scratch: &mut Scratch<T>,
         threads: Threads,
     ) -> Result<()> {
-        let width = self.architecture.width;
         let total = inputs.iter().map(|i| i.tokens.len()).sum::<usize>();
         for input in inputs.iter_mut() {
             input.cache.reserve(input.tokens.len());
         }
-        scratch.last.resize(inputs.len() * width, T::zero());
         let mut at = (0, 0);
         let mut left = total;
         while left > 0 {
             let pieces = next(inputs, &mut at);
             let rows = pieces.iter().map(|p| p.tokens.len()).sum::<usize>();
-            self.chunk(inputs, &pieces, scratch, threads)?;
+            match &self.body {
+                Body::Plain(plain) => plain.chunk(self, inputs, &pieces, scratch, threads)?,
+                Body::Graph(laid) => {
+                    let x = laid.body(inputs, &pieces, threads)?;
+                    scratch.x = Rc::try_unwrap(x).unwrap_or_else(|x| x.to_vec());
+                }
+            }
+            let width = scratch.x.len() / rows;
+            scratch.last.resize(inputs.len() * width, T::zero());
             for piece in &pieces {
                 let input = &mut inputs[piece.input];
                 input.cache.grow(piece.tokens.len());
@@ -152,14 +174,47 @@ impl<T: Float> Engine<T> {
             }
             left -= rows;
         }
-        self.norm.rows(&scratch.last, &mut scratch.h);
+        match &self.body {
+            Body::Plain(plain) => plain.norm.rows(&scratch.last, &mut scratch.h),
+            Body::Graph(laid) => {
+                let h = laid.tail(std::mem::take(&mut scratch.last), threads)?;
+                scratch.h = Rc::try_unwrap(h).unwrap_or_else(|h| h.to_vec());
+            }
+        }
         self.head.product(&scratch.h, &mut scratch.logits, threads);
         Ok(())
+    }
+}
+
+impl<T: Float> Plain<T> {
+    fn new(model: &Decoder, a: &Architecture, longest: usize) -> Result<Self> {
+        let turns = match model.rotary_table(longest.min(a.context))? {
+            None => None,
+            Some(table) => Some([
+                Slice::<T>::new(&table.cos)?.to_vec(),
+                Slice::<T>::new(&table.sin)?.to_vec(),
+            ]),
+        };
+        let blocks = (0..a.layers)
+            .map(|index| Block::new(a, model.layer(index)?))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            embedding: model.embedding_tensor()?.contiguous()?,
+            positions: match model.position_tensor() {
+                Some(table) => Some(table.contiguous()?),
+                None => None,
+            },
+            turns,
+            blocks,
+            norm: Norm::new(a, model.last_norm()?)?,
+            architecture: a.clone(),
+        })
     }
 
     /// All blocks for some rows, whose residual stream is then in `scratch.x`.
     fn chunk(
         &self,
+        engine: &Engine<T>,
         inputs: &mut [Input<T>],
         pieces: &[Piece],
         scratch: &mut Scratch<T>,
@@ -173,14 +228,15 @@ impl<T: Float> Engine<T> {
             wide,
             inner,
             narrow,
-            weights,
             ..
         } = scratch;
         for (layer, block) in self.blocks.iter().enumerate() {
             block.attention_norm.rows(x, h);
             block.qkv.product(h, wide, threads);
             self.remember(inputs, pieces, layer, wide);
-            self.attention(inputs, pieces, layer, wide, inner, weights, threads);
+            let queries = (&wide[..], block.qkv.stride());
+            let form = &engine.forms[layer];
+            attend_rows(form, layer, inputs, pieces, queries, inner, threads);
             block.output.product(inner, narrow, threads);
             residual(x, narrow, a.width, block.output.stride());
             block.mlp_norm.rows(x, h);
@@ -243,44 +299,46 @@ impl<T: Float> Engine<T> {
             }
         }
     }
+}
 
-    /// Attention of every row, `[N, heads · D]`.
-    #[allow(clippy::too_many_arguments)]
-    fn attention(
-        &self,
-        inputs: &[Input<T>],
-        pieces: &[Piece],
-        layer: usize,
-        qkv: &[T],
-        out: &mut Vec<T>,
-        weights: &mut Vec<[T; super::cache::TILE]>,
-        threads: Threads,
-    ) {
-        let a = &self.architecture;
-        let stride = self.blocks[layer].qkv.stride();
-        let width = a.heads * a.head_dim;
-        let rows: Vec<(&Cache<T>, usize)> = (pieces.iter())
-            .flat_map(|p| {
-                let cache = &*inputs[p.input].cache;
-                (0..p.tokens.len()).map(move |i| (cache, p.position + i))
-            })
-            .collect();
-        out.resize(rows.len() * width, T::zero());
-        let one = |out: &mut [T], row: usize, weights: &mut Vec<_>| {
-            let (cache, position) = rows[row];
-            let query = &qkv[row * stride..][..width];
-            vectorised(
-                #[inline(always)]
-                || attend(a, cache, Place { layer, position }, query, out, weights),
-            );
+/// Attention of every row, `[N, heads · D]`; of queries in rows that begin so far apart.
+pub(super) fn attend_rows<T: Float>(
+    form: &Attention,
+    slot: usize,
+    inputs: &[Input<T>],
+    pieces: &[Piece],
+    (queries, stride): (&[T], usize),
+    out: &mut Vec<T>,
+    threads: Threads,
+) {
+    let width = form.heads * form.head_dim;
+    let rows: Vec<(&Cache<T>, usize)> = (pieces.iter())
+        .flat_map(|p| {
+            let cache = &*inputs[p.input].cache;
+            (0..p.tokens.len()).map(move |i| (cache, p.position + i))
+        })
+        .collect();
+    out.resize(rows.len() * width, T::zero());
+    let one = |out: &mut [T], row: usize, weights: &mut Vec<_>| {
+        let (cache, position) = rows[row];
+        let query = &queries[row * stride..][..width];
+        let place = Place {
+            layer: slot,
+            position,
         };
-        let work: usize = rows.iter().map(|(_, position)| position * width).sum();
-        if threads == Threads::All && work > SHARED && rows.len() > 1 {
-            (out.par_chunks_exact_mut(width).enumerate())
-                .for_each_init(Vec::new, |weights, (row, out)| one(out, row, weights));
-        } else {
-            (out.chunks_exact_mut(width).enumerate()).for_each(|(row, out)| one(out, row, weights));
-        }
+        vectorised(
+            #[inline(always)]
+            || attend(form, cache, place, query, out, weights),
+        );
+    };
+    let work: usize = rows.iter().map(|(_, position)| position * width).sum();
+    if threads == Threads::All && work > SHARED && rows.len() > 1 {
+        (out.par_chunks_exact_mut(width).enumerate())
+            .for_each_init(Vec::new, |weights, (row, out)| one(out, row, weights));
+    } else {
+        let mut weights = Vec::new();
+        (out.chunks_exact_mut(width).enumerate())
+            .for_each(|(row, out)| one(out, row, &mut weights));
     }
 }
 
@@ -308,7 +366,7 @@ fn next<T: Float>(inputs: &[Input<T>], at: &mut (usize, usize)) -> Vec<Piece> {
 
 /// Rotates every head of `x`.
 #[inline(always)]
-fn turn<T: Float>(x: &mut [T], [cos, sin]: [&[T]; 2]) {
+pub(super) fn turn<T: Float>(x: &mut [T], [cos, sin]: [&[T]; 2]) {
     let n = cos.len();
     let sin = &sin[..n];
     for head in x.chunks_exact_mut(2 * n) {

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::llm::model::architecture::{self, Architecture};
 use crate::llm::model::decoder::{Dense, Layer};
+use crate::llm::model::graph;
 use crate::llm::tensor::ops::float::Float;
 use crate::llm::tensor::ops::panels::Panels;
 use crate::llm::tensor::ops::simd::vectorised;
@@ -42,7 +43,30 @@ impl<T: Float> Norm<T> {
         })
     }
 
-    /// Normalises every row of `x` into `out`.
+    /// A norm of a graph.
+    ///
+    /// # Errors
+    /// Numbers that are not on the CPU.
+    pub fn of(norm: &graph::Norm, weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let numbers = |tensor: Tensor| -> Result<Vec<T>> {
+            Ok(Slice::<T>::new(&tensor.contiguous()?)?.to_vec())
+        };
+        let offset = T::of(norm.offset);
+        Ok(Self {
+            kind: if bias.is_some() {
+                architecture::Norm::Layer
+            } else {
+                architecture::Norm::Rms {
+                    offset: norm.offset,
+                }
+            },
+            epsilon: T::of(norm.epsilon),
+            weight: numbers(weight)?.into_iter().map(|w| w + offset).collect(),
+            bias: bias.map_or(Ok(Vec::new()), numbers)?,
+        })
+    }
+
+    /// Normalises every run of as many numbers as it has weights, from `x` into `out`.
     pub fn rows(&self, x: &[T], out: &mut Vec<T>) {
         let width = self.weight.len();
         out.resize(x.len(), T::zero());
@@ -125,7 +149,7 @@ pub(super) fn rows<T>(numbers: &mut [T], width: usize) -> impl Iterator<Item = &
     numbers.chunks_exact_mut(width)
 }
 
-fn panels<T: Float>(inputs: usize, layers: &[Dense]) -> Result<Panels<T>> {
+pub(super) fn panels<T: Float>(inputs: usize, layers: &[Dense]) -> Result<Panels<T>> {
     let whole: Vec<(Tensor, Option<Tensor>)> = (layers.iter())
         .map(|layer| {
             let bias = layer.bias.as_ref().map(Tensor::contiguous).transpose()?;

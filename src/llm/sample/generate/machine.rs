@@ -41,11 +41,6 @@ pub(super) trait Machine: Sync {
     ) -> Result<()>;
 }
 
-/// Whether a model is laid out for the CPU; all others run from tensors.
-pub(super) fn takes(model: &Decoder) -> bool {
-    Engine::<f32>::takes(model).is_some()
-}
-
 /// On the CPU, with caches.
 pub(super) struct Cached<T> {
     engine: Engine<T>,
@@ -73,7 +68,7 @@ impl<T: Float> Machine for Cached<T> {
     type State = Cache<T>;
 
     fn start(&self) -> Cache<T> {
-        Cache::new(self.engine.architecture())
+        self.engine.cache()
     }
 
     fn next(&mut self, inputs: &mut [Next<Cache<T>>], logits: &mut Vec<T>) -> Result<()> {
@@ -87,7 +82,7 @@ impl<T: Float> Machine for Cached<T> {
             (1, Threads::All)
         };
         let size = inputs.len().div_ceil(groups.max(1)).max(1);
-        let vocabulary = self.engine.architecture().vocabulary;
+        let vocabulary = self.engine.sizes().vocabulary;
         logits.resize(inputs.len() * vocabulary, T::zero());
         let most = groups.max(self.scratch.len());
         self.scratch.resize_with(most, Scratch::default);

@@ -12,6 +12,7 @@ mod cache;
 mod cut;
 mod draw;
 mod engine;
+mod graph;
 mod layers;
 mod machine;
 mod prompts;
@@ -26,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
 use crate::observer::{Observer, Work};
 use batch::Job;
-use machine::{Cached, takes};
+use machine::Cached;
 use tensors::OnDevice;
 
 pub use prompts::Prompt;
@@ -119,12 +120,8 @@ impl Job<'_> {
         let most = self.batch_size.saturating_add(1);
         let parameters = model.parameters();
         match (parameters.device().is_cpu(), parameters.dtype()) {
-            (true, DType::F32) if takes(model) => {
-                self.run(Cached::<f32>::new(model, longest)?, work)
-            }
-            (true, DType::F64) if takes(model) => {
-                self.run(Cached::<f64>::new(model, longest)?, work)
-            }
+            (true, DType::F32) => self.run(Cached::<f32>::new(model, longest)?, work),
+            (true, DType::F64) => self.run(Cached::<f64>::new(model, longest)?, work),
             (_, DType::F64) => self.run(OnDevice::<f64>::new(model, [most, longest])?, work),
             _ => self.run(OnDevice::<f32>::new(model, [most, longest])?, work),
         }

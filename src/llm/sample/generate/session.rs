@@ -4,7 +4,7 @@ use candle_core::DType;
 
 use super::cache::Cache;
 use super::check;
-use super::machine::{Cached, Machine, takes};
+use super::machine::{Cached, Machine};
 use super::tensors::{OnDevice, State};
 use crate::error::Result;
 use crate::llm::model::decoder::Decoder;
@@ -43,12 +43,12 @@ impl<'m> Session<'m> {
     pub fn new(model: &'m Decoder) -> Result<Self> {
         let (parameters, longest) = (model.parameters(), model.sizes().context);
         let kind = match (parameters.device().is_cpu(), parameters.dtype()) {
-            (true, DType::F32) if takes(model) => {
+            (true, DType::F32) => {
                 let machine = Cached::new(model, longest)?;
                 let cache = machine.start();
                 Kind::F32(Box::new(machine), cache)
             }
-            (true, DType::F64) if takes(model) => {
+            (true, DType::F64) => {
                 let machine = Cached::new(model, longest)?;
                 let cache = machine.start();
                 Kind::F64(Box::new(machine), cache)

@@ -13,9 +13,9 @@ use super::precision::Precision;
 use super::report::{Part, Row, Verdict};
 use super::{Section, shapes};
 use crate::error::Result;
+use crate::llm::model::decoder::Decoder;
 use crate::llm::model::families::Family;
 use crate::llm::model::graph::{Declared, Graph, Purpose as Role, Sizes};
-use crate::llm::model::decoder::Decoder;
 use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::{Predictions, Sequence};
 use crate::llm::tensor::optimizer::{AdamW, Config};
@@ -98,13 +98,7 @@ impl Trial {
             weights.insert(weight.name.clone(), rounded.clone());
             Ok(rounded)
         };
-        Decoder::build(
-            graph.clone(),
-            true,
-            DType::F64,
-            &Device::Cpu,
-            &mut source,
-        )?;
+        Decoder::build(graph.clone(), true, DType::F64, &Device::Cpu, &mut source)?;
         Ok(Self {
             text: pairs(graph.sizes, 4, seed)?,
             graph,
