@@ -21,9 +21,9 @@ pub fn load(folder: &str, dtype: DType, device: &Device) -> Result<Decoder> {
     if folder.join("model.safetensors").exists() {
         return Ok(Decoder::load(folder, dtype, device)?);
     }
-    let architecture = Config::read(folder.join("config.json"))?.architecture;
+    let config = Config::read(folder.join("config.json"))?;
     let mut chunks = 0;
-    let decoder = Decoder::new(architecture, dtype, device, &mut |_, shape| {
+    let decoder = Decoder::of_config(config, dtype, device, &mut |_, shape| {
         let mut numbers = vec![1.0_f32; shape.iter().product()];
         if shape.len() > 1 {
             let first = chunks;

@@ -8,6 +8,7 @@ use super::Decoder;
 use super::rope::Rotary;
 use crate::error::{Error, Result};
 use crate::llm::model::architecture::Architecture;
+use crate::llm::model::config::Config;
 use crate::llm::model::graph::{Declared, Graph, Place};
 use crate::llm::tensor::parameters::Parameters;
 
@@ -29,6 +30,24 @@ impl Decoder {
         Self::build(graph, true, dtype, device, &mut |weight| {
             source(&weight.name, &weight.shape)
         })
+    }
+
+    /// The model of a configuration whose weights come from `source`, under Llama's names.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_config(
+        config: Config,
+        dtype: DType,
+        device: &Device,
+        source: &mut Source,
+    ) -> Result<Self> {
+        let graph = config.graph.clone();
+        let mut decoder = Self::build(graph, true, dtype, device, &mut |weight| {
+            source(&weight.name, &weight.shape)
+        })?;
+        decoder.config = Some(config);
+        Ok(decoder)
     }
 
     /// A decoder of that graph, with its output head or without.
