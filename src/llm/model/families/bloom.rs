@@ -1,8 +1,8 @@
 //! BLOOM and BLOOMZ: positions by attention's slopes (ALiBi), and a norm of the embeddings.
 
 use super::plain::{Mlp, Projections, form, norm};
-use super::{Family, Names};
-use crate::error::{Error, Result};
+use super::{Family, Names, head_dim};
+use crate::error::Result;
 use crate::llm::files::fields::Fields;
 use crate::llm::model::architecture::{Architecture, Norm, Positions, most};
 use crate::llm::model::graph::{Builder, Graph};
@@ -59,11 +59,7 @@ fn either(fields: &Fields, [name, other]: [&str; 2], most: usize) -> Result<usiz
 fn read(fields: &Fields) -> Result<Graph> {
     let width = either(fields, ["hidden_size", "n_embed"], most::WIDTH)?;
     let heads = either(fields, ["n_head", "num_attention_heads"], most::HEADS)?;
-    if !width.is_multiple_of(heads) {
-        let problem = format!("{width} does not divide into {heads} heads");
-        let remedy = "use a multiple of `n_head`";
-        return Err(Error::invalid("hidden_size", problem, remedy));
-    }
+    let head_dim = head_dim(width, heads, ["hidden_size", "n_head"])?;
     HARMLESS.iter().for_each(|name| {
         fields.value(name);
     });
@@ -73,7 +69,7 @@ fn read(fields: &Fields) -> Result<Graph> {
         layers: either(fields, ["n_layer", "num_hidden_layers"], most::LAYERS)?,
         heads,
         kv_heads: heads,
-        head_dim: width / heads,
+        head_dim,
         // At most `INNER`, as four times `WIDTH` is.
         intermediate: 4 * width,
         // Slopes have no last position.

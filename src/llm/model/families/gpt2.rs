@@ -1,7 +1,7 @@
 //! GPT-2: learned positions, layer norms, biases everywhere.
 
-use super::{Family, Names, activation};
-use crate::error::{Error, Result};
+use super::{Family, Names, activation, head_dim};
+use crate::error::Result;
 use crate::llm::files::fields::Fields;
 use crate::llm::model::architecture::{Architecture, Norm, Positions, most};
 
@@ -38,14 +38,7 @@ pub(super) const GPT2: Family = Family {
 fn architecture(fields: &Fields) -> Result<Architecture> {
     let width = fields.count("n_embd", most::WIDTH)?;
     let heads = fields.count("n_head", most::HEADS)?;
-    if !width.is_multiple_of(heads) {
-        let problem = format!("{width} does not divide into {heads} heads");
-        return Err(Error::invalid(
-            "n_embd",
-            problem,
-            "use a multiple of `n_head`",
-        ));
-    }
+    let head_dim = head_dim(width, heads, ["n_embd", "n_head"])?;
     let context = fields.count("n_positions", most::CONTEXT)?;
     fields.only("n_ctx", context)?;
     fields.only("scale_attn_weights", true)?;
@@ -57,7 +50,7 @@ fn architecture(fields: &Fields) -> Result<Architecture> {
         layers: fields.count("n_layer", most::LAYERS)?,
         heads,
         kv_heads: heads,
-        head_dim: width / heads,
+        head_dim,
         // At most `INNER`, as four times `WIDTH` is.
         intermediate: fields
             .count_if_there("n_inner", most::INNER)?

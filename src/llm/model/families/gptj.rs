@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 
 use super::plain::{Mlp, Projections, form, norm};
 use super::rope::frequencies;
-use super::{Family, Names, activation};
-use crate::error::{Error, Result};
+use super::{Family, Names, activation, head_dim};
+use crate::error::Result;
 use crate::llm::files::fields::Fields;
 use crate::llm::model::architecture::{Architecture, Norm, Positions, most};
 use crate::llm::model::graph::{Builder, Graph, Rotation};
@@ -40,15 +40,7 @@ pub(super) const GPTJ: Family = Family {
 fn read(fields: &Fields) -> Result<Graph> {
     let width = fields.count("n_embd", most::WIDTH)?;
     let heads = fields.count("n_head", most::HEADS)?;
-    if !width.is_multiple_of(heads) {
-        let problem = format!("{width} does not divide into {heads} heads");
-        return Err(Error::invalid(
-            "n_embd",
-            problem,
-            "use a multiple of `n_head`",
-        ));
-    }
-    let head_dim = width / heads;
+    let head_dim = head_dim(width, heads, ["n_embd", "n_head"])?;
     let rotated = fields.count_if_there("rotary_dim", most::INNER)?;
     let rotated = match (rotated, fields.has("rotary_dim")) {
         (Some(rotated), _) => rotated,

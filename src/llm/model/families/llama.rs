@@ -37,6 +37,16 @@ pub(super) struct Absent {
     pub tied: bool,
 }
 
+impl Absent {
+    /// With so many key heads.
+    pub fn kv_heads(count: usize) -> Self {
+        Self {
+            kv_heads: Some(count),
+            ..Self::default()
+        }
+    }
+}
+
 /// What Llama and its descendants have in common: no biases, no window, a gated MLP, rotary positions.
 pub(super) fn architecture(fields: &Fields, absent: Absent) -> Result<Architecture> {
     let width = fields.count("hidden_size", most::WIDTH)?;

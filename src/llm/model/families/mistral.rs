@@ -12,14 +12,7 @@ pub(super) const MISTRAL: Family = Family::like_llama(
     r#"{"vocab_size": 211, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "sliding_window": 24}"#,
     |fields| {
-        let kv_heads = Some(8);
-        let a = architecture(
-            fields,
-            Absent {
-                kv_heads,
-                ..Absent::default()
-            },
-        )?;
+        let a = architecture(fields, Absent::kv_heads(8))?;
         no_biases(fields)?;
         let window = window(fields, a.layers)?;
         Ok(Architecture { window, ..a }.graph())

@@ -196,6 +196,16 @@ impl fmt::Display for Family {
     }
 }
 
+/// The width of each of the heads that a width is divided into; `width_name` and `heads_name` are their fields.
+fn head_dim(width: usize, heads: usize, [width_name, heads_name]: [&str; 2]) -> Result<usize> {
+    if width.is_multiple_of(heads) {
+        return Ok(width / heads);
+    }
+    let problem = format!("{width} does not divide into {heads} heads");
+    let remedy = format!("use a multiple of `{heads_name}`");
+    Err(Error::invalid(width_name, problem, remedy))
+}
+
 /// A nonlinearity by its name.
 fn activation(fields: &Fields, name: &str, default: &str) -> Result<Activation> {
     match fields.text(name)?.unwrap_or(default) {

@@ -2,8 +2,8 @@
 //! width.
 
 use super::plain::{Mlp, Projections, block, form, norm};
-use super::{Family, Names, activation};
-use crate::error::{Error, Result};
+use super::{Family, Names, activation, head_dim};
+use crate::error::Result;
 use crate::llm::files::fields::Fields;
 use crate::llm::model::architecture::{Architecture, Norm, Positions, most};
 use crate::llm::model::graph::{Builder, Graph, Sizes, Value};
@@ -54,11 +54,7 @@ impl Opt {
     fn read(fields: &Fields) -> Result<Self> {
         let width = fields.count("hidden_size", most::WIDTH)?;
         let heads = fields.count("num_attention_heads", most::HEADS)?;
-        if !width.is_multiple_of(heads) {
-            let problem = format!("{width} does not divide into {heads} heads");
-            let remedy = "use a multiple of `num_attention_heads`";
-            return Err(Error::invalid("hidden_size", problem, remedy));
-        }
+        let head_dim = head_dim(width, heads, ["hidden_size", "num_attention_heads"])?;
         fields.only("layer_norm_elementwise_affine", true)?;
         let embedding = fields.count_if_there("word_embed_proj_dim", most::WIDTH)?;
         let before = fields.flag_or("do_layer_norm_before", true)?;
@@ -71,7 +67,7 @@ impl Opt {
                 layers: fields.count("num_hidden_layers", most::LAYERS)?,
                 heads,
                 kv_heads: heads,
-                head_dim: width / heads,
+                head_dim,
                 intermediate: fields.count("ffn_dim", most::INNER)?,
                 context: fields.count("max_position_embeddings", most::CONTEXT)?,
                 norm: Norm::Layer,

@@ -10,14 +10,7 @@ pub(super) const QWEN2: Family = Family::like_llama(
     r#"{"vocab_size": 211, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5}"#,
     |fields| {
-        let kv_heads = Some(32);
-        let a = architecture(
-            fields,
-            Absent {
-                kv_heads,
-                ..Absent::default()
-            },
-        )?;
+        let a = architecture(fields, Absent::kv_heads(32))?;
         fields.only("attention_bias", true)?;
         fields.only("mlp_bias", false)?;
         let a = Architecture {

@@ -15,8 +15,7 @@ pub(super) const QWEN3: Family = Family::like_llama(
     |fields| {
         let absent = Absent {
             head_dim: Some(128),
-            kv_heads: Some(32),
-            ..Absent::default()
+            ..Absent::kv_heads(32)
         };
         let a = architecture(fields, absent)?;
         let bias = fields.flag_or("attention_bias", false)?;
