@@ -47,7 +47,7 @@ pub(super) fn attend<T: Float>(
             // Of the scores before they are scaled.
             let slope = T::of(slopes[head] / a.scale);
             for (back, score) in scores.iter_mut().rev().enumerate() {
-                *score = *score - slope * T::of(back as f64);
+                *score -= slope * T::of(back as f64);
             }
         }
         let top = scale * max(scores, scores[0]);
