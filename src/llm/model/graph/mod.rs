@@ -239,7 +239,7 @@ pub struct Graph {
     pub attentions: usize,
     /// The output head.
     pub head: Linear,
-    /// The architecture, if the blocks are those of the [plain decoder](super::families::plain).
+    /// The architecture, if the blocks are those of a plain decoder.
     pub plain: Option<Architecture>,
     stem: Section,
     blocks: Vec<Section>,
