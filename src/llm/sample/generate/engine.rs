@@ -69,7 +69,11 @@ pub(super) struct Scratch<T> {
     narrow: Vec<T>,
     last: Vec<T>,
     logits: Vec<T>,
+    weights: Weights<T>,
 }
+
+/// Attention's weights of one row, in tiles.
+pub(super) type Weights<T> = Vec<[T; super::cache::TILE]>;
 
 /// Tokens of one input in a chunk.
 pub(super) struct Piece {
@@ -228,6 +232,7 @@ impl<T: Float> Plain<T> {
             wide,
             inner,
             narrow,
+            weights,
             ..
         } = scratch;
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -236,7 +241,8 @@ impl<T: Float> Plain<T> {
             self.remember(inputs, pieces, layer, wide);
             let queries = (&wide[..], block.qkv.stride());
             let form = &engine.forms[layer];
-            attend_rows(form, layer, inputs, pieces, queries, inner, threads);
+            let memory = (&mut *inner, &mut *weights);
+            attend_rows(form, layer, inputs, pieces, queries, memory, threads);
             block.output.product(inner, narrow, threads);
             residual(x, narrow, a.width, block.output.stride());
             block.mlp_norm.rows(x, h);
@@ -301,14 +307,14 @@ impl<T: Float> Plain<T> {
     }
 }
 
-/// Attention of every row, `[N, heads · D]`; of queries in rows that begin so far apart.
+/// Attention of every row, `[N, heads · D]`, into `out`; of queries in rows that begin so far apart.
 pub(super) fn attend_rows<T: Float>(
     form: &Attention,
     slot: usize,
     inputs: &[Input<T>],
     pieces: &[Piece],
     (queries, stride): (&[T], usize),
-    out: &mut Vec<T>,
+    (out, weights): (&mut Vec<T>, &mut Weights<T>),
     threads: Threads,
 ) {
     let width = form.heads * form.head_dim;
@@ -336,9 +342,7 @@ pub(super) fn attend_rows<T: Float>(
         (out.par_chunks_exact_mut(width).enumerate())
             .for_each_init(Vec::new, |weights, (row, out)| one(out, row, weights));
     } else {
-        let mut weights = Vec::new();
-        (out.chunks_exact_mut(width).enumerate())
-            .for_each(|(row, out)| one(out, row, &mut weights));
+        (out.chunks_exact_mut(width).enumerate()).for_each(|(row, out)| one(out, row, weights));
     }
 }
 

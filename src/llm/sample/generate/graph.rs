@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::engine::{Input, Piece, attend_rows, turn};
+use super::engine::{Input, Piece, Weights, attend_rows, turn};
 use super::layers::{Norm, panels};
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
@@ -92,6 +92,7 @@ impl<T: Float> Laid<T> {
             inputs: RefCell::new(inputs),
             pieces,
             threads,
+            weights: RefCell::default(),
         };
         self.graph.body(&rows)
     }
@@ -103,6 +104,7 @@ impl<T: Float> Laid<T> {
             inputs: RefCell::new(&mut []),
             pieces: &[],
             threads,
+            weights: RefCell::default(),
         };
         self.graph.tail(&rows, Rc::new(x))
     }
@@ -128,6 +130,7 @@ struct Rows<'r, 'i, 'm, T> {
     inputs: RefCell<&'r mut [Input<'i, T>]>,
     pieces: &'r [Piece],
     threads: Threads,
+    weights: RefCell<Weights<T>>,
 }
 
 impl<T: Float> Rows<'_, '_, '_, T> {
@@ -221,15 +224,9 @@ impl<'m, T: Float> Reader<'m> for Rows<'_, '_, 'm, T> {
                     }
                 }
                 let queries = (&q[..], width);
-                attend_rows(
-                    form,
-                    *slot,
-                    &inputs,
-                    self.pieces,
-                    queries,
-                    &mut out,
-                    self.threads,
-                );
+                let memory = (&mut out, &mut *self.weights.borrow_mut());
+                let threads = self.threads;
+                attend_rows(form, *slot, &inputs, self.pieces, queries, memory, threads);
             }
             (Op::Gated(f), [gate, up]) => {
                 out.resize(up.len(), T::zero());
