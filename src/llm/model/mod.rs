@@ -1,4 +1,4 @@
-//! Networks on the tape: configuration, decoder, heads, adapters, and the folders that hold them.
+//! Networks: families and their graphs, decoder, heads, adapters, and the folders that hold them.
 
 pub mod architecture;
 pub mod config;

@@ -6,10 +6,10 @@
 //!
 //! ```text
 //! ledger    who holds how many bytes, and when they were most
-//! tape      what llm::tensor::tape keeps and lets go
+//! tape      operations in bytes on llm::tensor::tape
 //! ops       one description of every operation of llm::tensor::ops: what it makes and keeps
 //! fused     what the CPU's kernels need while they run; composed: what all others do
-//! network   the walk of llm::model::decoder and its heads
+//! network   a reader of llm::model::graph, and heads
 //! learner   gradients, masters and moments, and the optimiser's pass
 //! batch     lengths: how a step is cut into what goes through at once
 //! run       a step from the reference's numbers to the checkpoint
