@@ -11,10 +11,12 @@ use pistar::llm::model::lora::{AdapterConfig, Target};
 use pistar::llm::model::sequence::Predictions;
 use serde_json::{Value, json};
 
-use crate::fixtures::{Expected, folder, largest, numbers};
+use crate::fixtures::{Expected, folder, largest, models, numbers};
 
 /// Adapters made by peft, and their bases.
-const ADAPTERS: [(&str, &str); 5] = [
+const ADAPTERS: [(&str, &str); 7] = [
+    ("lora-bloom", "bloom"),
+    ("lora-gptj", "gptj"),
     ("lora-llama", "llama"),
     ("lora-all", "qwen2"),
     ("lora-regex", "mistral"),
@@ -134,7 +136,7 @@ fn what_is_saved_is_what_peft_wrote() {
 
 #[test]
 fn a_new_adapter_changes_nothing_and_trains_alone() {
-    for base in ["llama", "llama-linear", "mistral", "qwen2", "gemma", "gpt2"] {
+    for base in models() {
         let mut model = load(base, DType::F64);
         let before = logits(&model);
         let config = AdapterConfig::new(2, 4.0, Target::AllLinear);

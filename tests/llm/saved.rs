@@ -280,6 +280,10 @@ fn adapters() {
         ("qwen2", list(&["q_proj", "k_proj", "v_proj"])),
         ("gemma", Target::AllLinear),
         ("gpt2", Target::AllLinear),
+        ("qwen3", Target::AllLinear),
+        ("opt-350m", Target::AllLinear),
+        ("gptj", Target::AllLinear),
+        ("bloom", Target::AllLinear),
     ];
     for (base, target) in cases {
         let mut model = load(base);

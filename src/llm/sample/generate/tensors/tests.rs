@@ -7,8 +7,11 @@ use crate::llm::sample::generate::machine::Plain;
 use crate::llm::sample::generate::{Generated, Job, Sampling, machine::Cached};
 use crate::observer::Silent;
 
-/// Families with grouped heads, a window, learned positions, biases, scaled embeddings.
-const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "gemma", "gpt2", "qwen2"];
+/// Families with grouped heads, a window, learned positions, biases, scaled embeddings, norms of heads, slopes.
+const FAMILIES: [&str; 11] = [
+    "llama", "llama3", "mistral", "gemma", "gpt2", "qwen2", "qwen3", "opt", "opt-350m", "gptj",
+    "bloom",
+];
 
 fn model(family: &str, dtype: DType) -> Decoder {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/llm/fixtures");
@@ -129,11 +132,16 @@ fn bfloat16_is_near_its_whole_sequence_run() {
 
 /// The same numbers in f64.
 fn widened(model: &Decoder) -> Decoder {
-    let a = model.architecture().unwrap().clone();
-    Decoder::new(a, DType::F64, &Device::Cpu, &mut |name, _| {
-        let parameter = (model.parameters().iter()).find(|p| p.name == name);
-        Ok(parameter.unwrap().tensor.to_dtype(DType::F64)?)
-    })
+    Decoder::build(
+        model.shared_graph(),
+        true,
+        DType::F64,
+        &Device::Cpu,
+        &mut |weight| {
+            let parameter = (model.parameters().iter()).find(|p| p.name == weight.name);
+            Ok(parameter.unwrap().tensor.to_dtype(DType::F64)?)
+        },
+    )
     .unwrap()
 }
 
@@ -162,7 +170,7 @@ fn run<M: Machine>(model: &Decoder, batch_size: usize, temperature: f64, m: M) -
 
 #[test]
 fn the_same_tokens_come_whatever_runs_together() {
-    for family in ["llama", "mistral", "gpt2"] {
+    for family in ["llama", "mistral", "gpt2", "bloom"] {
         let model = model(family, DType::F64);
         for temperature in [0.0, 1.0] {
             let cached = Cached::<f64>::new(&model, 64).unwrap();
