@@ -2,8 +2,11 @@
 //! it loses gradients or digits (`docs/adr/0015-candle-nn.md`).
 
 mod attention;
+mod initial;
 mod layers;
+mod optimizers;
 mod rope;
+mod variables;
 
 use candle_core::{DType, Result as Candle, Tensor, Var};
 
