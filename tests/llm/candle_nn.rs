@@ -2,8 +2,10 @@
 //! it loses gradients or digits (`docs/adr/0015-candle-nn.md`).
 
 mod attention;
+mod digits;
 mod initial;
 mod layers;
+mod lost;
 mod optimizers;
 mod rope;
 mod variables;
