@@ -8,6 +8,7 @@ mod adapters;
 mod beside;
 mod bf16;
 mod boundary;
+mod candle_nn;
 #[path = "../common/cases.rs"]
 mod cases;
 mod chat;

@@ -2,12 +2,10 @@
 //! the fused also against finite differences, and against itself on another number of threads.
 
 mod limits;
-mod twins;
+pub mod twins;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::internals::tensor::ops::{
-    self, Activation, Attention, Rope, Starts, composed, plain,
-};
+use pistar::llm::internals::tensor::ops::{self, Activation, Attention, Rope, Starts, composed};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 
 use twins::{Case, Dice, Make, Op, Rounding, Way, hold};
@@ -19,12 +17,14 @@ macro_rules! by {
     };
     ($way:expr, $name:ident, $plain:ident $arguments:tt) => {
         match $way {
-            Way::Dispatched => ops::$name $arguments,
-            Way::Composed => composed::$plain $arguments,
-            Way::Plain => plain::$plain $arguments,
+            $crate::ops::twins::Way::Dispatched => pistar::llm::internals::tensor::ops::$name $arguments,
+            $crate::ops::twins::Way::Composed => pistar::llm::internals::tensor::ops::composed::$plain $arguments,
+            $crate::ops::twins::Way::Plain => pistar::llm::internals::tensor::ops::plain::$plain $arguments,
         }
     };
 }
+
+pub(crate) use by;
 
 /// Ragged sequences, one of length 1 among them.
 fn starts(dice: &mut Dice, big: bool) -> Starts {

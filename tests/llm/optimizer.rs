@@ -7,7 +7,7 @@ use pistar::llm::internals::tensor::optimizer::{AdamW, Config, clip, gradient_no
 use pistar::llm::internals::tensor::parameters::{Id, Parameters};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 
-fn store(dtype: DType, list: &[(&str, &[usize], Vec<f64>)]) -> (Parameters, Vec<Id>) {
+pub fn store(dtype: DType, list: &[(&str, &[usize], Vec<f64>)]) -> (Parameters, Vec<Id>) {
     let mut parameters = Parameters::new(dtype, &Device::Cpu);
     let ids = (list.iter())
         .map(|(name, shape, numbers)| {
@@ -19,7 +19,7 @@ fn store(dtype: DType, list: &[(&str, &[usize], Vec<f64>)]) -> (Parameters, Vec<
 }
 
 /// Gradients, one function of (step, element) for all parameters but those left out.
-fn gradients(parameters: &Parameters, ids: &[Id], g: impl Fn(usize) -> f64) -> LeafGradients {
+pub fn gradients(parameters: &Parameters, ids: &[Id], g: impl Fn(usize) -> f64) -> LeafGradients {
     let tape = Tape::recording(parameters.len());
     let mut leaves = LeafGradients::new(parameters.len());
     let seeds: Vec<_> = (ids.iter())
@@ -40,7 +40,7 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
     flat.to_vec1().unwrap()
 }
 
-fn wave(n: usize, frequency: f64) -> Vec<f64> {
+pub fn wave(n: usize, frequency: f64) -> Vec<f64> {
     (0..n).map(|i| (frequency * i as f64 + 0.3).sin()).collect()
 }
 

@@ -91,7 +91,7 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
 }
 
 /// Largest difference, relative to the largest number (at least 1).
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
+pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
     let (a, b) = (numbers(a), numbers(b));
     let size = b.iter().fold(1.0f64, |m, x| m.max(x.abs()));
@@ -115,7 +115,7 @@ pub fn off(a: &Tensor, b: &Tensor) -> f64 {
     (difference / size.max(least)).sqrt()
 }
 
-fn all(tensors: &[Tensor], dtype: DType) -> Vec<Tensor> {
+pub fn all(tensors: &[Tensor], dtype: DType) -> Vec<Tensor> {
     tensors.iter().map(|t| t.to_dtype(dtype).unwrap()).collect()
 }
 
