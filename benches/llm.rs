@@ -156,7 +156,7 @@ fn operations(c: &mut Criterion, s: &Shape) {
         |tape, x| ops::embedding(tape, &x[0], &ids),
     );
     time(c, s, "token_log_probs", &[x, table], |tape, x| {
-        ops::token_log_probs(tape, &x[0], &x[1], None, &ids)
+        ops::token_log_probs(tape, &x[0], &x[1], None, &ids, 1.0)
     });
 }
 

@@ -72,9 +72,10 @@ fn no_operation_is_forgotten() {
         let windows =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.window.is_some() == with);
         assert!(has(&windows));
-        assert!(has(
-            &|c| matches!(c, Call::TokenLogProbs { bias, .. } if *bias == with)
-        ));
+        for at in [false, true] {
+            let tempered = |c: &Call| matches!(c, Call::TokenLogProbs { bias, temperature, .. } if *bias == with && (*temperature != 1.0) == at);
+            assert!(has(&tempered));
+        }
         let slopes =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.slopes.is_some() == with);
         assert!(has(&slopes));

@@ -326,29 +326,122 @@ fn relu() {
     }
 }
 
+/// Hidden states and a head, with a bias if the seed is odd: logits of a trained model's size.
+fn logits(dice: &mut Dice, seed: u64, [m, d, v]: [usize; 3]) -> Vec<Tensor> {
+    let wide = (d as f64).sqrt().recip() * 4.0;
+    let mut inputs = vec![
+        dice.tensor(&[m, d]),
+        dice.tensor(&[v, d]).affine(wide, 0.0).unwrap(),
+    ];
+    if seed % 2 == 1 {
+        inputs.push(dice.tensor(&[v]));
+    }
+    inputs
+}
+
+/// Log-probabilities at a temperature of each seed.
+fn log_probs(seed: u64, big: bool, temperatures: &[f64]) -> Case {
+    let mut dice = Dice::new(seed);
+    let [m, d, v] = [(); 3].map(|()| size(&mut dice, big));
+    let targets = dice.indices(m, v);
+    let temperature = temperatures[seed as usize % temperatures.len()];
+    let mut inputs = logits(&mut dice, seed, [m, d, v]);
+    // Of that size once divided by the temperature, which a rounding of a logit is divided by too.
+    for input in &mut inputs[1..] {
+        *input = input.affine(temperature, 0.0).unwrap();
+    }
+    Case {
+        inputs,
+        op: Box::new(move |way, tape, x| {
+            let (bias, targets) = (x.get(2), &targets);
+            by!(
+                way,
+                token_log_probs(tape, &x[0], &x[1], bias, targets, temperature)
+            )
+        }),
+    }
+}
+
 #[test]
 fn token_log_probs() {
-    let make: Make = |seed, big| {
-        let mut dice = Dice::new(seed);
-        let [m, d, v] = [(); 3].map(|()| size(&mut dice, big));
-        let targets = dice.indices(m, v);
-        // Logits of a trained model's size.
-        let wide = (d as f64).sqrt().recip() * 4.0;
-        let mut inputs = vec![
-            dice.tensor(&[m, d]),
-            dice.tensor(&[v, d]).affine(wide, 0.0).unwrap(),
-        ];
-        if seed % 2 == 1 {
-            inputs.push(dice.tensor(&[v]));
+    hold(
+        |seed, big| log_probs(seed, big, &[1.0]),
+        within(3e-6, [1.5, 8.0]),
+    );
+}
+
+#[test]
+fn token_log_probs_at_a_temperature() {
+    hold(
+        |seed, big| log_probs(seed, big, &[0.5, 0.7, 4.0]),
+        within(3e-6, [1.5, 8.0]),
+    );
+}
+
+#[test]
+fn a_temperature_costs_no_precision_in_bf16() {
+    // Of a few rows, one whose target has nearly all probability may be far off: how often is what is compared, over
+    // many.
+    let errors = |temperature: f64| -> Vec<f64> {
+        let mut all = Vec::new();
+        for seed in 0..400 {
+            let case = log_probs(seed, false, &[temperature]);
+            let half = twins::all(&case.inputs, DType::BF16);
+            let double = twins::all(&half, DType::F64);
+            let found = twins::run(&half, seed, &case.op, Way::Composed, true);
+            let wanted = twins::run(&double, seed, &case.op, Way::Plain, true);
+            let pairs = found.1.iter().zip(&wanted.1);
+            all.extend(pairs.map(|(found, wanted)| twins::off(found, wanted)));
         }
-        Case {
-            inputs,
-            op: Box::new(move |way, tape, x| {
-                by!(way, token_log_probs(tape, &x[0], &x[1], x.get(2), &targets))
-            }),
-        }
+        all.sort_by(f64::total_cmp);
+        all
     };
-    hold(make, within(3e-6, [1.5, 8.0]));
+    let wanted = errors(1.0);
+    for temperature in [0.7, 1.3, 2.0, 2.9] {
+        let found = errors(temperature);
+        for share in [0.5, 0.9] {
+            let at = (share * wanted.len() as f64) as usize;
+            let times = found[at] / wanted[at];
+            assert!(times < 1.2, "{temperature}, {share}: {times}");
+        }
+    }
+}
+
+#[test]
+fn token_log_probs_between_cold_and_hot() {
+    // Cold, the largest logit has all; hot, all are alike. No temperature that is not positive.
+    let of = |t: &[f64], shape: (usize, usize)| {
+        let t = Tensor::from_slice(t, shape, &Device::Cpu).unwrap();
+        t.to_dtype(DType::F32).unwrap()
+    };
+    let inputs = [of(&[1.0; 3], (3, 1)), of(&[250.0, -90.0, 249.0], (3, 1))];
+    let targets = vec![0, 1, 2].into();
+    for way in [Way::Dispatched, Way::Composed] {
+        for dtype in [DType::F64, DType::F32, DType::BF16] {
+            let tape = Tape::idle();
+            let x = inputs
+                .each_ref()
+                .map(|t| Node::constant(t.to_dtype(dtype).unwrap()));
+            let at = |temperature: f64| -> pistar::Result<Vec<f64>> {
+                let y: pistar::Result<Node> = by!(
+                    way,
+                    token_log_probs(&tape, &x[0], &x[1], None, &targets, temperature)
+                );
+                Ok(y?.value().to_dtype(DType::F64)?.to_vec1()?)
+            };
+            let cold = at(1e-3).unwrap();
+            assert_eq!(cold[0], 0.0);
+            assert!(cold[1] < -3.3e5 && cold[2] < -9e2, "{cold:?}");
+            let coldest = at(1e-200).unwrap();
+            assert!(coldest[0] == 0.0 && coldest[1] < -1e30, "{coldest:?}");
+            let hot = at(1e100).unwrap();
+            assert!(hot.iter().all(|x| (x + 3f64.ln()).abs() < 1e-6), "{hot:?}");
+            for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+                let error = at(wrong).unwrap_err().to_string();
+                assert!(error.contains("temperature"), "{error}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -172,7 +172,10 @@ fn log_probabilities() {
         let case = Case {
             inputs: inputs.clone(),
             op: Box::new(move |way, tape, x| {
-                by!(way, token_log_probs(tape, &x[0], &x[1], x.get(2), &targets))
+                by!(
+                    way,
+                    token_log_probs(tape, &x[0], &x[1], x.get(2), &targets, 1.0)
+                )
             }),
         };
         let logits = |t: &[Tensor]| Linear::new(t[1].clone(), t.get(2).cloned()).forward(&t[0]);

@@ -176,15 +176,18 @@ fn log_probabilities_in_parts_of_the_vocabulary() {
         dice.tensor(&[v]),
     ];
     let targets = dice.indices(m, v);
-    let at = |most: usize| {
-        let targets = targets.clone();
-        result(&inputs, move |tape, x| {
-            token_log_probs_within(tape, &x[0], &x[1], x.get(2), &targets, most)
-        })
-    };
-    let whole = at(1 << 25);
-    for most in [1, 50, 23 * 7, 23 * 60, 23 * 61] {
-        compare(&at(most), &whole, 1e-13);
+    for temperature in [1.0, 0.6] {
+        let at = |most: usize| {
+            let targets = targets.clone();
+            result(&inputs, move |tape, x| {
+                let (bias, targets) = (x.get(2), &targets);
+                token_log_probs_within(tape, &x[0], &x[1], bias, targets, temperature, most)
+            })
+        };
+        let whole = at(1 << 25);
+        for most in [1, 50, 23 * 7, 23 * 60, 23 * 61] {
+            compare(&at(most), &whole, 1e-13);
+        }
     }
 }
 
@@ -202,8 +205,8 @@ fn log_probabilities_add_to_the_gradient_that_is_there() {
     let twice = |most: usize| {
         let targets = targets.clone();
         result(&inputs, move |tape, x| {
-            let a = token_log_probs_within(tape, &x[0], &x[1], x.get(2), &targets, most)?;
-            let b = token_log_probs_within(tape, &x[0], &x[1], x.get(2), &targets, most)?;
+            let a = token_log_probs_within(tape, &x[0], &x[1], x.get(2), &targets, 1.0, most)?;
+            let b = token_log_probs_within(tape, &x[0], &x[1], x.get(2), &targets, 1.0, most)?;
             pistar::llm::internals::tensor::ops::add(tape, &a, &b)
         })
     };
@@ -223,7 +226,8 @@ fn extreme_logits_are_numbers() {
             let tape = Tape::recording(2);
             let nodes = [tape.leaf(0, hidden.clone()), tape.leaf(1, head.clone())];
             let out =
-                token_log_probs_within(&tape, &nodes[0], &nodes[1], None, &targets, most).unwrap();
+                token_log_probs_within(&tape, &nodes[0], &nodes[1], None, &targets, 1.0, most)
+                    .unwrap();
             let found: Vec<f64> = (out.value().to_dtype(DType::F64).unwrap())
                 .to_vec1()
                 .unwrap();
@@ -329,9 +333,9 @@ fn bf16_log_probabilities_do_not_suffer_from_large_logits() {
         let tape = Tape::idle();
         let [h, w] = inputs.each_ref().map(|t| Node::constant(t.clone()));
         let out = if plain {
-            plain::token_log_probs(&tape, &h, &w, None, &targets)
+            plain::token_log_probs(&tape, &h, &w, None, &targets, 1.0)
         } else {
-            token_log_probs_within(&tape, &h, &w, None, &targets, 30_000)
+            token_log_probs_within(&tape, &h, &w, None, &targets, 1.0, 30_000)
         };
         let out = out.unwrap().value().to_dtype(DType::F64).unwrap();
         out.to_vec1().unwrap()

@@ -58,10 +58,25 @@ impl Decoder {
         hidden: &Node,
         predictions: &Predictions,
     ) -> Result<Node> {
+        self.log_probs_at(tape, hidden, predictions, 1.0)
+    }
+
+    /// [`log_probs_of`](Self::log_probs_of) the policy at a temperature, as it is sampled from: `ln softmax(logits / τ)`.
+    ///
+    /// # Errors
+    /// As there, or a temperature that is not positive.
+    pub fn log_probs_at(
+        &self,
+        tape: &Tape,
+        hidden: &Node,
+        predictions: &Predictions,
+        temperature: f64,
+    ) -> Result<Node> {
         let hidden = ops::rows(tape, hidden, &predictions.rows)?;
         let (head, bias) = (self.head(tape)?, self.graph.linear(self.graph.head).bias);
         let bias = bias.map(|bias| self.node(tape, bias));
-        ops::token_log_probs(tape, &hidden, &head, bias.as_ref(), &predictions.targets)
+        let (bias, targets) = (bias.as_ref(), &predictions.targets);
+        ops::token_log_probs(tape, &hidden, &head, bias, targets, temperature)
     }
 
     /// `Σ w ln π` over each completion's tokens, summed in f64.

@@ -84,6 +84,19 @@ pub fn below(operation: &'static str, indices: &[u32], rows: usize) -> Result<()
     }
 }
 
+/// 1/τ of a temperature τ, at most 1e30, which f32 holds: beyond, all but the largest logits have probability 0 anyway.
+///
+/// # Errors
+/// A temperature that is not positive.
+pub fn inverse(operation: &'static str, temperature: f64) -> Result<f64> {
+    if temperature > 0.0 && temperature.is_finite() {
+        Ok(temperature.recip().min(1e30))
+    } else {
+        let problem = format!("temperature {temperature}");
+        Err(Error::invalid(operation, problem, "give a positive number"))
+    }
+}
+
 /// A tensor on the CPU.
 ///
 /// # Errors

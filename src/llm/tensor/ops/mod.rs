@@ -208,22 +208,24 @@ pub fn scale(tape: &Tape, x: &Node, scale: f64) -> Result<Node> {
     composed::scale(tape, x, scale)
 }
 
-/// `ln softmax(h Wᵀ + b)` at each row's target: `[M, D]`, `[V, D]`, `[V]` → `[M]`, in f32 of bf16 and f16.
+/// `ln softmax((h Wᵀ + b) / τ)` at each row's target, τ being the temperature: `[M, D]`, `[V, D]`, `[V]` → `[M]`, in f32
+/// of bf16 and f16.
 ///
 /// # Errors
-/// A target beyond the vocabulary, or shapes that do not fit.
+/// A target beyond the vocabulary, a temperature that is not positive, or shapes that do not fit.
 pub fn token_log_probs(
     tape: &Tape,
     hidden: &Node,
     head: &Node,
     bias: Option<&Node>,
     targets: &Rc<[u32]>,
+    temperature: f64,
 ) -> Result<Node> {
     on_cpu!(
         hidden,
         token_log_probs::token_log_probs,
         composed::token_log_probs,
-        (tape, hidden, head, bias, targets)
+        (tape, hidden, head, bias, targets, temperature)
     )
 }
 

@@ -221,6 +221,7 @@ pub fn token_log_probs(
     head: &Node,
     bias: Option<&Node>,
     targets: &Rc<[u32]>,
+    temperature: f64,
 ) -> Result<Node> {
     let mut inputs = vec![hidden, head];
     inputs.extend(bias);
@@ -234,6 +235,11 @@ pub fn token_log_probs(
         let logits = match logits.dtype() {
             DType::BF16 | DType::F16 => logits.to_dtype(DType::F32)?,
             _ => logits,
+        };
+        let logits = if temperature == 1.0 {
+            logits
+        } else {
+            (logits / temperature)?
         };
         let top = logits.max_keepdim(D::Minus1)?.detach();
         let shifted = logits.broadcast_sub(&top)?;

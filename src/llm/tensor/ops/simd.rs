@@ -79,6 +79,16 @@ fn larger<T: Float>(a: T, b: T) -> T {
 /// `xᵢ ← exp(scale · xᵢ − shift)`; gives their sum.
 #[inline(always)]
 pub fn exponentials<T: Float>(x: &mut [T], scale: T, shift: T) -> T {
+    exponentials_of(
+        x,
+        #[inline(always)]
+        |x| scale * x - shift,
+    )
+}
+
+/// `xᵢ ← exp(f(xᵢ))`; gives their sum.
+#[inline(always)]
+pub fn exponentials_of<T: Float>(x: &mut [T], f: impl Fn(T) -> T) -> T {
     let n = x.len();
     let mut sums = [T::zero(); LANES];
     let whole = n / LANES * LANES;
@@ -86,13 +96,13 @@ pub fn exponentials<T: Float>(x: &mut [T], scale: T, shift: T) -> T {
     while i < whole {
         let x = &mut x[i..i + LANES];
         for lane in 0..LANES {
-            x[lane] = (scale * x[lane] - shift).exp();
+            x[lane] = f(x[lane]).exp();
             sums[lane] += x[lane];
         }
         i += LANES;
     }
     while i < n {
-        x[i] = (scale * x[i] - shift).exp();
+        x[i] = f(x[i]).exp();
         sums[i - whole] += x[i];
         i += 1;
     }

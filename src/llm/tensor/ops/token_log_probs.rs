@@ -6,10 +6,10 @@ use std::rc::Rc;
 use candle_core::Tensor;
 
 use super::float::Float;
-use super::kernel::{accumulate, below, same, tensor};
+use super::kernel::{accumulate, below, inverse, same, tensor};
 use super::matmul::{Matrix, Mode, Output, Threads, matmul};
 use super::memory::{TASK, parts, parts2, repeat, rows_per_task, unwritten};
-use super::simd::{add, exponentials, max};
+use super::simd::{add, exponentials_of, max};
 use super::slice::Slice;
 use crate::error::Result;
 use crate::llm::tensor::tape::{Node, Tape};
@@ -20,7 +20,7 @@ pub const CHUNK: usize = 1 << 22;
 /// Up to so many logits are kept for the backward; beyond, it makes them again.
 pub const KEPT: usize = 1 << 25;
 
-/// Backward, with `p = softmax(h Wᵀ + b)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
+/// Backward, with `p = softmax((h Wᵀ + b) / τ)`: `dlogits = dy (onehot − p) / τ`, `dh = dlogits W`,
 /// `dW = dlogitsᵀ h`, `db = Σ dlogits`.
 pub fn token_log_probs<T: Float>(
     tape: &Tape,
@@ -28,8 +28,10 @@ pub fn token_log_probs<T: Float>(
     head: &Node,
     bias: Option<&Node>,
     targets: &Rc<[u32]>,
+    temperature: f64,
 ) -> Result<Node> {
-    within::<T>(tape, [hidden, head], bias, targets, [CHUNK, KEPT])
+    let limits = [CHUNK, KEPT];
+    within::<T>(tape, [hidden, head], bias, targets, temperature, limits)
 }
 
 fn within<T: Float>(
@@ -37,6 +39,7 @@ fn within<T: Float>(
     [hidden, head]: [&Node; 2],
     bias: Option<&Node>,
     targets: &Rc<[u32]>,
+    temperature: f64,
     [chunk, kept]: [usize; 2],
 ) -> Result<Node> {
     let (m, width) = hidden.value().dims2()?;
@@ -44,6 +47,7 @@ fn within<T: Float>(
     same("token_log_probs", width, inner)?;
     same("token_log_probs", m, targets.len())?;
     below("token_log_probs", targets, vocabulary)?;
+    let inverse = inverse("token_log_probs", temperature)?;
     if let Some(bias) = bias {
         same("token_log_probs", vocabulary, bias.value().dims1()?)?;
     }
@@ -54,6 +58,7 @@ fn within<T: Float>(
         head: head.value().contiguous()?,
         bias: bias.map(|b| b.value().contiguous()).transpose()?,
         targets: targets.clone(),
+        inverse,
         width,
         vocabulary,
         each: (chunk / vocabulary.max(1)).max(1),
@@ -122,13 +127,15 @@ struct Layer {
     head: Tensor,
     bias: Option<Tensor>,
     targets: Rc<[u32]>,
+    /// 1/τ
+    inverse: f64,
     width: usize,
     vocabulary: usize,
     /// Rows of a chunk.
     each: usize,
 }
 
-/// `exp(logit − top)` of some rows, and of each its sum and the target's log-probability.
+/// `exp((logit − top) / τ)` of some rows, and of each its sum and the target's log-probability.
 struct Chunk<T> {
     numbers: Vec<T>,
     rows: Vec<T>,
@@ -170,7 +177,7 @@ impl Layer {
         matmul(logits, h, w.t(), mode, Threads::All);
         let mut rows = vec![T::zero(); 2 * n];
         let each = rows_per_task(vocabulary);
-        let targets = &self.targets[range];
+        let (targets, inverse) = (&self.targets[range], T::of(self.inverse));
         parts2(
             [&mut numbers, &mut rows],
             [each * vocabulary, 2 * each],
@@ -180,9 +187,14 @@ impl Layer {
                     let logits = &mut numbers[row * vocabulary..][..vocabulary];
                     let picked = logits[targets[i * each + row] as usize];
                     let top = max(logits, picked);
-                    let sum = exponentials(logits, T::one(), top);
+                    let sum = exponentials_of(
+                        logits,
+                        #[inline(always)]
+                        |logit| (logit - top) * inverse,
+                    );
                     // In f64: a rounding here would be one of every token's.
-                    let log_prob = picked.wide() - top.wide() - sum.wide().ln();
+                    let below = (picked.wide() - top.wide()) * inverse.wide();
+                    let log_prob = below - sum.wide().ln();
                     result.copy_from_slice(&[sum, T::of(log_prob)]);
                 }
             },
@@ -195,7 +207,7 @@ impl Layer {
         let vocabulary = self.vocabulary;
         let each = rows_per_task(vocabulary);
         let (dy, targets) = (&dy[range.clone()], &self.targets[range]);
-        let sums = &chunk.rows;
+        let (sums, inverse) = (&chunk.rows, T::of(self.inverse));
         parts(
             &mut chunk.numbers,
             each * vocabulary,
@@ -204,11 +216,12 @@ impl Layer {
                 for row in 0..numbers.len() / vocabulary {
                     let at = i * each + row;
                     let logits = &mut numbers[row * vocabulary..][..vocabulary];
-                    let factor = -dy[at] / sums[2 * at];
+                    let dy = dy[at] * inverse;
+                    let factor = -dy / sums[2 * at];
                     for x in logits.iter_mut() {
                         *x *= factor;
                     }
-                    logits[targets[at] as usize] += dy[at];
+                    logits[targets[at] as usize] += dy;
                 }
             },
         );
@@ -243,7 +256,7 @@ mod tests {
     use crate::llm::tensor::tape::LeafGradients;
 
     /// Value and gradients.
-    fn results(limits: [usize; 2]) -> Vec<Vec<f64>> {
+    fn results(temperature: f64, limits: [usize; 2]) -> Vec<Vec<f64>> {
         let numbers = |shape: (usize, usize), seed: f64| {
             let numbers = (0..shape.0 * shape.1).map(|i| (seed * i as f64).sin());
             Tensor::from_iter(numbers, &Device::Cpu)
@@ -255,7 +268,9 @@ mod tests {
         let head = tape.leaf(1, numbers((7, 5), 0.7));
         let bias = tape.leaf(2, numbers((7, 1), 0.4).squeeze(1).unwrap());
         let targets = (0..23).map(|i| i * 3 % 7).collect();
-        let output = within::<f64>(&tape, [&hidden, &head], Some(&bias), &targets, limits).unwrap();
+        let inputs = [&hidden, &head];
+        let output =
+            within::<f64>(&tape, inputs, Some(&bias), &targets, temperature, limits).unwrap();
         let mut all = vec![output.value().clone()];
         let mut leaves = LeafGradients::new(3);
         let cotangent = numbers((23, 1), 0.9).squeeze(1).unwrap();
@@ -268,12 +283,14 @@ mod tests {
 
     #[test]
     fn chunks_and_logits_made_again_change_nothing() {
-        let whole = results([CHUNK, KEPT]);
-        for limits in [[28, KEPT], [28, 0], [CHUNK, 0], [1, 0]] {
-            for (found, wanted) in results(limits).iter().zip(&whole) {
-                assert_eq!(found.len(), wanted.len());
-                for (x, y) in found.iter().zip(wanted) {
-                    assert!((x - y).abs() < 1e-14, "{limits:?}: {x} {y}");
+        for temperature in [1.0, 0.6] {
+            let whole = results(temperature, [CHUNK, KEPT]);
+            for limits in [[28, KEPT], [28, 0], [CHUNK, 0], [1, 0]] {
+                for (found, wanted) in results(temperature, limits).iter().zip(&whole) {
+                    assert_eq!(found.len(), wanted.len());
+                    for (x, y) in found.iter().zip(wanted) {
+                        assert!((x - y).abs() < 1e-14, "{limits:?}: {x} {y}");
+                    }
                 }
             }
         }

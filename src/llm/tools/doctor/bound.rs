@@ -135,8 +135,10 @@ impl Bound {
                 vocabulary,
                 bias,
                 ref targets,
+                temperature,
             } => {
-                let with = usize::from(bias);
+                // A sum or a product more.
+                let with = usize::from(bias) + usize::from(temperature != 1.0);
                 let rows = new(4, 16 + with, &[width, vocabulary, targets.len()], 3);
                 let mut list = vec![
                     new(1, 12 + with, &[width, vocabulary], 1),

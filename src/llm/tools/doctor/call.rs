@@ -125,6 +125,8 @@ pub enum Call {
         bias: bool,
         /// The token at each of M rows.
         targets: Rc<[u32]>,
+        /// τ
+        temperature: f64,
     },
 }
 
@@ -234,12 +236,13 @@ impl Call {
                 vocabulary,
                 bias,
                 ref targets,
+                temperature,
             } => {
                 let mut list = vec![
                     input("hidden", &[targets.len(), width], 1.0),
-                    input("head", &[vocabulary, width], root(width)),
+                    input("head", &[vocabulary, width], temperature * root(width)),
                 ];
-                list.extend(bias.then(|| input("bias", &[vocabulary], 1.0)));
+                list.extend(bias.then(|| input("bias", &[vocabulary], temperature)));
                 list
             }
         }
@@ -326,9 +329,11 @@ impl Call {
             Self::Activation { f, .. } => ops::activation(tape, &x[0], *f),
             Self::Add { .. } => ops::add(tape, &x[0], &x[1]),
             Self::Scale { factor, .. } => ops::scale(tape, &x[0], *factor),
-            Self::TokenLogProbs { targets, .. } => {
-                ops::token_log_probs(tape, &x[0], &x[1], x.get(2), targets)
-            }
+            Self::TokenLogProbs {
+                targets,
+                temperature,
+                ..
+            } => ops::token_log_probs(tape, &x[0], &x[1], x.get(2), targets, *temperature),
         }
     }
 
@@ -353,9 +358,11 @@ impl Call {
             Self::Activation { f, .. } => plain::activation(tape, &x[0], *f),
             Self::Add { .. } => plain::composed(tape, &[&x[0], &x[1]], |t| &t[0] + &t[1]),
             Self::Scale { factor, .. } => plain::composed(tape, &[&x[0]], |t| &t[0] * *factor),
-            Self::TokenLogProbs { targets, .. } => {
-                plain::token_log_probs(tape, &x[0], &x[1], x.get(2), targets)
-            }
+            Self::TokenLogProbs {
+                targets,
+                temperature,
+                ..
+            } => plain::token_log_probs(tape, &x[0], &x[1], x.get(2), targets, *temperature),
         }
     }
 }

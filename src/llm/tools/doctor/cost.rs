@@ -98,6 +98,7 @@ impl Cost {
                 vocabulary,
                 bias,
                 ref targets,
+                ..
             } => {
                 let (m, both) = (targets.len(), (targets.len() + vocabulary) * width);
                 let both = both + if bias { vocabulary } else { 0 };

@@ -70,11 +70,12 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
     };
     let gated = |f| Call::Gated { rows, width, f };
     let activation = |f| Call::Activation { rows, width, f };
-    let head = |width, vocabulary, bias, targets: &Rc<[u32]>| Call::TokenLogProbs {
+    let head = |width, vocabulary, bias, targets: &Rc<[u32]>, temperature| Call::TokenLogProbs {
         width,
         vocabulary,
         bias,
         targets: targets.clone(),
+        temperature,
     };
     let rms_norm = |runs, width, offset| Call::RmsNorm {
         rows,
@@ -137,12 +138,26 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
                 factor: 0.3,
             },
         ),
-        ("token_log_probs", head(width, 997, false, &few)),
-        ("token_log_probs, in chunks", head(48, 8000, false, &many)),
-        ("token_log_probs with bias", head(width, 997, true, &few)),
+        ("token_log_probs", head(width, 997, false, &few, 1.0)),
+        (
+            "token_log_probs, in chunks",
+            head(48, 8000, false, &many, 1.0),
+        ),
+        (
+            "token_log_probs with bias",
+            head(width, 997, true, &few, 1.0),
+        ),
         (
             "token_log_probs with bias, in chunks",
-            head(48, 8000, true, &many),
+            head(48, 8000, true, &many, 1.0),
+        ),
+        (
+            "token_log_probs at a temperature",
+            head(width, 997, false, &few, 0.6),
+        ),
+        (
+            "token_log_probs with bias at a temperature, in chunks",
+            head(48, 8000, true, &many, 1.7),
         ),
     ]
 }

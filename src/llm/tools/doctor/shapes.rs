@@ -97,6 +97,7 @@ pub fn calls(graph: &Graph, predictions: &Predictions) -> Vec<Times> {
         vocabulary: graph.sizes.vocabulary,
         bias: graph.linear(graph.head).bias.is_some(),
         targets: predictions.targets.clone(),
+        temperature: 1.0,
     };
     push(Stage::Head, head);
     list

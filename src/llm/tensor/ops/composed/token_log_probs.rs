@@ -8,19 +8,19 @@ use candle_core::{DType, Result as Candle, Tensor};
 use super::rows::NONE;
 use super::{add_in_place, augmented, columns, product, wide, with_ones};
 use crate::error::Result;
-use crate::llm::tensor::ops::kernel::{below, same};
+use crate::llm::tensor::ops::kernel::{below, inverse, same};
 use crate::llm::tensor::tape::{Node, Tape};
 
 /// Most logits at once: 64 MiB in bf16, and a few times that in f32.
 const LOGITS: usize = 1 << 25;
 
-/// Backward, with `p = softmax(h Wᵀ + b)`: `dlogits = dy (onehot − p)`, `dh = dlogits W`,
+/// Backward, with `p = softmax((h Wᵀ + b) / τ)`: `dlogits = dy (onehot − p) / τ`, `dh = dlogits W`,
 /// `dW = dlogitsᵀ h`, `db = Σ dlogits`. What is kept: h, W, b, and of each row `ln Σ exp` and the target's logit in f32.
 ///
 /// The result is f32 (f64 in f64) and never positive. A logit in bf16 would be off by up to 2⁻⁸ of
 /// itself, and GPT-2's are near −100. So what is rounded is each logit less the target's, which is
 /// summed in f32 and taken off inside the product: a token's log-probability is off by at most 2⁻⁸
-/// of the mean, under p, of |logit − the target's|, which is near the log-probability itself.
+/// of the mean, under p, of |logit − the target's| / τ, which is near the log-probability itself.
 ///
 /// A part is all rows by some of the vocabulary, not the other way round: then each row of dW is
 /// made by one product, summed in f32 and rounded once, and no `[V, D]` in f32 is needed.
@@ -30,8 +30,9 @@ pub fn token_log_probs(
     head: &Node,
     bias: Option<&Node>,
     targets: &Rc<[u32]>,
+    temperature: f64,
 ) -> Result<Node> {
-    token_log_probs_within(tape, hidden, head, bias, targets, LOGITS)
+    token_log_probs_within(tape, hidden, head, bias, targets, temperature, LOGITS)
 }
 
 /// [`token_log_probs`] on at most so many logits at once.
@@ -41,6 +42,7 @@ pub fn token_log_probs_within(
     head: &Node,
     bias: Option<&Node>,
     targets: &Rc<[u32]>,
+    temperature: f64,
     most: usize,
 ) -> Result<Node> {
     let (m, width) = hidden.value().dims2()?;
@@ -48,6 +50,7 @@ pub fn token_log_probs_within(
     same("token_log_probs", width, inner)?;
     same("token_log_probs", m, targets.len())?;
     below("token_log_probs", targets, vocabulary)?;
+    let inverse = inverse("token_log_probs", temperature)?;
     if let Some(bias) = bias {
         same("token_log_probs", vocabulary, bias.value().dims1()?)?;
     }
@@ -61,7 +64,7 @@ pub fn token_log_probs_within(
     let each = (layer.parts())
         .map(|part| {
             let logits = layer.logits(&shifted, part, &zero)?;
-            let logits = wide(&logits)?;
+            let logits = by(wide(&logits)?, inverse)?;
             let top = logits.max_keepdim(1)?;
             let total = logits.broadcast_sub(&top)?.exp()?.sum_keepdim(1)?;
             top + total.log()?
@@ -78,11 +81,11 @@ pub fn token_log_probs_within(
         Box::new(move |gradient, sums| {
             let dtype = layer.dtype();
             let dy = gradient.reshape((m, 1))?.to_dtype(lse.dtype())?;
-            let shifted = layer.less(&(of_targets + &lse)?)?;
+            let shifted = layer.less(&(of_targets + by(lse.clone(), inverse.recip())?)?)?;
             // p − 1 of each target, before it is rounded.
             let less = (lse.neg()?.exp()? - 1.0)?.to_dtype(dtype)?;
             let zero = less.zeros_like()?;
-            let minus_dy = dy.neg()?;
+            let minus_dy = by(dy.neg()?, inverse)?;
             let minus_h = wide(&layer.hidden)?
                 .broadcast_mul(&minus_dy)?
                 .to_dtype(dtype)?;
@@ -95,7 +98,8 @@ pub fn token_log_probs_within(
             let mut dw = sums.take(&head);
             let fresh = dw.is_none();
             for part in layer.parts() {
-                let p = layer.logits(&shifted, part.clone(), &zero)?.exp()?;
+                let logits = layer.logits(&shifted, part.clone(), &zero)?;
+                let p = exponentials(logits, inverse)?;
                 p.scatter_set(&layer.places(part.clone())?, &less, 1)?;
                 if hidden.wanted() {
                     let w = layer.head.narrow(0, part.start, part.len())?;
@@ -125,6 +129,20 @@ pub fn token_log_probs_within(
             }
         })
     }))
+}
+
+/// `factor · x` in the precision of statistics; at temperature 1 `x` itself.
+fn by(x: Tensor, factor: f64) -> Candle<Tensor> {
+    if factor == 1.0 { Ok(x) } else { x * factor }
+}
+
+/// `exp(factor · x)`, of which only the result is rounded to the precision of `x`.
+fn exponentials(x: Tensor, factor: f64) -> Candle<Tensor> {
+    if factor == 1.0 {
+        x.exp()
+    } else {
+        (wide(&x)? * factor)?.exp()?.to_dtype(x.dtype())
+    }
 }
 
 struct Layer {
