@@ -8,7 +8,7 @@ use pistar::llm::internals::tensor::ops::Activation;
 use pistar::llm::internals::tools::doctor::bound::Bound;
 use pistar::llm::internals::tools::doctor::call::{Call, Place};
 use pistar::llm::internals::tools::doctor::cost::Cost;
-use pistar::llm::internals::tools::doctor::evaluate::{Results, Sample};
+use pistar::llm::internals::tools::doctor::evaluate::{Results, Sample, trained};
 use pistar::llm::internals::tools::doctor::operations::{calls, check, judge};
 use pistar::llm::internals::tools::doctor::precision::Precision;
 use pistar::llm::internals::tools::doctor::report::Verdict;
@@ -76,6 +76,9 @@ fn no_operation_is_forgotten() {
             let tempered = |c: &Call| matches!(c, Call::TokenLogProbs { bias, temperature, .. } if *bias == with && (*temperature != 1.0) == at);
             assert!(has(&tempered));
         }
+        assert!(has(
+            &|c| matches!(c, Call::CrossEntropy(of) if of.bias == with)
+        ));
         let slopes =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.slopes.is_some() == with);
         assert!(has(&slopes));
@@ -92,7 +95,7 @@ fn no_operation_is_forgotten() {
             let lengths: BTreeSet<usize> = starts.windows(2).map(|w| w[1] - w[0]).collect();
             assert!(lengths.len() > 2 && lengths.contains(&1));
         }
-        assert_eq!(Bound::of(call).len(), 1 + call.inputs().len());
+        assert_eq!(Bound::of(call).len(), 1 + trained(call).len());
         assert!(Cost::of(call)[0].numbers > 0.0);
     }
 }
@@ -157,7 +160,7 @@ fn what_is_wrong_fails_in_every_output_of_every_operation() {
     };
     for (name, call) in &calls(0) {
         let results = both(call);
-        for output in 0..=call.inputs().len() {
+        for output in 0..=trained(call).len() {
             let fails = |what: &str, spoil: &dyn Fn(&Tensor) -> Tensor| {
                 let verdict = spoiled(call, &results, output, spoil);
                 assert_eq!(verdict, Verdict::Fail, "{name}, output {output}: {what}");

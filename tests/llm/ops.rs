@@ -5,7 +5,9 @@ mod limits;
 pub mod twins;
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::internals::tensor::ops::{self, Activation, Attention, Rope, Starts, composed};
+use pistar::llm::internals::tensor::ops::{
+    self, Activation, Attention, Rope, Starts, Teacher, composed,
+};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 
 use twins::{Case, Dice, Make, Op, Rounding, Way, hold};
@@ -440,6 +442,149 @@ fn token_log_probs_between_cold_and_hot() {
                 let error = at(wrong).unwrap_err().to_string();
                 assert!(error.contains("temperature"), "{error}");
             }
+        }
+    }
+}
+
+/// A teacher of another width, of numbers that bf16 holds, with a bias in two of three seeds.
+fn teacher(dice: &mut Dice, seed: u64, [m, d, v]: [usize; 3]) -> Teacher {
+    let mut all = logits(dice, u64::from(seed % 3 > 0), [m, d, v]).into_iter();
+    let mut next = || all.next().map(|t| t.to_dtype(DType::BF16).unwrap());
+    Teacher {
+        hidden: next().unwrap(),
+        head: next().unwrap(),
+        bias: next(),
+    }
+}
+
+/// The teacher in the precision of `like`.
+fn as_precise(teacher: &Teacher, like: &Node) -> pistar::Result<Teacher> {
+    let dtype = like.value().dtype();
+    Ok(Teacher {
+        hidden: teacher.hidden.to_dtype(dtype)?,
+        head: teacher.head.to_dtype(dtype)?,
+        bias: (teacher.bias.as_ref().map(|b| b.to_dtype(dtype))).transpose()?,
+    })
+}
+
+/// An operation on logits of a student and a teacher.
+macro_rules! of_both {
+    ($name:ident) => {
+        |seed, big| {
+            let mut dice = Dice::new(seed);
+            let [m, d, v, other] = [(); 4].map(|()| size(&mut dice, big));
+            let teacher = teacher(&mut dice, seed, [m, other, v]);
+            Case {
+                inputs: logits(&mut dice, seed, [m, d, v]),
+                op: Box::new(move |way, tape, x| {
+                    let teacher = as_precise(&teacher, &x[0])?;
+                    by!(way, $name(tape, &x[0], &x[1], x.get(2), &teacher))
+                }),
+            }
+        }
+    };
+}
+
+#[test]
+fn cross_entropy() {
+    let make: Make = of_both!(cross_entropy);
+    hold(make, within(3e-6, [1.5, 8.0]));
+}
+
+#[test]
+fn cross_entropy_to_oneself_is_entropy_and_least() {
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let mut dice = Dice::new(3);
+        let inputs = twins::all(&logits(&mut dice, 1, [5, 8, 300]), dtype);
+        let [hidden, head, bias] = &inputs[..] else {
+            panic!("no bias")
+        };
+        let teacher = Teacher {
+            hidden: hidden.clone(),
+            head: head.clone(),
+            bias: Some(bias.clone()),
+        };
+        for way in [Way::Dispatched, Way::Composed] {
+            let teacher = teacher.clone();
+            let op: Op = Box::new(move |way, tape, x| {
+                by!(way, cross_entropy(tape, &x[0], &x[1], x.get(2), &teacher))
+            });
+            let (value, gradients) = twins::run(&inputs, 1, &op, way, false);
+            let double = twins::all(&inputs, DType::F64);
+            let z = double[0].matmul(&double[1].t().unwrap()).unwrap();
+            let z: Vec<Vec<f64>> = z.broadcast_add(&double[2]).unwrap().to_vec2().unwrap();
+            let value: Vec<f64> = value.to_dtype(DType::F64).unwrap().to_vec1().unwrap();
+            for (row, value) in z.iter().zip(value) {
+                let total: f64 = row.iter().map(|z| z.exp()).sum();
+                let entropy: f64 = row.iter().map(|z| z.exp() / total * (total.ln() - z)).sum();
+                let near = if dtype == DType::BF16 { 0.01 } else { 1e-6 };
+                assert!(
+                    (value - entropy).abs() < near * entropy.max(1.0),
+                    "{value} {entropy}"
+                );
+            }
+            // p and q are made the same way.
+            for gradient in gradients {
+                let most = gradient
+                    .abs()
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .max(0)
+                    .unwrap();
+                let most: f64 = most.to_dtype(DType::F64).unwrap().to_scalar().unwrap();
+                let least = if dtype == DType::F64 { 1e-14 } else { 1e-5 };
+                assert!(most < least, "{dtype:?}: {most}");
+            }
+        }
+    }
+}
+
+#[test]
+fn teachers_that_do_not_fit_are_refused() {
+    let of = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap();
+    let (hidden, head) = (Node::constant(of(&[3, 4])), Node::constant(of(&[7, 4])));
+    let fits = Teacher {
+        hidden: of(&[3, 5]),
+        head: of(&[7, 5]),
+        bias: Some(of(&[7])),
+    };
+    let double = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+    let rows = |t: &Tensor| t.narrow(0, 0, 2).unwrap();
+    let tape = Tape::idle();
+    let wrong = [
+        Teacher {
+            hidden: rows(&fits.hidden),
+            ..fits.clone()
+        },
+        Teacher {
+            head: rows(&fits.head),
+            ..fits.clone()
+        },
+        Teacher {
+            hidden: of(&[3, 6]),
+            ..fits.clone()
+        },
+        Teacher {
+            bias: Some(of(&[6])),
+            ..fits.clone()
+        },
+        Teacher {
+            head: double(&fits.head),
+            ..fits.clone()
+        },
+        Teacher {
+            bias: fits.bias.as_ref().map(double),
+            ..fits.clone()
+        },
+    ];
+    for ways in [Way::Dispatched, Way::Composed] {
+        for (i, teacher) in std::iter::once(&fits).chain(&wrong).enumerate() {
+            let found: pistar::Result<Node> = match ways {
+                Way::Dispatched => ops::cross_entropy(&tape, &hidden, &head, None, teacher),
+                _ => composed::cross_entropy(&tape, &hidden, &head, None, teacher),
+            };
+            assert_eq!(found.is_ok(), i == 0, "{i}");
         }
     }
 }

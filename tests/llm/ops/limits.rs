@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::composed::{
-    attention_within, rows, token_log_probs_within,
+    attention_within, cross_entropy_within, rows, token_log_probs_within,
 };
-use pistar::llm::internals::tensor::ops::{Attention, Starts, add_in_place, plain};
+use pistar::llm::internals::tensor::ops::{Attention, Starts, Teacher, add_in_place, plain};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 
 use super::twins::{Dice, compare, off, run};
@@ -188,6 +188,32 @@ fn log_probabilities_in_parts_of_the_vocabulary() {
         for most in [1, 50, 23 * 7, 23 * 60, 23 * 61] {
             compare(&at(most), &whole, 1e-13);
         }
+    }
+}
+
+#[test]
+fn comparisons_with_a_teacher_in_parts_of_the_vocabulary() {
+    let mut dice = Dice::new(13);
+    let (m, d, v, other) = (23, 5, 61, 9);
+    let inputs = [
+        dice.tensor(&[m, d]),
+        dice.tensor(&[v, d]),
+        dice.tensor(&[v]),
+    ];
+    let teacher = Teacher {
+        hidden: dice.tensor(&[m, other]),
+        head: dice.tensor(&[v, other]),
+        bias: Some(dice.tensor(&[v])),
+    };
+    let at = |most: usize| {
+        let teacher = teacher.clone();
+        result(&inputs, move |tape, x| {
+            cross_entropy_within(tape, &x[0], &x[1], x.get(2), &teacher, most)
+        })
+    };
+    let whole = at(1 << 25);
+    for most in [1, 2 * 50, 2 * 23 * 7, 2 * 23 * 60, 2 * 23 * 61] {
+        compare(&at(most), &whole, 1e-13);
     }
 }
 

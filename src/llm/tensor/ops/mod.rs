@@ -9,10 +9,12 @@
 
 mod attention;
 pub mod composed;
+mod cross_entropy;
 pub(crate) mod float;
 mod kernel;
 pub(crate) mod layer_norm;
 mod linear;
+pub(crate) mod logits;
 pub(crate) mod matmul;
 pub(crate) mod memory;
 pub(crate) mod panels;
@@ -24,7 +26,8 @@ mod rows;
 pub(crate) mod simd;
 pub(crate) mod slice;
 mod starts;
-pub(crate) mod token_log_probs;
+mod teacher;
+mod token_log_probs;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +39,7 @@ use crate::error::Result;
 use kernel::on_cpu;
 
 pub use starts::Starts;
+pub use teacher::Teacher;
 
 /// A pointwise nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,6 +230,26 @@ pub fn token_log_probs(
         token_log_probs::token_log_probs,
         composed::token_log_probs,
         (tape, hidden, head, bias, targets, temperature)
+    )
+}
+
+/// Cross-entropy to another model, the teacher: of each row `Σ q (−ln p)` over the vocabulary, with
+/// `p = softmax(h Wᵀ + b)` and `q = softmax(h′ W′ᵀ + b′)`: `[M, D]`, `[V, D]`, `[V]` → `[M]`, in f32 of bf16 and f16.
+///
+/// # Errors
+/// A teacher of other rows, another vocabulary or another precision, or shapes that do not fit.
+pub fn cross_entropy(
+    tape: &Tape,
+    hidden: &Node,
+    head: &Node,
+    bias: Option<&Node>,
+    teacher: &Teacher,
+) -> Result<Node> {
+    on_cpu!(
+        hidden,
+        cross_entropy::cross_entropy,
+        composed::cross_entropy,
+        (tape, hidden, head, bias, teacher)
     )
 }
 

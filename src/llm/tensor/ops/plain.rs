@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use candle_core::{D, DType, Result as Candle, Tensor, Var};
 
-use super::{Activation, Attention, Rope, Starts};
+use super::{Activation, Attention, Rope, Starts, Teacher};
 use crate::error::Result;
 use crate::llm::tensor::tape::{Node, Tape, Target};
 
@@ -227,23 +227,51 @@ pub fn token_log_probs(
     inputs.extend(bias);
     let index = Tensor::from_slice(targets, (targets.len(), 1), hidden.value().device())?;
     composed(tape, &inputs, |t| {
-        let logits = t[0].matmul(&t[1].t()?)?;
-        let logits = match t.get(2) {
-            Some(bias) => logits.broadcast_add(bias)?,
-            None => logits,
-        };
-        let logits = match logits.dtype() {
-            DType::BF16 | DType::F16 => logits.to_dtype(DType::F32)?,
-            _ => logits,
-        };
+        let logits = logits(&t[0], &t[1], t.get(2))?;
         let logits = if temperature == 1.0 {
             logits
         } else {
             (logits / temperature)?
         };
-        let top = logits.max_keepdim(D::Minus1)?.detach();
-        let shifted = logits.broadcast_sub(&top)?;
-        let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-        (shifted.gather(&index, 1)? - total)?.squeeze(1)
+        log_softmax(&logits)?.gather(&index, 1)?.squeeze(1)
     })
+}
+
+/// `cross_entropy`
+pub fn cross_entropy(
+    tape: &Tape,
+    hidden: &Node,
+    head: &Node,
+    bias: Option<&Node>,
+    teacher: &Teacher,
+) -> Result<Node> {
+    let mut inputs = vec![hidden, head];
+    inputs.extend(bias);
+    let theirs = logits(&teacher.hidden, &teacher.head, teacher.bias.as_ref())?;
+    let q = log_softmax(&theirs)?.exp()?;
+    composed(tape, &inputs, |t| {
+        let log_probs = log_softmax(&logits(&t[0], &t[1], t.get(2))?)?;
+        (&q * log_probs)?.sum(D::Minus1)?.neg()
+    })
+}
+
+/// `h Wᵀ + b`, in f32 of bf16 and f16.
+fn logits(hidden: &Tensor, head: &Tensor, bias: Option<&Tensor>) -> Candle<Tensor> {
+    let logits = hidden.matmul(&head.t()?)?;
+    let logits = match bias {
+        Some(bias) => logits.broadcast_add(bias)?,
+        None => logits,
+    };
+    match logits.dtype() {
+        DType::BF16 | DType::F16 => logits.to_dtype(DType::F32),
+        _ => Ok(logits),
+    }
+}
+
+/// Over the last axis.
+fn log_softmax(logits: &Tensor) -> Candle<Tensor> {
+    let top = logits.max_keepdim(D::Minus1)?.detach();
+    let shifted = logits.broadcast_sub(&top)?;
+    let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    shifted.broadcast_sub(&total)
 }

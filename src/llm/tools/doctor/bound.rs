@@ -22,7 +22,7 @@
 //! errors are a third of the bound or less; a wrong term, a lost digit or TF32 where f32 was asked
 //! for are far beyond it.
 
-use super::call::Call;
+use super::call::{Call, Compared};
 use super::precision::Precision;
 
 /// λ in the probabilistic bound of sums.
@@ -146,6 +146,24 @@ impl Bound {
                     rows.clone(),
                 ];
                 list.extend(bias.then_some(rows));
+                list
+            }
+            // As of log-probabilities; the teacher's logits may be rounded too, and count twice in their softmax, and
+            // both's probabilities before their difference is.
+            Call::CrossEntropy(Compared {
+                rows,
+                widths: [ours, theirs],
+                vocabulary,
+                bias,
+            }) => {
+                let with = 2 * usize::from(bias);
+                let gradient = |sum| new(5, 30 + with, &[ours, theirs, vocabulary, sum], 3);
+                let mut list = vec![
+                    new(3, 24 + with, &[ours, theirs, vocabulary, vocabulary], 2),
+                    gradient(vocabulary),
+                    gradient(rows),
+                ];
+                list.extend(bias.then(|| gradient(rows)));
                 list
             }
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::llm::tensor::ops::{self, Activation, Attention, Rope, Starts, plain};
+use crate::llm::tensor::ops::{self, Activation, Attention, Rope, Starts, Teacher, plain};
 use crate::llm::tensor::tape::{Node, Tape};
 
 /// An operation of `ops` on given shapes.
@@ -128,12 +128,27 @@ pub enum Call {
         /// τ
         temperature: f64,
     },
+    /// `ops::cross_entropy`
+    CrossEntropy(Compared),
+}
+
+/// Shapes of the logits of a student and a teacher.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compared {
+    /// M
+    pub rows: usize,
+    /// D of each.
+    pub widths: [usize; 2],
+    /// V
+    pub vocabulary: usize,
+    /// Whether each has a b.
+    pub bias: bool,
 }
 
 /// ε of norms.
 const EPSILON: f64 = 1e-5;
 
-/// A differentiable input.
+/// A tensor that an operation is given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// Its name in messages.
@@ -142,6 +157,8 @@ pub struct Input {
     pub shape: Vec<usize>,
     /// Standard deviation of its random numbers: such that the output's is about 1.
     pub deviation: f64,
+    /// Whether the operation is differentiated by it.
+    pub trained: bool,
 }
 
 impl Call {
@@ -160,15 +177,17 @@ impl Call {
             Self::Add { .. } => "add",
             Self::Scale { .. } => "scale",
             Self::TokenLogProbs { .. } => "token_log_probs",
+            Self::CrossEntropy(_) => "cross_entropy",
         }
     }
 
-    /// Inputs that it is differentiated by, in the order of its arguments.
+    /// Inputs, in the order of its arguments: those that it is differentiated by before the constants.
     pub fn inputs(&self) -> Vec<Input> {
         let input = |name, shape: &[usize], deviation: f64| Input {
             name,
             shape: shape.to_vec(),
             deviation,
+            trained: true,
         };
         let root = |width: usize| (width as f64).sqrt().recip();
         match *self {
@@ -245,6 +264,24 @@ impl Call {
                 list.extend(bias.then(|| input("bias", &[vocabulary], temperature)));
                 list
             }
+            Self::CrossEntropy(of) => {
+                let logits = |[hidden, head, bias]: [&'static str; 3], width| {
+                    let mut list = vec![
+                        input(hidden, &[of.rows, width], 1.0),
+                        input(head, &[of.vocabulary, width], root(width)),
+                    ];
+                    list.extend(of.bias.then(|| input(bias, &[of.vocabulary], 1.0)));
+                    list
+                };
+                let mut list = logits(["hidden", "head", "bias"], of.widths[0]);
+                let names = ["teacher's hidden", "teacher's head", "teacher's bias"];
+                let constant = |input| Input {
+                    trained: false,
+                    ..input
+                };
+                list.extend(logits(names, of.widths[1]).into_iter().map(constant));
+                list
+            }
         }
     }
 
@@ -275,6 +312,7 @@ impl Call {
                 ref starts,
             } => vec![tokens(starts), form.heads * form.head_dim],
             Self::TokenLogProbs { ref targets, .. } => vec![targets.len()],
+            Self::CrossEntropy(of) => vec![of.rows],
         }
     }
 
@@ -334,6 +372,10 @@ impl Call {
                 temperature,
                 ..
             } => ops::token_log_probs(tape, &x[0], &x[1], x.get(2), targets, *temperature),
+            Self::CrossEntropy(of) => {
+                let (bias, teacher) = of.split(x);
+                ops::cross_entropy(tape, &x[0], &x[1], bias, &teacher)
+            }
         }
     }
 
@@ -363,7 +405,24 @@ impl Call {
                 temperature,
                 ..
             } => plain::token_log_probs(tape, &x[0], &x[1], x.get(2), targets, *temperature),
+            Self::CrossEntropy(of) => {
+                let (bias, teacher) = of.split(x);
+                plain::cross_entropy(tape, &x[0], &x[1], bias, &teacher)
+            }
         }
+    }
+}
+
+impl Compared {
+    /// The student's bias, and the teacher, of all inputs.
+    fn split<'a>(&self, x: &'a [Node]) -> (Option<&'a Node>, Teacher) {
+        let (student, teacher) = x.split_at(2 + usize::from(self.bias));
+        let teacher = Teacher {
+            hidden: teacher[0].value().clone(),
+            head: teacher[1].value().clone(),
+            bias: teacher.get(2).map(|bias| bias.value().clone()),
+        };
+        (student.get(2), teacher)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Least cost of a call: products and memory traffic, counted from shapes.
 
-use super::call::{Call, tokens};
+use super::call::{Call, Compared, tokens};
 use crate::llm::tensor::ops::{Attention, Starts};
 
 /// Floating-point operations of matrix products (pointwise arithmetic hides behind memory), and
@@ -104,6 +104,21 @@ impl Cost {
                 let both = both + if bias { vocabulary } else { 0 };
                 let product = 2 * m * width * vocabulary;
                 [new(product, both + m), new(2 * product, 2 * both + m)]
+            }
+            // The teacher's logits, too, have to be made.
+            Call::CrossEntropy(Compared {
+                rows: m,
+                widths: [ours, theirs],
+                vocabulary,
+                bias,
+            }) => {
+                let numbers = |width| (m + vocabulary) * width + if bias { vocabulary } else { 0 };
+                let product = |width| 2 * m * width * vocabulary;
+                let (own, all) = (numbers(ours), numbers(ours) + numbers(theirs));
+                [
+                    new(product(ours) + product(theirs), all + m),
+                    new(2 * product(ours), all + own + m),
+                ]
             }
         }
     }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 
-use super::call::{Call, Place};
+use super::call::{Call, Input, Place};
 use crate::error::{Error, Result};
 use crate::llm::tensor::ops::Rope;
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
@@ -25,7 +25,7 @@ pub fn normal(stream: &mut Stream, shape: &[usize], deviation: f64) -> Result<Te
 /// Arguments of a call: inputs, the output's cotangent, cosines and sines.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Differentiable inputs.
+    /// Inputs, constants among them.
     pub inputs: Vec<Tensor>,
     /// Σ cotangent · output is differentiated.
     pub cotangent: Tensor,
@@ -70,7 +70,7 @@ impl Sample {
 pub struct Results {
     /// The value.
     pub value: Tensor,
-    /// Gradients, in the order of inputs.
+    /// Gradients of what is trained, in the order of inputs.
     pub gradients: Vec<Tensor>,
 }
 
@@ -100,15 +100,13 @@ impl Results {
         let count = sample.inputs.len();
         let tape = Tape::recording(count);
         let mut leaves = LeafGradients::new(count);
-        let nodes: Vec<Node> = (sample.inputs.iter().enumerate())
-            .map(|(i, input)| tape.leaf(i, input.clone()))
-            .collect();
+        let nodes = nodes(call, &tape, &sample.inputs);
         let output = run(&tape, &nodes, sample.table.as_ref())?;
         drop(nodes);
         let value = output.value().clone();
         let cotangent = sample.cotangent.to_dtype(value.dtype())?;
         tape.backward([(output, cotangent)], &mut leaves)?;
-        let gradients = (call.inputs().iter().enumerate())
+        let gradients = (trained(call).iter().enumerate())
             .map(|(i, input)| match leaves.get(i) {
                 Some(gradient) => Ok(gradient.clone()),
                 None => Err(Error::Backend {
@@ -122,13 +120,33 @@ impl Results {
 
     /// Value and gradients, with their names.
     pub fn named(&self, call: &Call) -> Vec<(String, &Tensor)> {
-        let inputs = call.inputs();
+        let inputs = trained(call);
         let names = inputs.iter().map(|input| format!("d {}", input.name));
         let gradients = names.zip(&self.gradients);
         std::iter::once(("value".to_string(), &self.value))
             .chain(gradients)
             .collect()
     }
+}
+
+/// The inputs that a call is differentiated by: the first of all.
+pub fn trained(call: &Call) -> Vec<Input> {
+    let mut inputs = call.inputs();
+    inputs.retain(|input| input.trained);
+    inputs
+}
+
+/// Inputs on a tape.
+pub fn nodes(call: &Call, tape: &Tape, inputs: &[Tensor]) -> Vec<Node> {
+    let trained = trained(call).len();
+    let node = |(i, input): (usize, &Tensor)| {
+        if i < trained {
+            tape.leaf(i, input.clone())
+        } else {
+            Node::constant(input.clone())
+        }
+    };
+    inputs.iter().enumerate().map(node).collect()
 }
 
 /// Fills the memory that the outputs are likely to be made in with NaN, so that what an operation

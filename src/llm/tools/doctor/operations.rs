@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Section;
 use super::bound::Bound;
-use super::call::{Call, Place};
+use super::call::{Call, Compared, Place};
 use super::evaluate::{Results, Sample, distance, numbers};
 use super::precision::Precision;
 use super::report::{Part, Row, Verdict};
@@ -77,6 +77,16 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         targets: targets.clone(),
         temperature,
     };
+    let compared = |rows, widths, vocabulary, bias| Compared {
+        rows,
+        widths,
+        vocabulary,
+        bias,
+    };
+    let [both, both_in_chunks] = [
+        compared(37, [width, 51], 997, false),
+        compared(640, [48, 40], 8000, true),
+    ];
     let rms_norm = |runs, width, offset| Call::RmsNorm {
         rows,
         runs,
@@ -158,6 +168,11 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
         (
             "token_log_probs with bias at a temperature, in chunks",
             head(48, 8000, true, &many, 1.7),
+        ),
+        ("cross_entropy", Call::CrossEntropy(both)),
+        (
+            "cross_entropy with bias, in chunks",
+            Call::CrossEntropy(both_in_chunks),
         ),
     ]
 }
@@ -281,10 +296,10 @@ pub fn judge(
         .remark(output)
         .detail("outputs", all)
         .detail("operation", call.function());
-    let log_probs = matches!(call, Call::TokenLogProbs { .. });
-    if log_probs && !matches!(found.value.dtype(), DType::F32 | DType::F64) {
+    let wide = matches!(call, Call::TokenLogProbs { .. } | Call::CrossEntropy(_));
+    if wide && !matches!(found.value.dtype(), DType::F32 | DType::F64) {
         row.verdict = Verdict::Fail;
-        row.remark = format!("log-probabilities are in {}", found.value.dtype().as_str());
+        row.remark = format!("the value is in {}", found.value.dtype().as_str());
     }
     Ok(row)
 }

@@ -5,9 +5,10 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 
 use super::call::{Call, Place};
+use super::evaluate::nodes;
 use crate::error::Result;
 use crate::llm::tensor::ops::Rope;
-use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
+use crate::llm::tensor::tape::{LeafGradients, Tape};
 use crate::random::{Purpose, Stream};
 
 /// Effort of a measurement: how often it is repeated.
@@ -174,7 +175,7 @@ impl<'a> Timed<'a> {
         })
     }
 
-    /// Seconds of forward and backward, with all inputs trained.
+    /// Seconds of forward and backward, with all inputs trained but constants.
     ///
     /// # Errors
     /// Those of the operation.
@@ -182,9 +183,7 @@ impl<'a> Timed<'a> {
         let inputs = &self.inputs[round % self.inputs.len()];
         let count = inputs.len();
         let tape = Tape::recording(count);
-        let nodes: Vec<Node> = (inputs.iter().enumerate())
-            .map(|(i, input)| tape.leaf(i, input.clone()))
-            .collect();
+        let nodes = nodes(self.call, &tape, inputs);
         let table = self.table.as_ref();
         let (forward, output) = seconds(&self.device, || self.call.run(&tape, &nodes, table))?;
         let cotangent = self.cotangent.to_dtype(output.value().dtype())?;

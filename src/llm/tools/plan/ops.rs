@@ -6,7 +6,7 @@ use super::network::Rows;
 use super::tape::{How, Node, Op, Tape};
 use super::{composed, fused};
 use crate::llm::tensor::ops::Activation;
-use crate::llm::tensor::ops::token_log_probs::{CHUNK, KEPT};
+use crate::llm::tensor::ops::logits::{CHUNK, KEPT};
 
 /// Form of computation: kernels, precision and machine.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,9 @@
 //!   it matters; and one pass over a large tensor is saved.
 
 mod attention;
+mod cross_entropy;
 mod linear;
+mod logits;
 mod norms;
 mod pack;
 mod pointwise;
@@ -27,6 +29,7 @@ mod token_log_probs;
 use candle_core::{DType, Result as Candle, Tensor};
 
 pub use attention::{attention, attention_within};
+pub use cross_entropy::{cross_entropy, cross_entropy_within};
 pub use linear::linear;
 pub use norms::{layer_norm, rms_norm};
 pub(super) use pack::Pack;
