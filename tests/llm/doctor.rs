@@ -79,6 +79,9 @@ fn no_operation_is_forgotten() {
         assert!(has(
             &|c| matches!(c, Call::CrossEntropy(of) if of.bias == with)
         ));
+        assert!(has(
+            &|c| matches!(c, Call::LogitDifference(of) if of.bias == with)
+        ));
         let slopes =
             |c: &Call| matches!(c, Call::Attention { form, .. } if form.slopes.is_some() == with);
         assert!(has(&slopes));

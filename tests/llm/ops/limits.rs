@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::composed::{
-    attention_within, cross_entropy_within, rows, token_log_probs_within,
+    attention_within, cross_entropy_within, logit_difference_within, rows, token_log_probs_within,
 };
 use pistar::llm::internals::tensor::ops::{Attention, Starts, Teacher, add_in_place, plain};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
@@ -205,15 +205,22 @@ fn comparisons_with_a_teacher_in_parts_of_the_vocabulary() {
         head: dice.tensor(&[v, other]),
         bias: Some(dice.tensor(&[v])),
     };
-    let at = |most: usize| {
-        let teacher = teacher.clone();
-        result(&inputs, move |tape, x| {
-            cross_entropy_within(tape, &x[0], &x[1], x.get(2), &teacher, most)
-        })
-    };
-    let whole = at(1 << 25);
-    for most in [1, 2 * 50, 2 * 23 * 7, 2 * 23 * 60, 2 * 23 * 61] {
-        compare(&at(most), &whole, 1e-13);
+    for difference in [false, true] {
+        let at = |most: usize| {
+            let teacher = teacher.clone();
+            result(&inputs, move |tape, x| {
+                let of = if difference {
+                    logit_difference_within
+                } else {
+                    cross_entropy_within
+                };
+                of(tape, &x[0], &x[1], x.get(2), &teacher, most)
+            })
+        };
+        let whole = at(1 << 25);
+        for most in [1, 50, 23 * 7, 23 * 60, 23 * 61, 2 * 23 * 60, 2 * 23 * 61] {
+            compare(&at(most), &whole, 1e-13);
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::Teacher;
 use super::float::Float;
-use super::logits::{CHUNK, KEPT, Logits, OfRows, of_rows};
-use super::memory::{parts, parts2, rows_per_task, unwritten};
+use super::logits::{CHUNK, KEPT, Logits, OfRows, of_rows, scale_rows};
+use super::memory::{parts2, rows_per_task, unwritten};
 use super::simd::{exponentials_of, max, sum};
 use crate::error::Result;
 use crate::llm::tensor::tape::{Node, Tape};
@@ -103,24 +103,6 @@ impl<T: Float> OfRows<T> for Under {
         let vocabulary = self.0.vocabulary();
         scale_rows(numbers, vocabulary, dy, T::one());
     }
-}
-
-/// Each row of so many numbers times its factor and `by`.
-pub(super) fn scale_rows<T: Float>(numbers: &mut [T], width: usize, factors: &[T], by: T) {
-    let each = rows_per_task(width);
-    parts(
-        numbers,
-        each * width,
-        #[inline(always)]
-        |i, numbers| {
-            for row in 0..numbers.len() / width {
-                let factor = factors[i * each + row] * by;
-                for x in &mut numbers[row * width..][..width] {
-                    *x *= factor;
-                }
-            }
-        },
-    );
 }
 
 #[cfg(test)]

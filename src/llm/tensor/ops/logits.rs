@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::float::Float;
 use super::kernel::{accumulate, same, tensor};
 use super::matmul::{Matrix, Mode, Output, Threads, matmul};
-use super::memory::{TASK, parts, repeat, unwritten};
+use super::memory::{TASK, parts, repeat, rows_per_task, unwritten};
 use super::simd::add;
 use super::slice::Slice;
 use crate::error::Result;
@@ -235,6 +235,24 @@ fn add_rows<T: Float>(rows: &[T], sum: &mut [T], mode: Mode) {
             while at < rows.len() {
                 add(sum, &rows[at..]);
                 at += width;
+            }
+        },
+    );
+}
+
+/// Each row of so many numbers times its factor and `by`.
+pub fn scale_rows<T: Float>(numbers: &mut [T], width: usize, factors: &[T], by: T) {
+    let each = rows_per_task(width);
+    parts(
+        numbers,
+        each * width,
+        #[inline(always)]
+        |i, numbers| {
+            for row in 0..numbers.len() / width {
+                let factor = factors[i * each + row] * by;
+                for x in &mut numbers[row * width..][..width] {
+                    *x *= factor;
+                }
             }
         },
     );

@@ -14,6 +14,7 @@ pub(crate) mod float;
 mod kernel;
 pub(crate) mod layer_norm;
 mod linear;
+mod logit_difference;
 pub(crate) mod logits;
 pub(crate) mod matmul;
 pub(crate) mod memory;
@@ -249,6 +250,26 @@ pub fn cross_entropy(
         hidden,
         cross_entropy::cross_entropy,
         composed::cross_entropy,
+        (tape, hidden, head, bias, teacher)
+    )
+}
+
+/// Squared difference to another model's logits, the teacher's: of each row `Σ (z − z′)²` over the vocabulary, with
+/// `z = h Wᵀ + b` and `z′ = h′ W′ᵀ + b′`: `[M, D]`, `[V, D]`, `[V]` → `[M]`, in f32 of bf16 and f16.
+///
+/// # Errors
+/// A teacher of other rows, another vocabulary or another precision, or shapes that do not fit.
+pub fn logit_difference(
+    tape: &Tape,
+    hidden: &Node,
+    head: &Node,
+    bias: Option<&Node>,
+    teacher: &Teacher,
+) -> Result<Node> {
+    on_cpu!(
+        hidden,
+        logit_difference::logit_difference,
+        composed::logit_difference,
         (tape, hidden, head, bias, teacher)
     )
 }

@@ -255,6 +255,23 @@ pub fn cross_entropy(
     })
 }
 
+/// `logit_difference`
+pub fn logit_difference(
+    tape: &Tape,
+    hidden: &Node,
+    head: &Node,
+    bias: Option<&Node>,
+    teacher: &Teacher,
+) -> Result<Node> {
+    let mut inputs = vec![hidden, head];
+    inputs.extend(bias);
+    let theirs = logits(&teacher.hidden, &teacher.head, teacher.bias.as_ref())?;
+    composed(tape, &inputs, |t| {
+        let difference = (logits(&t[0], &t[1], t.get(2))? - &theirs)?;
+        difference.sqr()?.sum(D::Minus1)
+    })
+}
+
 /// `h Wᵀ + b`, in f32 of bf16 and f16.
 fn logits(hidden: &Tensor, head: &Tensor, bias: Option<&Tensor>) -> Candle<Tensor> {
     let logits = hidden.matmul(&head.t()?)?;

@@ -166,6 +166,28 @@ impl Bound {
                 list.extend(bias.then(|| gradient(rows)));
                 list
             }
+            // The difference may be rounded, and counts twice in its square; back also the factor of h.
+            Call::LogitDifference(Compared {
+                rows,
+                widths: [ours, theirs],
+                vocabulary,
+                bias,
+            }) => {
+                let with = 2 * usize::from(bias);
+                let gradient = |sum| new(3, 4 + with, &[ours, theirs, sum], 3);
+                let mut list = vec![
+                    new(
+                        2,
+                        4 + 2 * with,
+                        &[ours, theirs, ours, theirs, vocabulary],
+                        4,
+                    ),
+                    gradient(vocabulary),
+                    gradient(rows),
+                ];
+                list.extend(bias.then(|| gradient(rows)));
+                list
+            }
         }
     }
 

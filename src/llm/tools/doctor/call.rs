@@ -130,6 +130,8 @@ pub enum Call {
     },
     /// `ops::cross_entropy`
     CrossEntropy(Compared),
+    /// `ops::logit_difference`
+    LogitDifference(Compared),
 }
 
 /// Shapes of the logits of a student and a teacher.
@@ -178,6 +180,7 @@ impl Call {
             Self::Scale { .. } => "scale",
             Self::TokenLogProbs { .. } => "token_log_probs",
             Self::CrossEntropy(_) => "cross_entropy",
+            Self::LogitDifference(_) => "logit_difference",
         }
     }
 
@@ -264,7 +267,7 @@ impl Call {
                 list.extend(bias.then(|| input("bias", &[vocabulary], temperature)));
                 list
             }
-            Self::CrossEntropy(of) => {
+            Self::CrossEntropy(of) | Self::LogitDifference(of) => {
                 let logits = |[hidden, head, bias]: [&'static str; 3], width| {
                     let mut list = vec![
                         input(hidden, &[of.rows, width], 1.0),
@@ -312,7 +315,7 @@ impl Call {
                 ref starts,
             } => vec![tokens(starts), form.heads * form.head_dim],
             Self::TokenLogProbs { ref targets, .. } => vec![targets.len()],
-            Self::CrossEntropy(of) => vec![of.rows],
+            Self::CrossEntropy(of) | Self::LogitDifference(of) => vec![of.rows],
         }
     }
 
@@ -376,6 +379,10 @@ impl Call {
                 let (bias, teacher) = of.split(x);
                 ops::cross_entropy(tape, &x[0], &x[1], bias, &teacher)
             }
+            Self::LogitDifference(of) => {
+                let (bias, teacher) = of.split(x);
+                ops::logit_difference(tape, &x[0], &x[1], bias, &teacher)
+            }
         }
     }
 
@@ -408,6 +415,10 @@ impl Call {
             Self::CrossEntropy(of) => {
                 let (bias, teacher) = of.split(x);
                 plain::cross_entropy(tape, &x[0], &x[1], bias, &teacher)
+            }
+            Self::LogitDifference(of) => {
+                let (bias, teacher) = of.split(x);
+                plain::logit_difference(tape, &x[0], &x[1], bias, &teacher)
             }
         }
     }

@@ -106,12 +106,13 @@ impl Cost {
                 [new(product, both + m), new(2 * product, 2 * both + m)]
             }
             // The teacher's logits, too, have to be made.
-            Call::CrossEntropy(Compared {
-                rows: m,
-                widths: [ours, theirs],
-                vocabulary,
-                bias,
-            }) => {
+            Call::CrossEntropy(of) | Call::LogitDifference(of) => {
+                let Compared {
+                    rows: m,
+                    widths: [ours, theirs],
+                    vocabulary,
+                    bias,
+                } = of;
                 let numbers = |width| (m + vocabulary) * width + if bias { vocabulary } else { 0 };
                 let product = |width| 2 * m * width * vocabulary;
                 let (own, all) = (numbers(ours), numbers(ours) + numbers(theirs));

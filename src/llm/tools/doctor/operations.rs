@@ -174,6 +174,11 @@ pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
             "cross_entropy with bias, in chunks",
             Call::CrossEntropy(both_in_chunks),
         ),
+        ("logit_difference", Call::LogitDifference(both)),
+        (
+            "logit_difference with bias, in chunks",
+            Call::LogitDifference(both_in_chunks),
+        ),
     ]
 }
 
@@ -296,7 +301,10 @@ pub fn judge(
         .remark(output)
         .detail("outputs", all)
         .detail("operation", call.function());
-    let wide = matches!(call, Call::TokenLogProbs { .. } | Call::CrossEntropy(_));
+    let wide = matches!(
+        call,
+        Call::TokenLogProbs { .. } | Call::CrossEntropy(_) | Call::LogitDifference(_)
+    );
     if wide && !matches!(found.value.dtype(), DType::F32 | DType::F64) {
         row.verdict = Verdict::Fail;
         row.remark = format!("the value is in {}", found.value.dtype().as_str());

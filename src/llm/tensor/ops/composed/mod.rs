@@ -18,6 +18,7 @@
 mod attention;
 mod cross_entropy;
 mod linear;
+mod logit_difference;
 mod logits;
 mod norms;
 mod pack;
@@ -31,6 +32,7 @@ use candle_core::{DType, Result as Candle, Tensor};
 pub use attention::{attention, attention_within};
 pub use cross_entropy::{cross_entropy, cross_entropy_within};
 pub use linear::linear;
+pub use logit_difference::{logit_difference, logit_difference_within};
 pub use norms::{layer_norm, rms_norm};
 pub(super) use pack::Pack;
 pub use pointwise::{activation, add_in_place, gated, scale};
