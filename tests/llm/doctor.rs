@@ -1,106 +1,126 @@
 //! `pistar doctor`: that it looks at everything, passes what is right, and fails what is not.
 
+use std::any::Any;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device, Tensor};
-use pistar::llm::internals::tensor::ops::Activation;
-use pistar::llm::internals::tools::doctor::bound::Bound;
-use pistar::llm::internals::tools::doctor::call::{Call, Place};
-use pistar::llm::internals::tools::doctor::cost::Cost;
+use pistar::llm::internals::tensor::ops::{
+    Activation, Attention, Operation, REGISTRY, Shapes, activation, attention, gated, layer_norm,
+    linear, logits, rms_norm, rope, rows,
+};
 use pistar::llm::internals::tools::doctor::evaluate::{Results, Sample, trained};
 use pistar::llm::internals::tools::doctor::operations::{calls, check, judge};
+use pistar::llm::internals::tools::doctor::place::Place;
 use pistar::llm::internals::tools::doctor::precision::Precision;
 use pistar::llm::internals::tools::doctor::report::Verdict;
 use pistar::llm::model::families::Family;
 use pistar::random::{Purpose, Stream};
 use serde_json::Value;
 
-/// Public functions of `ops` that give a node, read from the source.
-fn differentiable() -> BTreeSet<String> {
-    let source = include_str!("../../src/llm/tensor/ops/mod.rs");
-    (source.split("\npub fn ").skip(1))
-        .filter(|text| text.split('{').next().unwrap().contains("-> Result<Node>"))
-        .map(|text| text.split(['(', '<']).next().unwrap().to_string())
-        .collect()
+/// The facts of a call, if it is of that type.
+fn facts<T: Operation>(call: &dyn Operation) -> Option<&T> {
+    let call: &dyn Any = call;
+    call.downcast_ref()
 }
 
 #[test]
 fn no_operation_is_forgotten() {
-    let there = differentiable();
-    assert!(
-        there.len() >= 12 && there.contains("attention"),
-        "{there:?}"
-    );
-    let calls = calls(0);
-    let looked_at: BTreeSet<String> = (calls.iter())
-        .map(|(_, call)| call.function().to_string())
+    // A folder of `ops` is an operation; it is in the registry, and every function of it has a case.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/llm/tensor/ops");
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+    let folders: BTreeSet<String> = folders
+        .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
-    assert_eq!(looked_at, there);
+    let registered = REGISTRY.iter().map(|entry| entry.folder.to_string());
+    assert_eq!(registered.collect::<BTreeSet<_>>(), folders);
+    assert_eq!(folders.len(), REGISTRY.len());
+    let shapes = Shapes::draw(|n| n as usize / 2);
+    for entry in &REGISTRY {
+        let cases = (entry.cases)(&shapes);
+        let looked_at: BTreeSet<&str> = cases.iter().map(|(_, call)| call.function()).collect();
+        let functions: BTreeSet<&str> = entry.functions.iter().copied().collect();
+        assert_eq!(looked_at, functions, "{}", entry.folder);
+    }
+    let calls = calls(0);
     let names: BTreeSet<&str> = calls.iter().map(|(name, _)| *name).collect();
     assert_eq!(names.len(), calls.len(), "a name is there twice");
-    let has = |f: &dyn Fn(&Call) -> bool| calls.iter().any(|(_, call)| f(call));
+    let has = |f: &dyn Fn(&dyn Operation) -> bool| calls.iter().any(|(_, call)| f(&**call));
     for f in [
         Activation::Relu,
         Activation::Silu,
         Activation::Gelu,
         Activation::GeluTanh,
     ] {
-        assert!(has(&|c| matches!(c, Call::Gated { f: g, .. } if *g == f)));
+        assert!(has(&|c| facts::<gated::Call>(c).is_some_and(|c| c.f == f)));
         assert!(has(
-            &|c| matches!(c, Call::Activation { f: g, .. } if *g == f)
+            &|c| facts::<activation::Call>(c).is_some_and(|c| c.f == f)
         ));
     }
     for with in [false, true] {
         assert!(has(
-            &|c| matches!(c, Call::Linear { bias, .. } if *bias == with)
+            &|c| facts::<linear::Call>(c).is_some_and(|c| c.bias == with)
         ));
+        for at in [false, true] {
+            let tempered =
+                |c: &logits::token_log_probs::Call| c.bias == with && (c.temperature != 1.0) == at;
+            assert!(has(&|c| facts(c).is_some_and(tempered)));
+        }
+        assert!(has(&|c| {
+            facts::<logits::cross_entropy::Call>(c).is_some_and(|c| c.0.bias == with)
+        }));
+        assert!(has(&|c| {
+            facts::<logits::logit_difference::Call>(c).is_some_and(|c| c.0.bias == with)
+        }));
         let of = f64::from(u8::from(with));
         assert!(has(
-            &|c| matches!(c, Call::RmsNorm { offset, .. } if *offset == of)
+            &|c| facts::<rms_norm::Call>(c).is_some_and(|c| c.offset == of)
+        ));
+        assert!(has(
+            &|c| facts::<rms_norm::Call>(c).is_some_and(|c| (c.runs > 1) == with)
+        ));
+        assert!(has(
+            &|c| facts::<layer_norm::Call>(c).is_some_and(|c| (c.runs > 1) == with)
         ));
         for part in [false, true] {
-            let turns = |c: &Call| matches!(c, Call::Rope { interleaved, turned, head_dim, .. } if *interleaved == with && (turned < head_dim) == part);
-            assert!(has(&turns));
+            assert!(has(&|c| facts::<rope::Call>(c).is_some_and(|c| {
+                c.interleaved == with && (c.turned < c.head_dim) == part
+            })));
         }
-        assert!(has(
-            &|c| matches!(c, Call::RmsNorm { runs, .. } if (*runs > 1) == with)
-        ));
-        assert!(has(
-            &|c| matches!(c, Call::LayerNorm { runs, .. } if (*runs > 1) == with)
-        ));
-        let windows =
-            |c: &Call| matches!(c, Call::Attention { form, .. } if form.window.is_some() == with);
-        assert!(has(&windows));
-        for at in [false, true] {
-            let tempered = |c: &Call| matches!(c, Call::TokenLogProbs { bias, temperature, .. } if *bias == with && (*temperature != 1.0) == at);
-            assert!(has(&tempered));
-        }
-        assert!(has(
-            &|c| matches!(c, Call::CrossEntropy(of) if of.bias == with)
-        ));
-        assert!(has(
-            &|c| matches!(c, Call::LogitDifference(of) if of.bias == with)
-        ));
-        let slopes =
-            |c: &Call| matches!(c, Call::Attention { form, .. } if form.slopes.is_some() == with);
-        assert!(has(&slopes));
-        let groups = |c: &Call| matches!(c, Call::Attention { form, .. } if (form.heads > form.kv_heads) == with);
-        assert!(has(&groups));
+        let attention = |f: fn(&Attention) -> bool| {
+            has(&|c| facts::<attention::Call>(c).is_some_and(|c| f(&c.form) == with))
+        };
+        assert!(attention(|form| form.window.is_some()));
+        assert!(attention(|form| form.slopes.is_some()));
+        assert!(attention(|form| form.heads > form.kv_heads));
     }
-    let repeated = |c: &Call| match c {
-        Call::Embedding { ids, .. } => ids.iter().collect::<BTreeSet<_>>().len() < ids.len(),
-        _ => false,
-    };
-    assert!(has(&repeated));
+    assert!(has(&|c| facts::<rows::Call>(c).is_some_and(|c| {
+        c.table && c.picks.iter().collect::<BTreeSet<_>>().len() < c.picks.len()
+    })));
     for (_, call) in &calls {
-        if let Call::Attention { starts, .. } | Call::Rope { starts, .. } = call {
-            let lengths: BTreeSet<usize> = starts.windows(2).map(|w| w[1] - w[0]).collect();
+        let of_attention = facts::<attention::Call>(&**call).map(|c| &c.starts);
+        let of_rope = facts::<rope::Call>(&**call).map(|c| &c.starts);
+        for starts in of_attention.into_iter().chain(of_rope) {
+            let lengths: BTreeSet<usize> = starts.lengths().collect();
             assert!(lengths.len() > 2 && lengths.contains(&1));
         }
-        assert_eq!(Bound::of(call).len(), 1 + trained(call).len());
-        assert!(Cost::of(call)[0].numbers > 0.0);
+        assert_eq!(call.bounds().len(), 1 + trained(&**call).len());
+        assert!(call.cost()[0].numbers > 0.0);
     }
+}
+
+#[test]
+fn equal_calls_are_known() {
+    let [calls, same, others] = [0, 0, 1].map(calls);
+    for (i, (name, call)) in calls.iter().enumerate() {
+        for (j, (_, other)) in same.iter().enumerate() {
+            assert_eq!(**call == **other, i == j, "{name}");
+        }
+    }
+    let differ = calls.iter().zip(&others).filter(|(a, b)| *a.1 != *b.1);
+    assert!(differ.count() > 10);
 }
 
 #[test]
@@ -109,7 +129,8 @@ fn what_is_right_passes() {
         for (index, (name, call)) in calls(seed).iter().enumerate() {
             for precision in [Precision::F64, Precision::F32, Precision::Bf16] {
                 let mut stream = Stream::new(seed, Purpose::Doctor, index as u64);
-                let (row, same) = check(name, call, &Device::Cpu, precision, &mut stream).unwrap();
+                let (row, same) =
+                    check(name, &**call, &Device::Cpu, precision, &mut stream).unwrap();
                 assert_eq!(row.verdict, Verdict::Ok, "{row:?}");
                 assert!(same, "{name}: other bits when run again");
             }
@@ -118,7 +139,7 @@ fn what_is_right_passes() {
 }
 
 /// What a call gives in f32, and in f64.
-fn both(call: &Call) -> [Results; 2] {
+fn both(call: &dyn Operation) -> [Results; 2] {
     let mut stream = Stream::new(3, Purpose::Doctor, 9);
     let sample = Sample::draw(call, &mut stream, DType::F32).unwrap();
     let place = Place {
@@ -130,7 +151,7 @@ fn both(call: &Call) -> [Results; 2] {
 
 /// The verdict on results of which the output with that index is spoiled.
 fn spoiled(
-    call: &Call,
+    call: &dyn Operation,
     [found, wanted]: &[Results; 2],
     output: usize,
     spoil: &dyn Fn(&Tensor) -> Tensor,
@@ -162,6 +183,7 @@ fn what_is_wrong_fails_in_every_output_of_every_operation() {
         }
     };
     for (name, call) in &calls(0) {
+        let call = &**call;
         let results = both(call);
         for output in 0..=trained(call).len() {
             let fails = |what: &str, spoil: &dyn Fn(&Tensor) -> Tensor| {
@@ -198,8 +220,8 @@ fn what_is_wrong_fails_in_every_output_of_every_operation() {
 #[test]
 fn bounds_follow_the_precision() {
     for (name, call) in &calls(0) {
-        for bound in Bound::of(call) {
-            let of = |p| bound.at(p);
+        for bound in call.bounds() {
+            let of = |p: Precision| bound.at(p.units());
             let [f64, f32] = [Precision::F64, Precision::F32].map(of);
             let [tf32, bf16] = [Precision::Tf32, Precision::Bf16].map(of);
             assert!(f64 <= f32 && f32 <= tf32 && f32 <= bf16, "{name}");
@@ -210,7 +232,7 @@ fn bounds_follow_the_precision() {
     }
     // One rounding: half of the distance between 1 and the next number.
     for precision in [Precision::F64, Precision::F32, Precision::Bf16] {
-        let u = precision.stored();
+        let u = precision.units().stored;
         let there = |x: f64| -> f64 {
             let x = Tensor::new(x, &Device::Cpu).unwrap();
             let x = x.to_dtype(precision.dtype()).unwrap();

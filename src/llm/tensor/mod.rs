@@ -1,6 +1,7 @@
 //! Tensors and automatic differentiation: the tape, its operations, parameters, the optimizer, the device.
 
 pub mod device;
+pub mod machine;
 pub mod memory;
 pub mod ops;
 pub mod optimizer;

@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 14;
 
 /// Numbers changed at once where a step is composed of a device's operations: it needs a few times
 /// as many in f32 besides, however large a parameter is.
-const PIECE: usize = 1 << 24;
+pub(crate) const PIECE: usize = 1 << 24;
 
 /// Consecutive pieces of at most `size` that make `len`.
 fn pieces(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> {

@@ -1,23 +1,23 @@
-//! [`super::activation`], [`super::gated`] and [`super::add`] on the CPU.
+//! Pointwise loops that operations share: nonlinearities with their slopes, and what is done number by number.
 
 use candle_core::Tensor;
 
 use super::Activation;
 use super::float::Float;
-use super::kernel::{same, same_shape, tensor};
-use super::memory::{TASK, parts, parts2, unwritten};
-use super::simd::{self, add};
-use super::slice::{Slice, modify};
+use super::kernel::same;
+use super::memory::{TASK, parts, unwritten};
+use super::simd;
+use super::slice::Slice;
 use crate::error::Result;
-use crate::llm::tensor::tape::{Node, Tape};
 
 /// A nonlinearity's value and slope.
-trait Function<T> {
+pub trait Function<T> {
+    /// Both at x.
     fn at(x: T) -> (T, T);
 }
 
 /// `max(x, 0)`, slope 0 at 0; what is no number stays none.
-struct Relu;
+pub struct Relu;
 
 impl<T: Float> Function<T> for Relu {
     #[inline(always)]
@@ -31,7 +31,7 @@ impl<T: Float> Function<T> for Relu {
 }
 
 /// `x σ(x)`, slope `σ (1 + x (1 − σ))`.
-struct Silu;
+pub struct Silu;
 
 impl<T: Float> Function<T> for Silu {
     #[inline(always)]
@@ -43,7 +43,7 @@ impl<T: Float> Function<T> for Silu {
 }
 
 /// `x Φ(x)`, slope `Φ + x φ`.
-struct Gelu;
+pub struct Gelu;
 
 impl<T: Float> Function<T> for Gelu {
     #[inline(always)]
@@ -59,7 +59,7 @@ impl<T: Float> Function<T> for Gelu {
 }
 
 /// `½x (1 + tanh u) = x σ(2u)` with `u = √(2/π) (x + 0.044715 x³)`.
-struct GeluTanh;
+pub struct GeluTanh;
 
 impl<T: Float> Function<T> for GeluTanh {
     #[inline(always)]
@@ -72,89 +72,6 @@ impl<T: Float> Function<T> for GeluTanh {
         let slope = twice * (one + n(3.0) * cubic);
         (x * sigmoid, sigmoid * (one + x * (one - sigmoid) * slope))
     }
-}
-
-/// Backward: `dx = dy f′(x)`.
-pub fn activation<T: Float>(tape: &Tape, x: &Node, f: Activation) -> Result<Node> {
-    match f {
-        Activation::Relu => map::<T, Relu>(tape, x),
-        Activation::Silu => map::<T, Silu>(tape, x),
-        Activation::Gelu => map::<T, Gelu>(tape, x),
-        Activation::GeluTanh => map::<T, GeluTanh>(tape, x),
-    }
-}
-
-/// Backward: `dgate = dy up f′(gate)`, `dup = dy f(gate)`.
-pub fn gated<T: Float>(tape: &Tape, gate: &Node, up: &Node, f: Activation) -> Result<Node> {
-    match f {
-        Activation::Relu => gate_by::<T, Relu>(tape, gate, up),
-        Activation::Silu => gate_by::<T, Silu>(tape, gate, up),
-        Activation::Gelu => gate_by::<T, Gelu>(tape, gate, up),
-        Activation::GeluTanh => gate_by::<T, GeluTanh>(tape, gate, up),
-    }
-}
-
-fn map<T: Float, F: Function<T>>(tape: &Tape, x: &Node) -> Result<Node> {
-    let value = x.value().contiguous()?;
-    let shape = value.shape().clone();
-    let out = zip::<T>(
-        &value,
-        &value,
-        #[inline(always)]
-        |x, _| F::at(x).0,
-    )?;
-    Ok(tape.record(tensor(out, shape.clone())?, &[x], || {
-        let x = x.target();
-        Box::new(move |gradient, sums| {
-            let dx = zip::<T>(
-                &value,
-                &gradient,
-                #[inline(always)]
-                |x, dy| dy * F::at(x).1,
-            )?;
-            sums.add(&x, tensor(dx, shape)?)
-        })
-    }))
-}
-
-fn gate_by<T: Float, F: Function<T>>(tape: &Tape, gate: &Node, up: &Node) -> Result<Node> {
-    same_shape(gate.value(), up.value())?;
-    let (g, u) = (gate.value().contiguous()?, up.value().contiguous()?);
-    let shape = g.shape().clone();
-    let out = zip::<T>(
-        &g,
-        &u,
-        #[inline(always)]
-        |g, u| F::at(g).0 * u,
-    )?;
-    Ok(tape.record(tensor(out, shape.clone())?, &[gate, up], || {
-        let (gate, up) = (gate.target(), up.target());
-        Box::new(move |gradient, sums| {
-            let gradient = gradient.contiguous()?;
-            let dy = Slice::<T>::new(&gradient)?;
-            let (g, u) = (Slice::<T>::new(&g)?, Slice::<T>::new(&u)?);
-            // SAFETY: the loop below writes every number of both.
-            let mut dg = unsafe { unwritten::<T>(g.len()) };
-            let mut du = unsafe { unwritten::<T>(g.len()) };
-            parts2(
-                [&mut dg, &mut du],
-                [TASK; 2],
-                #[inline(always)]
-                |i, dg, du| {
-                    let n = dg.len();
-                    let (du, at) = (&mut du[..n], i * TASK..i * TASK + n);
-                    let (g, u, dy) = (&g[at.clone()], &u[at.clone()], &dy[at]);
-                    for i in 0..n {
-                        let (value, slope) = F::at(g[i]);
-                        dg[i] = dy[i] * u[i] * slope;
-                        du[i] = dy[i] * value;
-                    }
-                },
-            );
-            sums.add(&gate, tensor(dg, shape.clone())?)?;
-            sums.add(&up, tensor(du, shape)?)
-        })
-    }))
 }
 
 /// `outᵢ ← f(xᵢ)`
@@ -233,43 +150,8 @@ fn fill<T: Float>(out: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T) -> T) {
     );
 }
 
-/// `a + b`.
-///
-/// # Errors
-/// Shapes that differ.
-pub fn sum<T: Float>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    same_shape(a, b)?;
-    tensor(
-        zip::<T>(
-            a,
-            b,
-            #[inline(always)]
-            |a, b| a + b,
-        )?,
-        a.shape(),
-    )
-}
-
-/// `sum += x`.
-///
-/// # Errors
-/// Shapes that differ.
-pub fn add_in_place<T: Float>(sum: &Tensor, x: &Tensor) -> Result<()> {
-    same_shape(sum, x)?;
-    let x = x.contiguous()?;
-    let x = Slice::<T>::new(&x)?;
-    modify(sum, |sum: &mut [T]| {
-        parts(
-            sum,
-            TASK,
-            #[inline(always)]
-            |i, sum| add(sum, &x[i * TASK..]),
-        );
-    })
-}
-
 /// `f(aᵢ, bᵢ)`
-fn zip<T: Float>(a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sync) -> Result<Vec<T>> {
+pub fn zip<T: Float>(a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sync) -> Result<Vec<T>> {
     let (a, b) = (a.contiguous()?, b.contiguous()?);
     let (a, b) = (Slice::<T>::new(&a)?, Slice::<T>::new(&b)?);
     same("pointwise", a.len(), b.len())?;

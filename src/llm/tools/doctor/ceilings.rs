@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::call::Place;
+use super::place::Place;
 use super::precision::Precision;
 use super::report::{Quantity, Row, Unit};
 use super::timing::{BUSY, Effort, Pool, disagree, median, seconds};

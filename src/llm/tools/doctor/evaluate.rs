@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, Tensor};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 
-use super::call::{Call, Input, Place};
+use super::place::Place;
 use crate::error::{Error, Result};
-use crate::llm::tensor::ops::Rope;
+use crate::llm::tensor::ops::{Constant, Input, Operation};
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
 use crate::random::Stream;
 
@@ -22,15 +22,15 @@ pub fn normal(stream: &mut Stream, shape: &[usize], deviation: f64) -> Result<Te
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }
 
-/// Arguments of a call: inputs, the output's cotangent, cosines and sines.
+/// Arguments of a call: inputs, the output's cotangent, what it reads besides.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Inputs, constants among them.
     pub inputs: Vec<Tensor>,
     /// Σ cotangent · output is differentiated.
     pub cotangent: Tensor,
-    /// Cosines and sines of rotary embedding.
-    pub table: Option<Rope>,
+    /// What it is not differentiated by.
+    pub constants: Vec<Constant>,
 }
 
 impl Sample {
@@ -39,14 +39,14 @@ impl Sample {
     ///
     /// # Errors
     /// A failing device.
-    pub fn draw(call: &Call, stream: &mut Stream, dtype: DType) -> Result<Self> {
+    pub fn draw(call: &dyn Operation, stream: &mut Stream, dtype: DType) -> Result<Self> {
         let inputs = (call.inputs().iter())
             .map(|input| normal(stream, &input.shape, input.deviation))
             .collect::<Result<_>>()?;
         let sample = Self {
             inputs,
             cotangent: normal(stream, &call.output(), 1.0)?,
-            table: call.table()?,
+            constants: call.constants()?,
         };
         let device = Device::Cpu;
         sample.on(&Place { dtype, device })?.on(&Place::reference())
@@ -60,7 +60,9 @@ impl Sample {
         Ok(Self {
             inputs: (self.inputs.iter().map(|t| place.put(t))).collect::<Result<_>>()?,
             cotangent: place.put(&self.cotangent)?,
-            table: place.table(self.table.as_ref())?,
+            constants: (self.constants.iter())
+                .map(|constant| place.constant(constant))
+                .collect::<Result<_>>()?,
         })
     }
 }
@@ -79,29 +81,36 @@ impl Results {
     ///
     /// # Errors
     /// Those of the operation, or a gradient that did not arrive.
-    pub fn of(call: &Call, sample: &Sample) -> Result<Self> {
+    pub fn of(call: &dyn Operation, sample: &Sample) -> Result<Self> {
         poison(call, sample)?;
-        Self::with(call, sample, |tape, x, table| call.run(tape, x, table))
+        Self::with(call, sample, |tape, x, constants| {
+            call.run(tape, x, constants)
+        })
     }
 
     /// Its twin of candle's operations.
     ///
     /// # Errors
     /// As [`of`](Self::of).
-    pub fn of_twin(call: &Call, sample: &Sample) -> Result<Self> {
-        Self::with(call, sample, |tape, x, table| call.twin(tape, x, table))
+    pub fn of_twin(call: &dyn Operation, sample: &Sample) -> Result<Self> {
+        Self::with(call, sample, |tape, x, constants| {
+            call.twin(tape, x, constants)
+        })
     }
 
     fn with(
-        call: &Call,
+        call: &dyn Operation,
         sample: &Sample,
-        run: impl Fn(&Tape, &[Node], Option<&Rope>) -> Result<Node>,
+        run: impl Fn(&Tape, &[Node], &[Tensor]) -> Result<Node>,
     ) -> Result<Self> {
         let count = sample.inputs.len();
+        let constants: Vec<Tensor> = (sample.constants.iter())
+            .map(|constant| constant.tensor.clone())
+            .collect();
         let tape = Tape::recording(count);
         let mut leaves = LeafGradients::new(count);
         let nodes = nodes(call, &tape, &sample.inputs);
-        let output = run(&tape, &nodes, sample.table.as_ref())?;
+        let output = run(&tape, &nodes, &constants)?;
         drop(nodes);
         let value = output.value().clone();
         let cotangent = sample.cotangent.to_dtype(value.dtype())?;
@@ -119,7 +128,7 @@ impl Results {
     }
 
     /// Value and gradients, with their names.
-    pub fn named(&self, call: &Call) -> Vec<(String, &Tensor)> {
+    pub fn named(&self, call: &dyn Operation) -> Vec<(String, &Tensor)> {
         let inputs = trained(call);
         let names = inputs.iter().map(|input| format!("d {}", input.name));
         let gradients = names.zip(&self.gradients);
@@ -130,14 +139,14 @@ impl Results {
 }
 
 /// The inputs that a call is differentiated by: the first of all.
-pub fn trained(call: &Call) -> Vec<Input> {
+pub fn trained(call: &dyn Operation) -> Vec<Input> {
     let mut inputs = call.inputs();
     inputs.retain(|input| input.trained);
     inputs
 }
 
 /// Inputs on a tape.
-pub fn nodes(call: &Call, tape: &Tape, inputs: &[Tensor]) -> Vec<Node> {
+pub fn nodes(call: &dyn Operation, tape: &Tape, inputs: &[Tensor]) -> Vec<Node> {
     let trained = trained(call).len();
     let node = |(i, input): (usize, &Tensor)| {
         if i < trained {
@@ -151,7 +160,7 @@ pub fn nodes(call: &Call, tape: &Tape, inputs: &[Tensor]) -> Vec<Node> {
 
 /// Fills the memory that the outputs are likely to be made in with NaN, so that what an operation
 /// leaves unwritten shows.
-fn poison(call: &Call, sample: &Sample) -> Result<()> {
+fn poison(call: &dyn Operation, sample: &Sample) -> Result<()> {
     let shapes = call.inputs().into_iter().map(|input| input.shape);
     let like = &sample.cotangent;
     let poisoned = (shapes.chain([call.output()]))

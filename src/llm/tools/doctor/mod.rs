@@ -1,19 +1,16 @@
 //! Examination of a machine: does it compute what it should, and how fast can it. A user runs it on a new machine,
 //! and every claim about a device is checked again in one command.
 //!
-//! [`examine`] gives the rows of one table. [`call`] is an operation on given shapes; [`bound`]
-//! says how far it may be from f64, [`cost`] how fast it can be; [`operations`] checks each alone,
-//! [`model`] all together, [`ceilings`] measures what the device can do, and [`step`] what a
-//! training step makes of it.
+//! [`examine`] gives the rows of one table. What an operation is, how far it may be from f64 and how fast it can be
+//! says [`ops`](crate::llm::tensor::ops); [`operations`] checks each alone, [`model`] all together, [`ceilings`]
+//! measures what the device can do, and [`step`] what a training step makes of it.
 
-pub mod bound;
-pub mod call;
 pub mod ceilings;
-pub mod cost;
 pub mod evaluate;
 pub mod machine;
 pub mod model;
 pub mod operations;
+pub mod place;
 pub mod precision;
 pub mod report;
 pub mod shapes;

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
-use super::bound::Bound;
-use super::call::Place;
 use super::evaluate::{distance, normal, numbers};
+use super::place::Place;
 use super::precision::Precision;
 use super::report::{Part, Row, Verdict};
 use super::{Section, shapes};
@@ -18,6 +17,7 @@ use crate::llm::model::families::Family;
 use crate::llm::model::graph::{Declared, Graph, Purpose as Role, Sizes};
 use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::{Predictions, Sequence};
+use crate::llm::tensor::ops::Bound;
 use crate::llm::tensor::optimizer::{AdamW, Config};
 use crate::llm::tensor::tape::{LeafGradients, Tape};
 use crate::llm::text::batch::TextBatch;
@@ -163,8 +163,8 @@ impl Trial {
         let calls = shapes::calls(&self.graph, &Predictions::new(&sequences));
         let (mut values, mut all) = (Vec::new(), Vec::new());
         for times in &calls {
-            let bounds: Vec<f64> = (Bound::of(&times.call).iter())
-                .map(|b| b.at(precision))
+            let bounds: Vec<f64> = (times.call.bounds().iter())
+                .map(|b| b.at(precision.units()))
                 .collect();
             let back = bounds[1..].iter().copied().fold(0.0, f64::max);
             values.extend(std::iter::repeat_n(bounds[0], times.count));
@@ -177,7 +177,7 @@ impl Trial {
     /// Central differences of the loss along each parameter's gradient and a random direction.
     fn differences(&self, model: &Decoder, found: &Pass) -> Result<Row> {
         // Half of u's digits: truncation h² and rounding u/h are both of the order of h².
-        let h = Precision::F64.stored().cbrt();
+        let h = Precision::F64.units().stored.cbrt();
         let mut stream = Stream::new(self.seed, Purpose::Doctor, 1 << 34);
         let mut worst = (0.0, String::new());
         for (index, parameter) in model.parameters().iter().enumerate() {

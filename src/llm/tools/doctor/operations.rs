@@ -1,185 +1,26 @@
 //! Every operation's value and gradients against the CPU in f64.
 
-use std::rc::Rc;
-
 use candle_core::{DType, Device};
 use serde_json::json;
 
 use super::Section;
-use super::bound::Bound;
-use super::call::{Call, Compared, Place};
 use super::evaluate::{Results, Sample, distance, numbers};
+use super::place::Place;
 use super::precision::Precision;
 use super::report::{Part, Row, Verdict};
 use crate::error::Result;
-use crate::llm::tensor::ops::{Activation, Attention, Starts};
+use crate::llm::tensor::ops::{Case, Operation, REGISTRY, Shapes};
 use crate::observer::Observer;
 use crate::random::{Purpose, Stream};
 
 /// Every operation with every choice it has, named. The shapes are odd on purpose, and depend on
 /// the seed.
-pub fn calls(seed: u64) -> Vec<(&'static str, Call)> {
+pub fn calls(seed: u64) -> Vec<Case> {
     let mut stream = Stream::new(seed, Purpose::Doctor, 0);
-    let mut below = |n: u32| stream.below(n) as usize;
-    // One of length 1, one of a single block's length, one of several blocks'.
-    let lengths = [1 + below(60), 1, 150 + below(150), 64, 2 + below(30)];
-    let mut starts = vec![0];
-    for length in lengths {
-        starts.push(starts[starts.len() - 1] + length);
-    }
-    let starts: Starts = starts.into();
-    let mut ids =
-        |count: usize, rows: u32| -> Rc<[u32]> { (0..count).map(|_| below(rows) as u32).collect() };
-    let repeated = ids(300, 40);
-    let picks = ids(120, 170);
-    let few = ids(37, 997);
-    // So many logits that they come in chunks.
-    let many = ids(640, 8000);
-    let (rows, width) = (100 + below(100), 65 + below(100));
-    let form = |heads, kv_heads, head_dim: usize, window| Attention {
-        heads,
-        kv_heads,
-        head_dim,
-        scale: (head_dim as f64).sqrt().recip(),
-        window,
-        slopes: None,
-    };
-    // As ALiBi has them: powers of 2^(−8/heads).
-    let sloped = |form: Attention| {
-        let each = -8.0 / form.heads as f64;
-        let slopes = (1..=form.heads).map(|head| (each * head as f64).exp2());
-        let slopes = Some(slopes.collect());
-        Attention { slopes, ..form }
-    };
-    let rope = |turned, interleaved| Call::Rope {
-        heads: 3,
-        head_dim: 16,
-        turned,
-        interleaved,
-        starts: starts.clone(),
-    };
-    let attention = |form| Call::Attention {
-        form,
-        starts: starts.clone(),
-    };
-    let linear = |rows, inputs, outputs, bias| Call::Linear {
-        rows,
-        inputs,
-        outputs,
-        bias,
-    };
-    let gated = |f| Call::Gated { rows, width, f };
-    let activation = |f| Call::Activation { rows, width, f };
-    let head = |width, vocabulary, bias, targets: &Rc<[u32]>, temperature| Call::TokenLogProbs {
-        width,
-        vocabulary,
-        bias,
-        targets: targets.clone(),
-        temperature,
-    };
-    let compared = |rows, widths, vocabulary, bias| Compared {
-        rows,
-        widths,
-        vocabulary,
-        bias,
-    };
-    let [both, both_in_chunks] = [
-        compared(37, [width, 51], 997, false),
-        compared(640, [48, 40], 8000, true),
-    ];
-    let rms_norm = |runs, width, offset| Call::RmsNorm {
-        rows,
-        runs,
-        width,
-        offset,
-    };
-    let layer_norm = |runs, width| Call::LayerNorm { rows, runs, width };
-    vec![
-        ("linear", linear(rows, width, 91, false)),
-        ("linear, long sums", linear(256, 1024, 192, false)),
-        ("linear with bias", linear(rows, width, 131, true)),
-        (
-            "embedding, ids repeated",
-            Call::Embedding {
-                vocabulary: 40,
-                width,
-                ids: repeated,
-            },
-        ),
-        (
-            "rows",
-            Call::Rows {
-                rows: 170,
-                width,
-                picks,
-            },
-        ),
-        ("rms_norm", rms_norm(1, width, 0.0)),
-        ("rms_norm, offset 1", rms_norm(1, width, 1.0)),
-        ("rms_norm of each head", rms_norm(4, 48, 0.0)),
-        ("layer_norm", layer_norm(1, width)),
-        ("layer_norm of each head", layer_norm(4, 48)),
-        ("rope", rope(16, false)),
-        ("rope, part of a head", rope(10, false)),
-        ("rope, interleaved", rope(16, true)),
-        ("rope, part of a head interleaved", rope(12, true)),
-        ("attention", attention(form(4, 4, 32, None))),
-        ("attention, grouped heads", attention(form(8, 2, 64, None))),
-        ("attention, window", attention(form(6, 3, 16, Some(37)))),
-        ("attention, slopes", attention(sloped(form(6, 6, 32, None)))),
-        (
-            "attention, slopes, grouped heads, window",
-            attention(sloped(form(6, 2, 24, Some(51)))),
-        ),
-        ("gated, relu", gated(Activation::Relu)),
-        ("gated, silu", gated(Activation::Silu)),
-        ("gated, gelu", gated(Activation::Gelu)),
-        ("gated, gelu_tanh", gated(Activation::GeluTanh)),
-        ("activation, relu", activation(Activation::Relu)),
-        ("activation, silu", activation(Activation::Silu)),
-        ("activation, gelu", activation(Activation::Gelu)),
-        ("activation, gelu_tanh", activation(Activation::GeluTanh)),
-        ("add", Call::Add { rows, width }),
-        (
-            "scale",
-            Call::Scale {
-                rows,
-                width,
-                factor: 0.3,
-            },
-        ),
-        ("token_log_probs", head(width, 997, false, &few, 1.0)),
-        (
-            "token_log_probs, in chunks",
-            head(48, 8000, false, &many, 1.0),
-        ),
-        (
-            "token_log_probs with bias",
-            head(width, 997, true, &few, 1.0),
-        ),
-        (
-            "token_log_probs with bias, in chunks",
-            head(48, 8000, true, &many, 1.0),
-        ),
-        (
-            "token_log_probs at a temperature",
-            head(width, 997, false, &few, 0.6),
-        ),
-        (
-            "token_log_probs with bias at a temperature, in chunks",
-            head(48, 8000, true, &many, 1.7),
-        ),
-        ("cross_entropy", Call::CrossEntropy(both)),
-        (
-            "cross_entropy with bias, in chunks",
-            Call::CrossEntropy(both_in_chunks),
-        ),
-        ("logit_difference", Call::LogitDifference(both)),
-        (
-            "logit_difference with bias, in chunks",
-            Call::LogitDifference(both_in_chunks),
-        ),
-    ]
+    let shapes = Shapes::draw(|n| stream.below(n) as usize);
+    (REGISTRY.iter())
+        .flat_map(|entry| (entry.cases)(&shapes))
+        .collect()
 }
 
 /// Examines operations: per precision a row for every call, and one that says how many calls give the same bits when
@@ -198,7 +39,7 @@ pub fn parts(
         for (index, (name, call)) in calls.iter().enumerate() {
             work.note(format_args!("{name} in {}", precision.name()));
             let mut stream = Stream::new(seed, Purpose::Doctor, 1 + index as u64);
-            let found = precision.within(|| check(name, call, device, precision, &mut stream));
+            let found = precision.within(|| check(name, &**call, device, precision, &mut stream));
             rows.push(match found {
                 Ok((row, same)) => {
                     if !same {
@@ -230,7 +71,7 @@ pub fn parts(
 /// Those of the operation.
 pub fn check(
     name: &str,
-    call: &Call,
+    call: &dyn Operation,
     device: &Device,
     precision: Precision,
     stream: &mut Stream,
@@ -264,7 +105,7 @@ pub fn check(
 /// A failing device.
 pub fn judge(
     name: &str,
-    call: &Call,
+    call: &dyn Operation,
     found: &Results,
     wanted: &Results,
     precision: Precision,
@@ -278,8 +119,8 @@ pub fn judge(
     let mut worst = (-1.0, String::new(), f64::NAN, 0.0);
     let mut all = serde_json::Map::new();
     let outputs = found.named(call).into_iter().zip(wanted.named(call));
-    for (((output, found), (_, wanted)), bound) in outputs.zip(Bound::of(call)) {
-        let bound = slack * bound.at(precision);
+    for (((output, found), (_, wanted)), bound) in outputs.zip(call.bounds()) {
+        let bound = slack * bound.at(precision.units());
         let error = if found.dims() == wanted.dims() {
             distance(&numbers(found)?, &numbers(wanted)?)
         } else {
@@ -301,11 +142,7 @@ pub fn judge(
         .remark(output)
         .detail("outputs", all)
         .detail("operation", call.function());
-    let wide = matches!(
-        call,
-        Call::TokenLogProbs { .. } | Call::CrossEntropy(_) | Call::LogitDifference(_)
-    );
-    if wide && !matches!(found.value.dtype(), DType::F32 | DType::F64) {
+    if call.gives_wide() && !matches!(found.value.dtype(), DType::F32 | DType::F64) {
         row.verdict = Verdict::Fail;
         row.remark = format!("the value is in {}", found.value.dtype().as_str());
     }

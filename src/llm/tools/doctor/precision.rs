@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::llm::files::named::named;
+use crate::llm::tensor::ops::Units;
 
 named! {
     /// Precision of stored numbers and of matrix products.
@@ -31,29 +32,19 @@ impl Precision {
         }
     }
 
-    /// u, the largest relative error of one rounding to what is stored: 2⁻ᵖ for p bits, the hidden
-    /// one among them.
-    pub fn stored(self) -> f64 {
-        match self {
-            Self::F64 => 2f64.powi(-53),
-            Self::F32 | Self::Tf32 => 2f64.powi(-24),
-            Self::Bf16 => 2f64.powi(-8),
-        }
-    }
-
-    /// The same of what sums are made in.
-    pub fn summed(self) -> f64 {
-        match self {
-            Self::F64 => 2f64.powi(-53),
-            _ => 2f64.powi(-24),
-        }
-    }
-
-    /// Unit roundoff of each operand of a matrix product, beyond what is stored.
-    pub fn operand(self) -> f64 {
-        match self {
-            Self::Tf32 => 2f64.powi(-11),
-            _ => 0.0,
+    /// Its largest relative errors of one rounding.
+    pub fn units(self) -> Units {
+        let [double, single] = [2f64.powi(-53), 2f64.powi(-24)];
+        let (stored, summed, operand) = match self {
+            Self::F64 => (double, double, 0.0),
+            Self::F32 => (single, single, 0.0),
+            Self::Tf32 => (single, single, 2f64.powi(-11)),
+            Self::Bf16 => (2f64.powi(-8), single, 0.0),
+        };
+        Units {
+            stored,
+            summed,
+            operand,
         }
     }
 

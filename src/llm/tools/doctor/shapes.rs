@@ -2,9 +2,12 @@
 
 use std::rc::Rc;
 
-use super::call::Call;
 use crate::llm::model::graph::{Graph, Instruction, Op, Weight};
 use crate::llm::model::sequence::Predictions;
+use crate::llm::tensor::ops::{
+    Operation, activation, add, attention, gated, layer_norm, linear, rms_norm, rope, rows, scale,
+    token_log_probs,
+};
 
 /// Purpose of calls, in the order of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +64,7 @@ pub struct Times {
     /// Purpose of the call.
     pub stage: Stage,
     /// The call with its shapes.
-    pub call: Call,
+    pub call: Rc<dyn Operation>,
     /// Number of times that a pass makes it.
     pub count: usize,
 }
@@ -69,9 +72,9 @@ pub struct Times {
 /// The calls of a forward pass of `Decoder::log_probs`, without adapters: those of the graph, and of the head.
 pub fn calls(graph: &Graph, predictions: &Predictions) -> Vec<Times> {
     let mut list: Vec<Times> = Vec::new();
-    let mut push = |stage, call| {
+    let mut push = |stage, call: Rc<dyn Operation>| {
         // Blocks make the same calls.
-        let same = |times: &&mut Times| times.stage == stage && times.call == call;
+        let same = |times: &&mut Times| times.stage == stage && *times.call == *call;
         match list.iter_mut().find(same) {
             Some(times) => times.count += 1,
             None => list.push(Times {
@@ -86,30 +89,38 @@ pub fn calls(graph: &Graph, predictions: &Predictions) -> Vec<Times> {
         push(stage, call);
     }
     let width = graph.sizes.width;
-    let picks = Call::Rows {
-        rows: predictions.packed.tokens.len(),
+    let picks = rows::Call {
+        table: false,
+        height: predictions.packed.tokens.len(),
         width,
         picks: predictions.rows.clone(),
     };
-    push(Stage::Head, picks);
-    let head = Call::TokenLogProbs {
+    push(Stage::Head, Rc::new(picks));
+    let head = token_log_probs::Call {
         width,
         vocabulary: graph.sizes.vocabulary,
         bias: graph.linear(graph.head).bias.is_some(),
         targets: predictions.targets.clone(),
         temperature: 1.0,
     };
-    push(Stage::Head, head);
+    push(Stage::Head, Rc::new(head));
     list
 }
 
-fn call(graph: &Graph, instruction: &Instruction, predictions: &Predictions) -> (Stage, Call) {
+fn call(
+    graph: &Graph,
+    instruction: &Instruction,
+    predictions: &Predictions,
+) -> (Stage, Rc<dyn Operation>) {
     let packed = &predictions.packed;
     let (rows, width) = (packed.tokens.len(), instruction.width);
-    let table = |weight: &Weight, ids: Rc<[u32]>| Call::Embedding {
-        vocabulary: graph.weight(*weight).shape[0],
-        width,
-        ids,
+    let table = |weight: &Weight, picks: Rc<[u32]>| -> Rc<dyn Operation> {
+        Rc::new(rows::Call {
+            table: true,
+            height: graph.weight(*weight).shape[0],
+            width,
+            picks,
+        })
     };
     match &instruction.op {
         Op::Tokens(weight) => (Stage::Embedding, table(weight, packed.tokens.clone())),
@@ -117,64 +128,70 @@ fn call(graph: &Graph, instruction: &Instruction, predictions: &Predictions) -> 
             table: weight,
             offset,
         } => {
-            let positions = (packed.starts.windows(2)).flat_map(|w| 0..(w[1] - w[0]) as u32);
+            let positions = (packed.starts.lengths()).flat_map(|length| 0..length as u32);
             let positions = positions.map(|p| p + *offset as u32).collect();
             (Stage::Embedding, table(weight, positions))
         }
         Op::Scale(factor) => {
             let factor = *factor;
-            let call = Call::Scale {
+            let call = scale::Call {
                 rows,
                 width,
                 factor,
             };
-            (Stage::Embedding, call)
+            (Stage::Embedding, Rc::new(call))
         }
         Op::Linear(layer) => {
             let layer = graph.linear(*layer);
             let [inputs, outputs] = layer.shape;
             let bias = layer.bias.is_some();
-            let call = Call::Linear {
+            let call = linear::Call {
                 rows,
                 inputs,
                 outputs,
                 bias,
             };
-            (Stage::Projections, call)
+            (Stage::Projections, Rc::new(call))
         }
         Op::Norm(norm) => {
             let (runs, width) = (width / norm.width, norm.width);
-            let call = match norm.bias {
-                Some(_) => Call::LayerNorm { rows, runs, width },
-                None => Call::RmsNorm {
+            let call: Rc<dyn Operation> = match norm.bias {
+                Some(_) => Rc::new(layer_norm::Call { rows, runs, width }),
+                None => Rc::new(rms_norm::Call {
                     rows,
                     runs,
                     width,
                     offset: norm.offset,
-                },
+                }),
             };
             (Stage::Norms, call)
         }
         Op::Rope { heads, rotation } => {
             let rotation = &graph.rotations[*rotation];
-            let call = Call::Rope {
+            let call = rope::Call {
                 heads: *heads,
                 head_dim: width / heads,
                 turned: 2 * rotation.frequencies.len(),
                 interleaved: rotation.interleaved,
                 starts: packed.starts.clone(),
             };
-            (Stage::Rope, call)
+            (Stage::Rope, Rc::new(call))
         }
         Op::Attention { form, .. } => {
-            let call = Call::Attention {
+            let call = attention::Call {
                 form: form.clone(),
                 starts: packed.starts.clone(),
             };
-            (Stage::Attention, call)
+            (Stage::Attention, Rc::new(call))
         }
-        Op::Gated(f) => (Stage::Nonlinearity, Call::Gated { rows, width, f: *f }),
-        Op::Activation(f) => (Stage::Nonlinearity, Call::Activation { rows, width, f: *f }),
-        Op::Add => (Stage::Residuals, Call::Add { rows, width }),
+        Op::Gated(f) => {
+            let call = gated::Call { rows, width, f: *f };
+            (Stage::Nonlinearity, Rc::new(call))
+        }
+        Op::Activation(f) => {
+            let call = activation::Call { rows, width, f: *f };
+            (Stage::Nonlinearity, Rc::new(call))
+        }
+        Op::Add => (Stage::Residuals, Rc::new(add::Call { rows, width })),
     }
 }

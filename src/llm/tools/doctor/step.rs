@@ -6,9 +6,8 @@ mod whole;
 use candle_core::{DType, Device};
 
 use super::Section;
-use super::call::Place;
 use super::ceilings::Ceilings;
-use super::cost::Cost;
+use super::place::Place;
 use super::precision::Precision;
 use super::report::{Part, Quantity, Row, Unit, Verdict, three};
 use super::shapes::{self, Stage};
@@ -95,9 +94,9 @@ fn measure(
     let mut products = 0.0;
     for times in &calls {
         work.note(format_args!("{}", times.stage.name()));
-        let timed = Timed::new(&times.call, &mut pool, place, cache)?;
+        let timed = Timed::new(&*times.call, &mut pool, place, cache)?;
         let medians = effort.medians(|round| timed.round(round))?;
-        let costs = Cost::of(&times.call).map(|cost| cost.times(times.count));
+        let costs = times.call.cost().map(|cost| cost.times(times.count));
         products += costs.iter().map(|c| c.flops).sum::<f64>();
         for (stage, seconds, floors) in &mut stages {
             if *stage == times.stage {

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 
-use super::call::{Call, Place};
 use super::evaluate::nodes;
+use super::place::Place;
 use crate::error::Result;
-use crate::llm::tensor::ops::Rope;
+use crate::llm::tensor::ops::Operation;
 use crate::llm::tensor::tape::{LeafGradients, Tape};
 use crate::random::{Purpose, Stream};
 
@@ -139,11 +139,11 @@ impl Pool {
 
 /// A call's inputs, several times over.
 pub struct Timed<'a> {
-    call: &'a Call,
+    call: &'a dyn Operation,
     device: Device,
     inputs: Vec<Vec<Tensor>>,
     cotangent: Tensor,
-    table: Option<Rope>,
+    constants: Vec<Tensor>,
 }
 
 /// Most sets of inputs.
@@ -155,7 +155,12 @@ impl<'a> Timed<'a> {
     ///
     /// # Errors
     /// A failing device.
-    pub fn new(call: &'a Call, pool: &mut Pool, place: &Place, cache: usize) -> Result<Self> {
+    pub fn new(
+        call: &'a dyn Operation,
+        pool: &mut Pool,
+        place: &Place,
+        cache: usize,
+    ) -> Result<Self> {
         let list = call.inputs();
         let numbers: usize = list.iter().map(|i| i.shape.iter().product::<usize>()).sum();
         let bytes = numbers * place.dtype.size_in_bytes();
@@ -171,7 +176,9 @@ impl<'a> Timed<'a> {
             device: place.device.clone(),
             inputs,
             cotangent: pool.tensor(&call.output(), 1.0, place)?,
-            table: place.table(call.table()?.as_ref())?,
+            constants: (call.constants()?.iter())
+                .map(|constant| Ok(place.constant(constant)?.tensor))
+                .collect::<Result<_>>()?,
         })
     }
 
@@ -184,8 +191,8 @@ impl<'a> Timed<'a> {
         let count = inputs.len();
         let tape = Tape::recording(count);
         let nodes = nodes(self.call, &tape, inputs);
-        let table = self.table.as_ref();
-        let (forward, output) = seconds(&self.device, || self.call.run(&tape, &nodes, table))?;
+        let constants = &self.constants;
+        let (forward, output) = seconds(&self.device, || self.call.run(&tape, &nodes, constants))?;
         let cotangent = self.cotangent.to_dtype(output.value().dtype())?;
         let mut leaves = LeafGradients::new(count);
         let seeds = [(output, cotangent)];

@@ -1,12 +1,12 @@
 //! Memory of training a network beside its weights and activations: masters, moments, gradients.
 
-use super::composed;
 use super::ledger::{Held, Kind, Ledger, Phase};
 use super::network::Network;
-use super::ops::Form;
 use super::run::Run;
 use super::tape::{Leaves, Node, Tape};
+use super::update;
 use crate::error::Result;
+use crate::llm::tensor::ops::Form;
 
 /// A trained parameter.
 struct State {
@@ -119,7 +119,7 @@ impl Learner {
         ledger.enter(Phase::Optimiser);
         for leaf in 0..self.state.len() {
             if let (Some(state), true) = (&self.state[leaf], self.gradients.get(leaf).is_some()) {
-                let bytes = self.needs(composed::norm_of_gradient, state.count);
+                let bytes = self.needs(update::norm_of_gradient, state.count);
                 needs(ledger, "gradient norm", bytes);
             }
         }
@@ -134,7 +134,7 @@ impl Learner {
     fn step(&mut self, ledger: &Ledger, leaf: usize) {
         if let Some(mut state) = self.state[leaf].take() {
             self.moments(ledger, &mut state);
-            needs(ledger, "adamw", self.needs(composed::adamw, state.count));
+            needs(ledger, "adamw", self.needs(update::adamw, state.count));
             self.state[leaf] = Some(state);
         }
     }

@@ -7,10 +7,9 @@
 //! ```text
 //! ledger    who holds how many bytes, and when they were most
 //! tape      operations in bytes on llm::tensor::tape
-//! ops       one description of every operation of llm::tensor::ops: what it makes and keeps
-//! fused     what the CPU's kernels need while they run; composed: what all others do
+//! ops       the operations of llm::tensor::ops by the memory that their facts say
 //! network   a reader of llm::model::graph, and heads
-//! learner   gradients, masters and moments, and the optimiser's pass
+//! learner   gradients, masters and moments; update: the optimiser's pass
 //! batch     lengths: how a step is cut into what goes through at once
 //! run       a step from the reference's numbers to the checkpoint
 //! setup     a run and its steps from the settings of `pistar train`
@@ -19,8 +18,6 @@
 
 mod advice;
 mod batch;
-mod composed;
-mod fused;
 mod learner;
 mod ledger;
 pub mod machine;
@@ -30,6 +27,7 @@ mod report;
 mod run;
 mod setup;
 mod tape;
+mod update;
 
 pub use advice::Change;
 pub use batch::{Piece, Response, StepShape, heaviest};

@@ -6,9 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::batch::Piece;
-use super::composed;
 use super::ledger::{Held, Kind, Ledger};
-use super::ops::{self, Form};
+use super::ops;
 use super::tape::{Node, Tape};
 use crate::error::{Error, Result};
 use crate::llm::model::config::Config;
@@ -17,6 +16,7 @@ use crate::llm::model::graph::{
 };
 use crate::llm::model::heads::ScalarHead;
 use crate::llm::model::lora::{AdapterConfig, Module, b_name};
+use crate::llm::tensor::ops::{Form, Starts};
 
 /// Role of a network in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,50 +79,6 @@ pub struct Network {
     /// Rows of the rotary tables, once there are any.
     table: Cell<u64>,
     ledger: Ledger,
-}
-
-/// Rows that go through a decoder at once.
-#[derive(Debug, Clone, Copy)]
-pub struct Rows {
-    /// Tokens.
-    pub n: usize,
-    /// Tokens of the longest sequence.
-    pub longest: usize,
-    /// Sequences.
-    pub sequences: usize,
-    /// Tokens where sequences of like length are made equally long.
-    pub padded: usize,
-    /// Number of sequences in the group of like length whose attention takes most, and the tokens of the longest of
-    /// them.
-    pub alike: [usize; 2],
-}
-
-impl Rows {
-    /// Of sequences of those lengths.
-    fn of(mut lengths: Vec<usize>) -> Self {
-        lengths.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
-        let mut groups: Vec<[usize; 2]> = Vec::new();
-        for &length in &lengths {
-            // As `ops::composed` groups them.
-            match groups.last_mut() {
-                Some([count, longest]) if 4 * length >= 3 * *longest || *longest <= 64 => {
-                    *count += 1;
-                }
-                _ => groups.push([1, length]),
-            }
-        }
-        let padded = groups.iter().map(|[count, longest]| count * longest);
-        let padded = padded.sum();
-        let scores = |[count, length]: [usize; 2]| count * length * composed::queries(length);
-        let alike = groups.into_iter().max_by_key(|&group| scores(group));
-        Self {
-            n: lengths.iter().sum(),
-            longest: lengths.first().copied().unwrap_or(0),
-            sequences: lengths.len(),
-            padded,
-            alike: alike.unwrap_or_default(),
-        }
-    }
 }
 
 impl Network {
@@ -215,17 +171,16 @@ impl Network {
     /// # Errors
     /// Those of its operations.
     pub fn forward<'a>(&'a self, tape: &Tape<'a>, piece: &Piece) -> Result<Forward> {
-        let all = |fed: fn(&super::batch::Response) -> usize| {
-            Rows::of(piece.responses.iter().map(fed).collect())
-        };
+        let all =
+            |fed: fn(&super::batch::Response) -> usize| Starts::of(piece.responses.iter().map(fed));
         let sequences = piece.responses.len();
         let (seeds, kept_per_block) = match self.role {
             Role::Score | Role::Value => {
-                let rows = match self.role {
+                let starts = match self.role {
                     Role::Score => all(|r| r.tokens),
                     _ => all(|r| r.prompt),
                 };
-                let (hidden, kept) = self.hidden(tape, rows)?;
+                let (hidden, kept) = self.hidden(tape, starts)?;
                 (vec![self.values(tape, &hidden, sequences)], kept)
             }
             Role::Policy | Role::PolicyWithValue => {
@@ -268,10 +223,10 @@ impl Network {
     }
 
     /// What heads read, and the activations that a block keeps: the most of all blocks.
-    fn hidden<'a>(&'a self, tape: &Tape<'a>, rows: Rows) -> Result<(Node, u64)> {
+    fn hidden<'a>(&'a self, tape: &Tape<'a>, starts: Starts) -> Result<(Node, u64)> {
         let fed = Rc::new(Fed {
-            turns: self.tabulate(rows),
-            rows,
+            turns: self.tabulate(&starts),
+            starts,
         });
         let reader = InBytes {
             tape,
@@ -289,9 +244,9 @@ impl Network {
 
     /// Cosines and sines of as many positions as are needed, or more; on a device, those of each
     /// row too.
-    fn tabulate(&self, rows: Rows) -> Vec<Option<Node>> {
+    fn tabulate(&self, starts: &Starts) -> Vec<Option<Node>> {
         let (form, context) = (&self.form, self.graph.sizes.context);
-        let height = rows.longest.next_power_of_two().min(context) as u64;
+        let height = starts.longest().next_power_of_two().min(context) as u64;
         let widths = self
             .graph
             .rotations
@@ -307,7 +262,7 @@ impl Network {
             self.table.set(height);
         }
         let turns = widths.map(|width| {
-            let bytes = 2 * form.wide() * rows.n as u64 * width;
+            let bytes = 2 * form.wide() * starts.tokens() as u64 * width;
             (!form.fused).then(|| Node::constant(self.ledger.take(Kind::Activations, bytes)))
         });
         turns.collect()
@@ -349,7 +304,7 @@ impl Network {
 
 /// What goes through a network, in bytes.
 struct Fed {
-    rows: Rows,
+    starts: Starts,
     /// The rotations of each row, of each of the graph's; none where kernels read the table.
     turns: Vec<Option<Node>>,
 }
@@ -377,8 +332,8 @@ impl<'m> Reader<'m> for InBytes<'_, 'm> {
 
     fn apply(&self, instruction: &'m Instruction, inputs: &[&Node]) -> Result<Node> {
         let (tape, network) = (self.tape, self.network);
-        let (form, rows, width) = (&network.form, &self.fed.rows, instruction.width);
-        let n = rows.n;
+        let (form, starts, width) = (&network.form, &self.fed.starts, instruction.width);
+        let n = starts.tokens();
         Ok(match (&instruction.op, inputs) {
             (Op::Tokens(table) | Op::Positions { table, .. }, []) => {
                 let table = network.weight(tape, *table);
@@ -400,11 +355,10 @@ impl<'m> Reader<'m> for InBytes<'_, 'm> {
             }
             (Op::Rope { rotation, .. }, [x]) => {
                 let turns = self.fed.turns[*rotation].as_ref();
-                ops::rope(tape, form, x, turns, n, width)
+                ops::rope(tape, form, x, turns, starts, width)
             }
             (Op::Attention { form: a, .. }, [q, k, v]) => {
-                let heads = [a.heads, a.kv_heads, a.head_dim];
-                ops::attention(tape, form, [q, k, v], heads, a.slopes.is_some(), rows)
+                ops::attention(tape, form, [q, k, v], a, starts)
             }
             (Op::Gated(f), [gate, up]) => ops::gated(tape, form, [gate, up], *f, [n, width]),
             (Op::Activation(f), [x]) => ops::activation(tape, form, x, *f, [n, width]),

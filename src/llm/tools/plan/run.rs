@@ -8,11 +8,11 @@ use super::learner::Learner;
 use super::ledger::{Held, Kind, Largest, Ledger, Peak, Phase};
 use super::machine::Machine;
 use super::network::{Forward, Network, Role};
-use super::ops::Form;
 use super::tape::Tape;
 use crate::error::Result;
 use crate::llm::model::config::Config;
 use crate::llm::model::lora::AdapterConfig;
+use crate::llm::tensor::ops::Form;
 use crate::llm::train::Precision;
 
 /// Reference model of a run.

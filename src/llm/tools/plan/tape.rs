@@ -2,8 +2,8 @@
 //! Who lets go of what and when is the tape's matter, which is the one of training.
 
 use super::ledger::{Held, Kind, Ledger};
-use super::ops::Needs;
 use crate::error::Result;
+use crate::llm::tensor::ops::{How, Needs};
 use crate::llm::tensor::tape::{self, Carried, Gradients};
 
 /// A tape of bytes.
@@ -64,17 +64,6 @@ impl Carried for Held {
     fn copied(&self) -> Result<Self> {
         Ok(self.ledger().take(self.kind(), self.bytes()))
     }
-}
-
-/// Way in which an operation's backward gives an input its gradient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// Computed to fresh memory, then added.
-    Fresh,
-    /// Added to what is there, in its memory.
-    InPlace,
-    /// The output's gradient itself.
-    Shared,
 }
 
 /// An operation, in bytes.

@@ -1,0 +1,150 @@
+//! Attention's gradients.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{ALIGN, Attention, Block, Head, Task, slope, sloped, tasks};
+use crate::llm::tensor::ops::Starts;
+use crate::llm::tensor::ops::float::Float;
+use crate::llm::tensor::ops::matmul::{Matrix, Mode, Output, Shared, Threads, matmul};
+use crate::llm::tensor::ops::simd::{exponentials, sum, vectorised};
+
+/// Inputs of the gradients.
+pub struct Inputs<'a, T> {
+    pub q: &'a [T],
+    pub k: &'a [T],
+    pub v: &'a [T],
+    pub out: &'a [T],
+    pub lse: &'a [T],
+    pub gradient: &'a [T],
+}
+
+/// Writes the gradients of q, k and v.
+pub fn backward<T: Float>(
+    inputs: &Inputs<T>,
+    gradients: [Shared<T>; 3],
+    form: &Attention,
+    starts: &Starts,
+) {
+    (tasks(form, starts).into_par_iter().with_max_len(1)).for_each(|task| {
+        // SAFETY: a task writes its sequence's rows in its heads' columns, which no other does.
+        unsafe { one(inputs, &gradients, form, task) }
+    });
+}
+
+/// # Safety
+/// Nobody else writes the task's rows and columns.
+unsafe fn one<T: Float>(
+    inputs: &Inputs<T>,
+    [dq, dk, dv]: &[Shared<T>; 3],
+    form: &Attention,
+    task: Task,
+) {
+    let (d, width, kv_width) = (
+        form.head_dim,
+        form.heads * form.head_dim,
+        form.kv_heads * form.head_dim,
+    );
+    let group = form.heads / form.kv_heads;
+    let padded = task.length.next_multiple_of(ALIGN);
+    let scale = T::of(form.scale);
+    let (k, v) = (
+        Head::new(inputs.k, task, form),
+        Head::new(inputs.v, task, form),
+    );
+    let mut dk_rows = vec![T::zero(); task.length * d];
+    let mut dv_rows = vec![T::zero(); task.length * d];
+    let (mut p, mut dp) = (Vec::new(), Vec::new());
+    for block in Block::all(task.length, form.window) {
+        let (rows, keys, first) = (block.rows(), block.keys(), block.first);
+        let seen = block.to - first;
+        p.resize(rows * keys, T::zero());
+        dp.resize(rows * keys, T::zero());
+        for head in task.head * group..(task.head + 1) * group {
+            let factors = (scale, slope(form, head));
+            let token = task.start + block.from;
+            let at = token * width + head * d;
+            let q = Matrix::strided(&inputs.q[at..], rows, d, width);
+            let gradient = Matrix::strided(&inputs.gradient[at..], rows, d, width);
+            let kt = Matrix::strided(&k.columns[first..], d, keys, padded);
+            let vt = Matrix::strided(&v.columns[first..], d, keys, padded);
+            matmul(
+                Output::new(&mut p, rows, keys),
+                q,
+                kt,
+                Mode::Write,
+                Threads::One,
+            );
+            matmul(
+                Output::new(&mut dp, rows, keys),
+                gradient,
+                vt,
+                Mode::Write,
+                Threads::One,
+            );
+            let lse = &inputs.lse[head * inputs.q.len() / width + token..][..rows];
+            let (out, dout) = (&inputs.out[at..], &inputs.gradient[at..]);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in 0..rows {
+                        let here = row * width..row * width + d;
+                        let pull = sum(&out[here.clone()], &dout[here], |x, y| x * y);
+                        let (p, dp) = (&mut p[row * keys..][..keys], &mut dp[row * keys..][..keys]);
+                        differentiate(p, dp, block.seen(row), factors, [lse[row], pull]);
+                    }
+                },
+            );
+            let p = Matrix::strided(&p, rows, seen, keys);
+            let ds = Matrix::strided(&dp, rows, seen, keys);
+            let k = Matrix::new(&k.rows[first * d..], seen, d);
+            // SAFETY: rows of this task's sequence, in the columns of one of its heads.
+            let dq = unsafe { dq.part(at, [rows, d], width) };
+            matmul(dq, ds, k, Mode::Write, Threads::One);
+            let add = |sum: &mut [T], a: Matrix<T>, b: Matrix<T>| {
+                let out = Output::new(&mut sum[first * d..], seen, d);
+                matmul(out, a.t(), b, Mode::Add, Threads::One);
+            };
+            add(&mut dk_rows, ds, q);
+            add(&mut dv_rows, p, gradient);
+        }
+    }
+    let at = task.start * kv_width + task.head * d;
+    for (to, from) in [(dk, dk_rows), (dv, dv_rows)] {
+        // SAFETY: rows of this task's sequence, in the columns of its key head.
+        let mut to = unsafe { to.part(at, [task.length, d], kv_width) };
+        for (to, from) in to.rows().zip(from.chunks_exact(d)) {
+            to.copy_from_slice(from);
+        }
+    }
+}
+
+/// `p ← exp(scale · p − slope · distance − lse)` and `dp ← scale · p (dp − pull)` where they are seen,
+/// else 0.
+#[inline(always)]
+fn differentiate<T: Float>(
+    p: &mut [T],
+    dp: &mut [T],
+    seen: Range<usize>,
+    (scale, slope): (T, Option<T>),
+    [lse, pull]: [T; 2],
+) {
+    for x in [&mut *p, &mut *dp] {
+        x[..seen.start].fill(T::zero());
+        x[seen.end..].fill(T::zero());
+    }
+    let (p, dp) = (&mut p[seen.clone()], &mut dp[seen]);
+    match slope {
+        Some(slope) => {
+            sloped(p, scale, slope);
+            exponentials(p, T::one(), lse)
+        }
+        None => exponentials(p, scale, lse),
+    };
+    let n = dp.len();
+    let p = &p[..n];
+    for i in 0..n {
+        dp[i] = scale * p[i] * (dp[i] - pull);
+    }
+}

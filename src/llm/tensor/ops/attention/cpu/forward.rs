@@ -1,0 +1,107 @@
+//! Attention's value.
+
+use rayon::prelude::*;
+
+use super::{ALIGN, Attention, Block, Head, MOST, Task, slope, sloped, tasks};
+use crate::llm::tensor::ops::Starts;
+use crate::llm::tensor::ops::float::Float;
+use crate::llm::tensor::ops::matmul::{Matrix, Mode, Output, Shared, Threads, matmul};
+use crate::llm::tensor::ops::simd::{exponentials, max, vectorised};
+
+/// Writes the output `[N, heads · D]` and `ln Σ exp` of the scores, `[heads, N]`.
+pub fn forward<T: Float>(
+    [q, k, v]: [&[T]; 3],
+    [out, lse]: [Shared<T>; 2],
+    form: &Attention,
+    starts: &Starts,
+) {
+    (tasks(form, starts).into_par_iter().with_max_len(1)).for_each(|task| {
+        let (k, v) = (Head::new(k, task, form), Head::new(v, task, form));
+        // SAFETY: a task writes its sequence's rows in its heads' columns, which no other does.
+        unsafe { one(q, &k, &v, [&out, &lse], form, task) }
+    });
+}
+
+/// # Safety
+/// Nobody else writes the task's rows and columns.
+unsafe fn one<T: Float>(
+    q: &[T],
+    k: &Head<T>,
+    v: &Head<T>,
+    [out, lse]: [&Shared<T>; 2],
+    form: &Attention,
+    task: Task,
+) {
+    let (d, width) = (form.head_dim, form.heads * form.head_dim);
+    let group = form.heads / form.kv_heads;
+    let padded = task.length.next_multiple_of(ALIGN);
+    let scale = T::of(form.scale);
+    let mut scores = Vec::new();
+    for block in Block::all(task.length, form.window) {
+        let (rows, keys) = (block.rows(), block.keys());
+        scores.resize(rows * keys, T::zero());
+        for head in task.head * group..(task.head + 1) * group {
+            let factors = (scale, slope(form, head));
+            let token = task.start + block.from;
+            let queries = Matrix::strided(&q[token * width + head * d..], rows, d, width);
+            let k = Matrix::strided(&k.columns[block.first..], d, keys, padded);
+            matmul(
+                Output::new(&mut scores, rows, keys),
+                queries,
+                k,
+                Mode::Write,
+                Threads::One,
+            );
+            let at = head * q.len() / width + token;
+            // SAFETY: tokens of this task's sequence, of one of its heads.
+            let mut lse = unsafe { lse.part(at, [1, rows], rows) };
+            let mut sums = [T::zero(); MOST];
+            for lse in lse.rows() {
+                vectorised(
+                    #[inline(always)]
+                    || softmax(&mut scores, &block, factors, lse, &mut sums),
+                );
+            }
+            // SAFETY: rows of this task's sequence, in the columns of one of its heads.
+            let mut out = unsafe { out.part(token * width + head * d, [rows, d], width) };
+            let seen = block.to - block.first;
+            let p = Matrix::strided(&scores, rows, seen, keys);
+            let v = Matrix::new(&v.rows[block.first * d..], seen, d);
+            matmul(out.again(), p, v, Mode::Write, Threads::One);
+            for (row, &sum) in out.rows().zip(&sums) {
+                let factor = T::one() / sum;
+                row.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+    }
+}
+
+/// `scores ← exp(scale · scores − slope · distance − top)` where they are seen, else 0; each row's
+/// sum, and `ln Σ exp` without top.
+#[inline(always)]
+fn softmax<T: Float>(
+    scores: &mut [T],
+    block: &Block,
+    (scale, slope): (T, Option<T>),
+    lse: &mut [T],
+    sums: &mut [T],
+) {
+    let keys = block.keys();
+    for row in 0..block.rows() {
+        let scores = &mut scores[row * keys..][..keys];
+        let seen = block.seen(row);
+        let scale = match slope {
+            Some(slope) => {
+                sloped(&mut scores[seen.clone()], scale, slope);
+                T::one()
+            }
+            None => scale,
+        };
+        let top = scale * max(&scores[seen.clone()], scores[seen.start]);
+        let sum = exponentials(&mut scores[seen.clone()], scale, top);
+        scores[..seen.start].fill(T::zero());
+        scores[seen.end..].fill(T::zero());
+        sums[row] = sum;
+        lse[row] = sum.ln() + top;
+    }
+}
