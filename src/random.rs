@@ -30,6 +30,12 @@ pub enum Purpose {
     Split = 10,
     /// The random inputs of an examination of a device.
     Doctor = 11,
+    /// The seeds of what a policy that is trained writes, a stream a phase.
+    Rollouts = 12,
+    /// The drawn labels of such pairs.
+    Annotation = 13,
+    /// The order in which a phase's completions are learned from again.
+    Phases = 14,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

@@ -153,10 +153,7 @@ fn train(dir: &Path, key: u64, observer: &dyn Observer) -> crate::Result<Decoder
         tokens.extend(tokenizer.encode(&story(&mut Stream::new(key, Purpose::Responses, row)))?);
         tokens.push(2);
         let sequence = Sequence::new(tokens, 1)?;
-        let responses = vec![Response {
-            sequence,
-            reward: 0.0,
-        }];
+        let responses = vec![Response::new(sequence, 0.0)];
         examples.push(Example {
             row,
             responses,

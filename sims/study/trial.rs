@@ -166,10 +166,7 @@ impl Trial {
 fn examples(objective: Objective, world: &World) -> Vec<Example> {
     let all = || world.pairs.iter().flatten();
     let mean = all().map(|s| s.reward).sum::<f64>() / all().count() as f64;
-    let response = |scored: &Scored, reward: f64| Response {
-        sequence: scored.sequence.clone(),
-        reward,
-    };
+    let response = |scored: &Scored, reward: f64| Response::new(scored.sequence.clone(), reward);
     let example = |(row, responses): (usize, Vec<Response>)| Example {
         row: row as u64,
         responses,

@@ -38,7 +38,7 @@ impl Loss for PpoClip {
             kind: Kind::Kinked,
             source: "Schulman et al. 2017, eq. 7",
             fixed_point: "past the clip of π_old, often a face",
-            bandits_only: Some(
+            own_responses_only: Some(
                 "it needs ln π_old of the policy that wrote the responses, which files do not have",
             ),
             ..Spec::new("ppo-clip", InputKind::Singles)

@@ -134,6 +134,8 @@ pub struct Spec {
     pub per_token: bool,
     /// The reason why it is not trained on text, if it is not.
     pub bandits_only: Option<&'static str>,
+    /// The reason why on text it is trained on responses that the policy writes itself only, if it is.
+    pub own_responses_only: Option<&'static str>,
 }
 
 impl Spec {
@@ -157,6 +159,7 @@ impl Spec {
             best_only: false,
             per_token: false,
             bandits_only: None,
+            own_responses_only: None,
         }
     }
 

@@ -507,10 +507,10 @@ fn a_masked_message_is_as_if_its_tokens_were_not_in_the_loss() {
     let loss = |sequences: [&Sequence; 2], objective: &TextObjective| {
         let example = |sequence: &Sequence| Example {
             row: 0,
-            responses: vec![pistar::llm::text::example::Response {
-                sequence: sequence.clone(),
-                reward: 0.0,
-            }],
+            responses: vec![pistar::llm::text::example::Response::new(
+                sequence.clone(),
+                0.0,
+            )],
             beside: Beside::default(),
         };
         let text = objective.batch(&sequences.map(example));

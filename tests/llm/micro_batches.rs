@@ -38,7 +38,7 @@ fn examples(kind: InputKind) -> Vec<Example> {
                     let weights = (0..count).map(|_| f64::from(stream.below(3)) / 2.0);
                     sequence = sequence.weighted(weights.collect()).unwrap();
                 }
-                Response { sequence, reward }
+                Response::new(sequence, reward)
             };
             let responses = (0..count).map(|_| response(&mut stream)).collect();
             Example {

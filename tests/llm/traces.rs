@@ -42,10 +42,11 @@ struct Trace {
 fn examples(rows: &[Row], kind: InputKind) -> Vec<Example> {
     let example = |(index, row): (usize, &Row)| {
         let count = if kind == InputKind::Rated { 1 } else { 2 };
-        let response = |answer: &Vec<u32>| Response {
-            sequence: Sequence::new([&row.prompt[..], answer].concat(), row.prompt.len()).unwrap(),
+        let response = |answer: &Vec<u32>| {
+            let tokens = [&row.prompt[..], answer].concat();
+            let sequence = Sequence::new(tokens, row.prompt.len()).unwrap();
             // The first and third of a batch are desirable.
-            reward: f64::from(u8::from(index % 2 == 0)),
+            Response::new(sequence, f64::from(u8::from(index % 2 == 0)))
         };
         Example {
             row: index as u64,

@@ -57,10 +57,7 @@ pub fn examples(kind: InputKind) -> Vec<Example> {
                     InputKind::Rated => f64::from(row % 2 == 0),
                     _ => stream.uniform(),
                 };
-                Response {
-                    sequence: Sequence::new(tokens, prompt.len()).unwrap(),
-                    reward,
-                }
+                Response::new(Sequence::new(tokens, prompt.len()).unwrap(), reward)
             };
             let responses = (0..count).map(|_| response(&mut stream)).collect();
             Example {

@@ -17,7 +17,7 @@ pub fn examples(bandit: &Bandit, dataset: &Dataset, kind: InputKind) -> Result<V
         let x = record.prompt();
         let response = |arm: u32, reward: f64| -> Result<Response> {
             let sequence = bandit.language().sequence(x, arm as usize)?;
-            Ok(Response { sequence, reward })
+            Ok(Response::new(sequence, reward))
         };
         let truth = |arm: u32| bandit.problem().prompts()[x].reward[arm as usize];
         let (arms, rewards, label) = match record {

@@ -44,6 +44,7 @@ pub struct Decoder {
     origin: Option<PathBuf>,
     pub(in crate::llm) adapter: Option<Adapter>,
     recompute: bool,
+    temperature: f64,
 }
 
 impl Decoder {
@@ -96,6 +97,11 @@ impl Decoder {
     /// keeping only its input, instead of all that was computed in it. Changes no number.
     pub fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
+    }
+
+    /// Has log-probabilities be those of the policy at a temperature, `ln softmax(logits / τ)`; it is 1 unless it is set.
+    pub fn set_temperature(&mut self, temperature: f64) {
+        self.temperature = temperature;
     }
 
     /// Where it comes from.

@@ -15,6 +15,28 @@ pub struct Response {
     /// Its reward; of rated responses 1 if desirable and 0 if not, in ranked lists the advantage; 0
     /// where there is none.
     pub reward: f64,
+    /// What was stored when the policy wrote it, if it did.
+    pub stored: Option<Stored>,
+}
+
+impl Response {
+    /// A response of a file.
+    pub fn new(sequence: Sequence, reward: f64) -> Self {
+        Self {
+            sequence,
+            reward,
+            stored: None,
+        }
+    }
+}
+
+/// Log-probabilities of a response that were stored when it was drawn, `Σ ln π` over its tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stored {
+    /// By the policy that wrote it, ln π_old.
+    pub old: f64,
+    /// By the reference, or 0 where it is not stored.
+    pub reference: f64,
 }
 
 /// One example: two responses of a pair, the preferred one first where there are labels; two or

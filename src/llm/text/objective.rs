@@ -37,18 +37,19 @@ pub struct TextObjective {
     token_reduction: TokenReduction,
 }
 
-/// True if an objective can be trained on text.
+/// True if an objective can be trained on text that is in a file.
 fn trainable(objective: &Objective) -> bool {
-    objective.spec().bandits_only.is_none()
+    let spec = objective.spec();
+    spec.bandits_only.is_none() && spec.own_responses_only.is_none()
 }
 
 impl TextObjective {
-    /// Names of all of them.
+    /// Names of those that can be trained on files.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Self::all().map(Objective::name)
     }
 
-    /// The registered objectives that can be trained on text.
+    /// The registered objectives that can be trained on files.
     pub fn all() -> impl Iterator<Item = Objective> {
         Objective::known().into_iter().filter(trainable)
     }
@@ -63,16 +64,50 @@ impl TextObjective {
         Self::of(objective, given, token_reduction)
     }
 
+    /// The same, trained on responses that the policy writes itself.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_own_responses(
+        name: &str,
+        given: &Given,
+        token_reduction: Option<TokenReduction>,
+    ) -> Result<Self> {
+        let objective = Objective::from_name(name).ok();
+        let objective = objective.filter(|o| o.spec().bandits_only.is_none());
+        Self::bound(
+            objective.ok_or_else(|| refused(name))?,
+            given,
+            token_reduction,
+        )
+    }
+
     /// An objective, which need not be registered, with the numbers that were given.
     ///
     /// # Errors
-    /// A number out of range, missing, or without use; a loss that cannot be run on a few examples.
+    /// A number out of range, missing, or without use; a loss that cannot be run on a few examples, or that reads
+    /// what files do not hold.
     pub fn of(
         objective: impl Into<Objective>,
         given: &Given,
         token_reduction: Option<TokenReduction>,
     ) -> Result<Self> {
-        let objective = objective.into();
+        let this = Self::bound(objective.into(), given, token_reduction)?;
+        if this.reads(Column::LogOld) {
+            return Err(Error::invalid(
+                this.name(),
+                "it reads ln π_old of the policy that wrote the responses, which files do not hold",
+                "let the policy write them: give prompts in place of data",
+            ));
+        }
+        Ok(this)
+    }
+
+    fn bound(
+        objective: Objective,
+        given: &Given,
+        token_reduction: Option<TokenReduction>,
+    ) -> Result<Self> {
         objective.refuse_others(given)?;
         let loss = objective.bind(given)?;
         let own = if objective.spec().per_token {
@@ -84,12 +119,6 @@ impl TextObjective {
         let refused = |problem: &str, remedy: &str| -> Result<Self> {
             Err(Error::invalid(objective.name(), problem, remedy))
         };
-        if columns.has(Column::LogOld) {
-            return refused(
-                "it reads ln π_old of the policy that wrote the responses, which files do not hold",
-                "train it on bandits, or give the loss another form",
-            );
-        }
         let labels = matches!(
             objective.spec().inputs,
             InputKind::LabelledPairs | InputKind::Rated
@@ -175,6 +204,20 @@ impl TextObjective {
         self.spec().value == Some(Value::Own)
     }
 
+    /// True if it reads that.
+    pub fn reads(&self, column: Column) -> bool {
+        self.columns.has(column)
+    }
+
+    /// True if on responses that are drawn at a temperature it takes their log-probabilities at it: of losses whose
+    /// gradient is an expectation over the responses, those with rewards. Preferences take the model's own.
+    pub fn tempered(&self) -> bool {
+        matches!(
+            self.kind(),
+            InputKind::ScoredPairs | InputKind::Singles | InputKind::Groups | InputKind::Tokens
+        )
+    }
+
     /// True if it reads a reference policy.
     pub fn reference(&self) -> bool {
         self.columns.has(Column::LogReference)
@@ -218,6 +261,7 @@ impl TextObjective {
     /// [`TokenReduction::Batch`], one over the weight of all predicted tokens.
     pub fn batch(&self, examples: &[Example]) -> TextBatch {
         let mut text = collate(self.kind(), examples, |_, _| 0.0);
+        self.recall(examples, &mut text);
         if self.token_reduction == TokenReduction::Batch {
             let tokens: f64 = text.sequences.iter().map(Sequence::weight).sum();
             let weights = text.weight.iter_mut().zip(examples);
@@ -227,6 +271,23 @@ impl TextObjective {
             text.held.fill(*baseline);
         }
         text
+    }
+
+    /// Gives a batch the log-probabilities that were stored with its responses, if they were.
+    fn recall(&self, examples: &[Example], text: &mut TextBatch) {
+        let stored = examples.iter().flat_map(|e| &e.responses).map(|r| r.stored);
+        let Some(stored) = stored.collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        let scale = |s: &Sequence| self.reduction().scale(s.weight());
+        let scales: Vec<f64> = text.sequences.iter().map(scale).collect();
+        text.log_reference = (stored.iter().zip(&scales))
+            .map(|(stored, scale)| stored.reference * scale)
+            .collect();
+        for place in 0..self.kind().slots() {
+            let slots = text.slots[place].iter().map(|&s| s as usize);
+            text.log_old[place] = slots.map(|s| stored[s].old * scales[s]).collect();
+        }
     }
 
     /// The weighted loss of a batch and its gradient with respect to the networks' numbers, on the host.
@@ -283,7 +344,13 @@ fn refused(name: &str) -> Error {
     let problem = match Objective::from_name(name) {
         Err(_) => format!("`{name}` is not known"),
         Ok(objective) => {
-            let why = objective.spec().bandits_only.unwrap_or_default();
+            let spec = objective.spec();
+            if let Some(why) = spec.own_responses_only {
+                let problem = format!("`{name}` cannot be trained on a file: {why}");
+                let remedy = "let the policy write them: give prompts in place of data";
+                return Error::invalid("objective", problem, remedy);
+            }
+            let why = spec.bandits_only.unwrap_or_default();
             format!("`{name}` cannot be trained on text: {why}")
         }
     };

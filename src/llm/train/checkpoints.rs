@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::enums::Better;
 use super::folder::Folder;
+use super::reference::Reference;
 use super::settings::Settings;
 use super::state::{Saved, State};
 use super::trainer::Trainer;
@@ -86,6 +87,9 @@ impl Trainer<'_> {
             if let Some(value) = &self.value {
                 value.save(&value_folder(dir)?, companions)?;
             }
+            if let Reference::Average(average) = &self.reference {
+                average.save(dir)?;
+            }
             saved.write(dir)
         })?;
         prune(folder.dir(), self.settings.keep, &self.state, Some(steps))
@@ -99,6 +103,9 @@ impl Trainer<'_> {
         self.policy.restore(dir)?;
         if let Some(value) = &mut self.value {
             value.restore(&dir.join(VALUE))?;
+        }
+        if let Reference::Average(average) = &mut self.reference {
+            average.restore(dir)?;
         }
         self.state = state;
         Ok(())

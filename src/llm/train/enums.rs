@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use candle_core::Device;
 
+use crate::error::{Error, Result};
 use crate::llm::files::named::named;
 use crate::llm::files::settings::{Given, Kind, Single};
 use crate::loss::Batch;
@@ -68,6 +69,88 @@ impl LossBackend {
 }
 
 named! {
+    /// Optimiser of the weights.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum OptimizerKind {
+        /// AdamW
+        AdamW = "adamw",
+        /// Gradient descent without momentum
+        Sgd = "sgd",
+    }
+}
+
+named! {
+    /// Way in which one of two completions becomes the preferred one.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum Annotator {
+        /// The one with the greater reward
+        Greater = "greater",
+        /// A draw, with the probability σ(r₁ − r₂) of Bradley and Terry for the first
+        BradleyTerry = "bradley-terry",
+    }
+}
+
+named! {
+    /// Where ln π_old of completions that the policy wrote comes from.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum OldNumbers {
+        /// The training forward, once when a phase begins: ratios are exactly 1 at its first step
+        Recomputed = "recomputed",
+        /// The sampler: no forward pass, and ratios of 1 up to the rounding between the two
+        Sampled = "sampled",
+    }
+}
+
+named! {
+    /// What is taken off the rewards of completions, over those of their prompt or their step, before the loss.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum Advantage {
+        /// Nothing
+        Reward = "reward",
+        /// The mean of the prompt's other completions (RLOO)
+        LeaveOneOut = "leave-one-out",
+        /// The mean of the prompt's completions (Dr. GRPO)
+        GroupMean = "group-mean",
+        /// That mean, and the rest is divided by their standard deviation plus 1e-4 (GRPO)
+        GroupNormalised = "group-normalised",
+        /// The mean of the step's completions
+        BatchMean = "batch-mean",
+        /// That mean, and the rest is divided by their standard deviation plus 1e-4
+        BatchNormalised = "batch-normalised",
+    }
+}
+
+impl Advantage {
+    /// True if it compares the completions of a prompt.
+    pub fn is_of_group(self) -> bool {
+        matches!(
+            self,
+            Self::LeaveOneOut | Self::GroupMean | Self::GroupNormalised
+        )
+    }
+}
+
+named! {
+    /// Weight of a completion by its length, in objectives of single responses.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum LengthWeight {
+        /// 1: the gradient is that of the expectation over whole completions
+        Sum = "sum",
+        /// One over its tokens: every completion counts by its mean token (GRPO)
+        Response = "response",
+        /// One over the mean tokens of the step's: every token counts alike (DAPO)
+        Tokens = "tokens",
+        /// One over max_new_tokens (Dr. GRPO)
+        Constant = "constant",
+    }
+}
+
+named! {
     /// Which network gives V(x).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
     #[non_exhaustive]
@@ -115,6 +198,34 @@ pub enum ReferenceSource {
     Live,
     /// Computed once by the model in this folder, and kept in a file.
     Model(PathBuf),
+    /// The policy that wrote a phase's completions.
+    Behaviour,
+    /// The moving average of the policy's weights, `θ′ ← τθ + (1 − τ)θ′` after every step; as it was written.
+    Ema(String),
+}
+
+/// What begins the name of a moving average.
+const EMA: &str = "ema:";
+
+impl ReferenceSource {
+    /// τ of a moving average, if it is one.
+    ///
+    /// # Errors
+    /// No number from 0 to 1.
+    pub fn rate(&self) -> Result<Option<f64>> {
+        let Self::Ema(text) = self else {
+            return Ok(None);
+        };
+        let rate = text.trim_start_matches(EMA).parse().ok();
+        match rate.filter(|rate| (0.0..=1.0).contains(rate)) {
+            Some(rate) => Ok(Some(rate)),
+            None => Err(Error::invalid(
+                "reference",
+                format!("`{text}` has no rate"),
+                "give ema:τ with a number from 0 (it stays as given) to 1 (it is the policy)",
+            )),
+        }
+    }
 }
 
 impl From<String> for ReferenceSource {
@@ -122,6 +233,9 @@ impl From<String> for ReferenceSource {
         match text.as_str() {
             "precomputed" => Self::Precomputed,
             "live" => Self::Live,
+            "initial" => Self::Precomputed,
+            "behaviour" | "behavior" => Self::Behaviour,
+            _ if text.starts_with(EMA) => Self::Ema(text),
             _ => Self::Model(text.into()),
         }
     }
@@ -151,6 +265,8 @@ impl fmt::Display for ReferenceSource {
             Self::Precomputed => f.write_str("precomputed"),
             Self::Live => f.write_str("live"),
             Self::Model(dir) => write!(f, "{}", dir.display()),
+            Self::Behaviour => f.write_str("behaviour"),
+            Self::Ema(text) => f.write_str(text),
         }
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn names(objective: &TextObjective) -> Vec<String> {
         let reward = row as f64;
         let response = |_| {
             let sequence = sequence.clone()?;
-            Some(Response { sequence, reward })
+            Some(Response::new(sequence, reward))
         };
         let responses = (0..responses).filter_map(response).collect();
         Example {

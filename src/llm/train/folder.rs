@@ -7,6 +7,7 @@
 //! metrics.jsonl          a row every so many steps
 //! events.out.tfevents.0  the same for TensorBoard
 //! reference.safetensors  the reference's log-probabilities
+//! rollouts/              what the policy wrote, phase by phase, if it did
 //! checkpoint-N/          everything after N steps
 //! model/                 the end
 //! nan-batch.jsonl        the batch that the run stopped at
@@ -25,6 +26,7 @@ use super::inputs::Inputs;
 use super::lock::Claimed;
 use super::machine::{MACHINE, Record};
 use super::metrics::MetricsRow;
+use super::rollouts;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::model::identity::Identity;
@@ -35,7 +37,17 @@ pub const METRICS: &str = "metrics.jsonl";
 /// Name of the file that records a run: objective, version, hashes of its inputs.
 pub const MANIFEST: &str = "manifest.json";
 /// What a run writes besides its settings, its checkpoints and the reference's numbers.
-pub(super) const FILES: [&str; 6] = [MANIFEST, MACHINE, METRICS, EVENTS, failure::FILE, MODEL];
+pub(super) const FILES: [&str; 7] = [
+    MANIFEST,
+    MACHINE,
+    METRICS,
+    EVENTS,
+    failure::FILE,
+    MODEL,
+    rollouts::FOLDER,
+];
+/// Which of them are folders.
+pub(super) const FOLDERS: [&str; 2] = [MODEL, rollouts::FOLDER];
 /// Locked by the process that trains in the folder.
 pub const LOCK: &str = ".lock";
 /// Status of a run that is going on, or was interrupted.

@@ -10,7 +10,7 @@ use crate::llm::model::inference;
 use crate::llm::model::network::Reduction;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::{Generated, Prompt, Sampling, completion_text, generate};
-use crate::llm::sample::reward::{Candidate, Resources, Specification, Weighted};
+use crate::llm::sample::reward::{Candidate, Specification, Weighted};
 use crate::llm::text::objective::TextObjective;
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::observer::Observer;
@@ -53,13 +53,8 @@ impl Generation {
             return Ok(None);
         }
         let tokenizer = Tokenizer::load(tokenizer)?;
-        let resources = Resources {
-            device: settings.device()?,
-            dtype: settings.dtype.dtype(),
-            batch_tokens: settings.micro_batch_tokens,
-            ..Resources::default()
-        };
-        let reward = reward.map(|reward| reward.build(&resources)).transpose()?;
+        let build = |reward: &Specification| reward.build(&settings.resources()?);
+        let reward = reward.map(build).transpose()?;
         Ok(Some(Self {
             tokenizer,
             prompts,

@@ -1,5 +1,7 @@
 //! Inputs of a run besides weights: enough to tell whether it is the same run.
 
+use std::path::PathBuf;
+
 use super::enums::ReferenceSource;
 use super::settings::Settings;
 use super::sources::Sources;
@@ -15,15 +17,22 @@ use crate::observer::Observer;
 /// What is right where an input is not the one that the run began with.
 const REMEDY: &str = "put the old one back, or start a new run in another --out";
 
+/// Prompts that the policy completes, and the reward of what it writes.
+pub(super) struct Prompted {
+    pub prompts: Vec<Prompt>,
+    pub reward: Option<Specification>,
+}
+
 /// The inputs of a run.
 pub(super) struct Inputs {
     /// Folder of the model.
     pub given: ModelFolder,
     pub objective: TextObjective,
     pub sources: Sources,
-    /// Prompts that the policy completes at evaluations.
-    pub prompts: Vec<Prompt>,
-    pub reward: Option<Specification>,
+    /// Prompts that the policy completes at evaluations, and what scores them.
+    pub evaluation: Prompted,
+    /// Those that it learns from.
+    pub rollouts: Prompted,
     /// Hashes of all of them, and of the weights.
     pub identity: Identity,
     /// EOS and padding of the tokenizer.
@@ -48,27 +57,36 @@ impl Inputs {
         let mut identity = Identity::default();
         identity.network("model", &given)?;
         identity.texts("model", &given)?;
-        let mut prompts = Vec::new();
-        if let Some(file) = &settings.eval_prompts {
-            let (read, hash) = Prompt::read(
-                file,
-                &settings.reading(),
-                &tokenizer,
-                sizes.context,
-                observer,
-            )?;
-            prompts = read;
-            identity.hash("eval_prompts", hash);
-        }
-        let reward = match settings.eval_reward.as_slice() {
-            [] => None,
-            flags => Some(Specification::parse(flags)?),
-        };
-        if let Some(reward) = &reward {
-            for uncovered in reward.identify(&mut identity, "eval_reward", &settings.depends)? {
-                observer.tell(&uncovered);
+        let mut prompted = |[file_name, reward_name]: [&'static str; 2],
+                            file: &Option<PathBuf>,
+                            reward: &[String]|
+         -> Result<Prompted> {
+            let mut prompts = Vec::new();
+            if let Some(file) = file {
+                let reading = settings.reading();
+                let (read, hash) =
+                    Prompt::read(file, &reading, &tokenizer, sizes.context, observer)?;
+                prompts = read;
+                identity.hash(file_name, hash);
             }
-        }
+            let reward = match reward {
+                [] => None,
+                flags => Some(Specification::parse(flags)?),
+            };
+            if let Some(reward) = &reward {
+                let depends = &settings.depends;
+                for uncovered in reward.identify(&mut identity, reward_name, depends)? {
+                    observer.tell(&uncovered);
+                }
+            }
+            Ok(Prompted { prompts, reward })
+        };
+        let evaluation = prompted(
+            ["eval_prompts", "eval_reward"],
+            &settings.eval_prompts,
+            &settings.eval_reward,
+        )?;
+        let rollouts = prompted(["prompts", "reward"], &settings.prompts, &settings.reward)?;
         // A loss of one's own is known by what it does.
         if !Objective::ALL.contains(&objective.registered()) {
             let found = objective.loss().fingerprint()?;
@@ -96,8 +114,8 @@ impl Inputs {
             given,
             objective,
             sources,
-            prompts,
-            reward,
+            evaluation,
+            rollouts,
             identity,
             specials,
             reference,

@@ -1,17 +1,17 @@
 //! A network with what it takes to train it.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
+use super::optimizer::Optimizer;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::files::checkpoint;
 use crate::llm::files::finite::broken;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::network::Network;
-use crate::llm::tensor::optimizer::{AdamW, Squares, clip, gradient_norm};
+use crate::llm::tensor::optimizer::{Squares, clip, gradient_norm};
 use crate::llm::tensor::parameters::Parameters;
 use crate::llm::tensor::tape::LeafGradients;
 
@@ -40,7 +40,7 @@ pub struct Learner {
     pub model: Box<dyn Model>,
     /// The gradient of the step so far.
     pub gradients: LeafGradients,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     lr: f64,
     clip: f64,
 }
@@ -51,7 +51,7 @@ impl Learner {
     /// # Errors
     /// Constants of the optimiser that are out of range.
     pub fn new(model: Box<dyn Model>, settings: &Settings, lr: f64) -> Result<Self> {
-        let optimizer = AdamW::new(model.parameters(), settings.adamw())?;
+        let optimizer = Optimizer::new(model.parameters(), settings)?;
         let gradients = LeafGradients::new(model.leaves());
         let clip = settings.clip;
         Ok(Self {
@@ -125,7 +125,6 @@ impl Learner {
         self.model.save(dir, companions)?;
         let path = dir.join(OPTIMIZER);
         let state = self.optimizer.state(self.model.parameters())?;
-        let state: HashMap<String, _> = state.into_iter().collect();
         checkpoint::write_tensors(&path, &state)
     }
 
@@ -149,7 +148,7 @@ impl Learner {
 /// A step that goes on as gradients come.
 pub(super) struct Updates<'a> {
     parameters: &'a Parameters,
-    optimizer: &'a mut AdamW,
+    optimizer: &'a mut Optimizer,
     squares: Squares,
     lr: f64,
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use super::average::Average;
 use super::batches::Batches;
 use super::checkpoints::{VALUE, prune};
 use super::enums::{ReferenceSource, ValueNetwork};
@@ -10,11 +11,12 @@ use super::evaluation::Evaluation;
 use super::examples::Examples;
 use super::folder::{COMPLETE, FORMAT, Folder, MODEL, Manifest, RUNNING};
 use super::generation::Generation;
-use super::inputs::Inputs;
+use super::inputs::{Inputs, Prompted};
 use super::learner::Model;
 use super::lock::Claimed;
 use super::networks::Role;
 use super::precompute::precompute_until;
+use super::rollouts::Rollouts;
 use super::run_loop::Ended;
 use super::settings::Settings;
 use super::sources::Sources;
@@ -27,6 +29,7 @@ use crate::llm::model::decoder::Decoder;
 use crate::llm::model::identity::Identity;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::objective::TextObjective;
+use crate::llm::text::tokenizer::Tokenizer;
 use crate::llm::train::reference::{self, Cache, Reference};
 use crate::loss::InputKind;
 use crate::observer::Observer;
@@ -72,6 +75,8 @@ pub(super) struct Run<'a> {
     other: Option<Decoder>,
     cache: Option<Cache>,
     generation: Option<Generation>,
+    /// Where the policy writes its data itself.
+    rollouts: Option<Rollouts>,
     checkpoint: Option<Checkpoint>,
     inputs: Identity,
     /// Whether there is a reference.
@@ -96,8 +101,8 @@ impl<'a> Run<'a> {
             given,
             objective,
             mut sources,
-            prompts,
-            reward,
+            evaluation,
+            rollouts,
             identity,
             reference,
             specials,
@@ -108,7 +113,20 @@ impl<'a> Run<'a> {
         let start = role.decoder(given, dtype, &device)?;
         sources.survey(observer)?;
         let tokens = given.tokenizer_folder();
+        let Prompted { prompts, reward } = evaluation;
         let generation = Generation::new(settings, &objective, tokens, prompts, reward.as_ref())?;
+        let rollouts = match rollouts.reward {
+            None => None,
+            Some(reward) => {
+                let reward = reward.build(&settings.resources()?)?;
+                let tokenizer = Tokenizer::load(tokens)?;
+                let prompts = rollouts.prompts;
+                let dir = Some(dir);
+                Some(Rollouts::new(
+                    settings, &objective, prompts, tokenizer, reward, dir,
+                )?)
+            }
+        };
         let other = match &settings.reference {
             ReferenceSource::Model(dir) if objective.reference() => {
                 let other = ModelFolder::find(dir)?.decoder(dtype, &device)?;
@@ -118,8 +136,9 @@ impl<'a> Run<'a> {
             _ => None,
         };
         let referred = reference.is_some();
-        let live =
-            settings.reference == ReferenceSource::Live || objective.kind() == InputKind::Tokens;
+        let live = settings.reference == ReferenceSource::Live
+            || objective.kind() == InputKind::Tokens
+            || rollouts.is_some();
         let cache = (reference.filter(|_| !live))
             .map(|numbers| Cache::open(numbers, &dir.join(reference::FILE)))
             .transpose()?;
@@ -146,7 +165,11 @@ impl<'a> Run<'a> {
         let (policy, start) = made(role, start, at)?;
         let computed = cache.as_ref().is_some_and(|cache| !cache.is_empty());
         let live = generation.as_ref().is_some_and(Generation::wants_reference);
-        let wanted = referred && other.is_none() && (!computed || live);
+        let moves = matches!(
+            settings.reference,
+            ReferenceSource::Behaviour | ReferenceSource::Ema(_)
+        );
+        let wanted = referred && other.is_none() && (!(computed || moves) || live);
         let run = Self {
             settings,
             objective,
@@ -158,6 +181,7 @@ impl<'a> Run<'a> {
             other,
             cache,
             generation,
+            rollouts,
             checkpoint,
             inputs: identity,
             referred,
@@ -167,7 +191,7 @@ impl<'a> Run<'a> {
 
     /// Trains to the end, or until `stop` is set.
     pub fn train(
-        self,
+        mut self,
         sources: &Sources,
         claimed: Claimed,
         stop: &AtomicBool,
@@ -176,7 +200,18 @@ impl<'a> Run<'a> {
         let settings = self.settings;
         let context = self.policy.sizes().context;
         let (trained, held) = sources.parts(settings)?;
-        let plan = Batches::new(settings, context, &trained)?;
+        let prompts = self.rollouts.as_ref().map_or(0, Rollouts::prompts);
+        let plan = match (&trained, self.rollouts.take()) {
+            (_, Some(rollouts)) => {
+                observer.tell(&rollouts.to_string());
+                Batches::fed(self.objective.clone(), settings, context, rollouts)?
+            }
+            (Some(trained), None) => Batches::new(settings, context, trained)?,
+            (None, None) => {
+                let remedy = "give data, or prompts and a reward";
+                return Err(Error::invalid("data", "it is missing", remedy));
+            }
+        };
         let held_out = (held.as_ref())
             .map(|held| Batches::held_out(settings, context, held))
             .transpose()?;
@@ -188,7 +223,7 @@ impl<'a> Run<'a> {
             status: RUNNING.into(),
             format: FORMAT,
             inputs: self.inputs.clone(),
-            examples: trained.count(),
+            examples: trained.as_ref().map_or(prompts, Rows::count),
             eval_examples: held.as_ref().map(Rows::count),
             steps: plan.steps(),
             best: None,
@@ -235,10 +270,12 @@ impl<'a> Run<'a> {
         let Some(reference) = self.reference(&plans, stop, observer)? else {
             return Ok(Some(done));
         };
+        let temperature = self.temperature();
         let generation = self.generation.map(|g| Box::new(g) as Box<dyn Evaluation>);
         let evaluations = generation.into_iter().collect();
         let trained_as = |role: Role, mut decoder: Decoder| {
             decoder.set_recompute(settings.recompute);
+            decoder.set_temperature(temperature);
             role.network(decoder)
         };
         let policy = trained_as(self.role, self.policy);
@@ -287,13 +324,30 @@ impl<'a> Run<'a> {
             };
             generation.reference = Some(as_given);
         }
+        if let Some(rate) = self.settings.reference.rate()? {
+            let mut average = Average::new(&self.policy, rate)?;
+            average.model.set_temperature(self.temperature());
+            return Ok(Some(Reference::Average(Box::new(average))));
+        }
+        if self.settings.reference == ReferenceSource::Behaviour {
+            return Ok(Some(Reference::Stored(None)));
+        }
         let (start, other) = (self.start.take(), self.other.take());
         let Some(mut cache) = self.cache.take() else {
-            let model = match other.or(base).or(start) {
+            let mut model = match other.or(base).or(start) {
                 Some(model) => model,
                 None => self.policy.copy()?,
             };
-            return Ok(Some(Reference::Live(Box::new(model))));
+            model.set_temperature(self.temperature());
+            let model = Box::new(model);
+            // z₀'s responses are others than those that are written.
+            let stored = self.settings.prompts.is_some() && !self.objective.anchored();
+            let live = self.settings.reference == ReferenceSource::Live;
+            return Ok(Some(if stored && !live {
+                Reference::Stored(Some(model))
+            } else {
+                Reference::Live(model)
+            }));
         };
         // A run that has checkpoints has all numbers, or says which file lacks one.
         if self.checkpoint.is_none() || cache.is_empty() {
@@ -306,6 +360,17 @@ impl<'a> Run<'a> {
             }
         }
         Ok(Some(Reference::Cached(cache)))
+    }
+}
+
+impl Run<'_> {
+    /// The temperature at which losses take log-probabilities: that of what the policy writes, where they are to.
+    fn temperature(&self) -> f64 {
+        if self.objective.tempered() && self.settings.prompts.is_some() {
+            self.settings.temperature
+        } else {
+            1.0
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::Events;
-use super::folder::{CONFIG, FILES, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest};
+use super::folder::{CONFIG, FILES, FOLDERS, Folder, LOCK, MANIFEST, METRICS, MODEL, Manifest};
 use super::inputs::Inputs;
 use super::machine::Record;
 use super::settings::Settings;
@@ -217,7 +217,8 @@ impl Claimed {
         if !self.begun {
             return Ok(());
         }
-        let (folders, files): (Vec<&str>, Vec<&str>) = FILES.iter().partition(|n| **n == MODEL);
+        let (folders, files): (Vec<&str>, Vec<&str>) =
+            FILES.iter().partition(|n| FOLDERS.contains(n));
         let files = [&files[..], &[CONFIG, reference::FILE]].concat();
         checkpoint::clean(&self.dir, &files, &folders)
     }

@@ -4,6 +4,7 @@
 //! settings → start → load → run_loop: step, row, evaluation, checkpoint → folder
 //! ```
 
+mod average;
 mod batches;
 mod checkpoints;
 mod config_reference;
@@ -23,15 +24,19 @@ mod lock;
 mod machine;
 mod metrics;
 mod networks;
+mod optimizer;
 mod optimizer_in_backward;
+mod ordered;
 mod overlay;
 mod precompute;
 pub mod reference;
 mod resolve;
+mod rollouts;
 mod run_loop;
 pub(crate) mod runs;
 pub mod schedule;
 mod settings;
+mod source;
 mod sources;
 mod split;
 mod start;
@@ -45,7 +50,10 @@ pub use crate::llm::text::objective::TokenReduction;
 pub use batches::Batches;
 pub use checkpoints::Best;
 pub use config_reference::config_reference;
-pub use enums::{Better, Precision, ReferenceSource, ValueNetwork};
+pub use enums::{
+    Advantage, Annotator, Better, LengthWeight, OldNumbers, OptimizerKind, Precision,
+    ReferenceSource, ValueNetwork,
+};
 pub use evaluation::{EVAL, Evaluation};
 pub use events::EVENTS;
 pub use examples::Examples;
@@ -55,8 +63,10 @@ pub use machine::{MACHINE, Process};
 pub use metrics::{Meter, MetricsRow};
 pub(in crate::llm) use networks::adapter;
 pub use precompute::precompute;
+pub use rollouts::{Phases, Rollouts};
 pub use run_loop::Ended;
 pub use settings::Settings;
+pub use source::Source;
 pub use split::Rows;
 pub use start::{train, train_until};
 pub use state::{Saved, State};

@@ -12,6 +12,7 @@ use crate::llm::files::hash::hex;
 use crate::llm::model::inference;
 use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::Sequence;
+use crate::llm::train::average::Average;
 
 /// Source of the reference's log-probabilities.
 #[non_exhaustive]
@@ -22,6 +23,11 @@ pub enum Reference {
     Cached(Cache),
     /// A model that stays as it is.
     Live(Box<dyn Network>),
+    /// Numbers that are stored with responses when the policy writes them: of a model that stays as it is, or of the
+    /// policy itself, as it was then.
+    Stored(Option<Box<dyn Network>>),
+    /// A moving average of the policy's weights.
+    Average(Box<Average>),
 }
 
 impl Reference {
@@ -41,6 +47,11 @@ impl Reference {
             Self::Live(network) => {
                 Ok(inference::numbers(&**network, reduction, sequences, micro_batch)?.sequences)
             }
+            Self::Average(average) => {
+                let network = &average.model;
+                Ok(inference::numbers(network, reduction, sequences, micro_batch)?.sequences)
+            }
+            Self::Stored(_) => Err(unstored()),
             Self::Cached(cache) => (sequences.iter())
                 .map(|s| Ok(cache.sum(s)? * reduction.scale(s.weight())))
                 .collect(),
@@ -61,6 +72,7 @@ impl Reference {
                     inference::numbers(&**network, Reduction::Sum, sequences, micro_batch);
                 Ok(numbers?.pieces)
             }
+            Self::Stored(_) | Self::Average(_) => Err(unstored()),
             Self::Cached(_) => Err(Error::invalid(
                 "reference",
                 "its numbers are of whole responses, and the loss takes tokens",
@@ -68,6 +80,15 @@ impl Reference {
             )),
         }
     }
+}
+
+/// What is wrong where numbers are asked for that came with the responses, or did not.
+fn unstored() -> Error {
+    Error::invalid(
+        "reference",
+        "its numbers are stored with responses that the policy writes",
+        "give reference initial, live or a folder",
+    )
 }
 
 /// Name of the numbers in a run's folder.

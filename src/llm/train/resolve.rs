@@ -35,7 +35,12 @@ impl Settings {
             let remedy = format!("name one of {}", known.join(", "));
             return Err(Error::invalid("objective", "it is missing", remedy));
         };
-        TextObjective::new(name, &self.numbers, self.token_reduction)
+        let (numbers, reduction) = (&self.numbers, self.token_reduction);
+        if self.prompts.is_some() {
+            TextObjective::of_own_responses(name, numbers, reduction)
+        } else {
+            TextObjective::new(name, numbers, reduction)
+        }
     }
 
     /// The settings with the defaults that depend on the objective filled in, so that `config.toml` says them.
@@ -68,6 +73,9 @@ impl Settings {
         if self.evaluates() {
             self.eval_every.get_or_insert(500);
         }
+        self.resolve_rollouts(&objective);
+        self.check_rollouts(&objective)?;
+        self.check_optimizer()?;
         self.check(&objective)?;
         self.check_evaluation(&objective)?;
         Ok(self)

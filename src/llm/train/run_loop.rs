@@ -81,6 +81,12 @@ impl Trainer<'_> {
                 self.interrupted(folder)?;
                 return Ok(false);
             }
+            if let Err(error) = self.prepare(observer) {
+                // What was trained so far is not lost with a program that fails.
+                drop(work);
+                self.interrupted(folder)?;
+                return Err(error);
+            }
             self.step(Some(folder))?;
             let steps = self.state.steps;
             let last = steps == self.plan.steps();

@@ -8,9 +8,13 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::enums::{Better, LossBackend, Precision, ReferenceSource, ValueNetwork};
+use super::enums::{
+    Advantage, Annotator, Better, LengthWeight, LossBackend, OldNumbers, OptimizerKind, Precision,
+    ReferenceSource, ValueNetwork,
+};
 use crate::error::Result;
 use crate::llm::files::settings::{Apart, Flag, Kind, settings};
+use crate::llm::sample::reward::Resources;
 use crate::llm::tensor::device;
 use crate::llm::tensor::optimizer::Config;
 use crate::llm::text::data::{self, Reading};
@@ -43,13 +47,50 @@ settings! {
             /// Reduction of a response's token log-probabilities to its one number, the same for policy and
             /// reference [default: sum; of sft: batch]
             token_reduction: Option<TokenReduction> = None, value_name: Some("HOW");
-            /// Reference policy: `precomputed` or `live` by the model as given, or the folder of another model,
-            /// adapter or run
+            /// Reference policy: `precomputed` (`initial`) or `live` by the model as given, or the folder of another
+            /// model, adapter or run; with prompts also `behaviour`, the policy as it was when the phase began, and
+            /// `ema:RATE`, a moving average of its weights
             reference: ReferenceSource = ReferenceSource::Precomputed, value_name: Some("WHICH");
             /// Network that gives V(x) in dro-v
             value: ValueNetwork = ValueNetwork::Separate, value_name: Some("WHICH");
         }
+        heading("Online training") {
+            /// Prompts that the policy completes itself, in place of data: a file read as data are, with a column
+            /// `prompt`
+            prompts: Option<PathBuf> = None, value_name: Some("FILE");
+            /// Reward of these completions, as in `pistar score`: KIND:TEXT or FILE.toml; several are added
+            reward: Vec<String> = Vec::new(), value_name: Some("REWARD");
+            /// Completions of each prompt [default: 2; of groups and of sft: 4; of single and rated ones: 1]
+            completions: Option<usize> = None, value_name: Some("COUNT");
+            /// Maximum tokens of a completion, EOS included
+            max_new_tokens: usize = 128, value_name: Some("TOKENS");
+            /// Sampling temperature τ. Losses of rewards take ln π of softmax(logits/τ), those of preferences that of
+            /// the model itself
+            temperature: f64 = 1.0, value_name: Some("TEMPERATURE");
+            /// Phases: at the beginning of each the policy writes all completions that it then learns from; 1 is
+            /// offline [default: a phase a step, on-policy]
+            phases: Option<u64> = None, value_name: Some("COUNT");
+            /// Passes over a phase's completions
+            phase_epochs: u64 = 1, value_name: Some("COUNT");
+            /// Past phases whose completions are learned from too
+            replay: usize = 0, value_name: Some("PHASES");
+            /// Way in which one of two completions becomes the preferred one
+            annotator: Annotator = Annotator::Greater, value_name: Some("WHICH");
+            /// How often completions without a preference (the same text, or with one reward) are drawn again before
+            /// their prompt is left out
+            redraws: u64 = 4, value_name: Some("TIMES");
+            /// What is taken off the rewards, in objectives of single responses
+            advantage: Advantage = Advantage::Reward, value_name: Some("WHAT");
+            /// Weight of a completion by its length, in objectives of single responses
+            length_weight: LengthWeight = LengthWeight::Sum, value_name: Some("WHICH");
+            /// Learn from every completion whose reward is above this, in place of the best one; of sft
+            above: Option<f64> = None, value_name: Some("REWARD");
+            /// Where ln π_old of completions comes from
+            old: OldNumbers = OldNumbers::Recomputed, value_name: Some("WHICH");
+        }
         heading("Optimiser") {
+            /// Optimiser of the weights
+            optimizer: OptimizerKind = OptimizerKind::AdamW, value_name: Some("WHICH");
             /// Learning rate [default: 1e-6; of sft and reward models: 2e-5]
             lr: Option<f64> = None;
             /// Learning rate of the separate value network [default: that of the policy]
@@ -256,6 +297,19 @@ impl Settings {
         let device = device::device(&self.device)?;
         device::tf32(self.tf32);
         Ok(device)
+    }
+
+    /// What rewards run on.
+    ///
+    /// # Errors
+    /// As [`device`](Self::device).
+    pub fn resources(&self) -> Result<Resources> {
+        Ok(Resources {
+            device: self.device()?,
+            dtype: self.dtype.dtype(),
+            batch_tokens: self.micro_batch_tokens,
+            ..Resources::default()
+        })
     }
 
     /// What AdamW runs with.

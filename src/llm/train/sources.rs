@@ -13,7 +13,8 @@ use crate::observer::Observer;
 
 /// The files of a run.
 pub(super) struct Sources {
-    pub data: Source,
+    /// None where the policy writes them itself.
+    pub data: Option<Source>,
     evaluation: Option<Source>,
 }
 
@@ -26,10 +27,11 @@ impl Sources {
         context: usize,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let Some(file) = &settings.data else {
-            let remedy = "give a file of examples; docs/data.md says which kinds there are";
+        if settings.data.is_none() && settings.prompts.is_none() {
+            let remedy = "give a file of examples (docs/data.md says which kinds there are), or prompts and a reward, and \
+                          the policy writes them";
             return Err(Error::invalid("data", "it is missing", remedy));
-        };
+        }
         let tokenizer = Arc::new(tokenizer);
         let open = |file: &Path| {
             let form = Form::from(objective.registered());
@@ -38,14 +40,16 @@ impl Sources {
             Source::read(file, &reading, form, tokenizer, context, rows, observer)
         };
         Ok(Self {
-            data: open(file)?,
+            data: settings.data.as_deref().map(open).transpose()?,
             evaluation: settings.eval_data.as_deref().map(open).transpose()?,
         })
     }
 
     /// Reads every row once, and says what was found.
     pub fn survey(&mut self, observer: &dyn Observer) -> Result<()> {
-        observer.tell(&self.data.survey(observer)?.to_string());
+        if let Some(data) = &mut self.data {
+            observer.tell(&data.survey(observer)?.to_string());
+        }
         if let Some(evaluation) = &mut self.evaluation {
             let report = evaluation.survey(observer)?;
             observer.tell(&format!("evaluation: {report}"));
@@ -56,20 +60,25 @@ impl Sources {
     /// SHA-256 of the data, and of those of the evaluation if it has its own.
     pub fn hashes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let evaluation = (self.evaluation.as_ref()).map(|of| ("eval_data", of.hash()));
-        std::iter::once(("data", self.data.hash())).chain(evaluation)
+        let data = (self.data.as_ref()).map(|of| ("data", of.hash()));
+        data.into_iter().chain(evaluation)
     }
 
     /// The rows that are trained on, and those that are evaluated on.
-    pub fn parts(&self, settings: &Settings) -> Result<(Rows<'_>, Option<Rows<'_>>)> {
+    pub fn parts(&self, settings: &Settings) -> Result<(Option<Rows<'_>>, Option<Rows<'_>>)> {
+        let data = self.data.as_ref();
         if let Some(evaluation) = &self.evaluation {
-            return Ok((Rows::all(&self.data), Some(Rows::all(evaluation))));
+            return Ok((data.map(|of| Rows::all(of)), Some(Rows::all(evaluation))));
         }
-        let share = |share: f64| (share * self.data.len() as f64).ceil() as usize;
+        let Some(data) = data else {
+            return Ok((None, None));
+        };
+        let share = |share: f64| (share * data.len() as f64).ceil() as usize;
         match settings.eval_rows.or(settings.eval_share.map(share)) {
-            None => Ok((Rows::all(&self.data), None)),
+            None => Ok((Some(Rows::all(data)), None)),
             Some(held) => {
-                let [trained, held] = Rows::split(&self.data, held, settings.eval_seed)?;
-                Ok((trained, Some(held)))
+                let [trained, held] = Rows::split(data, held, settings.eval_seed)?;
+                Ok((Some(trained), Some(held)))
             }
         }
     }

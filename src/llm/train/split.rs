@@ -73,7 +73,7 @@ mod tests {
                 let tokens = vec![0; 2 + row as usize];
                 let sequence = Sequence::new(tokens, 1).unwrap();
                 let reward = 0.0;
-                let responses = vec![Response { sequence, reward }];
+                let responses = vec![Response::new(sequence, reward)];
                 Example {
                     row,
                     responses,

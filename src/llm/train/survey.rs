@@ -3,7 +3,7 @@
 use super::batches::Batches;
 use super::settings::Settings;
 use super::sources::Sources;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::llm::model::graph::Sizes;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::text::example::Example;
@@ -27,7 +27,13 @@ pub fn survey(
     let context = sizes.context;
     let mut sources = Sources::open(settings, &objective, tokenizer, context, observer)?;
     sources.survey(observer)?;
-    let (trained, _) = sources.parts(settings)?;
+    let Some(trained) = sources.parts(settings)?.0 else {
+        return Err(Error::invalid(
+            "data",
+            "they are not written yet",
+            "give a sequence length",
+        ));
+    };
     let plan = Batches::new(settings, context, &trained)?;
     let steps = plan.steps().min(plan.per_epoch());
     let work = observer.begin("lengths", steps);

@@ -22,6 +22,7 @@ use crate::llm::train::reference::Reference;
 use crate::llm::train::schedule::Schedule;
 use crate::llm::train::step::{Outcome, Step};
 use crate::loss::{Batch, InputKind};
+use crate::observer::Observer;
 
 /// A run: networks, data, and how far it is.
 pub struct Trainer<'a> {
@@ -34,7 +35,7 @@ pub struct Trainer<'a> {
     /// What else is evaluated.
     pub(super) evaluations: Vec<Box<dyn Evaluation + 'a>>,
     /// What is minimised in the objective's place.
-    reference: Reference,
+    pub(super) reference: Reference,
     /// The policy, or the network of scores.
     pub policy: Learner,
     /// The separate value network.
@@ -132,6 +133,9 @@ impl<'a> Trainer<'a> {
         } else {
             self.step_by_norm(factor, folder)?
         };
+        if let Reference::Average(average) = &mut self.reference {
+            average.follow(self.policy.model.parameters())?;
+        }
         self.measure(&stepped, factor);
         self.state.num_tokens += stepped.text.tokens() as u64;
         self.state.steps += 1;
@@ -230,8 +234,27 @@ impl<'a> Trainer<'a> {
         step.run(part, loss, &mut self.policy.gradients, of_value)
     }
 
-    /// Gives a part the reference's numbers.
+    /// Has the next step's examples be there, as [`Source::prepare`](super::Source::prepare), and counts what was
+    /// written for them.
+    ///
+    /// # Errors
+    /// Those of generation and rewards, and of files.
+    pub fn prepare(&mut self, observer: &dyn Observer) -> Result<()> {
+        let done = self.state.steps;
+        let found = self
+            .plan
+            .prepare(done, &self.policy, &self.reference, observer)?;
+        for (name, value) in found {
+            self.state.meter.mean(&name, value);
+        }
+        Ok(())
+    }
+
+    /// Gives a part the reference's numbers, unless they came with it.
     pub(super) fn refer(&self, part: &mut TextBatch) -> Result<()> {
+        if let Reference::Stored(_) = self.reference {
+            return Ok(());
+        }
         if self.plan.objective().kind() == InputKind::Tokens {
             let micro_batch = self.plan.micro_batch();
             part.token_reference = self.reference.tokens(&part.sequences, micro_batch)?;

@@ -88,6 +88,7 @@ impl Decoder {
             origin: None,
             adapter: None,
             recompute: false,
+            temperature: 1.0,
         })
     }
 }

@@ -58,7 +58,7 @@ impl Decoder {
         hidden: &Node,
         predictions: &Predictions,
     ) -> Result<Node> {
-        self.log_probs_at(tape, hidden, predictions, 1.0)
+        self.log_probs_at(tape, hidden, predictions, self.temperature)
     }
 
     /// [`log_probs_of`](Self::log_probs_of) the policy at a temperature, as it is sampled from: `ln softmax(logits / τ)`.

@@ -52,6 +52,7 @@ impl Decoder {
             origin: self.origin.clone(),
             adapter: None,
             recompute: self.recompute,
+            temperature: self.temperature,
         })
     }
 

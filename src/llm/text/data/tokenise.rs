@@ -155,8 +155,7 @@ impl Tokeniser {
                 Some(weights) => weighted(sequence, weights, &completion.column)?,
                 None => sequence,
             };
-            let reward = completion.reward;
-            responses.push(Response { sequence, reward });
+            responses.push(Response::new(sequence, completion.reward));
         }
         let example = Example {
             row,

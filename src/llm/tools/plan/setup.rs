@@ -64,8 +64,10 @@ impl Budget {
         };
         let reference = match (&settings.reference, objective.reference()) {
             (_, false) => Reference::None,
-            (ReferenceSource::Precomputed, true) => Reference::Numbers,
-            (ReferenceSource::Live, true) => Reference::Live,
+            // The model whose numbers are stored stays.
+            (ReferenceSource::Precomputed, true) if settings.prompts.is_some() => Reference::Live,
+            (ReferenceSource::Precomputed | ReferenceSource::Behaviour, true) => Reference::Numbers,
+            (ReferenceSource::Live | ReferenceSource::Ema(_), true) => Reference::Live,
             (ReferenceSource::Model(dir), true) => {
                 let other = ModelFolder::find(dir)?;
                 Reference::NumbersOf(Box::new(other.config()?), other.adapter_config()?)

@@ -1,0 +1,254 @@
+//! Drawing a phase: completions, their rewards and preferences, and the log-probabilities that are stored.
+
+use rand_chacha::rand_core::RngCore;
+
+use super::feed::moments;
+use super::row::{Completion, Phase, Row};
+use super::{Preference, Rollouts};
+use crate::error::{Error, Result};
+use crate::llm::model::inference;
+use crate::llm::model::network::{Network, Reduction};
+use crate::llm::model::sequence::Sequence;
+use crate::llm::sample::generate::{completion_text, generate};
+use crate::llm::sample::reward::Candidate;
+use crate::llm::train::learner::Learner;
+use crate::llm::train::reference::Reference;
+use crate::observer::Observer;
+use crate::random::{Purpose, Stream};
+
+/// What a phase counted while it drew.
+#[derive(Debug, Default)]
+struct Counts {
+    redrawn: usize,
+    left_out: usize,
+    /// Sum of the entropies of the completions that stay.
+    entropy: f64,
+}
+
+/// A row as it was drawn, with the entropy of its completions.
+struct Drawn {
+    row: Row,
+    entropy: f64,
+}
+
+impl Rollouts {
+    /// Has the policy complete prompts and the reward score them; those without a preference are drawn again, and left
+    /// out in the end. Then the numbers of policy and reference are stored.
+    pub(super) fn draw(
+        &mut self,
+        phase: u64,
+        policy: &Learner,
+        reference: &Reference,
+        observer: &dyn Observer,
+    ) -> Result<Phase> {
+        let mut pending: Vec<(usize, usize)> =
+            self.indices(phase)?.into_iter().enumerate().collect();
+        let mut rows: Vec<Option<Drawn>> = Vec::new();
+        rows.resize_with(pending.len(), || None);
+        let mut seeds = Stream::new(self.seed, Purpose::Rollouts, phase);
+        let mut labels = Stream::new(self.seed, Purpose::Annotation, phase);
+        let mut counts = Counts::default();
+        for attempt in 0..=self.redraws {
+            if attempt > 0 {
+                counts.redrawn += pending.len();
+            }
+            let indices: Vec<usize> = pending.iter().map(|(_, index)| *index).collect();
+            let drawn = self.complete(&indices, seeds.rng().next_u64(), policy, observer)?;
+            let mut again = Vec::new();
+            for (at, mut drawn) in pending.into_iter().zip(drawn) {
+                if self.prefer(&mut drawn.row, &mut labels) {
+                    rows[at.0] = Some(drawn);
+                } else {
+                    again.push(at);
+                }
+            }
+            pending = again;
+            if pending.is_empty() {
+                break;
+            }
+        }
+        counts.left_out = pending.len();
+        let drawn: Vec<Drawn> = rows.into_iter().flatten().collect();
+        counts.entropy = drawn.iter().map(|d| d.entropy).sum();
+        let mut rows: Vec<Row> = drawn.into_iter().map(|d| d.row).collect();
+        if rows.is_empty() {
+            return Err(Error::invalid(
+                format!("phase {}", phase + 1),
+                format!("none of {} prompts has a preference", counts.left_out),
+                "every draw had one reward: give a reward that tells completions apart (a small part by length \
+                 does), or more redraws",
+            ));
+        }
+        self.store(&mut rows, policy, reference)?;
+        let metrics = self.metrics(&rows, &counts);
+        Ok(Phase { rows, metrics })
+    }
+
+    /// One draw of all completions of those prompts.
+    fn complete(
+        &mut self,
+        indices: &[usize],
+        seed: u64,
+        policy: &Learner,
+        observer: &dyn Observer,
+    ) -> Result<Vec<Drawn>> {
+        let tokens: Vec<Vec<u32>> = (indices.iter())
+            .map(|&index| self.prompts[index].tokens.clone())
+            .collect();
+        let (decoder, ends) = (policy.model.decoder(), self.tokenizer.ends());
+        let found = generate(
+            decoder,
+            ends,
+            &tokens,
+            &self.sampling,
+            seed,
+            BATCH,
+            observer,
+        )?;
+        let samples = self.sampling.samples;
+        let text = |(i, one): (usize, &crate::llm::sample::generate::Generated)| {
+            completion_text(
+                &self.tokenizer,
+                &tokens[i / samples],
+                &one.tokens,
+                one.ended,
+            )
+        };
+        let texts: Vec<String> = (found.iter().enumerate().map(text)).collect::<Result<_>>()?;
+        let candidates: Vec<Candidate> = (texts.iter().enumerate())
+            .map(|(i, completion)| {
+                let prompt = &self.prompts[indices[i / samples]];
+                Candidate {
+                    prompt: &prompt.text,
+                    completion,
+                    index: indices[i / samples],
+                    fields: &prompt.fields,
+                }
+            })
+            .collect();
+        let scores = self.reward.scored(&candidates, observer)?.total;
+        let mut all = texts.into_iter().zip(found).zip(scores);
+        let row = |&index: &usize| {
+            let (mut completions, mut entropy) = (Vec::with_capacity(samples), 0.0);
+            for ((text, one), score) in all.by_ref().take(samples) {
+                entropy += one.entropy;
+                completions.push(Completion {
+                    text,
+                    tokens: one.tokens,
+                    ended: one.ended,
+                    score,
+                    old: one.log_prob,
+                    reference: None,
+                });
+            }
+            let row = Row {
+                index,
+                prompt: self.prompts[index].text.clone(),
+                completions,
+                preferred: Vec::new(),
+            };
+            Drawn { row, entropy }
+        };
+        Ok(indices.iter().map(row).collect())
+    }
+
+    /// Labels the pairs of a row. False if it has none to learn from, where one is needed.
+    fn prefer(&self, row: &mut Row, labels: &mut Stream) -> bool {
+        match self.preference {
+            Preference::None => true,
+            Preference::Above => !self.feed.kept(row).is_empty(),
+            Preference::Greater | Preference::Drawn => {
+                let drawn = self.preference == Preference::Drawn;
+                row.preferred.clear();
+                for pair in row.completions.chunks_exact(2) {
+                    let difference = pair[0].score - pair[1].score;
+                    if pair[0].tokens == pair[1].tokens || (!drawn && difference == 0.0) {
+                        return false;
+                    }
+                    let first = if drawn {
+                        labels.uniform() < 1.0 / (1.0 + (-difference).exp())
+                    } else {
+                        difference > 0.0
+                    };
+                    row.preferred.push(u8::from(!first));
+                }
+                true
+            }
+        }
+    }
+
+    /// Gives every completion ln π_old and the reference's number.
+    fn store(&self, rows: &mut [Row], policy: &Learner, reference: &Reference) -> Result<()> {
+        let mut sequences = Vec::new();
+        for row in rows.iter() {
+            let prompt = &self.prompts[row.index].tokens;
+            for c in &row.completions {
+                sequences.push(Row::sequence(prompt, &c.tokens)?);
+            }
+        }
+        let numbers = |network: &dyn Network| -> Result<Vec<f64>> {
+            let of: &[Sequence] = &sequences;
+            Ok(inference::numbers(network, Reduction::Sum, of, self.micro_batch)?.sequences)
+        };
+        let old = if self.recompute {
+            Some(numbers(&*policy.model)?)
+        } else {
+            None
+        };
+        let theirs = match reference {
+            Reference::Stored(Some(network)) => Some(numbers(&**network)?),
+            _ => None,
+        };
+        let behaviour = matches!(reference, Reference::Stored(None));
+        for (i, c) in (rows.iter_mut().flat_map(|r| &mut r.completions)).enumerate() {
+            if let Some(old) = &old {
+                c.old = old[i];
+            }
+            c.reference = match &theirs {
+                Some(theirs) => Some(theirs[i]),
+                None => behaviour.then_some(c.old),
+            };
+        }
+        Ok(())
+    }
+
+    /// What was drawn, in numbers, under TRL's names.
+    fn metrics(&self, rows: &[Row], counts: &Counts) -> Vec<(String, f64)> {
+        let completions = || rows.iter().flat_map(|row| &row.completions);
+        let count = completions().count() as f64;
+        let mean = |of: &dyn Fn(&Completion) -> f64| completions().map(of).sum::<f64>() / count;
+        let alike = |row: &&Row| {
+            let [_, deviation] = moments(row.completions.iter().map(|c| c.score));
+            deviation == 0.0
+        };
+        let scores = mean(&|c| c.score);
+        let mut all = vec![("objective/scores", scores)];
+        let drawn_from_itself = self.sampling.temperature == 1.0;
+        // Both of one temperature: the sampler's own numbers are of 1.
+        let stored = completions().all(|c| c.reference.is_some());
+        if stored && (drawn_from_itself || (self.tempered && self.recompute)) {
+            let kl = mean(&|c| c.old - c.reference.unwrap_or(c.old));
+            all.push(("objective/kl", kl));
+            all.push(("objective/rlhf_reward", scores - self.beta * kl));
+        }
+        if drawn_from_itself {
+            all.push(("objective/entropy", counts.entropy / count));
+        }
+        all.push(("completions/mean_length", mean(&|c| c.tokens.len() as f64)));
+        let cut = mean(&|c| f64::from(!c.ended));
+        all.push(("completions/clipped_ratio", cut));
+        if self.sampling.samples > 1 {
+            let share = rows.iter().filter(alike).count() as f64 / rows.len() as f64;
+            all.push(("frac_reward_zero_std", share));
+        }
+        if self.preference != Preference::None {
+            all.push(("rollouts/redrawn", counts.redrawn as f64));
+            all.push(("rollouts/left_out", counts.left_out as f64));
+        }
+        let named = |(name, value): (&str, f64)| (name.to_string(), value);
+        all.into_iter().map(named).collect()
+    }
+}
+
+/// Sequences that are generated at once.
+const BATCH: usize = 64;

@@ -1,0 +1,293 @@
+//! Completions of a step to the examples that an objective takes.
+
+use super::row::{Completion, Row};
+use crate::error::{Error, Result};
+use crate::llm::text::example::{Beside, Example, Response, Stored};
+use crate::llm::train::enums::{Advantage, LengthWeight};
+use crate::loss::InputKind;
+
+/// What becomes of completions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Feed {
+    /// Kind of examples that the objective takes.
+    pub kind: InputKind,
+    /// What is taken off rewards of single responses.
+    pub advantage: Advantage,
+    /// Weight of single responses by their length.
+    pub length_weight: LengthWeight,
+    /// Every completion above that reward, in place of the best one.
+    pub above: Option<f64>,
+    /// Most tokens of a completion.
+    pub max_new_tokens: usize,
+}
+
+/// Added to a standard deviation that is divided by (TRL's).
+const LEAST: f64 = 1e-4;
+
+impl Feed {
+    /// The examples of a step, whose rows come with the tokens of their prompts.
+    ///
+    /// - labelled pairs: completions 0 and 1, 2 and 3, …, the preferred one first;
+    /// - scored pairs and groups: all completions of a prompt;
+    /// - single responses: each, with its advantage as reward;
+    /// - rated ones: each, desirable above the mean reward of the step;
+    /// - lists (SFT): the best of each prompt, of several the first, or all above a reward.
+    ///
+    /// # Errors
+    /// Completions that do not make such examples.
+    pub fn examples(&self, step: &[(&[u32], &Row)]) -> Result<Vec<Example>> {
+        let mut examples = Vec::new();
+        let mut push = |responses: Vec<Response>, weight: f64| {
+            let row = examples.len() as u64;
+            let beside = Beside {
+                weight,
+                ..Beside::default()
+            };
+            examples.push(Example {
+                row,
+                responses,
+                beside,
+            });
+        };
+        let step_scores = || step.iter().flat_map(|(_, row)| scores(row));
+        let [mean, deviation] = moments(step_scores());
+        let tokens = |c: &Completion| c.tokens.len() as f64;
+        let lengths = step.iter().flat_map(|(_, row)| row.completions.iter());
+        let [mean_length, _] = moments(lengths.map(tokens));
+        for (prompt, row) in step {
+            let response = |c: &Completion, reward: f64| -> Result<Response> {
+                Ok(Response {
+                    stored: Some(Stored {
+                        old: c.old,
+                        reference: c.reference.unwrap_or(0.0),
+                    }),
+                    ..Response::new(Row::sequence(prompt, &c.tokens)?, reward)
+                })
+            };
+            let scored = |c: &Completion| response(c, c.score);
+            match self.kind {
+                InputKind::LabelledPairs => {
+                    for (pair, &first) in row.completions.chunks_exact(2).zip(&row.preferred) {
+                        let first = usize::from(first.min(1));
+                        push(vec![scored(&pair[first])?, scored(&pair[1 - first])?], 1.0);
+                    }
+                }
+                InputKind::ScoredPairs | InputKind::Groups => {
+                    let all = row.completions.iter().map(scored);
+                    push(all.collect::<Result<_>>()?, 1.0);
+                }
+                InputKind::Singles => {
+                    for (i, c) in row.completions.iter().enumerate() {
+                        let reward = match self.advantage {
+                            Advantage::BatchMean => c.score - mean,
+                            Advantage::BatchNormalised => (c.score - mean) / (deviation + LEAST),
+                            of_group => within(of_group, row, i),
+                        };
+                        let weight = match self.length_weight {
+                            LengthWeight::Sum => 1.0,
+                            LengthWeight::Response => 1.0 / tokens(c),
+                            LengthWeight::Tokens => 1.0 / mean_length,
+                            LengthWeight::Constant => 1.0 / self.max_new_tokens as f64,
+                        };
+                        push(vec![response(c, reward)?], weight);
+                    }
+                }
+                InputKind::Rated => {
+                    for c in &row.completions {
+                        let desirable = f64::from(c.score > mean);
+                        push(vec![response(c, desirable)?], 1.0);
+                    }
+                }
+                InputKind::Lists => {
+                    for c in self.kept(row) {
+                        push(vec![scored(c)?], 1.0);
+                    }
+                }
+                InputKind::Tokens => {
+                    return Err(Error::invalid(
+                        "objective",
+                        "it takes tokens",
+                        "train it on data",
+                    ));
+                }
+            }
+        }
+        Ok(examples)
+    }
+
+    /// The completions of a row that SFT learns from.
+    pub fn kept<'a>(&self, row: &'a Row) -> Vec<&'a Completion> {
+        if let Some(least) = self.above {
+            return (row.completions.iter())
+                .filter(|c| c.score > least)
+                .collect();
+        }
+        let better = |best: &'a Completion, c: &'a Completion| {
+            if c.score > best.score { c } else { best }
+        };
+        row.completions.iter().reduce(better).into_iter().collect()
+    }
+}
+
+fn scores(row: &Row) -> impl Iterator<Item = f64> {
+    row.completions.iter().map(|c| c.score)
+}
+
+/// A completion's reward within its group.
+fn within(advantage: Advantage, row: &Row, i: usize) -> f64 {
+    let (score, count) = (row.completions[i].score, row.completions.len() as f64);
+    let [mean, deviation] = moments(scores(row));
+    match advantage {
+        Advantage::LeaveOneOut => {
+            let others: f64 = scores(row).sum::<f64>() - score;
+            score - others / (count - 1.0)
+        }
+        Advantage::GroupMean => score - mean,
+        Advantage::GroupNormalised => (score - mean) / (deviation + LEAST),
+        Advantage::Reward | Advantage::BatchMean | Advantage::BatchNormalised => score,
+    }
+}
+
+/// Mean, and the standard deviation with n − 1 (0 of one number).
+pub fn moments(numbers: impl Iterator<Item = f64>) -> [f64; 2] {
+    let all: Vec<f64> = numbers.collect();
+    let count = all.len() as f64;
+    let mean = all.iter().sum::<f64>() / count;
+    let squares: f64 = all.iter().map(|x| (x - mean).powi(2)).sum();
+    let deviation = if all.len() > 1 {
+        (squares / (count - 1.0)).sqrt()
+    } else {
+        0.0
+    };
+    [mean, deviation]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(scores: &[f64]) -> Row {
+        let completions = (scores.iter().enumerate()).map(|(i, &score)| Completion {
+            text: String::new(),
+            tokens: vec![7; i + 1],
+            ended: true,
+            score,
+            old: -(i as f64),
+            reference: Some(-1.0 - i as f64),
+        });
+        Row {
+            index: 0,
+            prompt: String::new(),
+            completions: completions.collect(),
+            preferred: vec![1, 0],
+        }
+    }
+
+    fn feed(kind: InputKind) -> Feed {
+        Feed {
+            kind,
+            advantage: Advantage::Reward,
+            length_weight: LengthWeight::Sum,
+            above: None,
+            max_new_tokens: 8,
+        }
+    }
+
+    fn rewards(examples: &[Example]) -> Vec<Vec<f64>> {
+        let of = |e: &Example| e.responses.iter().map(|r| r.reward).collect();
+        examples.iter().map(of).collect()
+    }
+
+    #[test]
+    fn each_kind_has_its_examples() {
+        let rows = [row(&[1.0, 2.0, 5.0, 0.0]), row(&[0.0, 0.0, 3.0, 3.0])];
+        let step: Vec<(&[u32], &Row)> = rows.iter().map(|row| (&[1, 2][..], row)).collect();
+        let found = |kind| rewards(&feed(kind).examples(&step).unwrap());
+        let pairs = vec![
+            vec![2.0, 1.0],
+            vec![5.0, 0.0],
+            vec![0.0, 0.0],
+            vec![3.0, 3.0],
+        ];
+        assert_eq!(found(InputKind::LabelledPairs), pairs);
+        let groups = vec![vec![1.0, 2.0, 5.0, 0.0], vec![0.0, 0.0, 3.0, 3.0]];
+        assert_eq!(found(InputKind::Groups), groups);
+        assert_eq!(found(InputKind::ScoredPairs), groups);
+        let singles: Vec<Vec<f64>> = groups.concat().into_iter().map(|r| vec![r]).collect();
+        assert_eq!(found(InputKind::Singles), singles);
+        // The mean is 14/8.
+        let desirable = [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0].map(|r| vec![r]);
+        assert_eq!(found(InputKind::Rated), desirable);
+        assert_eq!(found(InputKind::Lists), [[5.0], [3.0]]);
+        let above = Feed {
+            above: Some(1.0),
+            ..feed(InputKind::Lists)
+        };
+        let kept = rewards(&above.examples(&step).unwrap());
+        assert_eq!(kept, [[2.0], [5.0], [3.0], [3.0]]);
+        assert!(feed(InputKind::Tokens).examples(&step).is_err());
+        // Numbers and tokens are those of the completion.
+        let examples = feed(InputKind::LabelledPairs).examples(&step).unwrap();
+        let preferred = &examples[0].responses[0];
+        assert_eq!(preferred.sequence.tokens(), [1, 2, 7, 7]);
+        let stored = preferred.stored.unwrap();
+        assert_eq!([stored.old, stored.reference], [-1.0, -2.0]);
+    }
+
+    #[test]
+    fn advantages_by_their_definitions() {
+        let rows = [row(&[1.0, 2.0, 6.0]), row(&[4.0, 4.0, 4.0])];
+        let step: Vec<(&[u32], &Row)> = rows.iter().map(|row| (&[1][..], row)).collect();
+        let found = |advantage| -> Vec<f64> {
+            let feed = Feed {
+                advantage,
+                ..feed(InputKind::Singles)
+            };
+            rewards(&feed.examples(&step).unwrap()).concat()
+        };
+        let near = |a: Vec<f64>, b: [f64; 6]| {
+            let off = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+            assert!(off.fold(0.0, f64::max) < 1e-12, "{a:?} {b:?}");
+        };
+        near(
+            found(Advantage::LeaveOneOut),
+            [-3.0, -1.5, 4.5, 0.0, 0.0, 0.0],
+        );
+        near(
+            found(Advantage::GroupMean),
+            [-2.0, -1.0, 3.0, 0.0, 0.0, 0.0],
+        );
+        let sd = 7f64.sqrt() + 1e-4;
+        near(
+            found(Advantage::GroupNormalised),
+            [-2.0 / sd, -1.0 / sd, 3.0 / sd, 0.0, 0.0, 0.0],
+        );
+        near(
+            found(Advantage::BatchMean),
+            [-2.5, -1.5, 2.5, 0.5, 0.5, 0.5],
+        );
+        let sd = (15.5f64 / 5.0).sqrt() + 1e-4;
+        near(
+            found(Advantage::BatchNormalised),
+            [-2.5, -1.5, 2.5, 0.5, 0.5, 0.5].map(|a| a / sd),
+        );
+    }
+
+    #[test]
+    fn lengths_weigh_as_they_are_named() {
+        let rows = [row(&[1.0, 2.0, 6.0])];
+        let step: Vec<(&[u32], &Row)> = rows.iter().map(|row| (&[1][..], row)).collect();
+        let found = |length_weight| -> Vec<f64> {
+            let feed = Feed {
+                length_weight,
+                ..feed(InputKind::Singles)
+            };
+            let examples = feed.examples(&step).unwrap();
+            examples.iter().map(|e| e.beside.weight).collect()
+        };
+        assert_eq!(found(LengthWeight::Sum), [1.0; 3]);
+        assert_eq!(found(LengthWeight::Response), [1.0, 0.5, 1.0 / 3.0]);
+        assert_eq!(found(LengthWeight::Tokens), [0.5; 3]);
+        assert_eq!(found(LengthWeight::Constant), [0.125; 3]);
+    }
+}

@@ -1,0 +1,139 @@
+//! What a phase drew, and its file.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::file;
+use crate::llm::files::hash::hex;
+use crate::llm::model::sequence::Sequence;
+
+/// Folder of the phases' files in a run's.
+pub const FOLDER: &str = "rollouts";
+
+/// A completion that the policy wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Its text, without EOS.
+    pub text: String,
+    /// Its tokens, EOS included where it ended.
+    pub tokens: Vec<u32>,
+    /// True if it ended with EOS; else it was cut.
+    pub ended: bool,
+    /// Its reward.
+    pub score: f64,
+    /// ln π_old
+    pub old: f64,
+    /// ln π_ref, if it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<f64>,
+}
+
+/// The completions of a prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Which prompt, from 0.
+    pub index: usize,
+    /// Its text.
+    pub prompt: String,
+    /// Its completions.
+    pub completions: Vec<Completion>,
+    /// Of objectives of labelled pairs: which one of each two is the preferred one, 0 or 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred: Vec<u8>,
+}
+
+impl Row {
+    /// A completion after its prompt.
+    ///
+    /// # Errors
+    /// No tokens.
+    pub fn sequence(prompt: &[u32], completion: &[u32]) -> Result<Sequence> {
+        Sequence::new([prompt, completion].concat(), prompt.len())
+    }
+}
+
+/// All that a phase drew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Phase {
+    /// Its prompts and completions, without those that were left out.
+    pub rows: Vec<Row>,
+    /// Metrics of what was drawn.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// First line of a phase's file.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Head {
+    phase: u64,
+    rows: usize,
+    metrics: Vec<(String, f64)>,
+    /// SHA-256 of the lines that follow.
+    sha256: String,
+}
+
+/// Path of a phase's file.
+pub fn path(run: &Path, phase: u64) -> PathBuf {
+    run.join(FOLDER).join(format!("phase-{phase:06}.jsonl"))
+}
+
+impl Phase {
+    /// Writes it whole: a line of its own, then one a prompt.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, run: &Path, phase: u64) -> Result<()> {
+        let path = path(run, phase);
+        let line = |found: serde_json::Result<String>| {
+            found
+                .map(|line| line + "\n")
+                .map_err(|e| broken(&path, e.to_string()))
+        };
+        let rows = (self.rows.iter()).map(|row| line(serde_json::to_string(row)));
+        let rows: String = rows.collect::<Result<_>>()?;
+        let head = Head {
+            phase,
+            rows: self.rows.len(),
+            metrics: self.metrics.clone(),
+            sha256: hex(Sha256::new_with_prefix(&rows)),
+        };
+        let text = line(serde_json::to_string(&head))? + &rows;
+        let folder = run.join(FOLDER);
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+        file::write_whole(&path, text.as_bytes())
+    }
+
+    /// Reads that of a phase, if it was drawn.
+    ///
+    /// # Errors
+    /// A file that is not as it was written, or is another phase's.
+    pub fn read(run: &Path, phase: u64) -> Result<Option<Self>> {
+        let path = path(run, phase);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = file::read(&path)?;
+        let (head, rows) = text.split_once('\n').unwrap_or((&text, ""));
+        let head: Head = serde_json::from_str(head).map_err(|e| broken(&path, e.to_string()))?;
+        if head.phase != phase || head.sha256 != hex(Sha256::new_with_prefix(rows)) {
+            return Err(broken(&path, "it is not as it was written".into()));
+        }
+        let rows = (rows.lines().map(serde_json::from_str))
+            .collect::<serde_json::Result<Vec<Row>>>()
+            .map_err(|e| broken(&path, e.to_string()))?;
+        Ok(Some(Self {
+            rows,
+            metrics: head.metrics,
+        }))
+    }
+}
+
+fn broken(path: &Path, message: String) -> Error {
+    Error::Format {
+        origin: path.display().to_string(),
+        message,
+        remedy: "put it back as it was, or start the run anew with --overwrite".into(),
+    }
+}
