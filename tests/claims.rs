@@ -1,5 +1,7 @@
 //! Every claim's verdict is found again, and the command shows it.
 
+mod printed;
+
 use std::collections::BTreeSet;
 #[cfg(feature = "cli")]
 use std::process::Command;

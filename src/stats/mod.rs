@@ -4,6 +4,7 @@ mod bootstrap;
 mod clusters;
 mod mean;
 pub mod runs;
+pub mod student;
 
 pub use bootstrap::{Bootstrap, quantile};
 pub use clusters::{Mean, cluster_means, clustered, ratio};

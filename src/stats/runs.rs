@@ -131,6 +131,15 @@ impl Scores {
     }
 }
 
+/// An aggregate of `x` less that of `y`. Runs of either are drawn anew for the interval.
+pub fn difference(x: &Scores, y: &Scores, aggregate: Aggregate, bootstrap: &Bootstrap) -> Estimate {
+    let value = x.aggregate(aggregate) - y.aggregate(aggregate);
+    bootstrap.estimate(value, |stream| {
+        let x = aggregate.of(&x.resampled(stream));
+        x - aggregate.of(&y.resampled(stream))
+    })
+}
+
 /// `P(x > y)`, ties counted half, averaged over tasks: how likely a run of `x` is to be better than one
 /// of `y` on a task (the Mann–Whitney statistic over the number of pairs). Runs of either are drawn
 /// anew for the interval.
@@ -205,6 +214,29 @@ mod tests {
         assert!(probability_of_improvement(&one, &two, &Bootstrap::default()).is_err());
         assert_eq!(wins(&[1.0, 2.0], &[1.0, 0.0]), 3.5 / 4.0);
         assert!(Scores::new(&[vec![1.1e100]]).is_err());
+    }
+
+    #[test]
+    fn a_difference_of_means_has_the_spread_of_both() {
+        let column = |of: fn(i32) -> i32| {
+            let runs: Vec<Vec<f64>> = (0..200).map(|i| vec![f64::from(of(i))]).collect();
+            Scores::new(&runs).unwrap()
+        };
+        let (x, y) = (column(|i| (i * 37) % 101), column(|i| (i * 29) % 53));
+        let bootstrap = Bootstrap::default();
+        let found = difference(&x, &y, Aggregate::Mean, &bootstrap);
+        let value = x.aggregate(Aggregate::Mean) - y.aggregate(Aggregate::Mean);
+        assert_eq!(found.value, value);
+        // Normal in the limit: 1.96 of √(Var x/200 + Var y/200), variances dividing by n.
+        let squared = |s: &Scores| {
+            let centre = mean(&s.tasks[0]);
+            let squares: f64 = s.tasks[0].iter().map(|v| (v - centre).powi(2)).sum();
+            squares / 200.0 / 200.0
+        };
+        let half = 1.959_964 * (squared(&x) + squared(&y)).sqrt();
+        for bound in [value - found.low, found.high - value] {
+            assert!((bound / half - 1.0).abs() < 0.05, "{bound} {half}");
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use crate::error::Result;
 
 /// A method's rows: table 5's seeds and table 1's mean ± deviation on TL;DR, Helpfulness and
 /// Harmfulness, and table 1's Overall.
-struct Method {
+pub(super) struct Method {
     name: &'static str,
-    seeds: [[f64; 3]; 3],
-    printed: [(f64, f64); 3],
+    pub seeds: [[f64; 3]; 3],
+    pub printed: [(f64, f64); 3],
     overall: (f64, f64),
 }
 
@@ -27,7 +27,7 @@ const fn method(
 }
 
 /// Offline, on-policy and BPO, for each of DPO, IPO and SLiC.
-const METHODS: [Method; 9] = [
+pub(super) const METHODS: [Method; 9] = [
     method(
         "offline DPO",
         [[68.9, 72.3, 74.8], [84.8, 85.8, 76.0], [78.4, 76.3, 77.9]],
@@ -120,7 +120,7 @@ fn cells() -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Whether a cell of table 1 has table 5's mean.
-fn mean_agrees((m, task): (usize, usize)) -> bool {
+pub(super) fn mean_agrees((m, task): (usize, usize)) -> bool {
     rounds_to(mean(&METHODS[m].seeds[task]), METHODS[m].printed[task].0)
 }
 

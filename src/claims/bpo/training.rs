@@ -16,6 +16,9 @@ use crate::solve::bpo::{Inner, ema, first_update, merge, phase_problem, phases};
 const SETTINGS: [(usize, usize, &[usize]); 2] =
     [(600, 16, &[1, 2, 6, 15, 600]), (150, 64, &[1, 2, 3, 150])];
 
+/// Section 5: updates on TL;DR, and its prompts.
+const TLDR: (usize, usize) = (625, 10_000);
+
 pub(super) fn on_policy_proximity() -> Result<Finding> {
     let problems = random_problems(100, 51)?;
     let (mut first, mut second) = (0.0f64, f64::NEG_INFINITY);
@@ -189,6 +192,27 @@ pub(super) fn fresh_pairs() -> Result<Finding> {
             "section 5.2's settings, the store counted out; at T = 600, F = 6 a quarter more pairs makes {:.0}% of those used stale, a quarter fewer leaves {} updates short; T = 625 with F = 6 makes 7 phases",
             100.0 * shown.0,
             shown.1
+        ),
+    ))
+}
+
+pub(super) fn whole_phases() -> Result<Finding> {
+    let whole = |updates: usize, phases: &[usize]| -> Vec<usize> {
+        let divides = phases.iter().filter(|&&f| updates.is_multiple_of(f));
+        divides.copied().collect()
+    };
+    let own = (SETTINGS.iter()).all(|&(updates, _, phases)| whole(updates, phases) == phases);
+    let (updates, batch, phases) = SETTINGS[0];
+    let (elsewhere, prompts) = TLDR;
+    let left = whole(elsewhere, phases);
+    Ok(Finding::holds_if(
+        own,
+        left.len() < phases.len(),
+        format!(
+            "T = {updates} and {} are multiples of every F of section 5.2; T = {elsewhere} is of {left:?} alone among {phases:?}. {elsewhere} batches of {batch} use {} of {prompts} prompts, {updates} use {}",
+            SETTINGS[1].0,
+            elsewhere * batch,
+            updates * batch
         ),
     ))
 }

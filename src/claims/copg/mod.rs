@@ -5,6 +5,7 @@ mod at;
 mod baselines;
 mod limits;
 mod properties;
+mod temperatures;
 mod toy;
 
 use super::{Claim, Paper, Verdict};
@@ -276,5 +277,13 @@ pub(super) const CLAIMS: &[Claim] = &[
         Holds,
         "",
         limits::dpo_rankings,
+    ),
+    PAPER.claim(
+        "copg/effective-beta",
+        "section 6.2",
+        "IPO's best runs have a far smaller temperature than those of CoPG and of IPO",
+        Misprint,
+        "the second IPO is DPO: the β chosen are 0.06, 0.1 and 0.01 for CoPG, DPO and IPO",
+        temperatures::effective_beta,
     ),
 ];
