@@ -23,6 +23,8 @@ pub mod runs;
 mod sheet;
 #[cfg(feature = "llm")]
 pub mod study;
+#[cfg(feature = "llm")]
+pub mod study_bpo;
 
 use crate::observer::Observer;
 use std::path::Path;
@@ -47,6 +49,8 @@ pub const ALL: &[Figure] = &[
     figure("bpo-phases", bpo_phases::draw),
     figure("am-calibration", am_calibration::draw),
     figure("am-hacking", am_hacking::draw),
+    #[cfg(feature = "llm")]
+    figure("study-bpo", study_bpo::draw),
     #[cfg(feature = "llm")]
     figure("study-copg", study::copg),
     #[cfg(feature = "llm")]

@@ -130,7 +130,7 @@ fn below(
 }
 
 /// From the least to the most, and a little more.
-fn spread(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+pub(super) fn spread(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let (lo, hi) = (
         values.clone().fold(f64::MAX, f64::min),
         values.fold(f64::MIN, f64::max),

@@ -1,5 +1,6 @@
 //! Experiments with a language model, one file each: minutes where a sim takes seconds.
 
+pub mod bpo;
 pub mod copg;
 pub mod dro;
 mod report;
@@ -27,6 +28,8 @@ pub struct Request<'a> {
     pub lr: Option<f64>,
     /// Seeds of every setting in the sweep; the best ones have twice as many.
     pub seeds: Option<u64>,
+    /// More settings, where a study has them.
+    pub full: bool,
     /// Prompts to train on.
     pub prompts: Option<usize>,
     /// Seed of all random streams (files call it the key).
@@ -50,4 +53,4 @@ pub struct Study {
 }
 
 /// Every study.
-pub const ALL: &[Study] = &[copg::STUDY, dro::STUDY];
+pub const ALL: &[Study] = &[bpo::STUDY, copg::STUDY, dro::STUDY];

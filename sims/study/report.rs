@@ -10,7 +10,7 @@ use crate::rows::study::{Row, rates};
 use crate::sims::report::{markdown, number};
 
 /// Half the width of the 95 % interval of a mean, by Student's t.
-fn half(values: &[f64]) -> Option<f64> {
+pub(super) fn half(values: &[f64]) -> Option<f64> {
     t_interval(values, 0.95).map(|[low, high]| 0.5 * (high - low))
 }
 
@@ -18,7 +18,7 @@ fn half(values: &[f64]) -> Option<f64> {
 const BUDGETS: [f64; 3] = [5.0, 10.0, 20.0];
 
 /// Rewards and KL of one trial along training.
-type Path = Vec<(u64, f64, f64)>;
+pub(super) type Path = Vec<(u64, f64, f64)>;
 
 /// The trials of an objective by seed.
 fn trials(rows: &[Row], part: &str, objective: &str, beta: f64) -> BTreeMap<u64, Path> {
@@ -32,10 +32,10 @@ fn trials(rows: &[Row], part: &str, objective: &str, beta: f64) -> BTreeMap<u64,
 }
 
 /// A statement, the difference that decides it by seed, and whether it should be above 0.
-struct Claim {
-    words: String,
-    differences: Vec<f64>,
-    above: bool,
+pub(super) struct Claim {
+    pub words: String,
+    pub differences: Vec<f64>,
+    pub above: bool,
 }
 
 impl Claim {
@@ -56,6 +56,11 @@ impl Claim {
         };
         vec![self.words.clone(), shown, verdict.into()]
     }
+}
+
+/// The lines of statements.
+pub(super) fn cells(claims: &[Claim]) -> Vec<Vec<String>> {
+    claims.iter().map(Claim::cells).collect()
 }
 
 /// A table of the best β and one of statements, the first objective against the others.
@@ -203,14 +208,14 @@ pub fn text(rows: &[Row], objectives: &[&str]) -> Result<String> {
             }
         }
     }
-    let cells: Vec<_> = claims.iter().map(Claim::cells).collect();
+    let cells = cells(&claims);
     let header = ["statement", "difference, 95 % interval over seeds", "here"];
     Ok(format!("{table}\n{}", markdown(&header, &cells)))
 }
 
 /// The reward where the path first reaches that KL, between judgements on a straight line; at its
 /// end where it never does.
-fn at(path: &Path, kl: f64) -> f64 {
+pub(super) fn at(path: &Path, kl: f64) -> f64 {
     let crossing = path.windows(2).find(|w| w[1].2 >= kl);
     match crossing {
         None => path.last().copied().unwrap_or_default().1,

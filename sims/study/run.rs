@@ -13,9 +13,30 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::Request;
-use super::trial::Trial;
 use super::world::World;
-use crate::rows::study::Row;
+use crate::observer::Work;
+use crate::rows::table::Record;
+
+/// A training run of a study.
+pub trait Job: Sync {
+    /// Its judgements on the way.
+    type Row: Record;
+
+    /// Names its file.
+    fn name(&self) -> String;
+
+    /// Steps of it.
+    ///
+    /// # Errors
+    /// Settings that do not suit the world.
+    fn steps(&self, world: &World) -> Result<u64>;
+
+    /// Trains and judges; `work` advances by steps.
+    ///
+    /// # Errors
+    /// Those of the library, among them a loss that is not finite.
+    fn run(&self, world: &World, work: &dyn Work) -> Result<Vec<Self::Row>>;
+}
 
 /// Where the rows of finished trials are kept.
 const TRIALS: &str = "trials";
@@ -70,9 +91,9 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// That of the first trial that fails.
-    pub fn trials(&self, title: &str, world: &World, trials: &[Trial]) -> Result<Vec<Row>> {
-        let place = |trial: &Trial| self.dir.join(TRIALS).join(trial.name() + ".csv");
-        let left: Vec<&Trial> = trials.iter().filter(|t| !place(t).exists()).collect();
+    pub fn trials<J: Job>(&self, title: &str, world: &World, trials: &[J]) -> Result<Vec<J::Row>> {
+        let place = |trial: &J| self.dir.join(TRIALS).join(trial.name() + ".csv");
+        let left: Vec<&J> = trials.iter().filter(|t| !place(t).exists()).collect();
         let mut steps = 0;
         for trial in &left {
             steps += trial.steps(world)?;
@@ -120,7 +141,7 @@ impl<'a> Run<'a> {
         }
         let mut rows = Vec::new();
         for trial in trials {
-            rows.extend(read_whole::<Row>(&place(trial), self.observer)?);
+            rows.extend(read_whole::<J::Row>(&place(trial), self.observer)?);
         }
         Ok(rows)
     }
@@ -129,7 +150,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn finish(self, rows: &[Row]) -> Result<()> {
+    pub fn finish<R: Record>(self, rows: &[R]) -> Result<()> {
         self.folder.write("rows.csv", &write(rows))?;
         Ok(self.folder.finish(None)?)
     }
@@ -153,6 +174,7 @@ mod tests {
             lr: None,
             seeds: None,
             prompts: None,
+            full: false,
             key: 0,
         };
         Run::start("dro", &request, dir, json!({ "setting": setting })).map(drop)

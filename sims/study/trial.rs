@@ -12,6 +12,7 @@ use crate::observer::Work;
 use anyhow::Result;
 use candle_core::{DType, Device};
 
+use super::run::Job;
 use super::world::{Draw, Scored, World, sequence};
 use crate::rows::study::Row;
 
@@ -40,42 +41,20 @@ pub struct Trial {
     pub every: u64,
 }
 
-impl Trial {
-    /// Names its file.
-    pub fn name(&self) -> String {
+impl Job for Trial {
+    type Row = Row;
+
+    fn name(&self) -> String {
         let (part, objective) = (self.part, self.objective.name());
         format!("{part}-{objective}-beta{}-seed{}", self.beta, self.seed)
     }
 
-    fn settings(&self) -> Result<Settings> {
-        let singles = matches!(
-            self.objective.spec().inputs,
-            InputKind::Singles | InputKind::Rated
-        );
-        let settings = Settings {
-            objective: Some(self.objective.name().into()),
-            numbers: self.beta.into(),
-            lr: Some(self.lr),
-            warmup: WARMUP,
-            batch: if singles { 2 * BATCH } else { BATCH },
-            epochs: EPOCHS,
-            seed: self.seed,
-            ..Settings::default()
-        };
-        Ok(settings.resolve()?)
-    }
-
-    /// Steps of it.
-    pub fn steps(&self, world: &World) -> Result<u64> {
+    fn steps(&self, world: &World) -> Result<u64> {
         let settings = self.settings()?;
         Ok(Batches::new(&settings, usize::MAX, &examples(self.objective, world))?.steps())
     }
 
-    /// Trains and judges; `work` advances by steps.
-    ///
-    /// # Errors
-    /// Those of the library, among them a loss that is not finite.
-    pub fn run(&self, world: &World, work: &dyn Work) -> Result<Vec<Row>> {
+    fn run(&self, world: &World, work: &dyn Work) -> Result<Vec<Row>> {
         let load = || world.decoder();
         let (policy, reference) = (load()?, load()?);
         let mut rule = world.rule()?;
@@ -108,6 +87,26 @@ impl Trial {
             work.advance(1);
         }
         Ok(rows)
+    }
+}
+
+impl Trial {
+    fn settings(&self) -> Result<Settings> {
+        let singles = matches!(
+            self.objective.spec().inputs,
+            InputKind::Singles | InputKind::Rated
+        );
+        let settings = Settings {
+            objective: Some(self.objective.name().into()),
+            numbers: self.beta.into(),
+            lr: Some(self.lr),
+            warmup: WARMUP,
+            batch: if singles { 2 * BATCH } else { BATCH },
+            epochs: EPOCHS,
+            seed: self.seed,
+            ..Settings::default()
+        };
+        Ok(settings.resolve()?)
     }
 
     fn reference(&self, world: &World) -> Result<Reference> {

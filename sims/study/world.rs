@@ -28,6 +28,8 @@ pub enum Draw {
     Prompts = 0,
     Completions = 1,
     Evaluation = 2,
+    /// What a policy's completions are held against.
+    Against = 3,
 }
 
 /// A completion of the reference and its reward.
@@ -125,6 +127,19 @@ impl World {
         Ok(world)
     }
 
+    /// The tokens that end a completion.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The text of tokens.
+    ///
+    /// # Errors
+    /// Tokens that the tokenizer cannot join.
+    pub fn text(&self, tokens: &[u32]) -> Result<String> {
+        Ok(self.tokenizer.decode_text(tokens)?)
+    }
+
     /// The model that trials start from.
     ///
     /// # Errors
@@ -163,7 +178,7 @@ impl World {
         let (samples, max_new_tokens) = match draw {
             Draw::Prompts => (1, PROMPT),
             Draw::Completions => (2, COMPLETION),
-            Draw::Evaluation => (1, COMPLETION),
+            Draw::Evaluation | Draw::Against => (1, COMPLETION),
         };
         let sampling = Sampling {
             max_new_tokens,

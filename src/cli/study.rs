@@ -14,11 +14,13 @@ use crate::sims::study::{self, Study};
 #[command(after_help = "\
 Examples:
   pistar study copg --model models/stories260K --out runs/copg
+  pistar study bpo --model models/stories260K --seeds 3
   pistar study dro --reward 'regex:(?i)dragon' --out runs/dragons
 
-The reference model writes two completions to each of its own prompts, a rule
-scores them, and every objective trains offline on those, over a sweep of β and
-seeds; then the best β of each again on new seeds. Writes rows.csv, report.md,
+copg and dro: the reference model writes two completions to each of its own
+prompts, a rule scores them, and every objective trains offline on those, over
+a sweep of β and seeds; then the best β of each again on new seeds. bpo: the
+policy writes them itself, in phases, and the reference moves or stays. Writes rows.csv, report.md,
 manifest.json and the figure as SVG and PNG. Finished trials are kept: the same
 command goes on where it was stopped. Same seed, same bytes, whatever --threads.
 Without --model a tiny one is trained into OUT/model first.")]
@@ -48,6 +50,9 @@ pub struct Args {
     /// Prompts to train on [default: 2048]
     #[arg(long, value_parser = clap::value_parser!(u32).range(128..=1_000_000))]
     prompts: Option<u32>,
+    /// More settings (bpo: three losses, six numbers of phases, three rates of moving averages)
+    #[arg(long)]
+    full: bool,
     /// Seed of all random streams
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -78,6 +83,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let lr = args.lr.unwrap_or(RATE);
     number("--lr", lr, [f64::MIN_POSITIVE, RATE])?;
+    if args.full && name != study::bpo::STUDY.name {
+        bail!("--full: `{name}` has no more settings; leave it out");
+    }
     let title = format!("study-{name}");
     let dir = (args.out.clone()).unwrap_or_else(|| Path::new("out").join(&title));
     let bars = Bars::new();
@@ -88,6 +96,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         depends: args.depends.clone(),
         lr: args.lr,
         seeds: args.seeds,
+        full: args.full,
         prompts: args.prompts.map(|n| n as usize),
         key: args.seed,
         threads: args.threads.map_or_else(sim::all_cores, usize::from),

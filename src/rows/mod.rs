@@ -15,4 +15,5 @@ pub mod reward_noise;
 pub mod spread;
 #[cfg(feature = "llm")]
 pub mod study;
+pub mod study_bpo;
 pub mod table;

@@ -43,6 +43,7 @@ mod mapping;
 mod memory;
 mod micro_batches;
 mod observer;
+mod online;
 mod ops;
 mod optimizer;
 mod order;

@@ -47,6 +47,7 @@ pub mod sweep;
 mod trainer;
 
 pub use crate::llm::text::objective::TokenReduction;
+pub use average::Average;
 pub use batches::Batches;
 pub use checkpoints::Best;
 pub use config_reference::config_reference;

@@ -1,8 +1,6 @@
 //! Operations of [`tensor::ops`](crate::llm::tensor::ops) on a tape of bytes, by the memory that their facts say; and
 //! what models do besides.
 
-use std::rc::Rc;
-
 use super::tape::{Node, Op, Tape};
 use crate::llm::tensor::ops::{
     self, Activation, Attention, Form, How, Memory, Needs, Operation, Starts,
@@ -16,7 +14,23 @@ fn run(
     inputs: &[&Node],
     besides: Option<&Node>,
 ) -> Node {
-    let wanted: Vec<bool> = inputs.iter().map(|node| node.wanted()).collect();
+    let memory = call.memory(form, &wanted(inputs));
+    record(tape, call.function(), memory, inputs, besides)
+}
+
+/// Whether gradients of nodes are.
+fn wanted(inputs: &[&Node]) -> Vec<bool> {
+    inputs.iter().map(|node| node.wanted()).collect()
+}
+
+/// An operation of that memory.
+fn record(
+    tape: &Tape,
+    name: &'static str,
+    memory: Memory,
+    inputs: &[&Node],
+    besides: Option<&Node>,
+) -> Node {
     let Memory {
         out,
         gradients,
@@ -25,10 +39,10 @@ fn run(
         statistics,
         together,
         needs,
-    } = call.memory(form, &wanted);
+    } = memory;
     let gradients = gradients.into_iter();
     tape.run(Op {
-        name: call.function(),
+        name,
         out,
         inputs: gradients.map(|(i, how)| (inputs[i], Some(how))).collect(),
         keeps: (keeps.into_iter().map(|i| inputs[i]).chain(besides)).collect(),
@@ -61,18 +75,8 @@ pub fn linear(
 
 /// Rows of a table, which may be repeated, or of an activation.
 pub fn rows(tape: &Tape, form: &Form, x: &Node, [m, width]: [usize; 2], table: bool) -> Node {
-    let call = ops::rows::Call {
-        table,
-        height: 1,
-        width,
-        picks: none(m),
-    };
-    run(tape, form, &call, &[x], None)
-}
-
-/// Indices of which only the number counts.
-fn none(count: usize) -> Rc<[u32]> {
-    vec![0; count].into()
+    let memory = ops::rows::memory(form, table, [m, width]);
+    record(tape, "rows", memory, &[x], None)
 }
 
 /// `x / √(mean x² + ε) · w` of n runs of that width
@@ -199,15 +203,14 @@ pub fn token_log_probs(
     m: usize,
     [width, vocabulary]: [usize; 2],
 ) -> Node {
-    let call = ops::logits::token_log_probs::Call {
+    let of = ops::logits::Sizes {
+        rows: m,
         width,
         vocabulary,
-        bias: bias.is_some(),
-        targets: none(m),
-        temperature: 1.0,
     };
     let all: Vec<&Node> = [hidden, head].into_iter().chain(bias).collect();
-    run(tape, form, &call, &all, None)
+    let memory = ops::logits::token_log_probs::memory(form, of, bias.is_some(), &wanted(&all));
+    record(tape, "token_log_probs", memory, &all, None)
 }
 
 /// A column `[m, 1]` as a list.

@@ -1,11 +1,14 @@
 //! Setup of a memory estimate: from the settings of a run to what its memory depends on.
 
+use std::path::Path;
+
 use super::batch::{Piece, Response, StepShape, heaviest};
 use super::machine::Machine;
 use super::network::Role;
 use super::run::{Outcome, Reference, Run};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::sample::generate::Prompt;
 use crate::llm::text::example::Example;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::step::beyond_one_run;
@@ -87,6 +90,10 @@ impl Budget {
             machine,
             config,
         };
+        let lengths = match (&settings.prompts, lengths.sequence) {
+            (Some(prompts), None) => written(settings, prompts, &found, context, observer)?,
+            _ => lengths,
+        };
         let of_data = settings.data.is_some() && lengths.sequence.is_none();
         let steps = if of_data {
             let mut steps = Vec::new();
@@ -164,6 +171,25 @@ impl Budget {
     }
 }
 
+/// The longest that completions of prompts can be.
+fn written(
+    settings: &Settings,
+    prompts: &Path,
+    model: &ModelFolder,
+    context: usize,
+    observer: &dyn Observer,
+) -> Result<Lengths> {
+    let tokenizer = model.tokenizer()?;
+    let (prompts, _) = Prompt::read(prompts, &settings.reading(), &tokenizer, context, observer)?;
+    let longest = prompts.iter().map(|p| p.tokens.len()).max().unwrap_or(1);
+    let sequence = longest.saturating_add(settings.max_new_tokens);
+    Ok(Lengths {
+        sequence: Some(sequence.min(context)),
+        prompt: Some(longest),
+        responses: None,
+    })
+}
+
 /// A step of examples that are all alike.
 fn uniform(
     settings: &Settings,
@@ -210,7 +236,16 @@ fn uniform(
         }
         (_, count) => count.unwrap_or(2),
     };
-    let examples = settings.batch.saturating_mul(settings.accumulation);
+    let prompts = settings.batch.saturating_mul(settings.accumulation);
+    // Completions of a prompt make one example, or several.
+    let (examples, responses) = match (settings.completions, objective.kind()) {
+        (Some(count), InputKind::Groups | InputKind::ScoredPairs) => (prompts, count),
+        (Some(count), kind) if kind != InputKind::Lists => {
+            (prompts.saturating_mul(count) / responses, responses)
+        }
+        (Some(_), _) => (prompts, 1),
+        (None, _) => (prompts, responses),
+    };
     if examples.saturating_mul(responses) > MOST {
         let remedy = format!("a step of at most {MOST} responses can be planned");
         return fail("batch", format!("a step has {examples} examples"), remedy);

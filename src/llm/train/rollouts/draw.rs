@@ -95,7 +95,7 @@ impl Rollouts {
         let tokens: Vec<Vec<u32>> = (indices.iter())
             .map(|&index| self.prompts[index].tokens.clone())
             .collect();
-        let (decoder, ends) = (policy.model.decoder(), self.tokenizer.ends());
+        let (decoder, ends) = (policy.model.decoder(), &self.ends);
         let found = generate(
             decoder,
             ends,
@@ -224,9 +224,9 @@ impl Rollouts {
         let scores = mean(&|c| c.score);
         let mut all = vec![("objective/scores", scores)];
         let drawn_from_itself = self.sampling.temperature == 1.0;
-        // Both of one temperature: the sampler's own numbers are of 1.
+        // The mean of a log-ratio is KL where it is that of what is drawn from.
         let stored = completions().all(|c| c.reference.is_some());
-        if stored && (drawn_from_itself || (self.tempered && self.recompute)) {
+        if stored && (drawn_from_itself || self.tempered) {
             let kl = mean(&|c| c.old - c.reference.unwrap_or(c.old));
             all.push(("objective/kl", kl));
             all.push(("objective/rlhf_reward", scores - self.beta * kl));

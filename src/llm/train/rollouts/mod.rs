@@ -54,6 +54,8 @@ enum Preference {
 pub struct Rollouts {
     prompts: Vec<Prompt>,
     tokenizer: Tokenizer,
+    /// Tokens that end a completion.
+    ends: Vec<u32>,
     reward: Weighted,
     sampling: Sampling,
     phases: Phases,
@@ -109,6 +111,8 @@ impl Rollouts {
         let behaviour = settings.reference == ReferenceSource::Behaviour;
         let reads_old = objective.reads(Column::LogOld);
         let recompute = settings.old == OldNumbers::Recomputed;
+        // The sampler's numbers are those of temperature 1.
+        let apart = objective.tempered() && settings.temperature != 1.0;
         Ok(Self {
             phases: Phases::new(steps, settings.phases, epochs)?,
             feed: Feed {
@@ -131,6 +135,7 @@ impl Rollouts {
                 ..Sampling::default()
             },
             prompts,
+            ends: tokenizer.ends().to_vec(),
             tokenizer,
             reward,
             batch,
@@ -141,11 +146,18 @@ impl Rollouts {
             replay: settings.replay as u64,
             micro_batch: settings.micro_batch_tokens,
             beta: objective.beta(),
-            recompute: recompute && (reads_old || behaviour),
+            recompute: recompute && (reads_old || behaviour || apart),
             tempered: objective.tempered(),
             dir: dir.map(Path::to_path_buf),
             pool: VecDeque::new(),
         })
+    }
+
+    /// The same where other tokens end a completion than the tokenizer says.
+    #[must_use]
+    pub fn ending_at(mut self, ends: Vec<u32>) -> Self {
+        self.ends = ends;
+        self
     }
 
     /// Its phases.

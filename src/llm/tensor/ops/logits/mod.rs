@@ -13,7 +13,7 @@ pub mod token_log_probs;
 use super::{Case, Entry, Shapes};
 
 pub use cross_entropy::cross_entropy;
-pub use facts::Compared;
+pub use facts::{Compared, Sizes};
 pub use logit_difference::logit_difference;
 pub use teacher::Teacher;
 pub use token_log_probs::token_log_probs;

@@ -110,27 +110,31 @@ impl Operation for Call {
     }
 
     fn memory(&self, form: &Form, _: &[bool]) -> Memory {
-        let (m, width) = (self.picks.len(), self.width);
-        let (how, needs) = if form.fused {
-            (How::InPlace, Needs::default())
+        memory(form, self.table, [self.picks.len(), self.width])
+    }
+}
+
+/// Memory of so many rows of that width, of a table or not.
+pub fn memory(form: &Form, table: bool, [m, width]: [usize; 2]) -> Memory {
+    let (how, needs) = if form.fused {
+        (How::InPlace, Needs::default())
+    } else {
+        // Rows of one index are added in pairs, in f32.
+        let each = if table {
+            form.widened() + 3 * form.wide()
         } else {
-            // Rows of one index are added in pairs, in f32.
-            let each = if self.table {
-                form.widened() + 3 * form.wide()
-            } else {
-                0
-            };
-            let needs = Needs {
-                before: each * count(m, width),
-                ..Needs::default()
-            };
-            (How::Fresh, needs)
+            0
         };
-        Memory {
-            out: form.of(m, width),
-            gradients: vec![(0, how)],
-            needs,
-            ..Memory::default()
-        }
+        let needs = Needs {
+            before: each * count(m, width),
+            ..Needs::default()
+        };
+        (How::Fresh, needs)
+    };
+    Memory {
+        out: form.of(m, width),
+        gradients: vec![(0, how)],
+        needs,
+        ..Memory::default()
     }
 }

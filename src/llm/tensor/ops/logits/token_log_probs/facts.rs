@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::super::composed::LOGITS;
 use super::super::cpu::CHUNK;
-use super::super::facts::{Sizes, inputs, memory};
+use super::super::facts::{self, Sizes, inputs};
 use super::{plain, token_log_probs};
 use crate::error::Result;
 use crate::llm::tensor::ops::{Bound, Case, Cost, Form, Input, Memory, Operation, Shapes};
@@ -132,21 +132,26 @@ impl Operation for Call {
     }
 
     fn memory(&self, form: &Form, wanted: &[bool]) -> Memory {
-        let (m, of) = (self.targets.len(), self.sizes());
-        let (statistics, needs) = if form.fused {
-            let (kept, needs) = of.fused(form, wanted, CHUNK, 0);
-            (if kept > 0 { kept + form.of(m, 2) } else { 0 }, needs)
-        } else {
-            // The logarithm of the sum, the target's logit and place, and the columns of a bias.
-            let columns = if form.size == 4 { 3 } else { 1 };
-            let of_bias = if self.bias {
-                form.of(columns, self.vocabulary)
-            } else {
-                0
-            };
-            let needs = of.composed(form, self.bias, LOGITS);
-            (form.statistics(m, 2) + of_bias, needs)
-        };
-        memory(form, m, self.bias, statistics, needs)
+        memory(form, self.sizes(), self.bias, wanted)
     }
+}
+
+/// Memory of log-probabilities of so many tokens.
+pub fn memory(form: &Form, of: Sizes, bias: bool, wanted: &[bool]) -> Memory {
+    let m = of.rows;
+    let (statistics, needs) = if form.fused {
+        let (kept, needs) = of.fused(form, wanted, CHUNK, 0);
+        (if kept > 0 { kept + form.of(m, 2) } else { 0 }, needs)
+    } else {
+        // The logarithm of the sum, the target's logit and place, and the columns of a bias.
+        let columns = if form.size == 4 { 3 } else { 1 };
+        let of_bias = if bias {
+            form.of(columns, of.vocabulary)
+        } else {
+            0
+        };
+        let needs = of.composed(form, bias, LOGITS);
+        (form.statistics(m, 2) + of_bias, needs)
+    };
+    facts::memory(form, m, bias, statistics, needs)
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::llm::tensor::ops::kernel::on_cpu;
 use crate::llm::tensor::tape::{Node, Tape};
 
-pub use facts::{Call, cases};
+pub use facts::{Call, cases, memory};
 
 /// `ln softmax((h Wᵀ + b) / τ)` at each row's target, τ being the temperature: `[M, D]`, `[V, D]`, `[V]` → `[M]`, in f32
 /// of bf16 and f16.
