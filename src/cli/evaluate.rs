@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::bars::Bars;
 use crate::Error;
+use crate::llm::sample::evaluate::judge::{Judged, duels};
 use crate::llm::sample::evaluate::{
     Entrant, EvaluationSettings, Loaded, Prompts, Report, WinRate, evaluate, generated, load, read,
     rewarded, win_rate,
@@ -14,9 +15,9 @@ use crate::llm::text::data::Reading;
 use crate::llm::train::limits::{RESAMPLES, count};
 use crate::stats::{Bootstrap, Estimate, Mean};
 use crate::text::number;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{atomic, flags::Flags, output, rewards};
+use super::{atomic, flags::Flags, judge, output, rewards};
 
 const AFTER: &str = "\
 Examples:
@@ -27,16 +28,22 @@ Examples:
       --prompts prompts.jsonl --reward 'lexicon:words.tsv' --json
   pistar evaluate --completions out.jsonl --prompts test.jsonl \\
       --reward 'exact,marker=####:answer'
+  pistar evaluate --model runs/dpo --against prompts.jsonl --samples 1 \\
+      --prompts prompts.jsonl --judge 'command:python3 judge.py'
 
 Reports mean reward, KL to the reference, entropy, length, share ended by EOS,
 and win rates: each with a 95 % interval that takes prompts, not completions,
 as independent. --against takes rows with the same prompts (`completion`,
 `completions` or `chosen`), a model's folder, or a run's; given several times
-it makes a table of everyone against everyone.
+it makes a table of everyone against everyone. --judge has every pair of
+completions judged in both orders: won or lost if both say so, else a tie.
 ";
 
 #[derive(clap::Args)]
-#[command(after_help = format!("{AFTER}\n{}", rewards::KINDS))]
+#[command(
+    after_help = format!("{AFTER}\n{}\n\n{}", rewards::KINDS, judge::KINDS),
+    mut_arg("reward", |arg| arg.required(false).required_unless_present("judge"))
+)]
 pub struct Args {
     /// Folder of a model, of an adapter, or of a run
     #[arg(long, value_name = "DIR", required_unless_present = "completions")]
@@ -63,6 +70,8 @@ pub struct Args {
     out: Option<PathBuf>,
     #[command(flatten)]
     rewards: rewards::Flags,
+    #[command(flatten)]
+    judge: judge::JudgeFlags,
     /// Completions of each prompt
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Sampling")]
     samples: usize,
@@ -123,6 +132,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Error::invalid("--out", "the report goes to standard output", remedy).into());
     }
     args.out.as_deref().map_or(Ok(()), atomic::check)?;
+    let judge_settings = args.judge.settings()?;
+    if args.out.is_some() && args.out == args.judge.judge_out {
+        let problem = "it is the file of --out";
+        return Err(Error::invalid("--judge-out", problem, "name another").into());
+    }
     let ours = match &args.model {
         Some(dir) => Some(load(dir, resources.dtype, &resources.device)?),
         None => None,
@@ -143,6 +157,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tell!("{of}: {count} rows repeat the prompt of another and are left out");
     }
     let mut rewards = specification.build(&resources)?;
+    let has_rewards = rewards.parts().next().is_some();
+    let mut judge = (judge_settings.as_ref())
+        .map(|judge| judge.build(&resources))
+        .transpose()?;
     // Files first: what is wrong with them shows before anything is generated.
     let mut files = Vec::new();
     for against in &args.against {
@@ -154,12 +172,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let (report, entrant) = subject(args, ours, &resources, &settings, &prompts, &mut rewards)?;
     if let Some(out) = &args.out {
-        let mut text = String::new();
-        for row in entrant.rows(&prompts) {
-            text += &crate::file::json::row(row)?;
-            text.push('\n');
-        }
-        atomic::write(out, &text)?;
+        write(out, entrant.rows(&prompts))?;
     }
     let mut reports = vec![report];
     let mut entrants = vec![entrant];
@@ -184,8 +197,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         reports.push(report);
         entrants.push(entrant);
     }
+    let mut judged = Vec::new();
+    if let Some(judge) = &mut judge {
+        let duels = duels(&entrants, &prompts, judge.as_mut(), &bars)?;
+        judged.extend(duels.iter().map(|d| Judged::new(d, &settings.bootstrap)));
+        if let Some(out) = &args.judge.judge_out {
+            write(out, duels.iter().flat_map(|duel| duel.rows(&prompts)))?;
+        }
+    }
     let mut wins = Vec::new();
-    for (i, one) in entrants.iter().enumerate() {
+    for (i, one) in entrants.iter().enumerate().filter(|_| has_rewards) {
         for other in &entrants[i + 1..] {
             wins.push(win_rate(one, other, &settings.bootstrap));
         }
@@ -198,7 +219,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             "reference": args.reference,
             "prompts": args.prompts,
             "completions": args.completions,
-            "reward": reward,
+            "reward": has_rewards.then_some(&reward),
+            "judge": judge_settings,
             "sampling": args.model.as_ref().map(|_| &settings.sampling),
             "seed": settings.seed,
             "level": settings.bootstrap.level,
@@ -209,9 +231,27 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             "report": reports[0],
             "others": &reports[1..],
             "head_to_head": wins,
+            "judged": judged,
         }));
     }
-    output::print(&page(&reward, &reports, &wins))
+    let mut text = page(&reward, &reports, &wins);
+    if let Some(judge) = &judge {
+        if !wins.is_empty() {
+            text.push('\n');
+        }
+        text += &judge::page(&judge.name(), &judged);
+    }
+    output::print(&text)
+}
+
+/// Writes rows as JSON lines.
+fn write(path: &Path, rows: impl IntoIterator<Item = Map<String, Value>>) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for row in rows {
+        text += &crate::file::json::row(row)?;
+        text.push('\n');
+    }
+    atomic::write(path, &text)
 }
 
 fn settings(args: &Args) -> Result<EvaluationSettings, Error> {
@@ -289,12 +329,14 @@ fn unused(entrants: &[Entrant], base: String) -> String {
     name
 }
 
+/// An interval, as tables show it.
+pub fn interval(bounds: Option<[f64; 2]>) -> String {
+    bounds.map_or("–".into(), |[low, high]| {
+        format!("[{}, {}]", number(low), number(high))
+    })
+}
+
 fn page(reward: &str, reports: &[Report], wins: &[WinRate]) -> String {
-    let interval = |t: Option<[f64; 2]>| {
-        t.map_or("–".into(), |[low, high]| {
-            format!("[{}, {}]", number(low), number(high))
-        })
-    };
     let mut text = String::new();
     for report in reports {
         text += &format!(

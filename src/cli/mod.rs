@@ -22,6 +22,8 @@ mod flags;
 mod generate;
 mod input;
 #[cfg(feature = "llm")]
+mod judge;
+#[cfg(feature = "llm")]
 mod logprobs;
 mod loss;
 #[cfg(feature = "llm")]

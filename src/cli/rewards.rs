@@ -45,9 +45,13 @@ Rewards: KIND:TEXT, with fields before the colon where wanted
 Every kind has weight=NUMBER and name=TEXT too. docs/rewards.md says more.";
 
 impl Flags {
-    /// The rewards that they name, not yet loaded.
+    /// The rewards that they name, not yet loaded; none, where a command takes none.
     pub fn specification(&self) -> Result<Specification> {
-        Specification::parse(&self.reward)
+        if self.reward.is_empty() {
+            Ok(Specification(Vec::new()))
+        } else {
+            Specification::parse(&self.reward)
+        }
     }
 
     /// Device, precision and limits of the rewards.

@@ -1,6 +1,7 @@
 //! Rewards, `pistar score` and `pistar evaluate`.
 
 mod evaluated;
+mod judged;
 mod models;
 mod scored;
 

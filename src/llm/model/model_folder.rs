@@ -9,7 +9,8 @@ use candle_core::{DType, Device};
 use super::config::Config;
 use super::decoder::Decoder;
 use super::heads::ScalarHead;
-use super::lora::{AdapterConfig, CONFIG as ADAPTER_CONFIG};
+use super::lora::{AdapterConfig, CONFIG as ADAPTER_CONFIG, has_reward_head};
+use super::weights::Checkpoint;
 use crate::error::{Error, Result};
 use crate::llm::files::checkpoint;
 
@@ -109,6 +110,19 @@ impl ModelFolder {
     pub fn adapter_config(&self) -> Result<Option<AdapterConfig>> {
         let read = |dir: &Path| AdapterConfig::read(&dir.join(ADAPTER_CONFIG));
         self.adapter().map(read).transpose()
+    }
+
+    /// Whether it is a reward model: a reward head is among the weights, or came with the adapter.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub fn is_reward(&self) -> Result<bool> {
+        if let Some(adapter) = self.adapter()
+            && has_reward_head(adapter)?
+        {
+            return Ok(true);
+        }
+        Ok(Checkpoint::open(self.weights())?.has(ScalarHead::Reward.names()[0]))
     }
 
     /// The configuration of the model or the base.

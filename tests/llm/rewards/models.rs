@@ -175,6 +175,19 @@ fn an_adapter_with_a_reward_head_is_one_too() {
     assert!(rows.iter().all(|row| row["chosen_score"].is_f64()));
     // A head that is not the fixture's, on a body that is.
     assert_ne!(rows, score("model:reward"));
+    // As a judge it is known as one too: it scores, where a language model would be asked for labels.
+    let judge = ["--judge", "model,base=model:run/model", "--json"];
+    let judged = runs(
+        &place,
+        &[
+            &["evaluate", "--prompts", "rows.jsonl"][..],
+            &["--completions", "rows.jsonl", "--against", "rows.jsonl"],
+            &judge,
+        ]
+        .concat(),
+    );
+    let judged: Value = serde_json::from_str(&judged).unwrap();
+    assert_eq!(judged["judged"][0]["agreement"]["value"], 1.0);
     let config = place.path().join("run/model/adapter_config.json");
     let text = fs::read_to_string(&config).unwrap();
     let mut object: Value = serde_json::from_str(&text).unwrap();

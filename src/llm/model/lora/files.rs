@@ -29,6 +29,15 @@ pub(super) fn key(name: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
+/// Whether a reward head was saved with the adapter in a folder.
+///
+/// # Errors
+/// Weights that cannot be read.
+pub(in crate::llm) fn has_reward_head(dir: &Path) -> Result<bool> {
+    let name = key(ScalarHead::Reward.names()[0]);
+    Ok(Checkpoint::file(&dir.join(WEIGHTS))?.has(&name))
+}
+
 /// An adapter as it is in a folder.
 struct Read {
     config: AdapterConfig,

@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 
 pub use config::{AdapterConfig, Target};
 pub use files::CONFIG;
-pub(in crate::llm) use files::WEIGHTS;
+pub(in crate::llm) use files::{WEIGHTS, has_reward_head};
 pub use merged::merge;
 
 use super::decoder::Decoder;

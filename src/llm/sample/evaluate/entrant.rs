@@ -38,7 +38,7 @@ pub struct Entrant {
     pub name: String,
     /// Prompt by prompt, one or more each.
     pub completions: Vec<Completion>,
-    /// The score of each.
+    /// The score of each; none where there are no rewards.
     pub scores: Vec<f64>,
     /// The parts of the scores, if they have several: name, and one of each completion.
     pub parts: Vec<(String, Vec<f64>)>,
@@ -53,7 +53,7 @@ impl Entrant {
     /// Rows that `--against`, `pistar score` and `pistar train` read: the prompt's columns, and over
     /// them completion, score, and what else is known.
     pub fn rows(&self, prompts: &Prompts) -> Vec<Map<String, Value>> {
-        let row = |(completion, score): (&Completion, &f64)| {
+        let row = |(i, completion): (usize, &Completion)| {
             let mut row = prompts.all[completion.prompt].fields.clone();
             for other in [
                 "completions",
@@ -68,7 +68,9 @@ impl Entrant {
             let prompt = prompts.all[completion.prompt].text.as_str();
             row.insert("prompt".into(), prompt.into());
             row.insert("completion".into(), completion.text.as_str().into());
-            row.insert("score".into(), (*score).into());
+            if let Some(score) = self.scores.get(i) {
+                row.insert("score".into(), (*score).into());
+            }
             if let Some(tokens) = completion.tokens {
                 row.insert("tokens".into(), (tokens as u64).into());
             }
@@ -83,7 +85,7 @@ impl Entrant {
             }
             row
         };
-        let mut rows: Vec<_> = self.completions.iter().zip(&self.scores).map(row).collect();
+        let mut rows: Vec<_> = self.completions.iter().enumerate().map(row).collect();
         if self.parts.len() > 1 {
             for (i, row) in rows.iter_mut().enumerate() {
                 let parts = self
@@ -201,7 +203,7 @@ pub fn read(path: &Path, prompts: &Prompts, observer: &dyn Observer) -> Result<V
     }
 }
 
-/// Completions with their scores.
+/// Completions with their scores; without scores, if the rewards are none.
 ///
 /// # Errors
 /// Those of the rewards.
@@ -226,7 +228,11 @@ pub fn rewarded(
     let scored = (rewards.scored(&rows, observer)).map_err(|e| e.in_file(&prompts.origin))?;
     Ok(Entrant {
         name: name.into(),
-        scores: scored.total,
+        scores: if scored.parts.is_empty() {
+            Vec::new()
+        } else {
+            scored.total
+        },
         parts: scored.parts,
         completions,
     })

@@ -1,7 +1,9 @@
-//! Evaluation of models on prompts: reward, KL from the reference, entropy, length, and win rates.
+//! Evaluation of models on prompts: reward, KL from the reference, entropy, length, and win rates, by the
+//! reward and by a judge.
 
 mod compare;
 mod entrant;
+pub mod judge;
 mod load;
 mod prompts;
 mod report;

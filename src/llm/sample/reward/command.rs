@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::process::{Ended, Process};
 use super::{Candidate, Reward};
@@ -95,56 +95,92 @@ impl Reward for Command {
     }
 
     fn score(&mut self, rows: &[Candidate], observer: &dyn Observer) -> Result<Vec<f64>> {
+        let objects = rows.iter().map(|row| {
+            let mut object = row.fields.clone();
+            object.insert("prompt".into(), row.prompt.into());
+            object.insert("completion".into(), row.completion.into());
+            object
+        });
+        let question = Question {
+            work: "reward command",
+            read: answer,
+            remedy: "print a finite number for every row, or {\"score\": number}, and anything else \
+                     to standard error",
+        };
+        self.ask(objects, &question, observer)
+    }
+}
+
+/// What a program is asked.
+pub(in crate::llm::sample) struct Question<T> {
+    /// What observers call it.
+    pub work: &'static str,
+    /// The answer in a line, or what is wrong with it.
+    pub read: fn(&str) -> std::result::Result<T, String>,
+    /// What a right answer is.
+    pub remedy: &'static str,
+}
+
+impl Command {
+    /// Runs the program on rows, and hears one answer of each.
+    ///
+    /// # Errors
+    /// A program that does not run, hangs, ends with another status than 0, or does not give every row
+    /// an answer that is one.
+    pub(in crate::llm::sample) fn ask<T>(
+        &self,
+        rows: impl ExactSizeIterator<Item = Map<String, Value>>,
+        question: &Question<T>,
+        observer: &dyn Observer,
+    ) -> Result<Vec<T>> {
+        let count = rows.len();
         let mut process = Process::start(&self.line, input(rows)).map_err(|reason| {
             let remedy = "is it installed, and may it be run?";
             Error::invalid(self.place(), format!("cannot run it: {reason}"), remedy)
         })?;
-        let mut scores = Vec::with_capacity(rows.len());
-        let heard = self.listen(&mut process, rows.len(), &mut scores, observer);
+        let mut answers = Vec::with_capacity(count);
+        let heard = self.listen(&mut process, count, question, &mut answers, observer);
         heard.map_err(|(problem, remedy)| {
             Error::invalid(self.place(), problem, format!("{remedy}{}", process.said()))
         })?;
-        Ok(scores)
+        Ok(answers)
     }
-}
 
-impl Command {
-    /// Hears as many scores as there are rows, or says what is wrong and what would be right.
-    fn listen(
+    /// Hears as many answers as there are rows, or says what is wrong and what would be right.
+    fn listen<T>(
         &self,
         process: &mut Process,
         rows: usize,
-        scores: &mut Vec<f64>,
+        question: &Question<T>,
+        answers: &mut Vec<T>,
         observer: &dyn Observer,
     ) -> std::result::Result<(), (String, &'static str)> {
-        let work = observer.begin("reward command", rows as u64);
+        let work = observer.begin(question.work, rows as u64);
         let ended = loop {
-            match process.next(self.timeout, scores.len() == rows) {
+            match process.next(self.timeout, answers.len() == rows) {
                 Ok(None) => break process.end(self.timeout),
                 Err(ended) => break Err(ended),
-                Ok(Some(_)) if scores.len() == rows => {
+                Ok(Some(_)) if answers.len() == rows => {
                     let problem = format!("it gave more answers than the {rows} rows");
                     let remedy = "print one line a row, and anything else to standard error";
                     return Err((problem, remedy));
                 }
                 Ok(Some(line)) => {
-                    let score = answer(&line).map_err(|problem| {
-                        let problem = format!("its answer {} {problem}", scores.len() + 1);
-                        let remedy = "print a finite number for every row, or {\"score\": number}, \
-                                      and anything else to standard error";
-                        (problem, remedy)
+                    let answer = (question.read)(&line).map_err(|problem| {
+                        let problem = format!("its answer {} {problem}", answers.len() + 1);
+                        (problem, question.remedy)
                     })?;
-                    scores.push(score);
+                    answers.push(answer);
                     work.advance(1);
                 }
             }
         };
         drop(work);
-        let answered = format!("{} of {rows} rows answered", scores.len());
+        let answered = format!("{} of {rows} rows answered", answers.len());
         match ended {
             Err(Ended::TimedOut) => {
                 let seconds = self.timeout.as_secs_f64();
-                let problem = if scores.len() == rows {
+                let problem = if answers.len() == rows {
                     format!("no end within {seconds} seconds, {answered}")
                 } else {
                     format!("no answer within {seconds} seconds, {answered}")
@@ -163,7 +199,7 @@ impl Command {
                 let problem = format!("it ended with {status}, {answered}");
                 Err((problem, "run it by hand on a row of the data"))
             }
-            Ok(_) if scores.len() < rows => Err((
+            Ok(_) if answers.len() < rows => Err((
                 format!("it ended, {answered}"),
                 "print one line a row, in order",
             )),
@@ -173,12 +209,9 @@ impl Command {
 }
 
 /// The rows as JSON lines.
-fn input(rows: &[Candidate]) -> Vec<u8> {
+fn input(rows: impl Iterator<Item = Map<String, Value>>) -> Vec<u8> {
     let mut lines = Vec::new();
-    for row in rows {
-        let mut object = row.fields.clone();
-        object.insert("prompt".into(), row.prompt.into());
-        object.insert("completion".into(), row.completion.into());
+    for mut object in rows {
         object.sort_keys();
         lines.extend_from_slice(json!(object).to_string().as_bytes());
         lines.push(b'\n');
@@ -238,8 +271,6 @@ mod tests {
 #[cfg(all(test, unix))]
 mod runs {
     use std::time::Instant;
-
-    use serde_json::Map;
 
     use super::*;
 

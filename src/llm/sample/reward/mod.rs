@@ -24,6 +24,7 @@ use std::time::Duration;
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 
+pub(in crate::llm::sample) use command::Question;
 pub use command::{Command, CommandSettings, Line, seconds_of};
 pub use exact::Exact;
 pub use length::{Length, LengthSettings, Unit};

@@ -53,7 +53,7 @@ impl ModelSettings {
     ///
     /// # Errors
     /// As [`ModelFolder::find`].
-    pub(super) fn find(&self) -> Result<ModelFolder> {
+    pub(in crate::llm::sample) fn find(&self) -> Result<ModelFolder> {
         match &self.base {
             Some(base) => ModelFolder::on(base, &self.folder),
             None => ModelFolder::find(&self.folder),

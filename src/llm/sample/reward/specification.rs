@@ -42,7 +42,43 @@ const KINDS: [(&str, &str); 7] = [
     ("command", "command"),
 ];
 
+/// What rules are of: its name, its kinds, and what else may stand in a flag.
+#[derive(Clone, Copy)]
+struct Of {
+    name: &'static str,
+    kinds: &'static [(&'static str, &'static str)],
+    file: &'static str,
+}
+
+const REWARD: Of = Of {
+    name: "reward",
+    kinds: &KINDS,
+    file: ", or FILE.toml",
+};
+
+const JUDGE: Of = Of {
+    name: "judge",
+    kinds: &[KINDS[6], KINDS[5]],
+    file: "",
+};
+
 impl Rule {
+    /// Reads a judge's flag: as a reward's, but of a `command` or a `model` only, and without weight and
+    /// name.
+    ///
+    /// # Errors
+    /// Another kind, a field that is not known, a value that does not suit.
+    pub(in crate::llm::sample) fn of_judge(flag: &str) -> Result<Self> {
+        match from_flag(flag, JUDGE)? {
+            (None, 1.0, rule) => Ok(rule),
+            _ => Err(Error::invalid(
+                format!("judge `{flag}`"),
+                "it has a name or a weight",
+                "leave them out: there is one judge, and nothing that it is weighed against",
+            )),
+        }
+    }
+
     /// Its kind, as flags call it.
     pub fn kind(&self) -> &'static str {
         let index = match self {
@@ -109,7 +145,7 @@ impl Specification {
             if toml && !KINDS.iter().any(|(kind, _)| starts(flag, kind)) {
                 parts.extend(from_file(path)?)
             } else {
-                parts.push(from_flag(flag)?)
+                parts.push(from_flag(flag, REWARD)?)
             }
         }
         if parts.is_empty() {
@@ -153,16 +189,16 @@ fn starts(flag: &str, kind: &str) -> bool {
 /// A table's part without a name of its own.
 type Unnamed = (Option<String>, f64, Rule);
 
-fn from_flag(flag: &str) -> Result<Unnamed> {
-    let place = format!("reward `{flag}`");
+fn from_flag(flag: &str, of: Of) -> Result<Unnamed> {
+    let place = format!("{} `{flag}`", of.name);
     let (head, main) = match flag.split_once(':') {
         Some((head, main)) => (head, Some(main)),
         None => (flag, None),
     };
     let mut fields = head.split(',');
     let kind = fields.next().unwrap_or_default();
-    let Some((kind, main_field)) = KINDS.into_iter().find(|(k, _)| *k == kind) else {
-        return Err(unknown(&place, kind));
+    let Some(&(kind, main_field)) = of.kinds.iter().find(|(k, _)| *k == kind) else {
+        return Err(unknown(&place, kind, of));
     };
     let mut table = Table::new();
     table.insert("kind".into(), kind.into());
@@ -252,7 +288,7 @@ fn from_table(mut table: Table, place: &str) -> Result<Unnamed> {
         _ => String::new(),
     };
     if !KINDS.iter().any(|(k, _)| *k == kind) {
-        return Err(unknown(place, &kind));
+        return Err(unknown(place, &kind, REWARD));
     }
     let rule = Rule::deserialize(Value::Table(table)).map_err(|e| {
         let remedy = format!("docs/rewards.md has the fields of `{kind}`");
@@ -261,15 +297,15 @@ fn from_table(mut table: Table, place: &str) -> Result<Unnamed> {
     Ok((name, weight, rule))
 }
 
-fn unknown(place: &str, kind: &str) -> Error {
-    let known: Vec<String> = (KINDS.iter())
+fn unknown(place: &str, kind: &str, of: Of) -> Error {
+    let known: Vec<String> = (of.kinds.iter())
         .map(|(kind, main)| format!("{kind}:{}", main.to_uppercase()))
         .collect();
     let problem = match kind {
         "" => "it names no kind".into(),
-        _ => format!("`{kind}` is no kind of reward"),
+        _ => format!("`{kind}` is no kind of {}", of.name),
     };
-    let remedy = format!("use one of {}, or FILE.toml", known.join(", "));
+    let remedy = format!("use one of {}{}", known.join(", "), of.file);
     Error::invalid(place, problem, remedy)
 }
 
