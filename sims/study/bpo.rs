@@ -37,7 +37,8 @@ pub const STUDY: Study = Study {
 const STEPS: u64 = 60;
 const BATCH: usize = 64;
 const BETA: f64 = 0.1;
-const LR: f64 = 2e-4;
+/// The paper's.
+const LR: f64 = 5e-5;
 const SEEDS: u64 = 3;
 const PROMPTS: usize = 2048;
 /// Held-out prompts.

@@ -41,7 +41,7 @@ pub struct Args {
     /// A file that a command among the rewards reads, and that the study therefore depends on
     #[arg(long, value_name = "FILE")]
     depends: Vec<PathBuf>,
-    /// Learning rate [default: 2e-4]
+    /// Learning rate [default: 2e-4; of bpo: 5e-5]
     #[arg(long)]
     lr: Option<f64>,
     /// Seeds of every setting in the sweep; the best β of each objective gets twice as many [default: 3]

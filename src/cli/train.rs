@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::bars::Bars;
 use crate::llm::files::checkpoint::CHECKPOINT;
-use crate::llm::text::objective::TextObjective;
 use crate::llm::train::sweep::{Axis, Sweep};
 use crate::llm::train::{CONFIG, Ended, Settings, config_reference, train_until};
-use crate::loss::Spec;
+use crate::loss::{Objective, Spec};
 
 use super::{Found, Stopped, flags::Flags, output, stop};
 
@@ -24,13 +23,15 @@ Examples:
   pistar train --resume --out runs/dpo
   pistar train dpo --model llama --data pairs.jsonl \\
       --sweep beta=0.03,0.1,0.3 --seeds 3
+  pistar train rloo --model llama --prompts prompts.jsonl --reward model:judge
 
 Every flag is also a field of --config, with _ for -; flags win over the file,
 the file over the defaults. The run's folder gets config.toml (runs the same
 again), manifest.json, metrics.jsonl, checkpoint-N/ and, at the end, model/. A
 run that was killed goes on with --resume as if nothing had happened, to the
 last bit; Ctrl-C saves the step and ends with status 130. docs/train.md says
-more, docs/config.md has every field, docs/runs.md the run's folder and sweeps."
+more, docs/online.md what --prompts and --reward do, docs/config.md has every
+field, docs/runs.md the run's folder and sweeps."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -55,15 +56,21 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.list {
-        let rows: Vec<_> = TextObjective::all()
+        let rows: Vec<_> = (Objective::known().into_iter())
+            .filter(|objective| objective.spec().bandits_only.is_none())
             .map(|objective| {
                 let Spec {
                     name,
                     inputs,
                     formula,
+                    own_responses_only,
                     ..
                 } = objective.spec();
-                vec![name.into(), inputs.name().into(), formula.into()]
+                let inputs = match own_responses_only {
+                    Some(_) => format!("{}, with --prompts", inputs.name()),
+                    None => inputs.name().into(),
+                };
+                vec![name.into(), inputs, formula.into()]
             })
             .collect();
         return output::print(&output::columns(&rows));

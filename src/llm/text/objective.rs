@@ -336,9 +336,8 @@ fn refused(name: &str) -> Error {
         return Error::invalid(
             "objective",
             problem,
-            "train one phase after the other: dpo, ipo or slic, each time with --model and --reference of \
-             the phase before; on bandits there are `solve --objective bpo-dpo --phases N` and \
-             `sim bpo-phases`",
+            "train dpo, ipo or slic with --prompts and --reward, --reference behaviour and --phases F; on bandits \
+             there are `solve --objective bpo-dpo --phases N` and `sim bpo-phases`",
         );
     }
     let problem = match Objective::from_name(name) {
