@@ -384,6 +384,70 @@ fn the_number_of_threads_changes_no_byte() {
     assert!(place.lasting("1") == place.lasting("2"));
 }
 
+/// Rows of a file have no stored numbers: they are held against the reference itself.
+#[test]
+fn a_file_is_evaluated_on_as_it_is_offline() {
+    let place = Place::new(7);
+    place.data("held.jsonl", 5, 2);
+    place.model("other", 3);
+    let eval = "--eval-data held.jsonl --eval-on-start --eval-every 4 --steps 4 --batch 3 --reference other --out";
+    let train = |how: &str, out: &str| {
+        let mut all = vec!["dpo", "--model", "model"];
+        all.extend(how.split(' ').chain(eval.split(' ')));
+        all.push(out);
+        place.train(&all);
+        let rows = place.rows(out);
+        let first = rows.iter().find(|row| row["step"] == 0).unwrap();
+        ["eval_loss", "eval_rewards/margins"].map(|name| first[name].as_f64().unwrap())
+    };
+    let offline = train("--data data.jsonl", "offline");
+    let online = train(
+        "--prompts data.jsonl --reward length:characters --max-new-tokens 9",
+        "online",
+    );
+    assert!(apart(&online, &offline) < 1e-6, "{online:?} {offline:?}");
+    // Against a reference of zeros it would be another loss.
+    assert!(offline[1].abs() > 1e-3);
+}
+
+#[test]
+fn what_is_written_at_evaluations_is_kept() {
+    let place = Place::new(7);
+    let eval = [
+        "--eval-prompts",
+        "data.jsonl",
+        "--eval-reward",
+        "length:characters",
+        "--eval-every",
+        "2",
+    ];
+    place.train(&args("dpo", "run", &eval));
+    for step in [2, 4] {
+        let text = place.read(&format!("run/evaluations/step-{step:06}.jsonl"));
+        let rows: Vec<Value> = text
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+        assert_eq!(rows.len(), 7);
+        let scores: Vec<f64> = rows
+            .iter()
+            .map(|row| row["score"].as_f64().unwrap())
+            .collect();
+        for (row, score) in rows.iter().zip(&scores) {
+            assert_eq!(
+                row["completion"].as_str().unwrap().chars().count() as f64,
+                *score
+            );
+        }
+        let mean = scores.iter().sum::<f64>() / 7.0;
+        let told = place.rows("run");
+        let told = told
+            .iter()
+            .find(|r| r["step"] == step && r.get("eval_objective/scores").is_some());
+        assert!((told.unwrap()["eval_objective/scores"].as_f64().unwrap() - mean).abs() < 1e-12);
+    }
+}
+
 #[test]
 fn what_has_no_use_or_makes_no_sense_is_refused() {
     let place = Place::new(7);
@@ -455,6 +519,11 @@ fn what_has_no_use_or_makes_no_sense_is_refused() {
             "old: it is sampled",
         ),
         ("dpo", "--data data.jsonl", "data: prompts are given"),
+        (
+            "dpo",
+            "--reference behaviour --eval-data data.jsonl",
+            "eval_data: the reference is behaviour",
+        ),
         ("dpo", "--drop-last", "drop_last: prompts are given"),
         ("dpo", "--eval-rows 2", "eval_rows: prompts are given"),
         ("copr", "", "prompts: `copr`"),

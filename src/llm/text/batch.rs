@@ -13,6 +13,8 @@ pub struct TextBatch {
     pub log_reference: Vec<f64>,
     /// The reference's numbers of the tokens of each, for a loss that takes tokens.
     pub token_reference: Vec<Vec<f64>>,
+    /// True if the reference's numbers came with the responses.
+    pub recalled: bool,
     /// The sequence at each place: of the first (or only) and second response of each example; of
     /// groups and lists, of all members in order, in the first.
     pub slots: [Vec<u32>; 2],

@@ -281,6 +281,7 @@ impl TextObjective {
         };
         let scale = |s: &Sequence| self.reduction().scale(s.weight());
         let scales: Vec<f64> = text.sequences.iter().map(scale).collect();
+        text.recalled = true;
         text.log_reference = (stored.iter().zip(&scales))
             .map(|(stored, scale)| stored.reference * scale)
             .collect();

@@ -7,6 +7,7 @@
 //! metrics.jsonl          a row every so many steps
 //! events.out.tfevents.0  the same for TensorBoard
 //! reference.safetensors  the reference's log-probabilities
+//! evaluations/           what it wrote at evaluations, if it did
 //! rollouts/              what the policy wrote, phase by phase, if it did
 //! checkpoint-N/          everything after N steps
 //! model/                 the end
@@ -26,7 +27,7 @@ use super::inputs::Inputs;
 use super::lock::Claimed;
 use super::machine::{MACHINE, Record};
 use super::metrics::MetricsRow;
-use super::rollouts;
+use super::{generation, rollouts};
 use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::model::identity::Identity;
@@ -37,7 +38,7 @@ pub const METRICS: &str = "metrics.jsonl";
 /// Name of the file that records a run: objective, version, hashes of its inputs.
 pub const MANIFEST: &str = "manifest.json";
 /// What a run writes besides its settings, its checkpoints and the reference's numbers.
-pub(super) const FILES: [&str; 7] = [
+pub(super) const FILES: [&str; 8] = [
     MANIFEST,
     MACHINE,
     METRICS,
@@ -45,9 +46,10 @@ pub(super) const FILES: [&str; 7] = [
     failure::FILE,
     MODEL,
     rollouts::FOLDER,
+    generation::FOLDER,
 ];
 /// Which of them are folders.
-pub(super) const FOLDERS: [&str; 2] = [MODEL, rollouts::FOLDER];
+pub(super) const FOLDERS: [&str; 3] = [MODEL, rollouts::FOLDER, generation::FOLDER];
 /// Locked by the process that trains in the folder.
 pub const LOCK: &str = ".lock";
 /// Status of a run that is going on, or was interrupted.

@@ -1,10 +1,13 @@
 //! Evaluation by what the policy writes: rewards, and the distance from the reference.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
 
 use super::evaluation::Evaluation;
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::file::write_whole;
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::inference;
 use crate::llm::model::network::Reduction;
@@ -25,6 +28,9 @@ const REGULARISED: &str = "objective/rlhf_reward";
 const LENGTH: &str = "completions/mean_length";
 const CUT: &str = "completions/clipped_ratio";
 
+/// Folder of what was written at evaluations, in a run's.
+pub(super) const FOLDER: &str = "evaluations";
+
 /// Completions of the same prompts with the same random streams every time.
 pub(super) struct Generation {
     tokenizer: Tokenizer,
@@ -35,6 +41,8 @@ pub(super) struct Generation {
     micro_batch: usize,
     beta: f64,
     names: Vec<String>,
+    /// The run's folder.
+    dir: PathBuf,
     /// Reference model that KL is measured against.
     pub reference: Option<Decoder>,
 }
@@ -48,6 +56,7 @@ impl Generation {
         tokenizer: &Path,
         prompts: Vec<Prompt>,
         reward: Option<&Specification>,
+        dir: &Path,
     ) -> Result<Option<Self>> {
         if settings.eval_prompts.is_none() {
             return Ok(None);
@@ -64,6 +73,7 @@ impl Generation {
             micro_batch: settings.micro_batch_tokens,
             beta: objective.beta(),
             names: names(settings, objective),
+            dir: dir.to_path_buf(),
             reference: None,
         }))
     }
@@ -73,16 +83,22 @@ impl Generation {
         self.names.iter().any(|name| name == KL)
     }
 
-    fn score(&mut self, found: &[Generated], observer: &dyn Observer) -> Result<Option<f64>> {
-        let Some(reward) = &mut self.reward else {
-            return Ok(None);
-        };
+    /// The texts of completions.
+    fn texts(&self, found: &[Generated]) -> Result<Vec<String>> {
         let samples = self.sampling.samples;
         let text = |(i, one): (usize, &Generated)| {
             let prompt = &self.prompts[i / samples].tokens;
             completion_text(&self.tokenizer, prompt, &one.tokens, one.ended)
         };
-        let texts: Vec<String> = (found.iter().enumerate().map(text)).collect::<Result<_>>()?;
+        found.iter().enumerate().map(text).collect()
+    }
+
+    /// The score of each.
+    fn score(&mut self, texts: &[String], observer: &dyn Observer) -> Result<Option<Vec<f64>>> {
+        let samples = self.sampling.samples;
+        let Some(reward) = &mut self.reward else {
+            return Ok(None);
+        };
         let rows: Vec<Candidate> = (texts.iter().enumerate())
             .map(|(i, completion)| Candidate {
                 prompt: &self.prompts[i / samples].text,
@@ -91,7 +107,35 @@ impl Generation {
                 fields: &self.prompts[i / samples].fields,
             })
             .collect();
-        Ok(Some(mean(&reward.scored(&rows, observer)?.total)))
+        Ok(Some(reward.scored(&rows, observer)?.total))
+    }
+
+    /// Keeps what was written after `step` steps, to be read: a line a completion.
+    fn keep(
+        &self,
+        step: u64,
+        texts: &[String],
+        found: &[Generated],
+        scores: Option<&[f64]>,
+    ) -> Result<()> {
+        let samples = self.sampling.samples;
+        let lines = (texts.iter().zip(found).enumerate()).map(|(i, (text, one))| {
+            let mut row = json!({
+                "prompt": self.prompts[i / samples].text, "completion": text,
+                "tokens": one.tokens.len(), "ended": one.ended,
+            });
+            if let Some(scores) = scores {
+                row["score"] = scores[i].into();
+            }
+            format!("{row}\n")
+        });
+        let folder = self.dir.join(FOLDER);
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+        let lines: String = lines.collect();
+        write_whole(
+            &folder.join(format!("step-{step:06}.jsonl")),
+            lines.as_bytes(),
+        )
     }
 
     /// The mean of `ln π/π_ref` over completions drawn from π: an estimate of KL(π‖π_ref), the
@@ -125,7 +169,7 @@ impl Evaluation for Generation {
     fn run(
         &mut self,
         policy: &Decoder,
-        _: u64,
+        step: u64,
         observer: &dyn Observer,
     ) -> Result<Vec<(String, f64)>> {
         let tokens: Vec<Vec<u32>> = self.prompts.iter().map(|p| p.tokens.clone()).collect();
@@ -139,7 +183,10 @@ impl Evaluation for Generation {
             BATCH,
             observer,
         )?;
-        let (scores, kl) = (self.score(&found, observer)?, self.kl(&found)?);
+        let texts = self.texts(&found)?;
+        let (scores, kl) = (self.score(&texts, observer)?, self.kl(&found)?);
+        self.keep(step, &texts, &found, scores.as_deref())?;
+        let scores = scores.as_deref().map(mean);
         let over = |of: &dyn Fn(&Generated) -> f64| mean(&found.iter().map(of).collect::<Vec<_>>());
         let all = [
             (SCORES, scores),

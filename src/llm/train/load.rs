@@ -114,7 +114,8 @@ impl<'a> Run<'a> {
         sources.survey(observer)?;
         let tokens = given.tokenizer_folder();
         let Prompted { prompts, reward } = evaluation;
-        let generation = Generation::new(settings, &objective, tokens, prompts, reward.as_ref())?;
+        let generation =
+            Generation::new(settings, &objective, tokens, prompts, reward.as_ref(), dir)?;
         let rollouts = match rollouts.reward {
             None => None,
             Some(reward) => {

@@ -44,14 +44,14 @@ impl Reference {
     ) -> Result<Vec<f64>> {
         match self {
             Self::None => Ok(vec![0.0; sequences.len()]),
-            Self::Live(network) => {
+            Self::Live(network) | Self::Stored(Some(network)) => {
                 Ok(inference::numbers(&**network, reduction, sequences, micro_batch)?.sequences)
             }
             Self::Average(average) => {
                 let network = &average.model;
                 Ok(inference::numbers(network, reduction, sequences, micro_batch)?.sequences)
             }
-            Self::Stored(_) => Err(unstored()),
+            Self::Stored(None) => Err(unstored()),
             Self::Cached(cache) => (sequences.iter())
                 .map(|s| Ok(cache.sum(s)? * reduction.scale(s.weight())))
                 .collect(),

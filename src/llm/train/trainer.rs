@@ -252,7 +252,7 @@ impl<'a> Trainer<'a> {
 
     /// Gives a part the reference's numbers, unless they came with it.
     pub(super) fn refer(&self, part: &mut TextBatch) -> Result<()> {
-        if let Reference::Stored(_) = self.reference {
+        if part.recalled && matches!(self.reference, Reference::Stored(_)) {
             return Ok(());
         }
         if self.plan.objective().kind() == InputKind::Tokens {

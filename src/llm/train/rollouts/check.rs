@@ -159,6 +159,10 @@ impl Settings {
             let remedy = "the objective looks at no reference; leave it out";
             return fail("reference", "nothing has a use for it", remedy);
         }
+        if self.reference == ReferenceSource::Behaviour && self.eval_data.is_some() {
+            let remedy = "no policy wrote those rows: leave it out, or give another reference";
+            return fail("eval_data", "the reference is behaviour", remedy);
+        }
         if moves && objective.anchored() {
             let remedy = "z₀ is estimated from responses whose numbers are not stored: give initial or a \
                           folder, or an objective without z₀";
