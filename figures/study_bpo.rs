@@ -60,7 +60,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result
     let sheet = Sheet {
         title: "BPO: preferences on what the policy writes, in F phases".into(),
         caption: format!(
-            "Mean reward and KL(π‖π₀) of one completion of each of {} held-out prompts, at temperature 1, over {} \
+            "Mean reward, and KL from the initial model π₀, of one completion of each of {} held-out prompts, at temperature 1, over {} \
              seeds. “behaviour” is BPO: the reference is the policy that wrote the phase’s completions; “initial” is \
              π₀; “golden” the end of BPO at F = T, given from the start. Shaded: 95 % band of the mean over seeds (± \
              1.96 sd/√n).",
