@@ -115,9 +115,9 @@ fn a_loop_is_training_by_hand_phase_by_phase() {
         let out = format!("{reference}-{phases}");
         place.train(&args("dpo", &out, &more));
         let each = 4 / phases.parse::<u64>().unwrap();
-        let mut phases = audit::phases(&place, &out, each);
-        assert_eq!(phases.len() as u64, 4 / each);
-        for phase in &mut phases {
+        let all = audit::phases(&place, &out, each);
+        assert_eq!(all.len() as u64, 4 / each);
+        for phase in &all {
             let given = match reference {
                 "behaviour" => after(&out, phase.first),
                 _ => "model".into(),
@@ -129,15 +129,39 @@ fn a_loop_is_training_by_hand_phase_by_phase() {
                 apart(&found, &wanted) < 1e-9 * size.max(1e-3),
                 "{out}: {phase:?}"
             );
-            // Held against another policy it is another step, but where they are the same.
+            // Faults of the loop, each of which is another step: a reference that did not move, or did; pairs of the
+            // phase before, alone or beside those of this one; labels turned round.
             if phase.first > 0 {
                 let other = if reference == "behaviour" {
                     "model".into()
                 } else {
                     after(&out, phase.first)
                 };
-                let wrong = by_hand(&place, &out, phase, &other, each);
-                assert!(apart(&found, &wrong) > 1e-6 * size, "{out}");
+                let before = &all[(phase.first / each) as usize - 1].rows;
+                let with = |rows: Vec<Value>| Phase {
+                    rows,
+                    ..phase.clone()
+                };
+                let turned = phase.rows.iter().map(|row| {
+                    let mut row = row.clone();
+                    let scores = [0, 1].map(|i| row["completions"][i]["score"].clone());
+                    row["completions"][0]["score"] = scores[1].clone();
+                    row["completions"][1]["score"] = scores[0].clone();
+                    row
+                });
+                for (fault, phase, reference) in [
+                    ("reference", phase.clone(), other),
+                    ("stale pairs", with(before.clone()), given.clone()),
+                    (
+                        "kept pairs",
+                        with([&before[..], &phase.rows].concat()),
+                        given.clone(),
+                    ),
+                    ("labels", with(turned.collect()), given.clone()),
+                ] {
+                    let wrong = by_hand(&place, &out, &phase, &reference, each);
+                    assert!(apart(&found, &wrong) > 1e-6 * size, "{out}: {fault}");
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::llm::text::objective::TextObjective;
 use crate::llm::train::enums::{OptimizerKind, Precision};
 use crate::llm::train::limits::{COUNT, count, number};
 use crate::llm::train::settings::Settings;
-use crate::loss::InputKind;
+use crate::loss::{InputKind, Objective};
 use crate::magnitude::MAGNITUDE;
 
 impl Settings {
@@ -114,28 +114,31 @@ impl Settings {
         if let Some(remedy) = wrong {
             return fail("completions", format!("it is {completions}"), remedy);
         }
+        let best_only = TextObjective::all().filter(|o| o.spec().best_only);
+        let best_only: Vec<&str> = best_only.map(Objective::name).collect();
+        let best_only = best_only.join(" and ");
         let singles = kind == InputKind::Singles;
         let pairs = kind == InputKind::LabelledPairs;
         for (place, given, of) in [
             (
                 "advantage",
                 self.advantage != Advantage::Reward && !singles,
-                "objectives of single responses, such as pg-zero and ppo-clip",
+                "objectives of single responses",
             ),
             (
                 "length_weight",
                 self.length_weight != LengthWeight::Sum && !singles,
-                "objectives of single responses, such as pg-zero and ppo-clip",
+                "objectives of single responses",
             ),
             (
                 "annotator",
                 self.annotator != Annotator::Greater && !pairs,
-                "objectives of labelled pairs, such as dpo",
+                "objectives of labelled pairs",
             ),
             (
                 "above",
                 self.above.is_some() && !objective.spec().best_only,
-                "sft",
+                &best_only,
             ),
         ] {
             if given {
