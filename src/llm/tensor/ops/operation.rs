@@ -58,7 +58,7 @@ pub struct Constant {
     pub wide: bool,
 }
 
-/// A function of [`ops`](super) on given shapes.
+/// A function of `ops` on given shapes.
 pub trait Operation: Same + Debug {
     /// The function's name.
     fn function(&self) -> &'static str;
