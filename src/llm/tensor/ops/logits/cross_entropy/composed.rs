@@ -13,7 +13,7 @@ use crate::llm::tensor::tape::{Node, Tape};
 /// Backward, with `p = softmax(h Wᵀ + b)` and `q` the teacher's: `dlogits = dy (p − q)`. What is kept: h, W, b, the
 /// teacher's, and of each row two numbers in f32 by which both's logits are shifted.
 ///
-/// The result is f32 (f64 in f64). As in [`token_log_probs`](super::super::token_log_probs) logits are rounded less that of a
+/// The result is f32 (f64 in f64). As in `token_log_probs` logits are rounded less that of a
 /// probable token, which is summed in f32: the teacher's most probable one, for which its logits are made once before.
 pub fn cross_entropy(
     tape: &Tape,
