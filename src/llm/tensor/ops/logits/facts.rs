@@ -1,11 +1,20 @@
 //! What the facts of operations on logits have in common.
 
+use std::fmt::Debug;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use candle_core::Tensor;
+
 use super::Teacher;
 use super::composed::rows_of_a_part;
 use super::cpu::{KEPT, each_chunk};
+use crate::error::Result;
 use crate::llm::tensor::ops::needs::count;
-use crate::llm::tensor::ops::{Case, Cost, Form, How, Input, Memory, Needs, Operation, linear};
-use crate::llm::tensor::tape::Node;
+use crate::llm::tensor::ops::{
+    Bound, Case, Cost, Form, How, Input, Memory, Needs, Operation, Shapes, linear,
+};
+use crate::llm::tensor::tape::{Node, Tape};
 
 /// Shapes of logits.
 #[derive(Debug, Clone, Copy)]
@@ -119,26 +128,6 @@ pub fn memory(form: &Form, rows: usize, bias: bool, statistics: u64, needs: Need
 }
 
 impl Compared {
-    /// Every choice, on the sizes that operations are examined on.
-    pub fn cases<C: Operation + 'static>(
-        names: [&'static str; 2],
-        width: usize,
-        call: fn(Self) -> C,
-    ) -> Vec<Case> {
-        let case = |rows, widths, vocabulary, bias| -> std::rc::Rc<dyn Operation> {
-            std::rc::Rc::new(call(Self {
-                rows,
-                widths,
-                vocabulary,
-                bias,
-            }))
-        };
-        vec![
-            (names[0], case(37, [width, 51], 997, false)),
-            (names[1], case(640, [48, 40], 8000, true)),
-        ]
-    }
-
     fn sizes(&self, width: usize) -> Sizes {
         Sizes {
             rows: self.rows,
@@ -207,5 +196,96 @@ impl Compared {
             (form.statistics(self.rows, 4), needs)
         };
         memory(form, self.rows, self.bias, statistics, needs)
+    }
+}
+
+/// Comparison of a student's logits with a teacher's: what the operations differ in.
+pub trait Comparison: Copy + Debug + PartialEq + 'static {
+    /// The function's name.
+    const FUNCTION: &'static str;
+    /// Names of its cases: without a bias, and with one in chunks.
+    const CASES: [&'static str; 2];
+    /// Most logits at a time, by the kernels and composed.
+    const LIMITS: [usize; 2];
+    /// True if the teacher's lie beside the student's.
+    const BOTH: bool;
+
+    /// The operation as models call it.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    fn run(tape: &Tape, x: [&Node; 2], bias: Option<&Node>, teacher: &Teacher) -> Result<Node>;
+
+    /// Its twin of candle's operations.
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn twin(tape: &Tape, x: [&Node; 2], bias: Option<&Node>, teacher: &Teacher) -> Result<Node>;
+
+    /// Error bounds of the value and of each gradient.
+    fn bounds(of: &Compared) -> Vec<Bound>;
+}
+
+/// A comparison on given shapes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call<C>(pub Compared, PhantomData<C>);
+
+impl<C: Comparison> Call<C> {
+    /// Every choice.
+    pub fn cases(shapes: &Shapes) -> Vec<Case> {
+        let case = |rows, widths, vocabulary, bias| -> Rc<dyn Operation> {
+            let of = Compared {
+                rows,
+                widths,
+                vocabulary,
+                bias,
+            };
+            Rc::new(Self(of, PhantomData))
+        };
+        let [plain, biased] = C::CASES;
+        vec![
+            (plain, case(37, [shapes.width, 51], 997, false)),
+            (biased, case(640, [48, 40], 8000, true)),
+        ]
+    }
+}
+
+impl<C: Comparison> Operation for Call<C> {
+    fn function(&self) -> &'static str {
+        C::FUNCTION
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        self.0.inputs()
+    }
+
+    fn output(&self) -> Vec<usize> {
+        vec![self.0.rows]
+    }
+
+    fn gives_wide(&self) -> bool {
+        true
+    }
+
+    fn run(&self, tape: &Tape, x: &[Node], _: &[Tensor]) -> Result<Node> {
+        let (bias, teacher) = self.0.split(x);
+        C::run(tape, [&x[0], &x[1]], bias, &teacher)
+    }
+
+    fn twin(&self, tape: &Tape, x: &[Node], _: &[Tensor]) -> Result<Node> {
+        let (bias, teacher) = self.0.split(x);
+        C::twin(tape, [&x[0], &x[1]], bias, &teacher)
+    }
+
+    fn cost(&self) -> [Cost; 2] {
+        self.0.cost()
+    }
+
+    fn bounds(&self) -> Vec<Bound> {
+        C::bounds(&self.0)
+    }
+
+    fn memory(&self, form: &Form, wanted: &[bool]) -> Memory {
+        self.0.memory(form, wanted, C::LIMITS, C::BOTH)
     }
 }

@@ -8,6 +8,8 @@ mod facts;
 pub mod logit_difference;
 pub(super) mod plain;
 mod teacher;
+#[cfg(test)]
+mod tests;
 pub mod token_log_probs;
 
 use super::{Case, Entry, Shapes};
@@ -26,7 +28,7 @@ pub(super) const ENTRY: Entry = Entry {
 
 fn cases(shapes: &Shapes) -> Vec<Case> {
     let mut all = token_log_probs::cases(shapes);
-    all.extend(cross_entropy::cases(shapes));
-    all.extend(logit_difference::cases(shapes));
+    all.extend(cross_entropy::Call::cases(shapes));
+    all.extend(logit_difference::Call::cases(shapes));
     all
 }

@@ -1,65 +1,44 @@
 //! Facts of cross-entropy to a teacher.
 
-use candle_core::Tensor;
-
-use super::super::Compared;
+use super::super::Teacher;
 use super::super::composed::LOGITS;
 use super::super::cpu::CHUNK;
+use super::super::facts::{self, Compared, Comparison};
 use super::{cross_entropy, plain};
 use crate::error::Result;
-use crate::llm::tensor::ops::{Bound, Case, Cost, Form, Input, Memory, Operation, Shapes};
+use crate::llm::tensor::ops::Bound;
 use crate::llm::tensor::tape::{Node, Tape};
 
 /// Its shapes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Call(pub Compared);
+pub type Call = facts::Call<CrossEntropy>;
 
-/// Every choice.
-pub fn cases(shapes: &Shapes) -> Vec<Case> {
-    let names = ["cross_entropy", "cross_entropy with bias, in chunks"];
-    Compared::cases(names, shapes.width, Call)
-}
+/// [`cross_entropy`]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrossEntropy;
 
-impl Operation for Call {
-    fn function(&self) -> &'static str {
-        "cross_entropy"
+impl Comparison for CrossEntropy {
+    const FUNCTION: &'static str = "cross_entropy";
+    const CASES: [&'static str; 2] = ["cross_entropy", "cross_entropy with bias, in chunks"];
+    const LIMITS: [usize; 2] = [CHUNK / 2, LOGITS / 2];
+    const BOTH: bool = true;
+
+    fn run(tape: &Tape, x: [&Node; 2], bias: Option<&Node>, teacher: &Teacher) -> Result<Node> {
+        cross_entropy(tape, x[0], x[1], bias, teacher)
     }
 
-    fn inputs(&self) -> Vec<Input> {
-        self.0.inputs()
-    }
-
-    fn output(&self) -> Vec<usize> {
-        vec![self.0.rows]
-    }
-
-    fn gives_wide(&self) -> bool {
-        true
-    }
-
-    fn run(&self, tape: &Tape, x: &[Node], _: &[Tensor]) -> Result<Node> {
-        let (bias, teacher) = self.0.split(x);
-        cross_entropy(tape, &x[0], &x[1], bias, &teacher)
-    }
-
-    fn twin(&self, tape: &Tape, x: &[Node], _: &[Tensor]) -> Result<Node> {
-        let (bias, teacher) = self.0.split(x);
-        plain::cross_entropy(tape, &x[0], &x[1], bias, &teacher)
-    }
-
-    fn cost(&self) -> [Cost; 2] {
-        self.0.cost()
+    fn twin(tape: &Tape, x: [&Node; 2], bias: Option<&Node>, teacher: &Teacher) -> Result<Node> {
+        plain::cross_entropy(tape, x[0], x[1], bias, teacher)
     }
 
     /// As of log-probabilities; the teacher's logits may be rounded too, and count twice in their softmax, and both's
     /// probabilities before their difference is.
-    fn bounds(&self) -> Vec<Bound> {
+    fn bounds(of: &Compared) -> Vec<Bound> {
         let Compared {
             rows,
             widths: [ours, theirs],
             vocabulary,
             bias,
-        } = self.0;
+        } = *of;
         let (new, with) = (Bound::new, 2 * usize::from(bias));
         let gradient = |sum| new(5, 30 + with, &[ours, theirs, vocabulary, sum], 3);
         let mut list = vec![
@@ -69,9 +48,5 @@ impl Operation for Call {
         ];
         list.extend(bias.then(|| gradient(rows)));
         list
-    }
-
-    fn memory(&self, form: &Form, wanted: &[bool]) -> Memory {
-        self.0.memory(form, wanted, [CHUNK / 2, LOGITS / 2], true)
     }
 }

@@ -1,7 +1,7 @@
 //! Cross-entropy to a teacher's distribution.
 
 pub mod composed;
-mod cpu;
+pub(super) mod cpu;
 mod facts;
 pub mod plain;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::llm::tensor::ops::kernel::on_cpu;
 use crate::llm::tensor::tape::{Node, Tape};
 
-pub use facts::{Call, cases};
+pub use facts::Call;
 
 /// Cross-entropy to another model, the teacher: of each row `Σ q (−ln p)` over the vocabulary, with
 /// `p = softmax(h Wᵀ + b)` and `q = softmax(h′ W′ᵀ + b′)`: `[M, D]`, `[V, D]`, `[V]` → `[M]`, in f32 of bf16 and f16.

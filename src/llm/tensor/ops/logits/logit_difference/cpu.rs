@@ -25,7 +25,8 @@ pub fn logit_difference<T: Float>(
     within::<T>(tape, [hidden, head], bias, teacher, [CHUNK, KEPT])
 }
 
-fn within<T: Float>(
+/// On so many logits at a time, with up to so many kept.
+pub fn within<T: Float>(
     tape: &Tape,
     [hidden, head]: [&Node; 2],
     bias: Option<&Node>,
@@ -86,54 +87,5 @@ impl<T: Float> OfRows<T> for From {
     fn backward(&self, _: Range<usize>, numbers: &mut [T], _: &[T], dy: &[T]) {
         let by = T::of(2.0);
         scale_rows(numbers, self.minus.vocabulary(), dy, by);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-    use crate::llm::tensor::tape::LeafGradients;
-
-    /// Value and gradients.
-    fn results(limits: [usize; 2]) -> Vec<Vec<f64>> {
-        let numbers = |shape: (usize, usize), seed: f64| {
-            let numbers = (0..shape.0 * shape.1).map(|i| (seed * i as f64).sin());
-            Tensor::from_iter(numbers, &Device::Cpu)
-                .and_then(|t| t.reshape(shape))
-                .unwrap()
-        };
-        let tape = Tape::recording(3);
-        let hidden = tape.leaf(0, numbers((23, 5), 1.3));
-        let head = tape.leaf(1, numbers((7, 5), 0.7));
-        let bias = tape.leaf(2, numbers((7, 1), 0.4).squeeze(1).unwrap());
-        let teacher = Teacher {
-            hidden: numbers((23, 3), 1.7),
-            head: numbers((7, 3), 0.8),
-            bias: Some(numbers((7, 1), 2.1).squeeze(1).unwrap()),
-        };
-        let output = within::<f64>(&tape, [&hidden, &head], Some(&bias), &teacher, limits).unwrap();
-        let mut all = vec![output.value().clone()];
-        let mut leaves = LeafGradients::new(3);
-        let cotangent = numbers((23, 1), 0.9).squeeze(1).unwrap();
-        tape.backward([(output, cotangent)], &mut leaves).unwrap();
-        all.extend((0..3).map(|i| leaves.get(i).unwrap().clone()));
-        (all.iter())
-            .map(|t| t.flatten_all().unwrap().to_vec1().unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn chunks_and_logits_made_again_change_nothing() {
-        let whole = results([CHUNK, KEPT]);
-        for limits in [[28, KEPT], [28, 0], [CHUNK, 0], [1, 0]] {
-            for (found, wanted) in results(limits).iter().zip(&whole) {
-                assert_eq!(found.len(), wanted.len());
-                for (x, y) in found.iter().zip(wanted) {
-                    assert!((x - y).abs() < 1e-14, "{limits:?}: {x} {y}");
-                }
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Squared difference to a teacher's logits.
 
 pub mod composed;
-mod cpu;
+pub(super) mod cpu;
 mod facts;
 pub mod plain;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::llm::tensor::ops::kernel::on_cpu;
 use crate::llm::tensor::tape::{Node, Tape};
 
-pub use facts::{Call, cases};
+pub use facts::Call;
 
 /// Squared difference to another model's logits, the teacher's: of each row `Σ (z − z′)²` over the vocabulary, with
 /// `z = h Wᵀ + b` and `z′ = h′ W′ᵀ + b′`: `[M, D]`, `[V, D]`, `[V]` → `[M]`, in f32 of bf16 and f16.

@@ -1,7 +1,7 @@
 //! Log-probabilities of tokens.
 
 pub mod composed;
-mod cpu;
+pub(super) mod cpu;
 mod facts;
 pub mod plain;
 
