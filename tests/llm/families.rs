@@ -6,7 +6,7 @@ use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer};
 use pistar::llm::model::network::Network;
-use pistar::llm::model::sequence::Sequence;
+use pistar::llm::model::sequence::{Predictions, Sequence};
 use pistar::random::{Purpose, Stream};
 use serde_json::json;
 
@@ -126,6 +126,40 @@ fn so_have_scalar_heads_and_what_is_below_them() {
         ScalarHead::Value.add(&mut decoder, 1).unwrap();
         let mut shared = PolicyWithValue(decoder);
         check(&format!("{name} shared"), &mut shared, |s| &mut s.0);
+    }
+}
+
+/// At every place that a token is predicted from, a head says what it says of the sequence up to there.
+#[test]
+fn a_head_is_read_at_every_row() {
+    for name in models() {
+        let mut decoder = Decoder::load_body(folder(name), DType::F64, &Device::Cpu).unwrap();
+        let head = ScalarHead::Value;
+        head.add(&mut decoder, 1).unwrap();
+        let sequences = Expected::of(name).sequences();
+        let read = |sequences: &[&Sequence], every: bool| {
+            let (tape, predictions) = (Tape::idle(), Predictions::new(sequences));
+            let hidden = decoder.hidden(&tape, &predictions.packed).unwrap();
+            let rows = if every {
+                predictions.rows.clone()
+            } else {
+                let last = predictions.starts[1..].iter();
+                last.map(|&end| predictions.rows[end - 1]).collect()
+            };
+            let found = head.values(&tape, decoder.parameters(), &hidden, &rows);
+            numbers(found.unwrap().value())
+        };
+        let found = read(&sequences.iter().collect::<Vec<_>>(), true);
+        let mut wanted = Vec::new();
+        for sequence in &sequences {
+            let prompt = sequence.prompt().len();
+            for end in prompt + 1..=sequence.tokens().len() {
+                let prefix = Sequence::new(sequence.tokens()[..end].to_vec(), prompt).unwrap();
+                wanted.extend(read(&[&prefix], false));
+            }
+        }
+        assert!(fixtures::largest(&found, &wanted) < 1e-12, "{name}");
+        assert!(found.windows(2).any(|w| (w[0] - w[1]).abs() > 1e-3));
     }
 }
 
