@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::completions;
 use super::evaluation::Evaluation;
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -12,8 +13,8 @@ use crate::llm::model::decoder::Decoder;
 use crate::llm::model::inference;
 use crate::llm::model::network::Reduction;
 use crate::llm::model::sequence::Sequence;
-use crate::llm::sample::generate::{Generated, Prompt, Sampling, completion_text, generate};
-use crate::llm::sample::reward::{Candidate, Specification, Weighted};
+use crate::llm::sample::generate::{Generated, Prompt, Sampling, generate};
+use crate::llm::sample::reward::{Specification, Weighted};
 use crate::llm::text::objective::TextObjective;
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::observer::Observer;
@@ -81,33 +82,6 @@ impl Generation {
     /// True if a reference is needed.
     pub fn wants_reference(&self) -> bool {
         self.names.iter().any(|name| name == KL)
-    }
-
-    /// The texts of completions.
-    fn texts(&self, found: &[Generated]) -> Result<Vec<String>> {
-        let samples = self.sampling.samples;
-        let text = |(i, one): (usize, &Generated)| {
-            let prompt = &self.prompts[i / samples].tokens;
-            completion_text(&self.tokenizer, prompt, &one.tokens, one.ended)
-        };
-        found.iter().enumerate().map(text).collect()
-    }
-
-    /// The score of each.
-    fn score(&mut self, texts: &[String], observer: &dyn Observer) -> Result<Option<Vec<f64>>> {
-        let samples = self.sampling.samples;
-        let Some(reward) = &mut self.reward else {
-            return Ok(None);
-        };
-        let rows: Vec<Candidate> = (texts.iter().enumerate())
-            .map(|(i, completion)| Candidate {
-                prompt: &self.prompts[i / samples].text,
-                completion,
-                index: i / samples,
-                fields: &self.prompts[i / samples].fields,
-            })
-            .collect();
-        Ok(Some(reward.scored(&rows, observer)?.total))
     }
 
     /// Keeps what was written after `step` steps, to be read: a line a completion.
@@ -183,8 +157,13 @@ impl Evaluation for Generation {
             BATCH,
             observer,
         )?;
-        let texts = self.texts(&found)?;
-        let (scores, kl) = (self.score(&texts, observer)?, self.kl(&found)?);
+        let (prompts, samples) = (&self.prompts, self.sampling.samples);
+        let prompt = |i: usize| (i, &prompts[i]);
+        let texts = completions::texts(&self.tokenizer, prompt, samples, &found)?;
+        let scores = (self.reward.as_mut())
+            .map(|reward| completions::scores(reward, prompt, samples, &texts, observer))
+            .transpose()?;
+        let kl = self.kl(&found)?;
         self.keep(step, &texts, &found, scores.as_deref())?;
         let scores = scores.as_deref().map(mean);
         let over = |of: &dyn Fn(&Generated) -> f64| mean(&found.iter().map(of).collect::<Vec<_>>());

@@ -7,6 +7,7 @@
 mod average;
 mod batches;
 mod checkpoints;
+mod completions;
 mod config_reference;
 mod engine;
 mod enums;

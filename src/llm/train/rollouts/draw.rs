@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::llm::model::inference;
 use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::Sequence;
-use crate::llm::sample::generate::{completion_text, generate};
-use crate::llm::sample::reward::Candidate;
+use crate::llm::sample::generate::generate;
+use crate::llm::train::completions;
 use crate::llm::train::learner::Learner;
 use crate::llm::train::reference::Reference;
 use crate::observer::Observer;
@@ -106,27 +106,10 @@ impl Rollouts {
             observer,
         )?;
         let samples = self.sampling.samples;
-        let text = |(i, one): (usize, &crate::llm::sample::generate::Generated)| {
-            completion_text(
-                &self.tokenizer,
-                &tokens[i / samples],
-                &one.tokens,
-                one.ended,
-            )
-        };
-        let texts: Vec<String> = (found.iter().enumerate().map(text)).collect::<Result<_>>()?;
-        let candidates: Vec<Candidate> = (texts.iter().enumerate())
-            .map(|(i, completion)| {
-                let prompt = &self.prompts[indices[i / samples]];
-                Candidate {
-                    prompt: &prompt.text,
-                    completion,
-                    index: indices[i / samples],
-                    fields: &prompt.fields,
-                }
-            })
-            .collect();
-        let scores = self.reward.scored(&candidates, observer)?.total;
+        let prompts = &self.prompts;
+        let prompt = |i: usize| (indices[i], &prompts[indices[i]]);
+        let texts = completions::texts(&self.tokenizer, prompt, samples, &found)?;
+        let scores = completions::scores(&mut self.reward, prompt, samples, &texts, observer)?;
         let mut all = texts.into_iter().zip(found).zip(scores);
         let row = |&index: &usize| {
             let (mut completions, mut entropy) = (Vec::with_capacity(samples), 0.0);

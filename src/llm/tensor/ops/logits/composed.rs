@@ -10,6 +10,7 @@ use candle_core::{DType, Result as Candle, Tensor};
 use crate::error::Result;
 use crate::llm::tensor::ops::add::composed::add_in_place;
 use crate::llm::tensor::ops::composed::{augmented, columns, product, wide, with_ones};
+use crate::llm::tensor::ops::kernel::same;
 use crate::llm::tensor::tape::{Gradients, Node, Target};
 
 /// Most logits at once: 64 MiB in bf16, and a few times that in f32.
@@ -55,7 +56,20 @@ pub fn rows_of_a_part(m: usize, vocabulary: usize, most: usize) -> usize {
 
 impl Logits {
     /// At most so many at once.
-    pub fn new([hidden, head]: [&Tensor; 2], bias: Option<&Tensor>, most: usize) -> Candle<Self> {
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn new(
+        operation: &'static str,
+        [hidden, head]: [&Tensor; 2],
+        bias: Option<&Tensor>,
+        most: usize,
+    ) -> Result<Self> {
+        let (vocabulary, inner) = head.dims2()?;
+        same(operation, hidden.dims2()?.1, inner)?;
+        if let Some(bias) = bias {
+            same(operation, vocabulary, bias.dims1()?)?;
+        }
         Ok(Self {
             hidden: hidden.contiguous()?,
             head: head.contiguous()?,

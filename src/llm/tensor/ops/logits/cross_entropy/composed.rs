@@ -7,7 +7,6 @@ use super::super::composed::{LOGITS, Logits, Targets, log_sum_exp, pull};
 use crate::error::Result;
 use crate::llm::tensor::ops::composed::wide;
 
-use crate::llm::tensor::ops::kernel::same;
 use crate::llm::tensor::tape::{Node, Tape};
 
 /// Backward, with `p = softmax(h Wᵀ + b)` and `q` the teacher's: `dlogits = dy (p − q)`. What is kept: h, W, b, the
@@ -37,17 +36,12 @@ pub fn cross_entropy_within(
     const NAME: &str = "cross_entropy";
     let values = [hidden.value(), head.value()];
     teacher.check(NAME, values)?;
-    let (m, width) = hidden.value().dims2()?;
-    let (vocabulary, inner) = head.value().dims2()?;
-    same(NAME, width, inner)?;
-    if let Some(bias) = bias {
-        same(NAME, vocabulary, bias.value().dims1()?)?;
-    }
+    let m = hidden.value().dims2()?.0;
     let mut inputs = vec![hidden, head];
     inputs.extend(bias);
-    let logits = Logits::new(values, bias.map(Node::value), most / 2)?;
+    let logits = Logits::new(NAME, values, bias.map(Node::value), most / 2)?;
     let theirs = [&teacher.hidden, &teacher.head];
-    let theirs = Logits::new(theirs, teacher.bias.as_ref(), most / 2)?;
+    let theirs = Logits::new(NAME, theirs, teacher.bias.as_ref(), most / 2)?;
     let tokens = tops(&theirs)?;
     let [of_ours, of_theirs] = [
         logits.of_tokens(&tokens, most)?,

@@ -38,16 +38,15 @@ pub fn logit_difference_within(
     const NAME: &str = "logit_difference";
     let values = [hidden.value(), head.value()];
     teacher.check(NAME, values)?;
-    let (m, width) = hidden.value().dims2()?;
-    let (vocabulary, inner) = head.value().dims2()?;
-    same(NAME, width, inner)?;
+    let m = hidden.value().dims2()?.0;
+    // It is the difference's, not the logits'.
     if let Some(bias) = bias {
-        same(NAME, vocabulary, bias.value().dims1()?)?;
+        same(NAME, head.value().dims2()?.0, bias.value().dims1()?)?;
     }
     let mut inputs = vec![hidden, head];
     inputs.extend(bias);
     // Without its bias, which is in the difference's.
-    let logits = Logits::new(values, None, most)?;
+    let logits = Logits::new(NAME, values, None, most)?;
     let difference = Difference::new(&logits, bias.map(Node::value), teacher)?;
     let each = (logits.parts())
         .map(|part| {

@@ -39,19 +39,15 @@ pub fn token_log_probs_within(
     temperature: f64,
     most: usize,
 ) -> Result<Node> {
-    let (m, width) = hidden.value().dims2()?;
-    let (vocabulary, inner) = head.value().dims2()?;
-    same("token_log_probs", width, inner)?;
+    let m = hidden.value().dims2()?.0;
+    let vocabulary = head.value().dims2()?.0;
     same("token_log_probs", m, targets.len())?;
     below("token_log_probs", targets, vocabulary)?;
     let inverse = inverse("token_log_probs", temperature)?;
-    if let Some(bias) = bias {
-        same("token_log_probs", vocabulary, bias.value().dims1()?)?;
-    }
     let mut inputs = vec![hidden, head];
     inputs.extend(bias);
     let values = [hidden.value(), head.value()];
-    let logits = Logits::new(values, bias.map(Node::value), most)?;
+    let logits = Logits::new("token_log_probs", values, bias.map(Node::value), most)?;
     let device = logits.hidden.device();
     let places = Places::new(targets, vocabulary, logits.each, device)?;
     let of_targets = logits.of_tokens(&Tensor::from_slice(targets, m, device)?, most)?;
