@@ -74,6 +74,7 @@ fn take(config: &Config, stream: &mut Stream) -> u64 {
             .clone(),
         precision: [Precision::Bf16, Precision::F32, Precision::F64][one_of(3) as usize],
         adapter: (one_of(2) == 0).then(|| AdapterConfig::new(rank, 1.0, Target::AllLinear)),
+        members: 1,
         goes_on: one_of(2) == 0,
         recompute: one_of(2) == 0,
         in_backward: one_of(2) == 0,

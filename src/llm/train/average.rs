@@ -1,6 +1,6 @@
 //! A moving average of a policy's weights.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::llm::files::checkpoint;
 use crate::llm::model::decoder::Decoder;
+use crate::llm::model::lora::moves_beside_a_base;
 use crate::llm::tensor::parameters::Parameters;
 
 /// Name of its weights in a checkpoint.
@@ -17,6 +18,8 @@ const FILE: &str = "average.safetensors";
 pub struct Average {
     /// The model.
     pub model: Decoder,
+    /// Names of its weights that move.
+    moving: HashSet<String>,
     rate: f64,
 }
 
@@ -26,8 +29,21 @@ impl Average {
     /// # Errors
     /// A failing device.
     pub fn new(policy: &Decoder, rate: f64) -> Result<Self> {
-        let model = policy.copy()?;
-        Ok(Self { model, rate })
+        // An adapter's base does not move, and is shared.
+        let adapted = policy.adapter().is_some();
+        let model = if adapted {
+            policy.frozen()?
+        } else {
+            policy.copy()?
+        };
+        let moves = |name: &str| !adapted || moves_beside_a_base(name);
+        let names = model.parameters().iter().map(|p| &p.name);
+        let moving = names.filter(|name| moves(name)).cloned().collect();
+        Ok(Self {
+            model,
+            moving,
+            rate,
+        })
     }
 
     /// `θ′ ← τθ + (1 − τ)θ′` of every weight that is trained; τ = 0 and 1 leave and take the numbers as they are.
@@ -54,7 +70,7 @@ impl Average {
     /// # Errors
     /// If they cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let parameters = self.model.parameters().iter();
+        let parameters = (self.model.parameters().iter()).filter(|p| self.moving.contains(&p.name));
         let tensors: HashMap<String, Tensor> = parameters
             .map(|p| (p.name.clone(), p.tensor.clone()))
             .collect();

@@ -84,6 +84,9 @@ impl Trainer<'_> {
         crate::file::write_folder(&checkpoint::path(folder.dir(), steps), |dir| {
             let companions = self.settings.model.as_deref();
             self.policy.save(dir, companions)?;
+            if let Some(ensemble) = &self.ensemble {
+                ensemble.save(dir)?;
+            }
             if let Some(value) = &self.value {
                 value.save(&value_folder(dir)?, companions)?;
             }
@@ -100,7 +103,10 @@ impl Trainer<'_> {
     /// # Errors
     /// A file that is missing or broken.
     pub(super) fn restore(&mut self, dir: &Path, state: State) -> Result<()> {
-        self.policy.restore(dir)?;
+        match &mut self.ensemble {
+            None => self.policy.restore(dir)?,
+            Some(ensemble) => ensemble.restore(dir)?,
+        }
         if let Some(value) = &mut self.value {
             value.restore(&dir.join(VALUE))?;
         }

@@ -81,6 +81,18 @@ named! {
 }
 
 named! {
+    /// What the members of an ensemble of adapters make together.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum Merge {
+        /// The mean of their products BA
+        Mean = "mean",
+        /// The sum of their products BA
+        Sum = "sum",
+    }
+}
+
+named! {
     /// Way in which one of two completions becomes the preferred one.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
     #[non_exhaustive]

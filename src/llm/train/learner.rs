@@ -63,6 +63,20 @@ impl Learner {
         })
     }
 
+    /// The network that an [ensemble](super::ensemble::Ensemble) makes: given its numbers by others, so that it has no
+    /// optimiser's state.
+    pub fn made(model: Box<dyn Model>, settings: &Settings, lr: f64) -> Self {
+        let gradients = LeafGradients::new(model.leaves());
+        let (optimizer, clip) = (Optimizer::Sgd, settings.clip);
+        Self {
+            model,
+            gradients,
+            optimizer,
+            lr,
+            clip,
+        }
+    }
+
     /// The learning rate before the schedule.
     pub fn lr(&self) -> f64 {
         self.lr

@@ -93,6 +93,11 @@ impl Settings {
             ),
             ("log_every", self.log_every, u64::MAX),
             ("lora_rank", self.lora_rank.max(1) as u64, RANK),
+            (
+                "members",
+                self.members as u64,
+                RANK / self.lora_rank.max(1) as u64,
+            ),
             ("eval_samples", self.eval_samples as u64, SAMPLES as u64),
             (
                 "eval_max_new_tokens",

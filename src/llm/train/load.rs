@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::average::Average;
 use super::batches::Batches;
 use super::checkpoints::{VALUE, prune};
+use super::ensemble;
 use super::enums::{ReferenceSource, ValueNetwork};
 use super::evaluation::Evaluation;
 use super::examples::Examples;
@@ -14,7 +15,7 @@ use super::generation::Generation;
 use super::inputs::{Inputs, Prompted};
 use super::learner::Model;
 use super::lock::Claimed;
-use super::networks::Role;
+use super::networks::{Role, new_adapter};
 use super::precompute::precompute_until;
 use super::rollouts::Rollouts;
 use super::run_loop::Ended;
@@ -71,6 +72,8 @@ pub(super) struct Run<'a> {
     /// The model as given, where the policy is not that any more.
     start: Option<Decoder>,
     value: Option<Decoder>,
+    /// Of an ensemble, what is trained in the policy's place.
+    members: Vec<Decoder>,
     /// A reference that is another model.
     other: Option<Decoder>,
     cache: Option<Cache>,
@@ -163,6 +166,10 @@ impl<'a> Run<'a> {
         } else {
             None
         };
+        let members = match new_adapter(settings).filter(|_| settings.members > 1) {
+            Some(each) => ensemble::decoders(&start, &each, settings, at)?,
+            None => Vec::new(),
+        };
         let (policy, start) = made(role, start, at)?;
         let computed = cache.as_ref().is_some_and(|cache| !cache.is_empty());
         let live = generation.as_ref().is_some_and(Generation::wants_reference);
@@ -179,6 +186,7 @@ impl<'a> Run<'a> {
             goes_on: given.adapter().is_some(),
             start: start.filter(|_| wanted),
             value,
+            members,
             other,
             cache,
             generation,
@@ -282,8 +290,14 @@ impl<'a> Run<'a> {
         let policy = trained_as(self.role, self.policy);
         observer.tell(&trained(&*policy));
         let value = (self.value).map(|decoder| trained_as(Role::Value, decoder));
+        let members: Vec<_> = (self.members.into_iter())
+            .map(|decoder| trained_as(self.role, decoder))
+            .collect();
         let mut trainer = Trainer::new(settings, plan, policy, value, reference)?
             .evaluating(held_out, evaluations);
+        if !members.is_empty() {
+            trainer = trainer.made_of(members)?;
+        }
         if let Some(Checkpoint { dir, saved, .. }) = self.checkpoint {
             trainer.restore(&dir, saved.state)?;
         }

@@ -10,6 +10,7 @@ mod checkpoints;
 mod completions;
 mod config_reference;
 mod engine;
+mod ensemble;
 mod enums;
 mod evaluation;
 mod events;
@@ -63,7 +64,7 @@ pub use folder::{COMPLETE, CONFIG, Folder, LOCK, MANIFEST, METRICS, MODEL, Manif
 pub use learner::{Learner, Model};
 pub use machine::{MACHINE, Process};
 pub use metrics::{Meter, MetricsRow};
-pub(in crate::llm) use networks::adapter;
+pub(in crate::llm) use networks::{adapter, new_adapter};
 pub use precompute::precompute;
 pub use rollouts::{Phases, Rollouts};
 pub use run_loop::Ended;

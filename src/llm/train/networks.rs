@@ -6,6 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
+use super::ensemble;
 use super::enums::ValueNetwork;
 use super::learner::Model;
 use super::settings::Settings;
@@ -204,7 +205,8 @@ impl Role {
     }
 }
 
-/// The adapter that is trained, if one is: that of the model, or a new one.
+/// The adapter of the policy, if it has one: that of the model, or a new one, or the one that the members of an ensemble
+/// make.
 ///
 /// # Errors
 /// Settings that ask for another adapter than the model has.
@@ -213,7 +215,7 @@ pub(in crate::llm) fn adapter(
     of: &ModelFolder,
 ) -> Result<Option<AdapterConfig>> {
     let Some(config) = of.adapter_config()? else {
-        return Ok(new_adapter(settings));
+        return Ok(new_adapter(settings).map(|each| ensemble::merged(each, settings)));
     };
     if !settings.lora_targets.is_empty() {
         let base = of.config()?;
@@ -244,7 +246,8 @@ pub(super) fn another(of: &ModelFolder, field: &str, given: &str, has: &str) -> 
     )
 }
 
-fn new_adapter(settings: &Settings) -> Option<AdapterConfig> {
+/// A new adapter, or each of several that are trained side by side.
+pub(in crate::llm) fn new_adapter(settings: &Settings) -> Option<AdapterConfig> {
     let rank = settings.lora_rank;
     let target = match settings.lora_targets.as_slice() {
         [] => Target::AllLinear,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::enums::{Precision, ReferenceSource, ValueNetwork};
+use super::enums::{Merge, Precision, ReferenceSource, ValueNetwork};
 use super::evaluation::{self, EVAL};
 use super::generation;
 use super::networks::another;
@@ -111,6 +111,10 @@ impl Settings {
             let has = format!("{}", config.alpha);
             return Err(another(&found, "lora_alpha", &alpha.to_string(), &has));
         }
+        if self.members > 1 {
+            let given = self.members.to_string();
+            return Err(another(&found, "members", &given, "no others beside it"));
+        }
         self.lora_rank = rank;
         self.lora_alpha = Some(config.alpha);
         Ok(())
@@ -151,7 +155,29 @@ impl Settings {
             full && !self.lora_targets.is_empty(),
             only_lora,
         )?;
+        self.check_members(objective)?;
         self.check_machine()
+    }
+
+    /// What an ensemble of adapters does not go with.
+    fn check_members(&self, objective: &TextObjective) -> Result<()> {
+        let merges = self.merge != Merge::Mean;
+        let remedy = "give members above 1 too, or leave it out";
+        useless("merge", merges && self.members == 1, remedy)?;
+        if self.members == 1 {
+            return Ok(());
+        }
+        let problem = format!("it is {}", self.members);
+        let remedy = if self.lora_rank == 0 {
+            "members are adapters: give a lora_rank too, or leave it out"
+        } else if objective.scores() || objective.value() {
+            "members are policies' adapters, and the objective trains another head: leave it out"
+        } else if self.optimizer_in_backward {
+            "leave out optimizer_in_backward, which changes one network"
+        } else {
+            return Ok(());
+        };
+        Err(Error::invalid("members", problem, remedy))
     }
 
     fn check_machine(&self) -> Result<()> {

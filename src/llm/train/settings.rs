@@ -9,8 +9,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::enums::{
-    Advantage, Annotator, Better, LengthWeight, LossBackend, OldNumbers, OptimizerKind, Precision,
-    ReferenceSource, ValueNetwork,
+    Advantage, Annotator, Better, LengthWeight, LossBackend, Merge, OldNumbers, OptimizerKind,
+    Precision, ReferenceSource, ValueNetwork,
 };
 use crate::error::Result;
 use crate::llm::files::settings::{Apart, Flag, Kind, settings};
@@ -145,6 +145,11 @@ settings! {
             lora_alpha: Option<f64> = None, value_name: Some("ALPHA");
             /// Linear layers with an adapter, such as q_proj,v_proj [default: all but the head]
             lora_targets: Vec<String> = Vec::new(), value_name: Some("NAMES"), delimiter: Some(',');
+            /// Number of adapters that are trained side by side, each by its own loss and optimiser; the policy that
+            /// writes, is evaluated and is kept is what they make together
+            members: usize = 1, value_name: Some("COUNT");
+            /// What they make together
+            merge: Merge = Merge::Mean, value_name: Some("HOW");
         }
         heading("Evaluation") {
             /// File of examples to evaluate on, one JSON object a line

@@ -4,6 +4,7 @@ use candle_core::Device;
 
 use super::batches::Batches;
 use super::engine::Engine;
+use super::ensemble::Ensemble;
 use super::evaluation::Evaluation;
 use super::failure;
 use super::folder::Folder;
@@ -38,6 +39,8 @@ pub struct Trainer<'a> {
     pub(super) reference: Reference,
     /// The policy, or the network of scores.
     pub policy: Learner,
+    /// The adapters that are trained in the policy's place, and make it.
+    pub(super) ensemble: Option<Ensemble>,
     /// The separate value network.
     pub value: Option<Learner>,
     /// State of the run.
@@ -94,9 +97,24 @@ impl<'a> Trainer<'a> {
             evaluations: Vec::new(),
             reference,
             policy: Learner::new(policy, settings, lr)?,
+            ensemble: None,
             value: value.transpose()?,
             state: State::default(),
         })
+    }
+
+    /// The same where the policy is what several networks make, which are trained: the members of an ensemble, given
+    /// in order.
+    ///
+    /// # Errors
+    /// Members of other layers than the policy's; constants of the optimiser that are out of range.
+    pub fn made_of(mut self, members: Vec<Box<dyn Model>>) -> Result<Self> {
+        let (settings, lr) = (self.settings, self.policy.lr());
+        let ensemble = Ensemble::new(members, settings, lr)?;
+        self.policy = Learner::made(self.policy.model, settings, lr);
+        ensemble.merge_into(self.policy.model.parameters())?;
+        self.ensemble = Some(ensemble);
+        Ok(self)
     }
 
     /// The same, with an evaluation split of its own [plan](Batches::held_out) and what else is to be
@@ -148,7 +166,13 @@ impl<'a> Trainer<'a> {
         if !stepped.is_finite() {
             return Err(self.stopped(&stepped, folder, Stop::BeforeUpdate));
         }
-        self.policy.update(stepped.norm, factor)?;
+        match &mut self.ensemble {
+            None => self.policy.update(stepped.norm, factor)?,
+            Some(ensemble) => {
+                let policy = self.policy.model.parameters();
+                ensemble.update(factor, policy)?;
+            }
+        }
         if let Some(value) = &mut self.value {
             value.update(stepped.value_norm, factor)?;
         }
@@ -171,7 +195,10 @@ impl<'a> Trainer<'a> {
         }
         Ok(Stepped {
             loss,
-            norm: self.policy.norm()?,
+            norm: match &self.ensemble {
+                None => self.policy.norm()?,
+                Some(ensemble) => ensemble.norm()?,
+            },
             value_norm: self.value.as_ref().map_or(Ok(0.0), Learner::norm)?,
             batch,
             text,
@@ -214,24 +241,37 @@ impl<'a> Trainer<'a> {
         Ok((loss, batch, examples))
     }
 
-    /// Adds a part's gradient to those of the learners.
+    /// Adds a part's gradient to those of the learners. Of an ensemble the loss, and the numbers that it saw, are the
+    /// members' means.
     fn push(&mut self, part: &TextBatch) -> Result<Outcome> {
+        let mut ensemble = self.ensemble.take();
+        let outcome = match &mut ensemble {
+            None => self.push_to(None, part),
+            Some(ensemble) => ensemble.mean(|member| self.push_to(Some(member), part)),
+        };
+        self.ensemble = ensemble;
+        outcome
+    }
+
+    /// The same for one learner: the policy, or a member of the ensemble.
+    fn push_to(&mut self, member: Option<&mut Learner>, part: &TextBatch) -> Result<Outcome> {
         let objective = self.plan.objective();
         let none = &mut LeafGradients::new(0);
         let (value, of_value) = match &mut self.value {
             Some(value) => (Some(&*value.model as &dyn Network), &mut value.gradients),
             None => (None, none),
         };
+        let learner = member.unwrap_or(&mut self.policy);
         let step = Step {
             kind: objective.kind(),
-            policy: &*self.policy.model,
+            policy: &*learner.model,
             value,
             reduction: objective.reduction(),
             micro_batch: self.plan.micro_batch(),
         };
         let engine = Engine::of(self.settings.loss_backend, &self.device);
         let loss = |batch: &Batch| engine.run(objective, batch);
-        step.run(part, loss, &mut self.policy.gradients, of_value)
+        step.run(part, loss, &mut learner.gradients, of_value)
     }
 
     /// Has the next step's examples be there, as [`Source::prepare`](super::Source::prepare), and counts what was
@@ -295,6 +335,20 @@ impl<'a> Trainer<'a> {
         meter.measure(self.plan.objective(), &stepped.batch, rows);
     }
 
+    /// A parameter of a network that is trained which is not finite, if one is.
+    fn broken(&self) -> Result<Option<&str>> {
+        let members = self.ensemble.iter().flat_map(Ensemble::each);
+        for learner in std::iter::once(&self.policy)
+            .chain(members)
+            .chain(&self.value)
+        {
+            if let Some(name) = learner.broken()? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
     /// Saves the batch that the run stops at, and forgets its gradient.
     pub(super) fn stopped(
         &mut self,
@@ -303,6 +357,9 @@ impl<'a> Trainer<'a> {
         stop: Stop,
     ) -> Error {
         self.policy.gradients.clear();
+        if let Some(ensemble) = &mut self.ensemble {
+            ensemble.clear();
+        }
         if let Some(value) = &mut self.value {
             value.gradients.clear();
         }
@@ -323,10 +380,7 @@ impl<'a> Trainer<'a> {
             Some(Err(error)) => return error,
             None => "look at its batch".into(),
         };
-        let broken = match self.policy.broken() {
-            Ok(None) => self.value.as_ref().map_or(Ok(None), Learner::broken),
-            found => found,
-        };
+        let broken = self.broken();
         match broken.and_then(|name| stop.remedy(name, folder)) {
             Err(error) => error,
             Ok(remedy) => Error::invalid(

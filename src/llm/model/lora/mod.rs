@@ -59,9 +59,18 @@ impl Decoder {
     /// A model that has an adapter already or was not made from a configuration; a target that
     /// names no linear layer; dropout other than 0.
     pub fn add_adapter(&mut self, config: AdapterConfig, seed: u64) -> Result<()> {
+        self.add_adapter_of(config, seed, 0)
+    }
+
+    /// The same for one of several adapters of a seed, each of which has an A of its own; member 0 has that of
+    /// [`add_adapter`](Self::add_adapter).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_adapter_of(&mut self, config: AdapterConfig, seed: u64, member: u64) -> Result<()> {
         no_dropout(&config)?;
         let modules = self.modules(&config, true)?;
-        let mut index = STREAM;
+        let mut index = STREAM * (1 + member);
         self.attach(config, modules, |shape, is_a| {
             index += 1;
             let bound = (shape[1] as f64).sqrt().recip();

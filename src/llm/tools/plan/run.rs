@@ -43,6 +43,8 @@ pub struct Run {
     pub precision: Precision,
     /// The adapter that is trained instead of all weights.
     pub adapter: Option<AdapterConfig>,
+    /// Adapters of that kind that are trained side by side.
+    pub members: usize,
     /// True if the adapter is the model's own, so that its reference has a copy of it.
     pub goes_on: bool,
     /// True if blocks are run again in the backward (activation recomputation).
@@ -125,7 +127,16 @@ impl Run {
         }
         let (live, as_given) = self.reference(&ledger, &policy, parts)?;
         ledger.enter(Phase::Forward);
-        let mut of_policy = Learner::new(&ledger, self, &policy, Kind::Gradients);
+        // Of several members the base is there once; the policy that they make has their numbers too.
+        let own = policy.count(true) * form.size;
+        let beside = if self.members > 1 {
+            (2 * self.members as u64 - 1) * own
+        } else {
+            0
+        };
+        let beside = ledger.take(Kind::Weights, beside);
+        let member = |_| Learner::new(&ledger, self, &policy, Kind::Gradients);
+        let mut of_policy: Vec<Learner> = (0..self.members).map(member).collect();
         let mut of_value =
             (value.as_ref()).map(|value| Learner::new(&ledger, self, value, Kind::ValueNetwork));
         let several = parts.len() > 1;
@@ -136,7 +147,7 @@ impl Run {
                 self.numbers(network, part)?;
             }
             ledger.enter(Phase::Forward);
-            let recorded = self.record(&policy, part)?;
+            let mut recorded = self.record(&policy, part)?;
             let values = match &value {
                 Some(value) => self.record(value, part)?,
                 None => None,
@@ -145,11 +156,17 @@ impl Run {
             if let (Some(network), Some(learner)) = (&value, &mut of_value) {
                 kept = most(kept, self.push(learner, network, values, part, several)?);
             }
-            let found = self.push(&mut of_policy, &policy, recorded, part, several)?;
-            kept = most(kept, found);
+            for (member, learner) in of_policy.iter_mut().enumerate() {
+                if member > 0 {
+                    ledger.enter(Phase::Forward);
+                    recorded = self.record(&policy, part)?;
+                }
+                let found = self.push(learner, &policy, recorded.take(), part, several)?;
+                kept = most(kept, found);
+            }
         }
         ledger.enter(Phase::Optimiser);
-        of_policy.update(&ledger);
+        (of_policy.iter_mut()).for_each(|learner| learner.update(&ledger));
         of_value
             .iter_mut()
             .for_each(|learner| learner.update(&ledger));
@@ -159,7 +176,7 @@ impl Run {
         if self.machine.cpu && self.adapter.is_none() {
             drop(ledger.take(Kind::Transients, 2 * largest));
         }
-        drop((live, as_given, workspaces));
+        drop((live, as_given, workspaces, beside));
         let tokens = |piece: &Piece| piece.cut(self.micro_batch).iter().map(Piece::tokens).max();
         let responses = parts.iter().flat_map(|part| &part.responses);
         Ok(Outcome {

@@ -12,7 +12,7 @@ use crate::llm::sample::generate::Prompt;
 use crate::llm::text::example::Example;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::step::beyond_one_run;
-use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, survey};
+use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, new_adapter, survey};
 use crate::loss::InputKind;
 use crate::observer::Observer;
 
@@ -81,7 +81,11 @@ impl Budget {
             value: objective.value() && settings.value == ValueNetwork::Separate,
             reference,
             precision: settings.dtype,
-            adapter: adapter(settings, &found)?,
+            adapter: match settings.members {
+                1 => adapter(settings, &found)?,
+                _ => new_adapter(settings),
+            },
+            members: settings.members,
             goes_on: found.adapter().is_some(),
             recompute: settings.recompute,
             in_backward: settings.optimizer_in_backward,

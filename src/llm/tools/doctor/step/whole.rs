@@ -116,6 +116,7 @@ fn reset(device: &Device) -> Result<()> {
 /// Those of the prediction.
 pub fn predicted(size: &Size, place: &Place) -> Result<u64> {
     let run = plan::Run {
+        members: 1,
         goes_on: false,
         config: size.config.clone(),
         role: plan::Role::Policy,

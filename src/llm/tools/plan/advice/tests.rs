@@ -24,6 +24,7 @@ fn budget(precision: Precision, cpu: bool, in_backward: bool) -> Budget {
             reference: Reference::Live,
             precision,
             adapter: None,
+            members: 1,
             goes_on: false,
             recompute: false,
             in_backward,
