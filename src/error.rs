@@ -42,6 +42,12 @@ pub enum Error {
         /// Remedy: what would be right.
         remedy: String,
     },
+    /// Work that was left before its end, because it was told that nobody waits for it.
+    #[error("{work}: it was interrupted")]
+    Interrupted {
+        /// Name of the work.
+        work: &'static str,
+    },
     /// Arrays whose lengths do not fit each other.
     #[error("{operation}: lengths {left} and {right} differ")]
     Shape {

@@ -1,6 +1,7 @@
 //! What long work says while it is done.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Hears of long work, from any thread: lines for a person, and how far it is. [`Silent`] is for those who
 /// do not want to know; the command draws bars.
@@ -24,9 +25,63 @@ pub trait Work: Sync {
     /// Says what it is at, in place of its name.
     fn note(&self, text: fmt::Arguments);
 
+    /// True once nobody waits for it any more: work that can be left leaves with [`Error::Interrupted`](crate::error::Error::Interrupted).
+    fn is_unwanted(&self) -> bool {
+        false
+    }
+
     /// Does something else meanwhile, which may have work of its own to tell of.
     fn aside(&self, other: &mut dyn FnMut()) {
         other();
+    }
+}
+
+/// An observer whose work is unwanted once a flag is set.
+pub struct Until<'a> {
+    /// Hears all else.
+    pub observer: &'a dyn Observer,
+    /// The flag.
+    pub stop: &'a AtomicBool,
+}
+
+impl Observer for Until<'_> {
+    fn tell(&self, line: &str) {
+        self.observer.tell(line);
+    }
+
+    fn begin(&self, name: &str, length: u64) -> Box<dyn Work + '_> {
+        Box::new(UntilDone {
+            work: self.observer.begin(name, length),
+            stop: self.stop,
+        })
+    }
+}
+
+/// Work of [`Until`].
+struct UntilDone<'a> {
+    work: Box<dyn Work + 'a>,
+    stop: &'a AtomicBool,
+}
+
+impl Work for UntilDone<'_> {
+    fn advance(&self, by: u64) {
+        self.work.advance(by);
+    }
+
+    fn skip(&self, by: u64) {
+        self.work.skip(by);
+    }
+
+    fn note(&self, text: fmt::Arguments) {
+        self.work.note(text);
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.work.is_unwanted()
+    }
+
+    fn aside(&self, other: &mut dyn FnMut()) {
+        self.work.aside(other);
     }
 }
 

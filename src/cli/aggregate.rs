@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 use crate::file::json;
 use crate::magnitude::in_range;
+use crate::rows::scores::{Name, Score};
 use crate::stats::runs::{Aggregate, Scores, probability_of_improvement};
 use crate::stats::{Bootstrap, Estimate};
-use serde::Deserialize;
 use serde_json::json;
 
 use super::{input, output};
@@ -20,7 +20,8 @@ Example:
 
 A row is {\"algorithm\": …, \"task\": …, \"seed\": …, \"score\": …}, one a line, one
 for every seed on every task (seeds and tasks may be numbers or names; a file
-of one algorithm needs no `algorithm`). Aggregates and their intervals are
+of one algorithm needs no `algorithm`); `evaluate --scores` and studies write
+them (`scores.jsonl`). Aggregates and their intervals are
 rliable's: the percentile bootstrap, stratified by task. docs/evaluate.md says
 what each is. The optimality gap takes 1 for the best score.")]
 pub struct Args {
@@ -45,30 +46,6 @@ const ROW: &str = "a row is {\"algorithm\": …, \"task\": …, \"seed\": …, \
 
 /// Most algorithms: every two of them are compared.
 const MOST_ALGORITHMS: usize = 100;
-
-/// A line of the file.
-#[derive(Deserialize)]
-struct Row {
-    #[serde(default)]
-    algorithm: Name,
-    task: Name,
-    seed: Name,
-    score: f64,
-}
-
-/// A name, or a number as one.
-#[derive(Deserialize, Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(from = "serde_json::Value")]
-struct Name(String);
-
-impl From<serde_json::Value> for Name {
-    fn from(value: serde_json::Value) -> Self {
-        match value {
-            serde_json::Value::String(name) => Self(name),
-            other => Self(other.to_string()),
-        }
-    }
-}
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if !(args.level > 0.0 && args.level < 1.0) {
@@ -133,7 +110,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<(Name, Scores)>> {
     let mut tasks = BTreeSet::new();
     for line in input::lines(path)? {
         let (place, line) = line?;
-        let row: Row = json::line(&line, &place, ROW)?;
+        let row: Score = json::line(&line, &place, ROW)?;
         in_range(format_args!("{place}: score"), row.score)?;
         tasks.insert(row.task.clone());
         let scores = found.entry(row.algorithm.clone()).or_default();

@@ -17,6 +17,7 @@ use crate::stats::{Bootstrap, Estimate, Mean};
 use crate::text::number;
 use serde_json::{Map, Value, json};
 
+use super::scores::ScoreFlags;
 use super::{atomic, flags::Flags, judge, output, rewards};
 
 const AFTER: &str = "\
@@ -72,6 +73,8 @@ pub struct Args {
     rewards: rewards::Flags,
     #[command(flatten)]
     judge: judge::JudgeFlags,
+    #[command(flatten)]
+    scores: ScoreFlags,
     /// Completions of each prompt
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Sampling")]
     samples: usize,
@@ -132,6 +135,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Error::invalid("--out", "the report goes to standard output", remedy).into());
     }
     args.out.as_deref().map_or(Ok(()), atomic::check)?;
+    args.scores.check()?;
     let judge_settings = args.judge.settings()?;
     if args.out.is_some() && args.out == args.judge.judge_out {
         let problem = "it is the file of --out";
@@ -211,6 +215,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             wins.push(win_rate(one, other, &settings.bootstrap));
         }
     }
+    let value = |mean: Option<&Mean>| mean.map(|mean| mean.value);
+    args.scores.write(&[
+        (
+            "judged wins",
+            value(judged.first().and_then(|j| j.win.as_ref())),
+        ),
+        (
+            "win rate",
+            value(wins.first().and_then(|w| w.rate.as_ref())),
+        ),
+        (
+            "reward",
+            value(reports[0].reward.as_ref().filter(|_| has_rewards)),
+        ),
+    ])?;
     let reward = crate::llm::sample::reward::Reward::name(&rewards);
     if args.json {
         let about = json!({

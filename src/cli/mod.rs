@@ -41,6 +41,8 @@ mod rewards;
 mod runs;
 #[cfg(feature = "llm")]
 mod score;
+#[cfg(feature = "llm")]
+mod scores;
 mod sim;
 mod solve;
 #[cfg(feature = "llm")]

@@ -12,6 +12,7 @@ pub mod dro_value_error;
 pub mod families;
 pub mod ipo_bias;
 pub mod reward_noise;
+pub mod scores;
 pub mod spread;
 #[cfg(feature = "llm")]
 pub mod study;

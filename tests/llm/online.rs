@@ -2,6 +2,7 @@
 //! training on it by hand gives, and a run that is broken off anywhere goes on to the same bytes.
 
 mod audit;
+mod demonstrations;
 mod ensemble;
 mod expected;
 

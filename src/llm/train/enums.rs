@@ -101,6 +101,8 @@ named! {
         Greater = "greater",
         /// A draw, with the probability σ(r₁ − r₂) of Bradley and Terry for the first
         BradleyTerry = "bradley-terry",
+        /// The demonstration, whatever the rewards (SPIN)
+        Demonstration = "demonstration",
     }
 }
 

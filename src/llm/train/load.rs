@@ -17,7 +17,7 @@ use super::learner::Model;
 use super::lock::Claimed;
 use super::networks::{Role, new_adapter};
 use super::precompute::precompute_until;
-use super::rollouts::Rollouts;
+use super::rollouts::{Rollouts, demonstrations};
 use super::run_loop::Ended;
 use super::settings::Settings;
 use super::sources::Sources;
@@ -125,10 +125,15 @@ impl<'a> Run<'a> {
                 let reward = reward.build(&settings.resources()?)?;
                 let tokenizer = Tokenizer::load(tokens)?;
                 let prompts = rollouts.prompts;
-                let dir = Some(dir);
-                Some(Rollouts::new(
-                    settings, &objective, prompts, tokenizer, reward, dir,
-                )?)
+                let context = start.sizes().context;
+                let theirs = if settings.demonstrations {
+                    demonstrations(settings, &prompts, &tokenizer, context, observer)?
+                } else {
+                    Vec::new()
+                };
+                let rollouts =
+                    Rollouts::new(settings, &objective, prompts, tokenizer, reward, Some(dir))?;
+                Some(rollouts.beside(theirs))
             }
         };
         let other = match &settings.reference {

@@ -66,6 +66,7 @@ pub use machine::{MACHINE, Process};
 pub use metrics::{Meter, MetricsRow};
 pub(in crate::llm) use networks::{adapter, new_adapter};
 pub use precompute::precompute;
+pub(in crate::llm) use rollouts::{Feed, demonstrations};
 pub use rollouts::{Phases, Rollouts};
 pub use run_loop::Ended;
 pub use settings::Settings;

@@ -7,9 +7,9 @@ use std::time::Instant;
 use super::folder::Folder;
 use super::metrics::MetricsRow;
 use super::trainer::Trainer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::llm::files::checkpoint;
-use crate::observer::{Observer, Work};
+use crate::observer::{Observer, Until, Work};
 
 /// Reasons for which a run that did not fail ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,11 +81,14 @@ impl Trainer<'_> {
                 self.interrupted(folder)?;
                 return Ok(false);
             }
-            if let Err(error) = self.prepare(observer) {
+            if let Err(error) = self.prepare(&Until { observer, stop }) {
                 // What was trained so far is not lost with a program that fails.
                 drop(work);
                 self.interrupted(folder)?;
-                return Err(error);
+                return match error {
+                    Error::Interrupted { .. } => Ok(false),
+                    error => Err(error),
+                };
             }
             self.step(Some(folder))?;
             let steps = self.state.steps;

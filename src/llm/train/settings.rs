@@ -60,7 +60,11 @@ settings! {
             prompts: Option<PathBuf> = None, value_name: Some("FILE");
             /// Reward of these completions, as in `pistar score`: KIND:TEXT or FILE.toml; several are added
             reward: Vec<String> = Vec::new(), value_name: Some("REWARD");
-            /// Completions of each prompt [default: 2; of groups and of sft: 4; of single and rated ones: 1]
+            /// A second source: the prompts' rows hold a completion too, as data of sft do, which joins those of the
+            /// policy, and makes a pair with each
+            demonstrations: bool = false;
+            /// Completions of each prompt [default: 2, beside a demonstration 1; of groups and of sft: 4; of single
+            /// and rated ones: 1]
             completions: Option<usize> = None, value_name: Some("COUNT");
             /// Maximum tokens of a completion, EOS included
             max_new_tokens: usize = 128, value_name: Some("TOKENS");

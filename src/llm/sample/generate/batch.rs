@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::Generated;
 use super::machine::{Machine, Next};
 use super::sampling::{Sampler, Sampling};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::llm::tensor::ops::float::Float;
 use crate::observer::Work;
 use crate::random::{Purpose, Stream};
@@ -57,6 +57,9 @@ impl Job<'_> {
         let mut samplers: Vec<Sampler<M::Number>> = Vec::new();
         let (start, mut done, mut tokens) = (Instant::now(), 0, 0);
         while done < count {
+            if work.is_unwanted() {
+                return Err(Error::Interrupted { work: "generating" });
+            }
             let free = self.batch_size - live.len();
             let next: Vec<usize> = waiting.by_ref().take(free).collect();
             let old = live.len();

@@ -66,7 +66,8 @@ pub struct Generated {
 ///
 /// # Errors
 /// A number of `sampling` that makes no sense, a prompt that is empty, has a token beyond the
-/// vocabulary or leaves no room for one more; logits that are not finite; a failing device.
+/// vocabulary or leaves no room for one more; logits that are not finite; a failing device;
+/// [`Error::Interrupted`] once the observer's work is [unwanted](Work::is_unwanted).
 pub fn generate(
     model: &Decoder,
     ends: &[u32],

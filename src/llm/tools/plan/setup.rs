@@ -12,7 +12,9 @@ use crate::llm::sample::generate::Prompt;
 use crate::llm::text::example::Example;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::step::beyond_one_run;
-use crate::llm::train::{ReferenceSource, Settings, ValueNetwork, adapter, new_adapter, survey};
+use crate::llm::train::{
+    Feed, ReferenceSource, Settings, ValueNetwork, adapter, demonstrations, new_adapter, survey,
+};
 use crate::loss::InputKind;
 use crate::observer::Observer;
 
@@ -186,7 +188,16 @@ fn written(
     let tokenizer = model.tokenizer()?;
     let (prompts, _) = Prompt::read(prompts, &settings.reading(), &tokenizer, context, observer)?;
     let longest = prompts.iter().map(|p| p.tokens.len()).max().unwrap_or(1);
-    let sequence = longest.saturating_add(settings.max_new_tokens);
+    let own = longest.saturating_add(settings.max_new_tokens);
+    let theirs = if settings.demonstrations {
+        let theirs = demonstrations(settings, &prompts, &tokenizer, context, observer)?;
+        let whole = prompts.iter().zip(&theirs);
+        let whole = whole.map(|(p, d)| p.tokens.len() + d.tokens.len());
+        whole.max().unwrap_or(0)
+    } else {
+        0
+    };
+    let sequence = own.max(theirs);
     Ok(Lengths {
         sequence: Some(sequence.min(context)),
         prompt: Some(longest),
@@ -242,13 +253,12 @@ fn uniform(
     };
     let prompts = settings.batch.saturating_mul(settings.accumulation);
     // Completions of a prompt make one example, or several.
-    let (examples, responses) = match (settings.completions, objective.kind()) {
-        (Some(count), InputKind::Groups | InputKind::ScoredPairs) => (prompts, count),
-        (Some(count), kind) if kind != InputKind::Lists => {
-            (prompts.saturating_mul(count) / responses, responses)
+    let (examples, responses) = match settings.completions {
+        Some(count) => {
+            let of = Feed::shape(objective.kind(), count, settings.demonstrations);
+            (prompts.saturating_mul(of[0]), of[1])
         }
-        (Some(_), _) => (prompts, 1),
-        (None, _) => (prompts, responses),
+        None => (prompts, responses),
     };
     if examples.saturating_mul(responses) > MOST {
         let remedy = format!("a step of at most {MOST} responses can be planned");

@@ -16,6 +16,7 @@ impl Settings {
         if self.prompts.is_some() {
             let own = match objective.kind() {
                 InputKind::Groups | InputKind::Lists => 4,
+                InputKind::LabelledPairs | InputKind::ScoredPairs if self.demonstrations => 1,
                 InputKind::LabelledPairs | InputKind::ScoredPairs => 2,
                 _ if self.advantage.is_of_group() => 4,
                 _ => 1,
@@ -91,6 +92,7 @@ impl Settings {
             let remedy = "completions to learn from are drawn at a temperature above 0; 1 is the policy itself";
             return fail("temperature", &problem, remedy);
         }
+        self.check_demonstrations(objective)?;
         self.check_kind(objective)?;
         self.check_numbers(objective)
     }
@@ -102,6 +104,7 @@ impl Settings {
             Err(Error::invalid(place, problem, remedy))
         };
         let wrong = match kind {
+            _ if self.demonstrations => None,
             InputKind::LabelledPairs if completions % 2 == 1 => Some("pairs need an even number"),
             InputKind::ScoredPairs | InputKind::Groups if completions < 2 => {
                 Some("the objective compares completions of a prompt: give 2 or more")
@@ -145,6 +148,28 @@ impl Settings {
                 let problem = format!("`{}` has no use for it", objective.name());
                 return fail(place, problem, &format!("leave it out; it is for {of}"));
             }
+        }
+        Ok(())
+    }
+
+    /// What a second source goes with.
+    fn check_demonstrations(&self, objective: &TextObjective) -> Result<()> {
+        let fail =
+            |place: &str, problem: &str, remedy: &str| Err(Error::invalid(place, problem, remedy));
+        if !self.demonstrations {
+            if self.annotator == Annotator::Demonstration {
+                let remedy = "give demonstrations too, or another annotator";
+                return fail("annotator", "there are no demonstrations", remedy);
+            }
+            return Ok(());
+        }
+        if let Some(why) = objective.spec().own_responses_only {
+            let problem = format!("`{}`: {why}", objective.name());
+            return fail("demonstrations", &problem, "leave them out");
+        }
+        if self.old == OldNumbers::Sampled {
+            let remedy = "give old recomputed: the sampler did not write them";
+            return fail("old", "it is sampled, and there are demonstrations", remedy);
         }
         Ok(())
     }
@@ -196,6 +221,7 @@ impl Settings {
         );
         for (place, given) in [
             ("reward", !self.reward.is_empty()),
+            ("demonstrations", self.demonstrations),
             ("completions", self.completions.is_some()),
             ("max_new_tokens", self.max_new_tokens != own.max_new_tokens),
             ("temperature", self.temperature != own.temperature),

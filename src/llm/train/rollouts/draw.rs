@@ -11,6 +11,7 @@ use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::generate;
 use crate::llm::train::completions;
+use crate::llm::train::enums::Annotator;
 use crate::llm::train::learner::Learner;
 use crate::llm::train::reference::Reference;
 use crate::observer::Observer;
@@ -128,11 +129,30 @@ impl Rollouts {
                 index,
                 prompt: self.prompts[index].text.clone(),
                 completions,
+                demonstration: None,
                 preferred: Vec::new(),
             };
             Drawn { row, entropy }
         };
-        Ok(indices.iter().map(row).collect())
+        let mut drawn: Vec<Drawn> = indices.iter().map(row).collect();
+        if !self.demonstrations.is_empty() {
+            let text = |&index: &usize| self.demonstrations[index].text.clone();
+            let texts: Vec<String> = indices.iter().map(text).collect();
+            let prompt = |i: usize| (indices[i], &prompts[indices[i]]);
+            let scores = completions::scores(&mut self.reward, prompt, 1, &texts, observer)?;
+            for ((drawn, &index), score) in drawn.iter_mut().zip(indices).zip(scores) {
+                let theirs = self.demonstrations[index].clone();
+                drawn.row.demonstration = Some(Completion {
+                    text: theirs.text,
+                    tokens: theirs.tokens,
+                    ended: theirs.ended,
+                    score,
+                    old: 0.0,
+                    reference: None,
+                });
+            }
+        }
+        Ok(drawn)
     }
 
     /// Labels the pairs of a row. False if it has none to learn from, where one is needed.
@@ -140,22 +160,24 @@ impl Rollouts {
         match self.preference {
             Preference::None => true,
             Preference::Above => !self.feed.kept(row).is_empty(),
-            Preference::Greater | Preference::Drawn => {
-                let drawn = self.preference == Preference::Drawn;
-                row.preferred.clear();
-                for pair in row.completions.chunks_exact(2) {
-                    let difference = pair[0].score - pair[1].score;
-                    if pair[0].tokens == pair[1].tokens || (!drawn && difference == 0.0) {
-                        return false;
-                    }
-                    let first = if drawn {
-                        labels.uniform() < 1.0 / (1.0 + (-difference).exp())
-                    } else {
-                        difference > 0.0
+            Preference::Labelled(annotator) => {
+                let label = |[first, second]: [&Completion; 2]| {
+                    let difference = first.score - second.score;
+                    let of_first = match annotator {
+                        _ if first.tokens == second.tokens => return None,
+                        Annotator::Greater if difference == 0.0 => return None,
+                        Annotator::Greater => difference > 0.0,
+                        Annotator::BradleyTerry => {
+                            labels.uniform() < 1.0 / (1.0 + (-difference).exp())
+                        }
+                        Annotator::Demonstration => true,
                     };
-                    row.preferred.push(u8::from(!first));
-                }
-                true
+                    Some(u8::from(!of_first))
+                };
+                let found: Option<Vec<u8>> = row.pairs().into_iter().map(label).collect();
+                let all = found.is_some();
+                row.preferred = found.unwrap_or_default();
+                all
             }
         }
     }
@@ -165,7 +187,7 @@ impl Rollouts {
         let mut sequences = Vec::new();
         for row in rows.iter() {
             let prompt = &self.prompts[row.index].tokens;
-            for c in &row.completions {
+            for c in row.all() {
                 sequences.push(Row::sequence(prompt, &c.tokens)?);
             }
         }
@@ -183,7 +205,7 @@ impl Rollouts {
             _ => None,
         };
         let behaviour = matches!(reference, Reference::Stored(None));
-        for (i, c) in (rows.iter_mut().flat_map(|r| &mut r.completions)).enumerate() {
+        for (i, c) in (rows.iter_mut().flat_map(Row::all_mut)).enumerate() {
             if let Some(old) = &old {
                 c.old = old[i];
             }
@@ -223,6 +245,13 @@ impl Rollouts {
         if self.sampling.samples > 1 {
             let share = rows.iter().filter(alike).count() as f64 / rows.len() as f64;
             all.push(("frac_reward_zero_std", share));
+        }
+        let theirs: Vec<f64> = (rows.iter().flat_map(|row| &row.demonstration))
+            .map(|c| c.score)
+            .collect();
+        if !theirs.is_empty() {
+            let [mean, _] = moments(theirs.into_iter());
+            all.push(("demonstrations/scores", mean));
         }
         if self.preference != Preference::None {
             all.push(("rollouts/redrawn", counts.redrawn as f64));

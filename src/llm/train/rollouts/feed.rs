@@ -27,8 +27,10 @@ const LEAST: f64 = 1e-4;
 impl Feed {
     /// The examples of a step, whose rows come with the tokens of their prompts.
     ///
-    /// - labelled pairs: completions 0 and 1, 2 and 3, …, the preferred one first;
-    /// - scored pairs and groups: all completions of a prompt;
+    /// - labelled [pairs](Row::pairs), the preferred one first;
+    /// - scored pairs: all completions of a prompt, which make as many as there are; with a demonstration, that and
+    ///   each completion;
+    /// - groups: all completions of a prompt, with the demonstration;
     /// - single responses: each, with its advantage as reward;
     /// - rated ones: each, desirable above the mean reward of the step;
     /// - lists (SFT): the best of each prompt, of several the first, or all above a reward.
@@ -52,7 +54,7 @@ impl Feed {
         let step_scores = || step.iter().flat_map(|(_, row)| scores(row));
         let [mean, deviation] = moments(step_scores());
         let tokens = |c: &Completion| c.tokens.len() as f64;
-        let lengths = step.iter().flat_map(|(_, row)| row.completions.iter());
+        let lengths = step.iter().flat_map(|(_, row)| row.all());
         let [mean_length, _] = moments(lengths.map(tokens));
         for (prompt, row) in step {
             let response = |c: &Completion, reward: f64| -> Result<Response> {
@@ -67,17 +69,21 @@ impl Feed {
             let scored = |c: &Completion| response(c, c.score);
             match self.kind {
                 InputKind::LabelledPairs => {
-                    for (pair, &first) in row.completions.chunks_exact(2).zip(&row.preferred) {
+                    for (pair, &first) in row.pairs().into_iter().zip(&row.preferred) {
                         let first = usize::from(first.min(1));
-                        push(vec![scored(&pair[first])?, scored(&pair[1 - first])?], 1.0);
+                        push(vec![scored(pair[first])?, scored(pair[1 - first])?], 1.0);
+                    }
+                }
+                InputKind::ScoredPairs if row.demonstration.is_some() => {
+                    for [theirs, own] in row.pairs() {
+                        push(vec![scored(theirs)?, scored(own)?], 1.0);
                     }
                 }
                 InputKind::ScoredPairs | InputKind::Groups => {
-                    let all = row.completions.iter().map(scored);
-                    push(all.collect::<Result<_>>()?, 1.0);
+                    push(row.all().map(scored).collect::<Result<_>>()?, 1.0);
                 }
                 InputKind::Singles => {
-                    for (i, c) in row.completions.iter().enumerate() {
+                    for (i, c) in row.all().enumerate() {
                         let reward = match self.advantage {
                             Advantage::BatchMean => c.score - mean,
                             Advantage::BatchNormalised => (c.score - mean) / (deviation + LEAST),
@@ -93,7 +99,7 @@ impl Feed {
                     }
                 }
                 InputKind::Rated => {
-                    for c in &row.completions {
+                    for c in row.all() {
                         let desirable = f64::from(c.score > mean);
                         push(vec![response(c, desirable)?], 1.0);
                     }
@@ -115,27 +121,39 @@ impl Feed {
         Ok(examples)
     }
 
+    /// Examples that a prompt makes, and the responses of each, where none is left out: of so many completions, with a
+    /// demonstration beside them or without.
+    pub fn shape(kind: InputKind, completions: usize, demonstration: bool) -> [usize; 2] {
+        let all = completions.saturating_add(usize::from(demonstration));
+        match kind {
+            InputKind::LabelledPairs | InputKind::ScoredPairs if demonstration => [completions, 2],
+            InputKind::LabelledPairs => [completions / 2, 2],
+            InputKind::ScoredPairs | InputKind::Groups | InputKind::Tokens => [1, all],
+            InputKind::Singles | InputKind::Rated => [all, 1],
+            InputKind::Lists => [1, 1],
+        }
+    }
+
     /// The completions of a row that SFT learns from.
     pub fn kept<'a>(&self, row: &'a Row) -> Vec<&'a Completion> {
         if let Some(least) = self.above {
-            return (row.completions.iter())
-                .filter(|c| c.score > least)
-                .collect();
+            return row.all().filter(|c| c.score > least).collect();
         }
         let better = |best: &'a Completion, c: &'a Completion| {
             if c.score > best.score { c } else { best }
         };
-        row.completions.iter().reduce(better).into_iter().collect()
+        row.all().reduce(better).into_iter().collect()
     }
 }
 
 fn scores(row: &Row) -> impl Iterator<Item = f64> {
-    row.completions.iter().map(|c| c.score)
+    row.all().map(|c| c.score)
 }
 
-/// A completion's reward within its group.
+/// The reward of one of a row's completions within its group.
 fn within(advantage: Advantage, row: &Row, i: usize) -> f64 {
-    let (score, count) = (row.completions[i].score, row.completions.len() as f64);
+    let all: Vec<f64> = scores(row).collect();
+    let (score, count) = (all[i], all.len() as f64);
     let [mean, deviation] = moments(scores(row));
     match advantage {
         Advantage::LeaveOneOut => {
@@ -179,6 +197,7 @@ mod tests {
             index: 0,
             prompt: String::new(),
             completions: completions.collect(),
+            demonstration: None,
             preferred: vec![1, 0],
         }
     }
@@ -232,6 +251,59 @@ mod tests {
         assert_eq!(preferred.sequence.tokens(), [1, 2, 7, 7]);
         let stored = preferred.stored.unwrap();
         assert_eq!([stored.old, stored.reference], [-1.0, -2.0]);
+    }
+
+    #[test]
+    fn a_demonstration_joins_and_makes_a_pair_with_each() {
+        let theirs = Completion {
+            tokens: vec![8],
+            ..row(&[3.0]).completions[0].clone()
+        };
+        let row = Row {
+            demonstration: Some(theirs),
+            ..row(&[1.0, 5.0])
+        };
+        let step: Vec<(&[u32], &Row)> = vec![(&[1][..], &row)];
+        let examples = |kind| feed(kind).examples(&step).unwrap();
+        let found = |kind| rewards(&examples(kind));
+        // It is first in a pair, and the second pair prefers it, the first not.
+        assert_eq!(found(InputKind::LabelledPairs), [[1.0, 3.0], [3.0, 5.0]]);
+        assert_eq!(found(InputKind::ScoredPairs), [[3.0, 1.0], [3.0, 5.0]]);
+        assert_eq!(found(InputKind::Groups), [[3.0, 1.0, 5.0]]);
+        assert_eq!(found(InputKind::Singles), [[3.0], [1.0], [5.0]]);
+        assert_eq!(found(InputKind::Rated), [[0.0], [0.0], [1.0]]);
+        assert_eq!(found(InputKind::Lists), [[5.0]]);
+        let first = &examples(InputKind::ScoredPairs)[1].responses[0];
+        assert_eq!(first.sequence.tokens(), [1, 8]);
+        let feed = Feed {
+            advantage: Advantage::LeaveOneOut,
+            ..feed(InputKind::Singles)
+        };
+        let found = rewards(&feed.examples(&step).unwrap());
+        assert_eq!(found, [[0.0], [-3.0], [3.0]]);
+    }
+
+    #[test]
+    fn the_shape_of_a_step_is_that_of_its_examples() {
+        for demonstration in [None, Some(row(&[3.0]).completions[0].clone())] {
+            for kind in [
+                InputKind::LabelledPairs,
+                InputKind::ScoredPairs,
+                InputKind::Groups,
+                InputKind::Singles,
+                InputKind::Rated,
+                InputKind::Lists,
+            ] {
+                let row = Row {
+                    demonstration: demonstration.clone(),
+                    preferred: vec![0; 4],
+                    ..row(&[1.0, 2.0, 5.0, 0.0])
+                };
+                let examples = feed(kind).examples(&[(&[1], &row)]).unwrap();
+                let found = [examples.len(), examples[0].responses.len()];
+                assert_eq!(found, Feed::shape(kind, 4, demonstration.is_some()));
+            }
+        }
     }
 
     #[test]

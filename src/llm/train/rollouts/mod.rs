@@ -7,6 +7,7 @@
 //! What a phase drew is written whole before its first step, and never drawn again: a run that goes on reads it.
 
 mod check;
+mod demonstrations;
 mod draw;
 mod feed;
 mod phases;
@@ -32,7 +33,9 @@ use crate::loss::{Column, InputKind};
 use crate::observer::Observer;
 use crate::random::{Purpose, Stream};
 
-pub(super) use feed::Feed;
+use demonstrations::Demonstration;
+pub(in crate::llm) use demonstrations::read as demonstrations;
+pub(in crate::llm) use feed::Feed;
 pub use phases::Phases;
 pub(super) use row::FOLDER;
 use row::{Phase, Row};
@@ -42,10 +45,8 @@ use row::{Phase, Row};
 enum Preference {
     /// Nothing.
     None,
-    /// Pairs of unlike rewards.
-    Greater,
-    /// Pairs of unlike texts, whose labels are drawn.
-    Drawn,
+    /// Pairs of unlike texts, which that annotator labels.
+    Labelled(Annotator),
     /// A completion above a reward.
     Above,
 }
@@ -53,6 +54,8 @@ enum Preference {
 /// Source of examples that the policy writes.
 pub struct Rollouts {
     prompts: Vec<Prompt>,
+    /// What somebody else wrote to each prompt; none where there is no second source.
+    demonstrations: Vec<Demonstration>,
     tokenizer: Tokenizer,
     /// Tokens that end a completion.
     ends: Vec<u32>,
@@ -122,10 +125,9 @@ impl Rollouts {
                 above: settings.above,
                 max_new_tokens: settings.max_new_tokens,
             },
-            preference: match (objective.kind(), settings.annotator, settings.above) {
-                (InputKind::LabelledPairs, Annotator::Greater, _) => Preference::Greater,
-                (InputKind::LabelledPairs, Annotator::BradleyTerry, _) => Preference::Drawn,
-                (_, _, Some(_)) => Preference::Above,
+            preference: match (objective.kind(), settings.above) {
+                (InputKind::LabelledPairs, _) => Preference::Labelled(settings.annotator),
+                (_, Some(_)) => Preference::Above,
                 _ => Preference::None,
             },
             sampling: Sampling {
@@ -135,6 +137,7 @@ impl Rollouts {
                 ..Sampling::default()
             },
             prompts,
+            demonstrations: Vec::new(),
             ends: tokenizer.ends().to_vec(),
             tokenizer,
             reward,
@@ -151,6 +154,15 @@ impl Rollouts {
             dir: dir.map(Path::to_path_buf),
             pool: VecDeque::new(),
         })
+    }
+
+    /// The same with a second source: what somebody else wrote to each prompt.
+    #[must_use]
+    pub(super) fn beside(mut self, demonstrations: Vec<Demonstration>) -> Self {
+        // The sampler did not write them.
+        self.recompute |= !demonstrations.is_empty();
+        self.demonstrations = demonstrations;
+        self
     }
 
     /// The same where other tokens end a completion than the tokenizer says.

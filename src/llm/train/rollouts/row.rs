@@ -40,12 +40,35 @@ pub struct Row {
     pub prompt: String,
     /// Its completions.
     pub completions: Vec<Completion>,
-    /// Of objectives of labelled pairs: which one of each two is the preferred one, 0 or 1.
+    /// What somebody else wrote, where there is a second source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub demonstration: Option<Completion>,
+    /// Of objectives of labelled pairs: which one of each [pair](Self::pairs) is the preferred one, 0 or 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preferred: Vec<u8>,
 }
 
 impl Row {
+    /// All that was written to the prompt, the demonstration first.
+    pub fn all(&self) -> impl Iterator<Item = &Completion> {
+        self.demonstration.iter().chain(&self.completions)
+    }
+
+    /// The same, to be changed.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Completion> {
+        self.demonstration.iter_mut().chain(&mut self.completions)
+    }
+
+    /// Its labelled pairs: completions 0 and 1, 2 and 3, …; with a demonstration, that and each completion.
+    pub fn pairs(&self) -> Vec<[&Completion; 2]> {
+        match &self.demonstration {
+            Some(theirs) => self.completions.iter().map(|own| [theirs, own]).collect(),
+            None => (self.completions.chunks_exact(2))
+                .map(|pair| [&pair[0], &pair[1]])
+                .collect(),
+        }
+    }
+
     /// A completion after its prompt.
     ///
     /// # Errors
