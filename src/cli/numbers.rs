@@ -60,7 +60,7 @@ pub fn flag(of: &NumberOf, heading: &'static str) -> Arg {
 /// # Errors
 /// One of them.
 pub fn refuse_taken(command: &Command, losses: &[Objective]) -> Result<()> {
-    let ours = NumberOf::all(&Objective::ALL);
+    let ours = NumberOf::all(&Objective::own().collect::<Vec<_>>());
     let brought = (NumberOf::all(losses).into_iter())
         .filter(|of| ours.iter().all(|o| o.number.name != of.number.name));
     for of in brought {

@@ -79,4 +79,6 @@ pub enum Value {
     Own,
     /// One for all prompts, the best for the policy: `E_ρ V^π(x)`.
     Constant,
+    /// One for each token, of the prefix that it follows: on text only.
+    Tokens,
 }

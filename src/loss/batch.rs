@@ -22,8 +22,14 @@ pub struct Batch {
     pub reward: [Vec<f64>; 2],
     /// Tokens of each response; empty where each has one.
     pub tokens: [Vec<f64>; 2],
-    /// Baselines or values of single responses, z₀ of rated ones.
+    /// Baselines or values of single responses, z₀ of rated ones, V at each token.
     pub baseline: Vec<f64>,
+    /// Advantage of each token.
+    pub advantage: Vec<f64>,
+    /// V at each token as it was when the responses were written.
+    pub old_value: Vec<f64>,
+    /// What V at each token is to come to.
+    pub target: Vec<f64>,
     /// 1 or 0 for rated responses, or a probability.
     pub desirable: Vec<f64>,
     /// Probability that the first of a pair is the better one; empty where all are 1.
@@ -97,12 +103,20 @@ impl Batch {
                 let tokens = self.response(kind, 0, columns, &mut leaf, &mut constant)?;
                 let responses = Rc::new(Segments::new(&self.lengths())?);
                 let groups = Rc::new(Segments::new(&self.sizes)?);
-                let tokens = Tokens::new(tokens, responses, groups);
-                Inputs::Tokens(if columns.has(Column::Reward) {
-                    tokens.rewarded(constant(&self.reward[0])?)
-                } else {
-                    tokens
-                })
+                let mut tokens = Tokens::new(tokens, responses, groups);
+                for column in Tokens::<X>::COLUMNS {
+                    let numbers = self.column(column, 0);
+                    // What nobody gave is not there; V is a leaf like the log-probabilities.
+                    if !columns.has(column) || numbers.is_empty() {
+                        continue;
+                    }
+                    let array = match column {
+                        Column::Value => leaf(&numbers)?,
+                        _ => constant(&numbers)?,
+                    };
+                    tokens = tokens.with(column, array);
+                }
+                Inputs::Tokens(tokens)
             }
         };
         Ok((inputs, leaves))
@@ -153,6 +167,10 @@ impl Batch {
             Column::Tokens => or(&self.tokens[slot], 1.0, len),
             Column::Label => or(&self.label, 1.0, len),
             Column::Margin => or(&self.margin, 0.0, len),
+            Column::Advantage => Cow::Borrowed(&self.advantage),
+            Column::Value => Cow::Borrowed(&self.baseline),
+            Column::OldValue => Cow::Borrowed(&self.old_value),
+            Column::Return => Cow::Borrowed(&self.target),
         }
     }
 
@@ -181,8 +199,18 @@ impl Batch {
             batch.reward[slot].truncate(responses);
             batch.tokens[slot].truncate(responses);
         }
+        for of_tokens in [
+            &mut batch.advantage,
+            &mut batch.old_value,
+            &mut batch.target,
+        ] {
+            of_tokens.truncate(tokens);
+        }
+        batch.baseline.truncate(match kind {
+            InputKind::Tokens => tokens,
+            _ => 1,
+        });
         for of_examples in [
-            &mut batch.baseline,
             &mut batch.desirable,
             &mut batch.label,
             &mut batch.margin,
@@ -195,7 +223,7 @@ impl Batch {
         batch
     }
 
-    fn numbers(&mut self) -> [&mut Vec<f64>; 15] {
+    fn numbers(&mut self) -> [&mut Vec<f64>; 18] {
         let Self {
             log_policy: [a, b],
             log_reference: [c, d],
@@ -203,6 +231,9 @@ impl Batch {
             reward: [g, h],
             tokens: [i, j],
             baseline,
+            advantage,
+            old_value,
+            target,
             desirable,
             label,
             margin,
@@ -211,7 +242,8 @@ impl Batch {
             sizes: _,
         } = self;
         [
-            a, b, c, d, e, f, g, h, i, j, baseline, desirable, label, margin, weight,
+            a, b, c, d, e, f, g, h, i, j, baseline, advantage, old_value, target, desirable, label,
+            margin, weight,
         ]
     }
 
@@ -299,6 +331,16 @@ pub(super) fn probe(kind: InputKind) -> Batch {
         batch.margin.push(next());
         batch.sizes.push(size);
         batch.weight.push(0.2 + next());
+    }
+    if kind == InputKind::Tokens {
+        // Of each token, in place of each example.
+        let tokens = batch.log_policy[0].len();
+        let mut each = || (0..tokens).map(|_| 2.0 * next() - 1.0).collect();
+        let [value, advantage, old_value, target] = [each(), each(), each(), each()];
+        batch.baseline = value;
+        batch.advantage = advantage;
+        batch.old_value = old_value;
+        batch.target = target;
     }
     batch
 }

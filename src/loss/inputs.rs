@@ -23,17 +23,29 @@ pub enum Column {
     Label,
     /// Margin that a pair's scores are to differ by.
     Margin,
+    /// Advantage of each token.
+    Advantage,
+    /// V of the prefix of each token, which is trained.
+    Value,
+    /// The same as it was when the response was written.
+    OldValue,
+    /// What V is to come to.
+    Return,
 }
 
 impl Column {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::LogReference,
         Self::LogOld,
         Self::Reward,
         Self::Tokens,
         Self::Label,
         Self::Margin,
+        Self::Advantage,
+        Self::Value,
+        Self::OldValue,
+        Self::Return,
     ];
 
     /// Its name, for messages.
@@ -45,21 +57,25 @@ impl Column {
             Self::Tokens => "numbers of tokens of the responses",
             Self::Label => "labels of the pairs",
             Self::Margin => "margins of the pairs",
+            Self::Advantage => "advantages of the tokens",
+            Self::Value => "values of the tokens",
+            Self::OldValue => "old values of the tokens",
+            Self::Return => "returns of the tokens",
         }
     }
 
-    fn bit(self) -> u8 {
+    fn bit(self) -> u16 {
         1 << self as u8
     }
 }
 
 /// A set of columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Columns(u8);
+pub struct Columns(u16);
 
 impl Columns {
     /// All of them.
-    pub const ALL: Self = Self(u8::MAX);
+    pub const ALL: Self = Self(u16::MAX);
 
     /// Whether a column is among them.
     pub fn has(self, column: Column) -> bool {
@@ -295,7 +311,7 @@ pub struct Tokens<X> {
     pub responses: Rc<Segments>,
     /// Which responses are a group.
     pub groups: Rc<Segments>,
-    reward: Made<X>,
+    columns: [Made<X>; 5],
 }
 
 impl<X> Tokens<X> {
@@ -305,22 +321,30 @@ impl<X> Tokens<X> {
             tokens,
             responses,
             groups,
-            reward: Made::none(Column::Reward),
+            columns: Self::COLUMNS.map(Made::none),
         }
     }
 
-    /// The same with the reward of each response.
+    /// What they may have beside their log-probabilities: of each response its reward, and of each token the others.
+    pub(crate) const COLUMNS: [Column; 5] = [
+        Column::Reward,
+        Column::Advantage,
+        Column::Value,
+        Column::OldValue,
+        Column::Return,
+    ];
+
+    /// The same with a column. One that they do not have is left out.
     #[must_use]
-    pub fn rewarded(mut self, reward: X) -> Self {
-        self.reward.array = Some(reward);
+    pub fn with(mut self, column: Column, array: X) -> Self {
+        let mut array = Some(array);
+        (self.columns.iter_mut()).for_each(|made| made.take(column, &mut array));
         self
     }
-}
 
-impl<X> Tokens<X> {
     /// The rewards, if they were made.
     pub(crate) fn made(&self) -> Option<&X> {
-        self.reward.array.as_ref()
+        self.columns[0].array.as_ref()
     }
 }
 
@@ -330,7 +354,39 @@ impl<X: Backend> Tokens<X> {
     /// # Errors
     /// A column that this loss was not seen to read.
     pub fn reward(&self) -> Result<&X> {
-        self.reward.get()
+        self.columns[0].get()
+    }
+
+    /// A of each token, `[T]`, without a gradient.
+    ///
+    /// # Errors
+    /// As [`reward`](Self::reward), and of those below.
+    pub fn advantage(&self) -> Result<&X> {
+        self.columns[1].get()
+    }
+
+    /// V of the prefix that each token follows, `[T]`, which is trained.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn value(&self) -> Result<&X> {
+        self.columns[2].get()
+    }
+
+    /// The same as it was when the response was written, `[T]`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn old_value(&self) -> Result<&X> {
+        self.columns[3].get()
+    }
+
+    /// R̂, what V is to come to, `[T]`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn target(&self) -> Result<&X> {
+        self.columns[4].get()
     }
 }
 
@@ -432,7 +488,7 @@ impl<X: Backend> Inputs<X> {
     pub fn read(&self) -> Columns {
         let own = match self {
             Self::Pair(pair) => &pair.columns[..],
-            Self::Tokens(tokens) => std::slice::from_ref(&tokens.reward),
+            Self::Tokens(tokens) => &tokens.columns[..],
             _ => &[],
         };
         let of_responses = self.responses().flat_map(|r| &r.columns);

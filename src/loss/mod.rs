@@ -18,6 +18,7 @@ pub mod kto;
 pub mod numbers;
 pub mod policy_gradient;
 pub mod ppo;
+pub mod ppo_tokens;
 mod registry;
 pub mod reward_model;
 pub mod rloo;

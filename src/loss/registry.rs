@@ -42,17 +42,17 @@ pub struct Objective(&'static dyn Registered);
 
 /// Losses of one name each, as constants of [`Objective`] and in the order of tables.
 macro_rules! registry {
-    ($($(#[$doc:meta])* $constant:ident: $loss:expr,)*) => {
+    ($(#[$of:meta])* $all:ident { $($(#[$doc:meta])* $constant:ident: $loss:expr,)* }) => {
         impl Objective {
             $($(#[$doc])* pub const $constant: Self = Self(&$loss);)*
 
-            /// Every objective of this library, in the order of tables.
-            pub const ALL: [Self; [$(stringify!($constant)),*].len()] = [$(Self::$constant),*];
+            $(#[$of])*
+            pub const $all: [Self; [$(stringify!($constant)),*].len()] = [$(Self::$constant),*];
         }
     };
 }
 
-registry! {
+registry! { /** Every objective of this library that has a form on bandits, in the order of tables. */ ALL {
     /// [`copg::Copg`](super::copg::Copg)
     COPG: super::copg::Copg,
     /// [`copg::Completed`](super::copg::Completed)
@@ -119,7 +119,14 @@ registry! {
     ADVANTAGE_MODEL_DISTINCT: super::advantage::AdvantageModel::DISTINCT,
     /// [`advantage::AdvantageModel`](super::advantage::AdvantageModel) of scores with mean zero under a given policy
     ADVANTAGE_MODEL_CENTRED: super::advantage::AdvantageModel::CENTRED,
-}
+} }
+
+registry! { /** Those that have none. */ ON_TEXT {
+    /// [`ppo_tokens::PpoTokens`](super::ppo_tokens::PpoTokens)
+    PPO: super::ppo_tokens::PpoTokens,
+    /// [`ppo_tokens::PpoPlain`](super::ppo_tokens::PpoPlain)
+    GRPO: super::ppo_tokens::PpoPlain,
+} }
 
 /// Losses that a program brought, after those of this library.
 static BROUGHT: RwLock<Vec<Objective>> = RwLock::new(Vec::new());
@@ -144,7 +151,7 @@ pub fn register(loss: impl Into<Objective>) -> Result<()> {
                 remedy,
             ));
         }
-        let others = Objective::ALL.iter().chain(brought.iter());
+        let others = Objective::own().chain(brought.iter().copied());
         if let Some(other) = others.clone().find(|o| o.is_called(name)) {
             return Err(Error::invalid(
                 format!("objective `{name}`"),
@@ -232,7 +239,12 @@ impl Objective {
     /// Every objective that has a name: those of this library, and what a program [brought](register).
     pub fn known() -> Vec<Self> {
         let brought = BROUGHT.read().unwrap_or_else(PoisonError::into_inner);
-        Self::ALL.iter().chain(brought.iter()).copied().collect()
+        Self::own().chain(brought.iter().copied()).collect()
+    }
+
+    /// Those of this library.
+    pub(crate) fn own() -> impl Iterator<Item = Self> + Clone {
+        Self::ALL.into_iter().chain(Self::ON_TEXT)
     }
 
     /// Its entry.

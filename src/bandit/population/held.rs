@@ -60,7 +60,7 @@ pub fn held(
         .map(|(x, (prompt, share))| match (value, prompt.value) {
             (Value::Given | Value::Own, Some(given)) => Ok(given),
             (Value::Own, None) => Ok(own(x, prompt, share)),
-            (Value::Constant, _) => Ok(constant),
+            (Value::Constant | Value::Tokens, _) => Ok(constant),
             (Value::Given, None) => Err(missing(x, "value", "the number V(x) to hold fixed")),
         })
         .collect::<Result<_>>()

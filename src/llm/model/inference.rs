@@ -14,6 +14,8 @@ pub struct Numbers {
     pub sequences: Vec<f64>,
     /// A value of each sequence's prompt, if the network shares one.
     pub values: Vec<f64>,
+    /// Values of each token of each sequence, if the network shares a head that is read there.
+    pub token_values: Vec<Vec<f64>>,
     /// Pieces of each sequence: the log-probability of each predicted token.
     pub pieces: Vec<Vec<f64>>,
 }

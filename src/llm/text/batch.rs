@@ -1,5 +1,8 @@
 //! Examples over token sequences.
 
+use std::sync::Arc;
+
+use super::example::OfTokens;
 use crate::llm::model::sequence::Sequence;
 use crate::loss::{Batch, InputKind};
 
@@ -13,6 +16,8 @@ pub struct TextBatch {
     pub log_reference: Vec<f64>,
     /// The reference's numbers of the tokens of each, for a loss that takes tokens.
     pub token_reference: Vec<Vec<f64>>,
+    /// What was stored of the tokens of each, if it was.
+    pub stored: Vec<Arc<OfTokens>>,
     /// True if the reference's numbers came with the responses.
     pub recalled: bool,
     /// The sequence at each place: of the first (or only) and second response of each example; of
@@ -64,9 +69,14 @@ impl TextBatch {
         batch
     }
 
-    /// The numbers a token by token loss sees, given those of the tokens of each sequence by the policy and the
-    /// reference; tokens that weigh nothing are left out.
-    pub fn token_numbers(&self, policy: &[Vec<f64>], reference: &[Vec<f64>]) -> Batch {
+    /// The numbers a token by token loss sees, given those of the tokens of each sequence by the policy, the reference
+    /// (or else what was stored) and a critic; tokens that weigh nothing are left out.
+    pub fn token_numbers(
+        &self,
+        policy: &[Vec<f64>],
+        reference: &[Vec<f64>],
+        values: &[Vec<f64>],
+    ) -> Batch {
         let mut batch = Batch {
             reward: self.reward.clone(),
             sizes: self.sizes.clone(),
@@ -81,8 +91,19 @@ impl TextBatch {
                 all.filter(|(_, counts)| *counts).map(|(x, _)| *x).collect()
             };
             batch.log_policy[0].extend(kept(&policy[s]));
-            if let Some(reference) = reference.get(s) {
+            let stored = self.stored.get(s);
+            let given = reference.get(s).or(stored.map(|stored| &stored.reference));
+            if let Some(reference) = given {
                 batch.log_reference[0].extend(kept(reference));
+            }
+            if let Some(values) = values.get(s) {
+                batch.baseline.extend(kept(values));
+            }
+            if let Some(stored) = stored {
+                batch.log_old[0].extend(kept(&stored.old));
+                batch.advantage.extend(kept(&stored.advantage));
+                batch.old_value.extend(kept(&stored.old_value));
+                batch.target.extend(kept(&stored.target));
             }
             batch
                 .lengths
@@ -115,12 +136,12 @@ mod tests {
         };
         let policy = [vec![-1.0, -2.0, -3.0], vec![-4.0, -5.0]];
         let reference = [vec![-0.1, -0.2, -0.3], vec![-0.4, -0.5]];
-        let batch = text.token_numbers(&policy, &reference);
+        let batch = text.token_numbers(&policy, &reference, &[]);
         assert_eq!(batch.lengths, [2, 2, 2]);
         let want = [-4.0, -5.0, -1.0, -3.0, -4.0, -5.0];
         assert_eq!(batch.log_policy[0], want);
         assert_eq!(batch.log_reference[0], want.map(|x| x / 10.0));
-        let alone = text.token_numbers(&policy, &[]);
+        let alone = text.token_numbers(&policy, &[], &[]);
         assert!(alone.log_reference[0].is_empty());
     }
 }

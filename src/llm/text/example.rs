@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::batch::TextBatch;
 use crate::llm::model::sequence::Sequence;
@@ -31,12 +32,29 @@ impl Response {
 }
 
 /// Log-probabilities of a response that were stored when it was drawn, `Σ ln π` over its tokens.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
     /// By the policy that wrote it, ln π_old.
     pub old: f64,
     /// By the reference, or 0 where it is not stored.
     pub reference: f64,
+    /// Numbers of its tokens, for losses that take them.
+    pub tokens: Option<Arc<OfTokens>>,
+}
+
+/// Numbers of the tokens of a response that were stored when it was drawn. What a loss does not read may be missing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OfTokens {
+    /// ln π_old
+    pub old: Vec<f64>,
+    /// ln π_ref
+    pub reference: Vec<f64>,
+    /// Advantages.
+    pub advantage: Vec<f64>,
+    /// V of the prefixes that they follow.
+    pub old_value: Vec<f64>,
+    /// What V is to come to.
+    pub target: Vec<f64>,
 }
 
 /// One example: two responses of a pair, the preferred one first where there are labels; two or

@@ -201,7 +201,7 @@ impl TextObjective {
 
     /// True if a value network, which gives V(x), is trained too.
     pub fn value(&self) -> bool {
-        self.spec().value == Some(Value::Own)
+        matches!(self.spec().value, Some(Value::Own | Value::Tokens))
     }
 
     /// True if it reads that.
@@ -275,13 +275,16 @@ impl TextObjective {
 
     /// Gives a batch the log-probabilities that were stored with its responses, if they were.
     fn recall(&self, examples: &[Example], text: &mut TextBatch) {
-        let stored = examples.iter().flat_map(|e| &e.responses).map(|r| r.stored);
+        let stored = examples.iter().flat_map(|e| &e.responses);
+        let stored = stored.map(|r| r.stored.as_ref());
         let Some(stored) = stored.collect::<Option<Vec<_>>>() else {
             return;
         };
         let scale = |s: &Sequence| self.reduction().scale(s.weight());
         let scales: Vec<f64> = text.sequences.iter().map(scale).collect();
         text.recalled = true;
+        let tokens = stored.iter().map(|stored| stored.tokens.clone());
+        text.stored = tokens.collect::<Option<_>>().unwrap_or_default();
         text.log_reference = (stored.iter().zip(&scales))
             .map(|(stored, scale)| stored.reference * scale)
             .collect();

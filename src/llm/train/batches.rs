@@ -1,11 +1,9 @@
 //! Batches of a run: the examples of each step, and the parts that are run at once.
 
 use super::examples::Examples;
-use super::learner::Learner;
 use super::ordered::Ordered;
-use super::reference::Reference;
 use super::settings::Settings;
-use super::source::Source;
+use super::source::{Networks, Source};
 use crate::error::Result;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::text::batch::TextBatch;
@@ -112,11 +110,10 @@ impl<'a> Batches<'a> {
     pub(super) fn prepare(
         &mut self,
         done: u64,
-        policy: &Learner,
-        reference: &Reference,
+        networks: &Networks,
         observer: &dyn Observer,
     ) -> Result<Vec<(String, f64)>> {
-        self.source.prepare(done, policy, reference, observer)
+        self.source.prepare(done, networks, observer)
     }
 
     /// The batch of the step after `done` others, without the reference's numbers, and the examples

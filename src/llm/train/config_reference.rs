@@ -64,7 +64,7 @@ pub fn config_reference() -> String {
 /// The rows of the numbers that objectives have.
 fn numbers() -> String {
     let mut rows = String::new();
-    for of in NumberOf::all(&Objective::ALL) {
+    for of in NumberOf::all(&Objective::own().collect::<Vec<_>>()) {
         let (name, range) = (of.number.name, of.number.range);
         let (long, help, default) = (of.number.flag(), of.help(), of.default());
         let _ = writeln!(

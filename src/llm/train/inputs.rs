@@ -88,7 +88,7 @@ impl Inputs {
         )?;
         let rollouts = prompted(["prompts", "reward"], &settings.prompts, &settings.reward)?;
         // A loss of one's own is known by what it does.
-        if !Objective::ALL.contains(&objective.registered()) {
+        if Objective::own().all(|own| own != objective.registered()) {
             let found = objective.loss().fingerprint()?;
             let found: Vec<String> = found.iter().map(|x| format!("{x:.9e}")).collect();
             identity.value("loss", &found)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::llm::text::objective::TextObjective;
-use crate::loss::{Batch, InputKind};
+use crate::loss::{Batch, Column, InputKind};
 
 /// How the values of several steps make one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -121,6 +121,9 @@ impl Meter {
                 if let Some(&anchor) = batch.baseline.first().filter(|_| objective.anchored()) {
                     self.mean("kl", anchor);
                 }
+            }
+            InputKind::Tokens if objective.reads(Column::Advantage) => {
+                self.measure_ratios(objective, batch);
             }
             InputKind::Singles | InputKind::Groups | InputKind::Tokens | InputKind::Lists => {
                 batch.log_policy[0]

@@ -67,12 +67,16 @@ impl Reference {
     pub fn tokens(&self, sequences: &[Sequence], micro_batch: usize) -> Result<Vec<Vec<f64>>> {
         match self {
             Self::None => Ok(Vec::new()),
-            Self::Live(network) => {
+            Self::Live(network) | Self::Stored(Some(network)) => {
                 let numbers =
                     inference::numbers(&**network, Reduction::Sum, sequences, micro_batch);
                 Ok(numbers?.pieces)
             }
-            Self::Stored(_) | Self::Average(_) => Err(unstored()),
+            Self::Average(average) => {
+                let network = &average.model;
+                Ok(inference::numbers(network, Reduction::Sum, sequences, micro_batch)?.pieces)
+            }
+            Self::Stored(None) => Err(unstored()),
             Self::Cached(_) => Err(Error::invalid(
                 "reference",
                 "its numbers are of whole responses, and the loss takes tokens",

@@ -54,7 +54,9 @@ impl Settings {
         self.limits()?;
         self.find_models()?;
         // Numbers computed before are of whole responses.
-        let tokens = objective.kind() == InputKind::Tokens && objective.reference();
+        let tokens = objective.kind() == InputKind::Tokens
+            && objective.reference()
+            && self.prompts.is_none();
         if tokens && self.reference == ReferenceSource::Precomputed {
             self.reference = ReferenceSource::Live;
         }

@@ -83,10 +83,25 @@ settings! {
             /// How often completions without a preference (the same text, or with one reward) are drawn again before
             /// their prompt is left out
             redraws: u64 = 4, value_name: Some("TIMES");
-            /// What is taken off the rewards, in objectives of single responses
-            advantage: Advantage = Advantage::Reward, value_name: Some("WHAT");
-            /// Weight of a completion by its length, in objectives of single responses
-            length_weight: LengthWeight = LengthWeight::Sum, value_name: Some("WHICH");
+            /// What is taken off the rewards, in objectives of single responses [default: reward; of grpo:
+            /// group-normalised]
+            advantage: Option<Advantage> = None, value_name: Some("WHAT");
+            /// Weight of a completion by its length, in objectives of single responses [default: sum; token by token:
+            /// tokens]
+            length_weight: Option<LengthWeight> = None, value_name: Some("WHICH");
+            /// Take off every reward the mean of all so far, and divide by their standard deviation
+            normalise_rewards: bool = false;
+            /// Taken off the reward of a completion that did not end with EOS
+            missing_eos_penalty: f64 = 0.0, value_name: Some("REWARD");
+            /// Have β, the weight of KL in the reward, follow so that KL comes to this many nats a completion; of ppo
+            /// and grpo
+            kl_target: Option<f64> = None, value_name: Some("NATS");
+            /// γ of advantages with a critic: what a reward a token later is worth
+            discount: f64 = 1.0, value_name: Some("GAMMA");
+            /// λ of advantages with a critic: 0 is temporal differences, 1 returns
+            gae_lambda: f64 = 0.95, value_name: Some("LAMBDA");
+            /// Whiten advantages with a critic over the tokens of a phase
+            whiten_advantages: bool = true, value_name: Some("BOOL"), kind: Kind::Truth;
             /// Learn from every completion whose reward is above this, in place of the best one; of sft
             above: Option<f64> = None, value_name: Some("REWARD");
             /// Where ln π_old of completions comes from

@@ -6,6 +6,16 @@ use crate::error::Result;
 use crate::llm::text::example::Example;
 use crate::observer::Observer;
 
+/// What a source may ask when it prepares examples.
+pub struct Networks<'a> {
+    /// The policy as it is now.
+    pub policy: &'a Learner,
+    /// The separate value network, if there is one.
+    pub value: Option<&'a Learner>,
+    /// What the policy is held against.
+    pub reference: &'a Reference,
+}
+
 /// Source of a run's examples: a file, visited in an order, or the policy itself.
 pub trait Source {
     /// Steps in all.
@@ -33,8 +43,7 @@ pub trait Source {
     fn prepare(
         &mut self,
         _done: u64,
-        _policy: &Learner,
-        _reference: &Reference,
+        _networks: &Networks,
         _observer: &dyn Observer,
     ) -> Result<Vec<(String, f64)>> {
         Ok(Vec::new())

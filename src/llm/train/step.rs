@@ -141,7 +141,7 @@ impl Step<'_> {
     /// The numbers that the loss sees.
     fn batch(&self, text: &TextBatch, policy: &Numbers, of_prompts: Option<&[f64]>) -> Batch {
         if self.kind == InputKind::Tokens {
-            return text.token_numbers(&policy.pieces, &text.token_reference);
+            return text.token_numbers(&policy.pieces, &text.token_reference, &[]);
         }
         let baseline = baseline(text, of_prompts, &policy.values);
         text.numbers(self.kind, &policy.sequences, baseline)

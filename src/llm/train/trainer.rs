@@ -11,6 +11,7 @@ use super::folder::Folder;
 use super::learner::{Learner, Model};
 use super::optimizer_in_backward::Stop;
 use super::settings::Settings;
+use super::source::Networks;
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::llm::model::inference;
@@ -281,9 +282,12 @@ impl<'a> Trainer<'a> {
     /// Those of generation and rewards, and of files.
     pub fn prepare(&mut self, observer: &dyn Observer) -> Result<()> {
         let done = self.state.steps;
-        let found = self
-            .plan
-            .prepare(done, &self.policy, &self.reference, observer)?;
+        let networks = Networks {
+            policy: &self.policy,
+            value: self.value.as_ref(),
+            reference: &self.reference,
+        };
+        let found = self.plan.prepare(done, &networks, observer)?;
         for (name, value) in found {
             self.state.meter.mean(&name, value);
         }

@@ -130,6 +130,7 @@ fn exact(
     let reference = world.model("other", temperature);
     let response = |(sequence, _, reward): &(Sequence, f64, f64)| Response {
         stored: Some(Stored {
+            tokens: None,
             old: model.sums(&[sequence]).unwrap()[0],
             reference: reference.sums(&[sequence]).unwrap()[0],
         }),

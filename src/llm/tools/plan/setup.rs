@@ -255,7 +255,7 @@ fn uniform(
     // Completions of a prompt make one example, or several.
     let (examples, responses) = match settings.completions {
         Some(count) => {
-            let of = Feed::shape(objective.kind(), count, settings.demonstrations);
+            let of = Feed::new(settings, objective).shape(count, settings.demonstrations);
             (prompts.saturating_mul(of[0]), of[1])
         }
         None => (prompts, responses),

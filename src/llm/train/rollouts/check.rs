@@ -1,24 +1,39 @@
 //! Settings of completions that the policy writes itself: what suits the objective, and what has no use.
 
-use super::{Advantage, Annotator, LengthWeight, OldNumbers, ReferenceSource};
 use crate::error::{Error, Result};
 use crate::llm::sample::reward::Specification;
 use crate::llm::text::objective::TextObjective;
-use crate::llm::train::enums::{OptimizerKind, Precision};
+use crate::llm::train::enums::{
+    Advantage, Annotator, LengthWeight, OldNumbers, OptimizerKind, Precision, ReferenceSource,
+};
 use crate::llm::train::limits::{COUNT, count, number};
 use crate::llm::train::settings::Settings;
-use crate::loss::{InputKind, Objective};
+use crate::loss::{Column, InputKind, Objective};
 use crate::magnitude::MAGNITUDE;
 
 impl Settings {
     /// Fills in how many completions a prompt has.
     pub(in crate::llm::train) fn resolve_rollouts(&mut self, objective: &TextObjective) {
+        let tokens = objective.reads(Column::Advantage);
+        self.advantage
+            .get_or_insert(if tokens && !objective.value() {
+                Advantage::GroupNormalised
+            } else {
+                Advantage::Reward
+            });
+        self.length_weight.get_or_insert(if tokens {
+            LengthWeight::Tokens
+        } else {
+            LengthWeight::Sum
+        });
         if self.prompts.is_some() {
+            let of_group = self.advantage.is_some_and(Advantage::is_of_group);
             let own = match objective.kind() {
                 InputKind::Groups | InputKind::Lists => 4,
                 InputKind::LabelledPairs | InputKind::ScoredPairs if self.demonstrations => 1,
                 InputKind::LabelledPairs | InputKind::ScoredPairs => 2,
-                _ if self.advantage.is_of_group() => 4,
+                InputKind::Tokens if of_group || !tokens => 4,
+                _ if of_group => 4,
                 _ => 1,
             };
             self.completions.get_or_insert(own);
@@ -36,9 +51,6 @@ impl Settings {
         let refused = match objective.kind() {
             _ if objective.scores() => {
                 Some("it trains scores, and what gives scores writes no text")
-            }
-            InputKind::Tokens => {
-                Some("it takes tokens, whose numbers are not stored with completions")
             }
             InputKind::Lists if !objective.spec().best_only => {
                 Some("it takes ranked lists, and completions have rewards")
@@ -84,6 +96,19 @@ impl Settings {
         }
         number("redraws", self.redraws as f64, [0.0, 1e6])?;
         number("replay", self.replay as f64, [0.0, 1e9])?;
+        number(
+            "missing_eos_penalty",
+            self.missing_eos_penalty,
+            [0.0, MAGNITUDE],
+        )?;
+        number("discount", self.discount, [0.0, 1.0])?;
+        number("gae_lambda", self.gae_lambda, [0.0, 1.0])?;
+        if let Some(target) = self.kl_target
+            && !(target > 0.0 && target <= MAGNITUDE)
+        {
+            let remedy = "give nats a completion, above 0";
+            return fail("kl_target", &format!("it is {target}"), remedy);
+        }
         if let Some(above) = self.above {
             number("above", above, [-MAGNITUDE, MAGNITUDE])?;
         }
@@ -109,7 +134,7 @@ impl Settings {
             InputKind::ScoredPairs | InputKind::Groups if completions < 2 => {
                 Some("the objective compares completions of a prompt: give 2 or more")
             }
-            _ if self.advantage.is_of_group() && completions < 2 => {
+            _ if self.advantage.is_some_and(Advantage::is_of_group) && completions < 2 => {
                 Some("that advantage compares completions of a prompt: give 2 or more")
             }
             _ => None,
@@ -121,22 +146,49 @@ impl Settings {
         let best_only: Vec<&str> = best_only.map(Objective::name).collect();
         let best_only = best_only.join(" and ");
         let singles = kind == InputKind::Singles;
+        // Token by token with advantages: with a critic, or without one.
+        let of_tokens = objective.reads(Column::Advantage);
+        let (critic, plain) = (
+            of_tokens && objective.value(),
+            of_tokens && !objective.value(),
+        );
+        let own = Self::default();
         let pairs = kind == InputKind::LabelledPairs;
         for (place, given, of) in [
             (
                 "advantage",
-                self.advantage != Advantage::Reward && !singles,
+                self.advantage != Some(Advantage::Reward) && !singles && !plain,
                 "objectives of single responses",
             ),
             (
                 "length_weight",
-                self.length_weight != LengthWeight::Sum && !singles,
+                self.length_weight != Some(LengthWeight::Sum) && !singles && !of_tokens,
                 "objectives of single responses",
             ),
             (
                 "annotator",
                 self.annotator != Annotator::Greater && !pairs,
                 "objectives of labelled pairs",
+            ),
+            (
+                "kl_target",
+                self.kl_target.is_some() && !of_tokens,
+                "objectives token by token",
+            ),
+            (
+                "discount",
+                self.discount != own.discount && !critic,
+                "objectives with a critic",
+            ),
+            (
+                "gae_lambda",
+                self.gae_lambda != own.gae_lambda && !critic,
+                "objectives with a critic",
+            ),
+            (
+                "whiten_advantages",
+                self.whiten_advantages != own.whiten_advantages && !critic,
+                "objectives with a critic",
             ),
             (
                 "above",
@@ -205,6 +257,19 @@ impl Settings {
             );
         }
         let sampled = self.old == OldNumbers::Sampled;
+        if sampled && objective.kind() == InputKind::Tokens {
+            let remedy = "the sampler keeps sums over tokens: give old recomputed";
+            return fail(
+                "old",
+                "it is sampled, and the objective takes tokens",
+                remedy,
+            );
+        }
+        let pulls = objective.reference() && objective.reads(Column::Advantage);
+        if self.kl_target.is_some() && !pulls {
+            let remedy = "give a beta above 0, from which it starts";
+            return fail("kl_target", "no KL is in the reward", remedy);
+        }
         if sampled && objective.tempered() && self.temperature != 1.0 {
             let remedy = "the sampler's numbers are those of temperature 1: give old recomputed";
             return fail("old", "it is sampled, and the temperature is not 1", remedy);
@@ -230,8 +295,26 @@ impl Settings {
             ("replay", self.replay != own.replay),
             ("annotator", self.annotator != own.annotator),
             ("redraws", self.redraws != own.redraws),
-            ("advantage", self.advantage != own.advantage),
-            ("length_weight", self.length_weight != own.length_weight),
+            (
+                "advantage",
+                self.advantage.is_some_and(|a| a != Advantage::Reward),
+            ),
+            (
+                "length_weight",
+                self.length_weight.is_some_and(|w| w != LengthWeight::Sum),
+            ),
+            ("normalise_rewards", self.normalise_rewards),
+            (
+                "missing_eos_penalty",
+                self.missing_eos_penalty != own.missing_eos_penalty,
+            ),
+            ("kl_target", self.kl_target.is_some()),
+            ("discount", self.discount != own.discount),
+            ("gae_lambda", self.gae_lambda != own.gae_lambda),
+            (
+                "whiten_advantages",
+                self.whiten_advantages != own.whiten_advantages,
+            ),
             ("above", self.above.is_some()),
             ("old", self.old != own.old),
             ("reference", moves),

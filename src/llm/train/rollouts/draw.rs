@@ -3,17 +3,18 @@
 use rand_chacha::rand_core::RngCore;
 
 use super::feed::moments;
-use super::row::{Completion, Phase, Row};
-use super::{Preference, Rollouts};
+use super::row::{Completion, Each, Phase, Row};
+use super::running::Running;
+use super::{Preference, Rollouts, gone};
 use crate::error::{Error, Result};
-use crate::llm::model::inference;
+use crate::llm::model::inference::{self, Numbers};
 use crate::llm::model::network::{Network, Reduction};
-use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::generate;
 use crate::llm::train::completions;
 use crate::llm::train::enums::Annotator;
 use crate::llm::train::learner::Learner;
 use crate::llm::train::reference::Reference;
+use crate::llm::train::source::Networks;
 use crate::observer::Observer;
 use crate::random::{Purpose, Stream};
 
@@ -38,8 +39,7 @@ impl Rollouts {
     pub(super) fn draw(
         &mut self,
         phase: u64,
-        policy: &Learner,
-        reference: &Reference,
+        networks: &Networks,
         observer: &dyn Observer,
     ) -> Result<Phase> {
         let mut pending: Vec<(usize, usize)> =
@@ -54,7 +54,8 @@ impl Rollouts {
                 counts.redrawn += pending.len();
             }
             let indices: Vec<usize> = pending.iter().map(|(_, index)| *index).collect();
-            let drawn = self.complete(&indices, seeds.rng().next_u64(), policy, observer)?;
+            let drawn =
+                self.complete(&indices, seeds.rng().next_u64(), networks.policy, observer)?;
             let mut again = Vec::new();
             for (at, mut drawn) in pending.into_iter().zip(drawn) {
                 if self.prefer(&mut drawn.row, &mut labels) {
@@ -80,9 +81,50 @@ impl Rollouts {
                  does), or more redraws",
             ));
         }
-        self.store(&mut rows, policy, reference)?;
-        let metrics = self.metrics(&rows, &counts);
-        Ok(Phase { rows, metrics })
+        self.store(&mut rows, networks)?;
+        let scores = rows.iter().flat_map(|row| &row.completions);
+        let running = self.running(phase)?.with(scores.map(|c| c.score));
+        let kl = self.kl(&rows);
+        self.last = Some((phase, running, kl));
+        let metrics = self.metrics(&rows, &counts, running, kl);
+        Ok(Phase {
+            rows,
+            metrics,
+            running,
+            kl,
+        })
+    }
+
+    /// State of the rewards before a phase.
+    fn running(&self, phase: u64) -> Result<Running> {
+        let Some(before) = phase.checked_sub(1) else {
+            return Ok(Running::new(self.beta));
+        };
+        let found = match (&self.last, &self.dir) {
+            (Some((of, running, kl)), _) if *of == before => Some((*running, *kl)),
+            (_, Some(dir)) => Phase::read(dir, before)?.map(|p| (p.running, p.kl)),
+            _ => None,
+        };
+        let (running, kl) = found.ok_or_else(|| gone(before))?;
+        Ok(match kl {
+            Some(kl) => running.after(kl, self.rewarding.kl_target),
+            None => running,
+        })
+    }
+
+    /// KL to the reference in nats a completion: the mean of `ln π_old/π_ref`, where it is stored and of what is drawn
+    /// from.
+    fn kl(&self, rows: &[Row]) -> Option<f64> {
+        if self.sampling.temperature != 1.0 && !self.tempered {
+            return None;
+        }
+        let completions = rows.iter().flat_map(|row| &row.completions);
+        let ratio = |c: &Completion| match (&c.each, c.reference) {
+            (Some(each), _) if !each.reference.is_empty() => Some(each.log_ratios().sum::<f64>()),
+            (_, reference) => Some(c.old - reference?),
+        };
+        let ratios: Vec<f64> = completions.map(ratio).collect::<Option<_>>()?;
+        Some(ratios.iter().sum::<f64>() / ratios.len() as f64)
     }
 
     /// One draw of all completions of those prompts.
@@ -122,7 +164,7 @@ impl Rollouts {
                     ended: one.ended,
                     score,
                     old: one.log_prob,
-                    reference: None,
+                    ..Completion::default()
                 });
             }
             let row = Row {
@@ -147,8 +189,7 @@ impl Rollouts {
                     tokens: theirs.tokens,
                     ended: theirs.ended,
                     score,
-                    old: 0.0,
-                    reference: None,
+                    ..Completion::default()
                 });
             }
         }
@@ -182,8 +223,9 @@ impl Rollouts {
         }
     }
 
-    /// Gives every completion ln π_old and the reference's number.
-    fn store(&self, rows: &mut [Row], policy: &Learner, reference: &Reference) -> Result<()> {
+    /// Gives every completion ln π_old and the reference's number; token by token also those of its tokens, and the
+    /// values of a critic.
+    fn store(&self, rows: &mut [Row], networks: &Networks) -> Result<()> {
         let mut sequences = Vec::new();
         for row in rows.iter() {
             let prompt = &self.prompts[row.index].tokens;
@@ -191,34 +233,58 @@ impl Rollouts {
                 sequences.push(Row::sequence(prompt, &c.tokens)?);
             }
         }
-        let numbers = |network: &dyn Network| -> Result<Vec<f64>> {
-            let of: &[Sequence] = &sequences;
-            Ok(inference::numbers(network, Reduction::Sum, of, self.micro_batch)?.sequences)
+        let numbers = |network: &dyn Network| -> Result<Numbers> {
+            inference::numbers(network, Reduction::Sum, &sequences, self.micro_batch)
         };
-        let old = if self.recompute {
-            Some(numbers(&*policy.model)?)
+        let own = if self.recompute {
+            Some(numbers(&*networks.policy.model)?)
         } else {
             None
         };
-        let theirs = match reference {
+        let theirs = match networks.reference {
             Reference::Stored(Some(network)) => Some(numbers(&**network)?),
+            Reference::Average(average) if self.tokens => Some(numbers(&average.model)?),
             _ => None,
         };
-        let behaviour = matches!(reference, Reference::Stored(None));
+        let values = match (&self.rewarding.estimator, networks.value) {
+            (None, _) => None,
+            (Some(_), Some(value)) => Some(numbers(&*value.model)?.pieces),
+            (Some(_), None) => own.as_ref().map(|own| own.token_values.clone()),
+        };
+        let behaviour = matches!(networks.reference, Reference::Stored(None));
+        let stored = matches!(networks.reference, Reference::Stored(_));
         for (i, c) in (rows.iter_mut().flat_map(Row::all_mut)).enumerate() {
-            if let Some(old) = &old {
-                c.old = old[i];
+            if let Some(own) = &own {
+                c.old = own.sequences[i];
             }
             c.reference = match &theirs {
-                Some(theirs) => Some(theirs[i]),
-                None => behaviour.then_some(c.old),
+                Some(theirs) if stored => Some(theirs.sequences[i]),
+                _ => behaviour.then_some(c.old),
             };
+            if let (true, Some(own)) = (self.tokens, &own) {
+                let old = own.pieces[i].clone();
+                c.each = Some(Each {
+                    reference: match &theirs {
+                        Some(theirs) => theirs.pieces[i].clone(),
+                        None if behaviour => old.clone(),
+                        None => Vec::new(),
+                    },
+                    old,
+                    value: values.as_ref().map_or(Vec::new(), |v| v[i].clone()),
+                });
+            }
         }
         Ok(())
     }
 
     /// What was drawn, in numbers, under TRL's names.
-    fn metrics(&self, rows: &[Row], counts: &Counts) -> Vec<(String, f64)> {
+    fn metrics(
+        &self,
+        rows: &[Row],
+        counts: &Counts,
+        running: Running,
+        kl: Option<f64>,
+    ) -> Vec<(String, f64)> {
         let completions = || rows.iter().flat_map(|row| &row.completions);
         let count = completions().count() as f64;
         let mean = |of: &dyn Fn(&Completion) -> f64| completions().map(of).sum::<f64>() / count;
@@ -229,17 +295,23 @@ impl Rollouts {
         let scores = mean(&|c| c.score);
         let mut all = vec![("objective/scores", scores)];
         let drawn_from_itself = self.sampling.temperature == 1.0;
-        // The mean of a log-ratio is KL where it is that of what is drawn from.
-        let stored = completions().all(|c| c.reference.is_some());
-        if stored && (drawn_from_itself || self.tempered) {
-            let kl = mean(&|c| c.old - c.reference.unwrap_or(c.old));
+        if let Some(kl) = kl {
+            let penalty = running.kl_coefficient * kl;
             all.push(("objective/kl", kl));
-            all.push(("objective/rlhf_reward", scores - self.beta * kl));
+            all.push(("objective/rlhf_reward", scores - penalty));
+            if self.rewarding.penalised {
+                all.push(("objective/non_score_reward", -penalty));
+                all.push(("objective/kl_coef", running.kl_coefficient));
+            }
         }
         if drawn_from_itself {
             all.push(("objective/entropy", counts.entropy / count));
         }
         all.push(("completions/mean_length", mean(&|c| c.tokens.len() as f64)));
+        if self.tokens {
+            let ended = completions().filter(|c| c.ended).count();
+            all.push(("val/num_eos_tokens", ended as f64));
+        }
         let cut = mean(&|c| f64::from(!c.ended));
         all.push(("completions/clipped_ratio", cut));
         if self.sampling.samples > 1 {

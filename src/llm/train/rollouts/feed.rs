@@ -1,10 +1,14 @@
 //! Completions of a step to the examples that an objective takes.
 
-use super::row::{Completion, Row};
-use crate::error::{Error, Result};
-use crate::llm::text::example::{Beside, Example, Response, Stored};
+use std::sync::Arc;
+
+use super::row::{Completion, Each, Row};
+use crate::error::Result;
+use crate::llm::text::example::{Beside, Example, OfTokens, Response, Stored};
+use crate::llm::text::objective::TextObjective;
 use crate::llm::train::enums::{Advantage, LengthWeight};
-use crate::loss::InputKind;
+use crate::llm::train::settings::Settings;
+use crate::loss::{Column, InputKind};
 
 /// What becomes of completions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +19,9 @@ pub struct Feed {
     pub advantage: Advantage,
     /// Weight of single responses by their length.
     pub length_weight: LengthWeight,
+    /// Of objectives token by token: every completion is an example of its own, with advantages of its tokens, not
+    /// one of a group.
+    pub per_response: bool,
     /// Every completion above that reward, in place of the best one.
     pub above: Option<f64>,
     /// Most tokens of a completion.
@@ -25,6 +32,18 @@ pub struct Feed {
 const LEAST: f64 = 1e-4;
 
 impl Feed {
+    /// That of an objective and of [resolved](Settings::resolve) settings.
+    pub fn new(settings: &Settings, objective: &TextObjective) -> Self {
+        Self {
+            kind: objective.kind(),
+            advantage: settings.advantage.unwrap_or(Advantage::Reward),
+            length_weight: settings.length_weight.unwrap_or(LengthWeight::Sum),
+            per_response: objective.reads(Column::Advantage),
+            above: settings.above,
+            max_new_tokens: settings.max_new_tokens,
+        }
+    }
+
     /// The examples of a step, whose rows come with the tokens of their prompts.
     ///
     /// - labelled [pairs](Row::pairs), the preferred one first;
@@ -33,6 +52,7 @@ impl Feed {
     /// - groups: all completions of a prompt, with the demonstration;
     /// - single responses: each, with its advantage as reward;
     /// - rated ones: each, desirable above the mean reward of the step;
+    /// - token by token: groups, or each completion with the advantages of its tokens: a critic's, or its own for all;
     /// - lists (SFT): the best of each prompt, of several the first, or all above a reward.
     ///
     /// # Errors
@@ -51,8 +71,8 @@ impl Feed {
                 beside,
             });
         };
-        let step_scores = || step.iter().flat_map(|(_, row)| scores(row));
-        let [mean, deviation] = moments(step_scores());
+        let step_rewards = || step.iter().flat_map(|(_, row)| rewards_of(row));
+        let [mean, deviation] = moments(step_rewards());
         let tokens = |c: &Completion| c.tokens.len() as f64;
         let lengths = step.iter().flat_map(|(_, row)| row.all());
         let [mean_length, _] = moments(lengths.map(tokens));
@@ -62,11 +82,15 @@ impl Feed {
                     stored: Some(Stored {
                         old: c.old,
                         reference: c.reference.unwrap_or(0.0),
+                        tokens: c
+                            .each
+                            .as_ref()
+                            .map(|each| Arc::new(of_tokens(c, each, reward))),
                     }),
                     ..Response::new(Row::sequence(prompt, &c.tokens)?, reward)
                 })
             };
-            let scored = |c: &Completion| response(c, c.score);
+            let scored = |c: &Completion| response(c, c.reward);
             match self.kind {
                 InputKind::LabelledPairs => {
                     for (pair, &first) in row.pairs().into_iter().zip(&row.preferred) {
@@ -82,11 +106,14 @@ impl Feed {
                 InputKind::ScoredPairs | InputKind::Groups => {
                     push(row.all().map(scored).collect::<Result<_>>()?, 1.0);
                 }
-                InputKind::Singles => {
+                InputKind::Tokens if !self.per_response => {
+                    push(row.all().map(scored).collect::<Result<_>>()?, 1.0);
+                }
+                InputKind::Singles | InputKind::Tokens => {
                     for (i, c) in row.all().enumerate() {
                         let reward = match self.advantage {
-                            Advantage::BatchMean => c.score - mean,
-                            Advantage::BatchNormalised => (c.score - mean) / (deviation + LEAST),
+                            Advantage::BatchMean => c.reward - mean,
+                            Advantage::BatchNormalised => (c.reward - mean) / (deviation + LEAST),
                             of_group => within(of_group, row, i),
                         };
                         let weight = match self.length_weight {
@@ -100,7 +127,7 @@ impl Feed {
                 }
                 InputKind::Rated => {
                     for c in row.all() {
-                        let desirable = f64::from(c.score > mean);
+                        let desirable = f64::from(c.reward > mean);
                         push(vec![response(c, desirable)?], 1.0);
                     }
                 }
@@ -109,13 +136,6 @@ impl Feed {
                         push(vec![scored(c)?], 1.0);
                     }
                 }
-                InputKind::Tokens => {
-                    return Err(Error::invalid(
-                        "objective",
-                        "it takes tokens",
-                        "train it on data",
-                    ));
-                }
             }
         }
         Ok(examples)
@@ -123,11 +143,12 @@ impl Feed {
 
     /// Examples that a prompt makes, and the responses of each, where none is left out: of so many completions, with a
     /// demonstration beside them or without.
-    pub fn shape(kind: InputKind, completions: usize, demonstration: bool) -> [usize; 2] {
+    pub fn shape(&self, completions: usize, demonstration: bool) -> [usize; 2] {
         let all = completions.saturating_add(usize::from(demonstration));
-        match kind {
+        match self.kind {
             InputKind::LabelledPairs | InputKind::ScoredPairs if demonstration => [completions, 2],
             InputKind::LabelledPairs => [completions / 2, 2],
+            InputKind::Tokens if self.per_response => [all, 1],
             InputKind::ScoredPairs | InputKind::Groups | InputKind::Tokens => [1, all],
             InputKind::Singles | InputKind::Rated => [all, 1],
             InputKind::Lists => [1, 1],
@@ -140,24 +161,40 @@ impl Feed {
             return row.all().filter(|c| c.score > least).collect();
         }
         let better = |best: &'a Completion, c: &'a Completion| {
-            if c.score > best.score { c } else { best }
+            if c.reward > best.reward { c } else { best }
         };
         row.all().reduce(better).into_iter().collect()
     }
 }
 
-fn scores(row: &Row) -> impl Iterator<Item = f64> {
-    row.all().map(|c| c.score)
+/// Stored numbers of the tokens of a completion, with their advantages: a critic's, or `reward` for all.
+fn of_tokens(c: &Completion, each: &Each, reward: f64) -> OfTokens {
+    let [advantage, target] = match &c.estimated {
+        Some(estimated) => estimated.clone(),
+        None => [vec![reward; each.old.len()], Vec::new()],
+    };
+    OfTokens {
+        old: each.old.clone(),
+        reference: each.reference.clone(),
+        advantage,
+        old_value: each.value.clone(),
+        target,
+    }
+}
+
+/// The rewards of what was written to a prompt.
+fn rewards_of(row: &Row) -> impl Iterator<Item = f64> {
+    row.all().map(|c| c.reward)
 }
 
 /// The reward of one of a row's completions within its group.
 fn within(advantage: Advantage, row: &Row, i: usize) -> f64 {
-    let all: Vec<f64> = scores(row).collect();
+    let all: Vec<f64> = rewards_of(row).collect();
     let (score, count) = (all[i], all.len() as f64);
-    let [mean, deviation] = moments(scores(row));
+    let [mean, deviation] = moments(rewards_of(row));
     match advantage {
         Advantage::LeaveOneOut => {
-            let others: f64 = scores(row).sum::<f64>() - score;
+            let others: f64 = rewards_of(row).sum::<f64>() - score;
             score - others / (count - 1.0)
         }
         Advantage::GroupMean => score - mean,
@@ -190,8 +227,10 @@ mod tests {
             tokens: vec![7; i + 1],
             ended: true,
             score,
+            reward: score,
             old: -(i as f64),
             reference: Some(-1.0 - i as f64),
+            ..Completion::default()
         });
         Row {
             index: 0,
@@ -207,6 +246,7 @@ mod tests {
             kind,
             advantage: Advantage::Reward,
             length_weight: LengthWeight::Sum,
+            per_response: false,
             above: None,
             max_new_tokens: 8,
         }
@@ -244,12 +284,12 @@ mod tests {
         };
         let kept = rewards(&above.examples(&step).unwrap());
         assert_eq!(kept, [[2.0], [5.0], [3.0], [3.0]]);
-        assert!(feed(InputKind::Tokens).examples(&step).is_err());
+        assert_eq!(found(InputKind::Tokens), groups);
         // Numbers and tokens are those of the completion.
         let examples = feed(InputKind::LabelledPairs).examples(&step).unwrap();
         let preferred = &examples[0].responses[0];
         assert_eq!(preferred.sequence.tokens(), [1, 2, 7, 7]);
-        let stored = preferred.stored.unwrap();
+        let stored = preferred.stored.clone().unwrap();
         assert_eq!([stored.old, stored.reference], [-1.0, -2.0]);
     }
 
@@ -301,7 +341,7 @@ mod tests {
                 };
                 let examples = feed(kind).examples(&[(&[1], &row)]).unwrap();
                 let found = [examples.len(), examples[0].responses.len()];
-                assert_eq!(found, Feed::shape(kind, 4, demonstration.is_some()));
+                assert_eq!(found, feed(kind).shape(4, demonstration.is_some()));
             }
         }
     }

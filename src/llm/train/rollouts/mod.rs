@@ -10,18 +10,19 @@ mod check;
 mod demonstrations;
 mod draw;
 mod feed;
+mod gae;
 mod phases;
+mod rewarding;
 mod row;
+mod running;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::enums::{Advantage, Annotator, LengthWeight, OldNumbers, ReferenceSource};
-use super::learner::Learner;
-use super::reference::Reference;
+use super::enums::{Annotator, OldNumbers, ReferenceSource};
 use super::settings::Settings;
-use super::source::Source;
+use super::source::{Networks, Source};
 use crate::error::{Error, Result};
 use crate::llm::sample::generate::{Prompt, Sampling};
 use crate::llm::sample::reward::Weighted;
@@ -36,9 +37,12 @@ use crate::random::{Purpose, Stream};
 use demonstrations::Demonstration;
 pub(in crate::llm) use demonstrations::read as demonstrations;
 pub(in crate::llm) use feed::Feed;
+use gae::Gae;
 pub use phases::Phases;
+use rewarding::Rewarding;
 pub(super) use row::FOLDER;
 use row::{Phase, Row};
+use running::Running;
 
 /// What a row must have to be learned from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +77,14 @@ pub struct Rollouts {
     replay: u64,
     micro_batch: usize,
     beta: f64,
+    /// Rewards of completions to what the objective takes.
+    rewarding: Rewarding,
     /// ln π_old is that of the training forward.
     recompute: bool,
+    /// Numbers are stored token by token.
+    tokens: bool,
+    /// State of the rewards after the phase that was drawn last, and which that was.
+    last: Option<(u64, Running, Option<f64>)>,
     /// Losses take ln π at the sampling temperature.
     tempered: bool,
     /// The run's folder; without one, phases are in memory alone.
@@ -113,18 +123,14 @@ impl Rollouts {
         };
         let behaviour = settings.reference == ReferenceSource::Behaviour;
         let reads_old = objective.reads(Column::LogOld);
+        let tokens = objective.kind() == InputKind::Tokens;
+        let estimated = objective.reads(Column::Advantage) && objective.value();
         let recompute = settings.old == OldNumbers::Recomputed;
         // The sampler's numbers are those of temperature 1.
         let apart = objective.tempered() && settings.temperature != 1.0;
         Ok(Self {
             phases: Phases::new(steps, settings.phases, epochs)?,
-            feed: Feed {
-                kind: objective.kind(),
-                advantage: settings.advantage,
-                length_weight: settings.length_weight,
-                above: settings.above,
-                max_new_tokens: settings.max_new_tokens,
-            },
+            feed: Feed::new(settings, objective),
             preference: match (objective.kind(), settings.above) {
                 (InputKind::LabelledPairs, _) => Preference::Labelled(settings.annotator),
                 (_, Some(_)) => Preference::Above,
@@ -149,7 +155,20 @@ impl Rollouts {
             replay: settings.replay as u64,
             micro_batch: settings.micro_batch_tokens,
             beta: objective.beta(),
-            recompute: recompute && (reads_old || behaviour || apart),
+            recompute: recompute && (reads_old || behaviour || apart || tokens),
+            tokens,
+            last: None,
+            rewarding: Rewarding {
+                normalise: settings.normalise_rewards,
+                missing_eos_penalty: settings.missing_eos_penalty,
+                estimator: estimated.then_some(Gae {
+                    discount: settings.discount,
+                    lambda: settings.gae_lambda,
+                }),
+                whiten: settings.whiten_advantages,
+                penalised: objective.reads(Column::Advantage),
+                kl_target: settings.kl_target,
+            },
             tempered: objective.tempered(),
             dir: dir.map(Path::to_path_buf),
             pool: VecDeque::new(),
@@ -288,8 +307,7 @@ impl Source for Rollouts {
     fn prepare(
         &mut self,
         done: u64,
-        policy: &Learner,
-        reference: &Reference,
+        networks: &Networks,
         observer: &dyn Observer,
     ) -> Result<Vec<(String, f64)>> {
         let phase = self.phases.of(done);
@@ -307,7 +325,7 @@ impl Source for Rollouts {
                 (Some(found), _) => self.fits(found, of)?,
                 (None, dir) if of == phase && done == self.phases.range(phase).start => {
                     let dir = dir.clone();
-                    let found = self.draw(of, policy, reference, observer)?;
+                    let found = self.draw(of, networks, observer)?;
                     if let Some(dir) = dir {
                         found.write(&dir, of)?;
                     }
@@ -315,6 +333,8 @@ impl Source for Rollouts {
                 }
                 (None, _) => return Err(gone(of)),
             };
+            let mut found = found;
+            self.rewarding.give(&mut found)?;
             self.pool.push_back((of, found));
         }
         let begins = done == self.phases.range(phase).start;

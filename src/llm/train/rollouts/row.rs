@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::running::Running;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::files::hash::hex;
@@ -14,7 +15,7 @@ use crate::llm::model::sequence::Sequence;
 pub const FOLDER: &str = "rollouts";
 
 /// A completion that the policy wrote.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// Its text, without EOS.
     pub text: String,
@@ -29,6 +30,40 @@ pub struct Completion {
     /// ln π_ref, if it is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<f64>,
+    /// Numbers of its tokens, for objectives that take them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub each: Option<Each>,
+    /// Its reward as the objective takes it: normalised, less penalties.
+    #[serde(skip)]
+    pub reward: f64,
+    /// Advantages and returns of its tokens, where there is a critic.
+    #[serde(skip)]
+    pub estimated: Option<[Vec<f64>; 2]>,
+}
+
+/// Numbers of the tokens of a completion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Each {
+    /// ln π_old
+    pub old: Vec<f64>,
+    /// ln π_ref; none where no reference is looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reference: Vec<f64>,
+    /// V of the prefixes that they follow, where there is a critic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub value: Vec<f64>,
+}
+
+impl Each {
+    /// `ln π_old/π_ref` of each token; 0 without a reference.
+    pub fn log_ratios(&self) -> impl Iterator<Item = f64> {
+        let reference = self.reference.iter().copied();
+        let own = self.old.iter().copied();
+        // Without a reference every token is its own.
+        let missing = self.old[self.reference.len().min(self.old.len())..].iter();
+        own.zip(reference.chain(missing.copied()))
+            .map(|(a, b)| a - b)
+    }
 }
 
 /// The completions of a prompt.
@@ -85,6 +120,10 @@ pub struct Phase {
     pub rows: Vec<Row>,
     /// Metrics of what was drawn.
     pub metrics: Vec<(String, f64)>,
+    /// State of the rewards that it uses.
+    pub running: Running,
+    /// KL to the reference, in nats a completion, where it is stored.
+    pub kl: Option<f64>,
 }
 
 /// First line of a phase's file.
@@ -93,6 +132,10 @@ struct Head {
     phase: u64,
     rows: usize,
     metrics: Vec<(String, f64)>,
+    #[serde(default)]
+    running: Running,
+    #[serde(default)]
+    kl: Option<f64>,
     /// SHA-256 of the lines that follow.
     sha256: String,
 }
@@ -120,6 +163,8 @@ impl Phase {
             phase,
             rows: self.rows.len(),
             metrics: self.metrics.clone(),
+            running: self.running,
+            kl: self.kl,
             sha256: hex(Sha256::new_with_prefix(&rows)),
         };
         let text = line(serde_json::to_string(&head))? + &rows;
@@ -149,6 +194,8 @@ impl Phase {
         Ok(Some(Self {
             rows,
             metrics: head.metrics,
+            running: head.running,
+            kl: head.kl,
         }))
     }
 }
