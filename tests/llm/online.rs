@@ -3,6 +3,7 @@
 
 mod audit;
 mod expected;
+mod solved;
 
 use std::fs;
 
