@@ -9,7 +9,7 @@ use super::chart::{Chart, Layer};
 use super::palette::{PALETTE, look};
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::rows::bpo_phases::{Exact, Static, Trained, trained};
+use crate::rows::bpo_phases::{Exact, Static, Trained, references, trained};
 use crate::rows::table::read;
 
 const LOSSES: [&str; 3] = ["bpo-dpo", "bpo-ipo", "bpo-slic"];
@@ -31,14 +31,22 @@ pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result
     let sheet = Sheet {
         title: "BPO: more phases go on to the best arm, past π*".into(),
         caption: format!(
-            "One bandit of four arms (β = 0.5), regret by J with the initial reference. Left: each phase \
-             solved exactly; F phases of DPO are one static DPO at temperature β/F. Right: trained by \
+            "One bandit of four arms (β = 0.5), regret by J with the initial reference. Top left: each phase \
+             solved exactly; F phases of DPO are one static DPO at temperature β/F. Top right: trained by \
              sampling, {labels} labels in all whatever F, mean over seeds with its 95 % band; dashed: the \
              same training with the initial reference throughout. No number of phases is the end: \
-             the policy’s regret passes its least and tends to that of the best arm alone."
+             the policy’s regret passes its least and tends to that of the best arm alone. Below: the same \
+             training of bpo-dpo by its reference: static is the initial policy, golden the end of an on-policy \
+             run, ema:τ a moving average of logits, ensemble:L the merged policy of L members (of a table, of rank 2)."
         ),
-        rows: vec![vec![solved(&exact, &fixed), budget(&sampled)]],
-        height: 420.0,
+        rows: vec![
+            vec![solved(&exact, &fixed), budget(&sampled)],
+            vec![
+                by_reference(&sampled, Y, |r| r.regret),
+                by_reference(&sampled, "true reward E[R]", |r| r.reward),
+            ],
+        ],
+        height: 400.0,
         legend,
         dashed: Some("initial reference throughout".into()),
         ..Sheet::default()
@@ -64,12 +72,48 @@ fn solved(exact: &[Exact], fixed: &[Static]) -> Chart {
     chart
 }
 
-fn budget(sampled: &[Trained]) -> Chart {
+/// The axis of numbers of phases.
+fn counts(sampled: &[Trained]) -> Axis {
     let counts = || sampled.iter().map(|r| r.phases as f64);
-    let x = Axis::log(
+    Axis::log(
         counts().fold(f64::MAX, f64::min) / 1.2,
         1.2 * counts().fold(1.0, f64::max),
-    );
+    )
+}
+
+/// A number of the policies that one loss leaves, by what they were held against.
+fn by_reference(sampled: &[Trained], name: &str, value: fn(&Trained) -> f64) -> Chart {
+    let of = |reference| trained(sampled, LOSSES[0], reference, value);
+    let all = references(sampled);
+    let ends = (all.iter())
+        .flat_map(|reference| of(reference))
+        .flat_map(|(_, s)| [-1.0, 1.0].map(|side| s.mean + side * s.half().unwrap_or(0.0)));
+    let (low, high) = ends.fold((f64::MAX, f64::MIN), |(low, high), end| {
+        (end.min(low), end.max(high))
+    });
+    let room = 0.04 * (high - low).max(1e-3);
+    let y = Axis::linear(low - room, high + room);
+    let title = format!("{}, by reference", LOSSES[0]);
+    let mut chart = Chart::new(title, (counts(sampled), "phases F"), (y, name));
+    for (i, reference) in all.iter().enumerate() {
+        let points: Vec<_> = (of(reference).into_iter())
+            .map(|(k, s)| (k as f64, s.mean, s.half()))
+            .collect();
+        let look = look(i, *reference);
+        if let Some(last) = points.last() {
+            chart.label(look.color, *reference, last.1);
+        }
+        chart.series(&look, &points);
+    }
+    chart
+}
+
+fn budget(sampled: &[Trained]) -> Chart {
+    let x = counts(sampled);
+    // Of the two that this chart shows.
+    let shown = |r: &&Trained| ["behaviour", "static"].contains(&r.reference.as_str());
+    let sampled: Vec<Trained> = sampled.iter().filter(shown).cloned().collect();
+    let sampled = &sampled[..];
     let highest = sampled.iter().map(|r| r.regret).fold(0.01, f64::max);
     let y = Axis::linear(-0.03 * highest, 1.06 * highest);
     let mut chart = Chart::new("by sampling, one budget of labels", (x, "phases F"), (y, Y));

@@ -6,28 +6,36 @@
 //! after one phase of DPO, grows. The true reward grows with it: whether that is better depends on what is
 //! measured. By sampling at a fixed budget of labels, each phase has fewer updates: little of it is
 //! seen before the reference moves along.
+//!
+//! Beside the behaviour policy and the initial reference stand the paper's other references: the end of an
+//! on-policy run of BPO ("golden"), a moving average of the policy's logits, and the merged policy of five
+//! members that are trained side by side. Members of a table are changes of its logits of rank 2, with one
+//! member of that rank as their control; transformers have weights of their own, all fitted to the reference.
+//! Averages and merged policies are those of logits: of ln π of every response where the policy is a
+//! transformer, whose weights the paper averages.
 
 use std::path::Path;
 
 use crate::bandit::{Evidence, Problem};
 use crate::loss::Objective;
 use crate::observer::Observer;
-use crate::rows::bpo_phases::{Exact, Static, Trained, trained};
+use crate::rows::bpo_phases::{Exact, Static, Trained, references, trained};
 use crate::rows::table::read;
 use crate::sim::Optimizer;
-use crate::sim::phases::{self, Reference};
+use crate::sim::phases::{self, Ensemble, Pairs, Reference};
 use crate::solve::bpo::{self, Inner};
 use crate::solve::fixed_point;
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::report::{markdown, maybe, number};
 use super::run::Run;
-use super::{Request, Sim};
+use super::transformers::{self, Starts};
+use super::{Policy, Request, Sim};
 
 pub const SIM: Sim = Sim {
     name: "bpo-phases",
-    about: "BPO in phases: regret against their number, exact and sampled, and static DPO at β/F",
+    about: "BPO in phases: regret against their number, exact and sampled, over references; static DPO at β/F",
     run: simulate,
     report,
 };
@@ -42,29 +50,115 @@ const UPDATES: usize = 400;
 const BATCH: usize = 64;
 const RATE: f64 = 2e-2;
 const SEEDS: usize = 16;
+/// The same of transformers: a step of one size on every weight moves a logit a hundred times as far as on a table.
+const FEWER: [usize; 3] = [1, 10, 400];
+const FINE: f64 = 2e-4;
+const TRANSFORMERS: usize = 4;
+
+/// Rates of the averaged reference, of those of BPO's section 5.4.
+const TAUS: [&str; 3] = ["0.05", "0.01", "0.001"];
+/// Members of an ensemble, and the rank of each where they are tables.
+const MEMBERS: usize = 5;
+const RANK: usize = 2;
+
+/// A reference, and what is trained against it.
+#[derive(Clone)]
+struct Setting {
+    name: String,
+    reference: Reference,
+    ensemble: Ensemble,
+}
+
+/// All of them: those of Algorithm 1 first.
+fn settings(policy: Policy) -> Result<Vec<Setting>> {
+    let lone = |name: &str, reference| Setting {
+        name: name.into(),
+        reference,
+        ensemble: Ensemble::default(),
+    };
+    let ensemble = |members, rank| Setting {
+        name: format!("ensemble:{members}"),
+        reference: Reference::Behaviour,
+        ensemble: Ensemble { members, rank },
+    };
+    let mut all = vec![
+        lone("behaviour", Reference::Behaviour),
+        lone("static", Reference::Static),
+        lone("golden", Reference::Golden),
+    ];
+    for tau in TAUS {
+        let name = format!("ema:{tau}");
+        all.push(lone(&name, Reference::Average { tau: tau.parse()? }));
+    }
+    match policy {
+        // Beside the five, one of their rank.
+        Policy::Tabular => all.extend([MEMBERS, 1].map(|n| ensemble(n, Some(RANK)))),
+        // Their weights make them differ.
+        Policy::Transformer => all.push(ensemble(MEMBERS, None)),
+    }
+    Ok(all)
+}
+
+/// A training to be run: loss, setting, phases.
+type Place = (Inner, Setting, usize);
+
+fn places(settings: &[Setting], phases: &[usize]) -> Vec<Place> {
+    let (first, rest) = settings.split_at(2.min(settings.len()));
+    let mut all = Vec::new();
+    for settings in [first, rest] {
+        for inner in Inner::ALL {
+            for setting in settings {
+                all.extend(phases.iter().map(|&n| (inner, setting.clone(), n)));
+            }
+        }
+    }
+    all
+}
 
 fn simulate(request: &Request, dir: &Path) -> Result<()> {
-    request.takes(SIM.name, &["seeds"])?;
-    let seeds = request.seeds.unwrap_or(SEEDS);
+    request.takes(SIM.name, &["policy", "seeds"])?;
+    let tabular = request.policy == Policy::Tabular;
+    let seeds = if tabular { SEEDS } else { TRANSFORMERS };
+    let seeds = request.seeds.unwrap_or(seeds);
+    let (sampled, rate) = if tabular {
+        (&SAMPLED[..], RATE)
+    } else {
+        (&FEWER[..], FINE)
+    };
     let problem = Problem::from_json(BANDIT)?;
-    let config = json!({
-        "problem": serde_json::from_str::<serde_json::Value>(&problem.to_json())?,
-        "exact_phases": PHASES, "phases": SAMPLED, "updates": UPDATES, "batch": BATCH,
-        "optimizer": "adam", "rate": RATE, "seeds": seeds, "key": request.key,
+    let settings = settings(request.policy)?;
+    let names: Vec<&str> = settings.iter().map(|s| s.name.as_str()).collect();
+    let mut config = json!({
+        "problem": serde_json::from_str::<Value>(&problem.to_json())?,
+        "exact_phases": PHASES, "phases": sampled, "updates": UPDATES, "batch": BATCH,
+        "optimizer": "adam", "rate": rate, "seeds": seeds, "key": request.key,
+        "references": names,
     });
-    let plan = |inner, reference, phases| phases::Config {
-        inner,
-        reference,
+    if let Value::Object(config) = &mut config {
+        let (name, value) = if tabular {
+            ("rank", RANK.into())
+        } else {
+            ("policy", transformers::record(&problem)?)
+        };
+        config.insert(name.into(), value);
+    }
+    let plan = |(inner, setting, phases): &Place| phases::Config {
+        inner: *inner,
+        reference: setting.reference.clone(),
+        ensemble: setting.ensemble,
         updates: UPDATES,
-        phases,
-        batch: BATCH,
+        phases: *phases,
+        pairs: Pairs::Drawn(BATCH),
         every: UPDATES,
-        optimizer: Optimizer::adam(RATE),
+        optimizer: Optimizer::adam(rate),
         seeds,
         key: request.key,
         threads: 1,
     };
-    plan(Inner::Dpo, Reference::Static, 1).check()?;
+    let places = places(&settings, sampled);
+    for place in &places {
+        plan(place).check()?;
+    }
     let run = Run::start(SIM.name, request, dir, config)?;
 
     let mean_reward = |policy: &crate::bandit::Policy| -> f64 {
@@ -116,24 +210,23 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
     })?;
     run.write("static.csv", &fixed)?;
 
-    let references = [
-        ("behaviour", Reference::Behaviour),
-        ("static", Reference::Static),
-    ];
-    let mut places = Vec::new();
-    for inner in Inner::ALL {
-        for (name, reference) in references {
-            places.extend(SAMPLED.map(|phases| (inner, name, reference, phases)));
-        }
-    }
-    let trained = run.map(&places, |&(inner, name, reference, phases)| {
-        let rows = phases::run(&problem, &plan(inner, reference, phases))?;
+    let starts = if tabular {
+        None
+    } else {
+        Some(Starts::new(&problem, &run, seeds, MEMBERS)?)
+    };
+    let trained = run.map(&places, |place| {
+        let rows = match &starts {
+            None => phases::run(&problem, &plan(place))?,
+            Some(starts) => starts.phases(&plan(place))?,
+        };
         let last = rows.into_iter().filter(|row| row.update == UPDATES);
+        let (inner, setting, phases) = place;
         Ok(last
             .map(|row| Trained {
                 inner: inner.name().into(),
-                reference: name.into(),
-                phases: phases as u64,
+                reference: setting.name.clone(),
+                phases: *phases as u64,
                 seed: row.seed as u64,
                 labels: row.labels as u64,
                 regret: row.regret,
@@ -198,5 +291,31 @@ fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
         })
         .collect();
     text += &markdown(&["F", "bpo-dpo", "bpo-ipo", "bpo-slic"], &rows);
+    text += "\nThe same by reference: mean regret ± its standard deviation over seeds, and the mean true reward.\n";
+    for &k in [counts.first(), counts.last()].into_iter().flatten() {
+        let rows: Vec<Vec<String>> = (references(&sampled).into_iter())
+            .map(|reference| {
+                let mut row = vec![reference.to_string()];
+                row.extend(Inner::ALL.map(|inner| {
+                    let at = |value| {
+                        let all = trained(&sampled, inner.name(), reference, value);
+                        all.into_iter().find(|(at, _)| *at == k).map(|(_, s)| s)
+                    };
+                    match (at(|r| r.regret), at(|r| r.reward)) {
+                        (Some(regret), Some(reward)) => format!(
+                            "{} ± {}, {}",
+                            number(regret.mean),
+                            number(regret.sd),
+                            number(reward.mean)
+                        ),
+                        _ => "–".into(),
+                    }
+                }));
+                row
+            })
+            .collect();
+        text += &format!("\nF = {k}\n\n");
+        text += &markdown(&["reference", "bpo-dpo", "bpo-ipo", "bpo-slic"], &rows);
+    }
     Ok(text)
 }

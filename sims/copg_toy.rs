@@ -23,7 +23,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::report::markdown;
-use super::{Policy, Request, Sim};
+use super::{Policy, Request, Sim, transformers};
 use crate::rows::copg_toy::{self as rows, Limit, Rate, read_limits, read_rows};
 
 pub const SIM: Sim = Sim {
@@ -100,7 +100,7 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         "drop_last": shared.drop_last,
     });
     if let (false, Value::Object(record)) = (tabular, &mut record) {
-        record.insert("policy".into(), transformer::record(&problem)?);
+        record.insert("policy".into(), transformers::record(&problem)?);
     }
     // The exact limits, from the solver.
     let population = Evidence::population(&problem);
@@ -146,82 +146,13 @@ fn simulate(request: &Request, dir: &Path) -> Result<()> {
         let append = |rows: &[Row]| folder.append(&rows.iter().map(line).collect::<Vec<_>>());
         match request.policy {
             Policy::Tabular => run(&problem, &config(lr), append, &*work)?,
-            Policy::Transformer => transformer::train(&problem, &config(lr), append, &*work)?,
+            Policy::Transformer => transformers::train(&problem, &config(lr), append, &*work)?,
         }
     }
     let train_s = started.elapsed().as_secs_f64();
     drop(work);
     folder.finish(Some(train_s))?;
     Ok(())
-}
-
-#[cfg(feature = "llm")]
-mod transformer {
-    use crate::Result;
-    use crate::bandit::Problem;
-    use crate::llm::language::{LAYERS, START, Seeds, WIDTH, spelled};
-    use crate::observer::Work;
-    use crate::sim::{Config, Row, run_with};
-    use serde_json::{Value, json};
-
-    /// Record of the problem that is trained on, for the manifest.
-    pub fn record(problem: &Problem) -> Result<Value> {
-        let bandit = spelled(problem)?;
-        let language = bandit.language();
-        Ok(json!({
-            "transformer": {
-                "symbols": language.symbols(),
-                "length": language.length(),
-                "prompts": language.prompts(),
-                "width": WIDTH,
-                "layers": LAYERS,
-                "precision": "f64",
-                "start": format!("fitted to the reference, |Δ ln π| ≤ {START:e}"),
-            }
-        }))
-    }
-
-    /// Trains transformers as [`run`](crate::sim::run) trains tables.
-    pub fn train(
-        problem: &Problem,
-        config: &Config,
-        rows: impl FnMut(&[Row]) -> Result<()>,
-        work: &dyn Work,
-    ) -> Result<()> {
-        let bandit = spelled(problem)?;
-        let make = |objective, seeds| -> Result<Box<dyn crate::sim::Trained + '_>> {
-            let seeds = Seeds::new(&bandit, objective, seeds, config.optimizer)?;
-            Ok(Box::new(seeds))
-        };
-        run_with(bandit.problem(), config, &make, rows, work)
-    }
-}
-
-#[cfg(not(feature = "llm"))]
-mod transformer {
-    use crate::bandit::Problem;
-    use crate::observer::Work;
-    use crate::sim::{Config, Row};
-    use crate::{Error, Result};
-    use serde_json::Value;
-
-    fn missing() -> Error {
-        let problem = "this build has no transformers";
-        Error::invalid("--policy", problem, "build with the feature `llm`")
-    }
-
-    pub fn record(_: &Problem) -> Result<Value> {
-        Err(missing())
-    }
-
-    pub fn train(
-        _: &Problem,
-        _: &Config,
-        _: impl FnMut(&[Row]) -> Result<()>,
-        _: &dyn Work,
-    ) -> Result<()> {
-        Err(missing())
-    }
 }
 
 /// Epochs whose regrets the report shows.

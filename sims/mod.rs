@@ -15,6 +15,7 @@ pub mod reward_noise;
 pub mod run;
 #[cfg(feature = "llm")]
 pub mod study;
+pub mod transformers;
 
 use std::path::Path;
 

@@ -5,7 +5,7 @@ use pistar::bandit::population::evaluate;
 use pistar::bandit::{Evidence, PairLaw, Policy, Problem};
 use pistar::loss::Objective;
 use pistar::sim::Optimizer;
-use pistar::sim::phases::{Config, Reference, Row, run};
+use pistar::sim::phases::{Config, Ensemble, Pairs, Reference, Row, policies, run};
 use pistar::solve::bpo::{
     Inner, ema, first_update, merge, phase_problem, phases, static_equivalent,
 };
@@ -389,7 +389,8 @@ fn config(inner: Inner) -> Config {
         reference: Reference::Behaviour,
         updates: 60,
         phases: 3,
-        batch: 32,
+        pairs: Pairs::Drawn(32),
+        ensemble: Ensemble::default(),
         every: 5,
         optimizer: Optimizer::Sgd { lr: 0.5 },
         seeds: 5,
@@ -497,9 +498,9 @@ fn with_one_update_a_phase_the_reference_cancels() {
             assert!(gap < 1e-12, "{inner:?} {beta}: {gap:e}");
         }
     }
-    let gap = |inner, reference, phases| {
+    let gap = |inner, reference: Reference, phases| {
         path_gap(
-            &run(inner, 0.5, reference, phases),
+            &run(inner, 0.5, reference.clone(), phases),
             &run(inner, 4.0, reference, phases),
         )
     };
@@ -540,35 +541,281 @@ fn under_adam_one_learning_rate_serves_all_losses() {
     assert!(path_gap(&sgd(Inner::Dpo), &sgd(Inner::Ipo)) > 1e-2);
 }
 
-/// One phase is offline training, whose reference never moves; τ = 0 is static, and τ = 1 with one
-/// update a phase is BPO.
+/// An ensemble of two-dimensional changes of logits.
+fn ensemble(members: usize) -> Ensemble {
+    Ensemble {
+        members,
+        rank: Some(2),
+    }
+}
+
+/// With one update a phase a lone member is its own reference, whatever its rank, and β only a learning rate;
+/// of several, each is held against the merged policy, which is another one, and β is not.
 #[test]
-fn the_references_meet_at_their_ends() {
+fn in_an_ensemble_the_reference_does_not_cancel() {
+    let run = |inner: Inner, beta: f64, ensemble: Ensemble| {
+        let problem = toy().at(pistar::bandit::Beta::new("beta", beta).unwrap());
+        let optimizer = Optimizer::Sgd {
+            lr: 0.3 / inner.first_step(beta),
+        };
+        rows(
+            &problem,
+            &Config {
+                phases: 60,
+                optimizer,
+                ensemble,
+                ..config(inner)
+            },
+        )
+    };
+    for inner in SMOOTH {
+        let gap = |ensemble| path_gap(&run(inner, 0.5, ensemble), &run(inner, 4.0, ensemble));
+        let (alone, merged) = (gap(ensemble(1)), gap(ensemble(5)));
+        assert!(alone < 1e-12, "{inner:?}: {alone:e}");
+        assert!(merged > 1e-3, "{inner:?}: {merged:e}");
+    }
+}
+
+/// Members that do not differ are one: theirs are the rows of a lone table, to rounding. And members are their
+/// own, not their neighbours': another one changes the merged policy and no random number.
+#[test]
+fn members_differ_by_their_factors_alone() {
     for inner in Inner::ALL {
-        let with = |reference, phases| {
+        let with = |members, rank| {
+            let ensemble = Ensemble { members, rank };
             rows(
                 &toy(),
                 &Config {
+                    ensemble,
+                    ..config(inner)
+                },
+            )
+        };
+        assert!(path_gap(&with(3, None), &with(1, None)) < 1e-12);
+        let (one, two) = (with(1, Some(2)), with(2, Some(2)));
+        assert!(path_gap(&one, &two) > 1e-3);
+        // All begin at the reference.
+        for (a, b) in one.iter().zip(&two).filter(|(a, _)| a.update == 0) {
+            assert_eq!(a, b);
+        }
+    }
+}
+
+/// At the first step the merged logits of many members move, on average, as a table's: `E[AᵀA]` is the identity.
+#[test]
+fn a_first_step_of_low_rank_is_a_tables_on_average() {
+    let first = |rank, seeds| {
+        let found = policies(
+            &toy(),
+            &Config {
+                updates: 1,
+                phases: 1,
+                pairs: Pairs::Expected,
+                ensemble: Ensemble { members: 20, rank },
+                optimizer: Optimizer::Sgd { lr: 0.5 },
+                seeds,
+                ..config(Inner::Ipo)
+            },
+        );
+        found.unwrap()
+    };
+    let whole = first(None, 1);
+    let odds = |p: &Policy, a: usize| p.log()[0][a] - p.log()[0][2];
+    for rank in [1, 2, 3] {
+        for arm in 0..2 {
+            let each: Vec<f64> = (first(Some(rank), 200).iter())
+                .map(|p| odds(&p[0], arm))
+                .collect();
+            let (mean, error) = mean_and_error(&each);
+            let want = odds(&whole[0][0], arm);
+            assert!((mean - want).abs() < 4.5 * error, "{rank} {arm}");
+            assert!(error > 0.0 && want.abs() > 8.0 * error, "{rank} {arm}");
+        }
+    }
+}
+
+/// One phase is offline training, whose reference never moves; τ = 0 is static, and τ = 1 with one
+/// update a phase is BPO; a reference that is given as it is at the start is static. All to the byte, ensembles too.
+#[test]
+fn the_references_meet_at_their_ends() {
+    // A reference whose logarithms do not sum to exactly 1.
+    let problem = Problem::from_json(
+        r#"{"beta": 0.5, "prompts": [{"reward": [2.5, 2, 1], "reference": [0.2, 0.1, 0.7],
+            "behavior": [[0.3, 0.4, 0.3]]}]}"#,
+    )
+    .unwrap();
+    let start = Policy::softmax(problem.reference().log());
+    for (inner, ensemble) in Inner::ALL
+        .into_iter()
+        .flat_map(|inner| [Ensemble::default(), ensemble(3)].map(|e| (inner, e)))
+    {
+        let with = |reference, phases| {
+            rows(
+                &problem,
+                &Config {
                     reference,
                     phases,
+                    ensemble,
                     ..config(inner)
                 },
             )
         };
         assert_eq!(with(Reference::Behaviour, 1), with(Reference::Static, 1));
+        for phases in [3, 60] {
+            let still = with(Reference::Static, phases);
+            assert_eq!(with(Reference::Average { tau: 0.0 }, phases), still);
+            assert_eq!(with(Reference::Given(start.clone()), phases), still);
+        }
         assert_eq!(
-            with(Reference::Average { tau: 0.0 }, 3),
-            with(Reference::Static, 3)
-        );
-        let (a, b) = (
             with(Reference::Average { tau: 1.0 }, 60),
-            with(Reference::Behaviour, 60),
+            with(Reference::Behaviour, 60)
         );
-        assert!(path_gap(&a, &b) < 1e-12);
         if inner != Inner::Slic {
-            assert!(path_gap(&with(Reference::Static, 3), &with(Reference::Behaviour, 3)) > 1e-3);
+            let behaviour = with(Reference::Behaviour, 3);
+            assert!(path_gap(&with(Reference::Static, 3), &behaviour) > 1e-3);
+            let average = with(Reference::Average { tau: 0.1 }, 3);
+            assert!(path_gap(&average, &behaviour) > 1e-4);
+            assert!(path_gap(&average, &with(Reference::Static, 3)) > 1e-4);
         }
     }
+}
+
+/// The golden reference is the end of an on-policy run of DPO, for every loss; where no pair is drawn that run
+/// is the one that can be had by hand.
+#[test]
+fn golden_is_a_run_of_its_own() {
+    let problem = toy();
+    for inner in Inner::ALL {
+        let with = |inner, reference, phases, pairs| Config {
+            reference,
+            phases,
+            pairs,
+            seeds: 2,
+            ..config(inner)
+        };
+        let on_policy = with(Inner::Dpo, Reference::Behaviour, 60, Pairs::Expected);
+        let by_hand = policies(&problem, &on_policy).unwrap()[0][59].clone();
+        let run = |reference, pairs| rows(&problem, &with(inner, reference, 3, pairs));
+        assert_eq!(
+            run(Reference::Golden, Pairs::Expected),
+            run(Reference::Given(by_hand.clone()), Pairs::Expected)
+        );
+        // By sampling each seed has one of its own, near the expected one.
+        let (drawn, near) = (
+            run(Reference::Golden, Pairs::Drawn(2000)),
+            run(Reference::Given(by_hand), Pairs::Drawn(2000)),
+        );
+        // SLiC's hinge does not look at a reference before it is reached.
+        assert!(inner == Inner::Slic || drawn != near);
+        assert!(path_gap(&drawn, &near) < 0.02);
+        assert!(drawn.iter().all(|r| r.labels == 2000 * r.update));
+    }
+}
+
+/// The largest difference of two policies' log-probabilities.
+fn log_apart(a: &Policy, b: &Policy) -> f64 {
+    (a.log().concat().iter().zip(b.log().concat())).fold(0.0, |m, (a, b)| (a - b).abs().max(m))
+}
+
+/// Two prompts of unlike weight and reference.
+fn two_prompts() -> Problem {
+    Problem::from_json(
+        r#"{"beta": 1, "prompts": [
+            {"weight": 0.4, "reward": [1, 0, 0.3], "reference": [0.3, 0.4, 0.3],
+             "behavior": [[0.3, 0.4, 0.3]]},
+            {"weight": 0.6, "reward": [0, 0.7], "reference": [0.5, 0.5],
+             "behavior": [[0.5, 0.5]]}]}"#,
+    )
+    .unwrap()
+}
+
+/// Trains on all pairs until a phase is over: its policies, seed 0.
+fn to_the_end(problem: &Problem, inner: Inner, reference: Reference) -> Vec<Policy> {
+    let lr = match inner {
+        Inner::Ipo => 1.0,
+        _ => 8.0,
+    };
+    let config = Config {
+        reference,
+        updates: 12_000,
+        phases: 4,
+        pairs: Pairs::Expected,
+        every: 12_000,
+        optimizer: Optimizer::Sgd { lr },
+        seeds: 1,
+        ..config(inner)
+    };
+    policies(problem, &config).unwrap().remove(0)
+}
+
+/// The loop and the solver agree: trained to its end on all pairs with their probabilities, each phase leaves
+/// the policy that is solved for; with a reference that stays, or labels that are turned round, it does not.
+#[test]
+fn the_loop_ends_where_phases_are_solved() {
+    let problem = two_prompts();
+    for inner in SMOOTH {
+        let solved = phases(&problem, inner, 4).unwrap();
+        let found = to_the_end(&problem, inner, Reference::Behaviour);
+        assert_eq!(found.len(), 4);
+        for (k, (found, solved)) in found.iter().zip(&solved).enumerate() {
+            let off = log_apart(found, policy(solved));
+            println!("{inner:?} phase {}: {off:.1e}", k + 1);
+            assert!(off < 1e-12, "{inner:?} {k}: {off:e}");
+        }
+        // What moves is much: no two phases are alike.
+        for pair in found.windows(2) {
+            assert!(log_apart(&pair[0], &pair[1]) > 0.1);
+        }
+        // Faults. A reference that does not move: the first phase is right, the others are not.
+        let still = to_the_end(&problem, inner, Reference::Static);
+        assert!(log_apart(&still[0], policy(&solved[0])) < 1e-12);
+        for (found, solved) in still.iter().zip(&solved).skip(1) {
+            assert!(log_apart(found, policy(solved)) > 0.1, "{inner:?}");
+        }
+        // The label of the other pair: rewards with their sign turned.
+        let turned = problem.map_prompts(|_, prompt| {
+            prompt.reward.iter_mut().for_each(|r| *r = -*r);
+        });
+        let turned = to_the_end(&turned, inner, Reference::Behaviour);
+        for (found, solved) in turned.iter().zip(&solved) {
+            assert!(log_apart(found, policy(solved)) > 0.1, "{inner:?}");
+        }
+    }
+}
+
+/// SLiC's minimisers lie on kinks, which steps of one size go around by no more than a step: a tenth of it
+/// comes ten times as near.
+#[test]
+fn the_loop_ends_around_slics_kinks() {
+    let problem = two_prompts();
+    let solved = phases(&problem, Inner::Slic, 3).unwrap();
+    assert!(solved[2].unique);
+    let off = |lr: f64, reference: Reference| -> Vec<f64> {
+        let config = Config {
+            reference,
+            updates: (900.0 / lr) as usize,
+            phases: 3,
+            pairs: Pairs::Expected,
+            every: 1_000_000,
+            optimizer: Optimizer::Sgd { lr },
+            seeds: 1,
+            ..config(Inner::Slic)
+        };
+        let found = policies(&problem, &config).unwrap().remove(0);
+        (found.iter().zip(&solved))
+            .map(|(found, solved)| log_apart(found, policy(solved)))
+            .collect()
+    };
+    let farthest = [0.3, 0.03].map(|lr| {
+        let all = off(lr, Reference::Behaviour);
+        println!("{lr}: {all:?}");
+        // β is 1: a step moves no logit by more than the rate.
+        assert!(all.iter().all(|off| *off < lr), "{lr}: {all:?}");
+        all.into_iter().fold(0.0, f64::max)
+    });
+    assert!(farthest[1] < 0.2 * farthest[0], "{farthest:?}");
+    let still = off(0.03, Reference::Static);
+    assert!(still[1] > 0.5 && still[2] > 0.5, "{still:?}");
 }
 
 /// With many pairs a phase sampled is the phase solved: mean rewards over seeds are within five
@@ -598,7 +845,7 @@ fn sampled_phases_end_at_the_exact_ones() {
         let config = Config {
             updates: 450,
             phases: 3,
-            batch: 2000,
+            pairs: Pairs::Drawn(2000),
             every: 150,
             optimizer: Optimizer::Sgd { lr },
             seeds: 24,
@@ -647,7 +894,7 @@ fn runs_that_make_no_sense_are_refused() {
     );
     says(
         Config {
-            batch: 0,
+            pairs: Pairs::Drawn(0),
             ..base.clone()
         },
         "batch",
@@ -658,6 +905,28 @@ fn runs_that_make_no_sense_are_refused() {
             ..base.clone()
         },
         "every",
+    );
+    for (members, rank, what) in [
+        (0, None, "members"),
+        (1001, None, "members"),
+        (2, Some(0), "rank"),
+        (2, Some(4), "3 arms"),
+    ] {
+        let ensemble = Ensemble { members, rank };
+        says(
+            Config {
+                ensemble,
+                ..base.clone()
+            },
+            what,
+        );
+    }
+    says(
+        Config {
+            reference: Reference::Given(Policy::from_log(vec![vec![0.0]])),
+            ..base.clone()
+        },
+        "1 arms",
     );
     says(
         Config {

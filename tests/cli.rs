@@ -1441,8 +1441,8 @@ fn a_sim_trains_transformers_on_request() {
         }
     }
     place.refuses(
-        &["sim", "bpo-phases", "--policy=transformer"],
-        &["--policy: the sim bpo-phases has no such option"],
+        &["sim", "ipo-bias", "--policy=transformer"],
+        &["--policy: the sim ipo-bias has no such option"],
     );
     place.refuses(
         &["sim", "copg-toy", "--policy=oracle"],

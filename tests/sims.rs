@@ -317,6 +317,28 @@ fn sweeps_of_the_other_papers_say_so_too() {
     }
     assert!(dpo[0] < 1e-14 && dpo.windows(2).all(|w| w[1] > w[0]));
 
+    // With one phase no reference moves but an average: the policies are those of the initial one.
+    let sampled = tables("bpo-phases", "trained.csv");
+    let of = |reference: &str, phases: &str| -> Vec<String> {
+        (table(&sampled).iter())
+            .filter(|r| r["reference"] == reference && r["phases"] == phases)
+            .map(|r| r["regret"].to_string())
+            .collect()
+    };
+    assert_eq!(of("behaviour", "1"), of("static", "1"));
+    for reference in [
+        "golden",
+        "ema:0.05",
+        "ema:0.01",
+        "ema:0.001",
+        "ensemble:5",
+        "ensemble:1",
+    ] {
+        assert_eq!(of(reference, "400").len(), 3, "{reference}");
+        assert_ne!(of(reference, "400"), of("behaviour", "400"), "{reference}");
+        assert_ne!(of(reference, "400"), of("static", "400"), "{reference}");
+    }
+
     let errors = tables("am-calibration", "rows.csv");
     for row in table(&errors).iter().filter(|r| r["labels"] == "0") {
         let error = number(row, "error");

@@ -17,6 +17,7 @@ Examples:
   pistar sim copg-toy --problem mine.json --objective dpo,slic --lr 1e-2 \\
       --out runs/mine
   pistar sim copg-toy --policy transformer --seeds 3 --out runs/transformer
+  pistar sim bpo-phases --policy transformer --seeds 2 --out runs/phases
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
 
 Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG.

@@ -24,7 +24,8 @@ table! {
 }
 
 table! {
-    /// After training on a fixed budget of labels in so many phases.
+    /// After training on a fixed budget of labels in so many phases. `reference` is `behaviour`, `static`,
+    /// `golden`, `ema:τ`, or `ensemble:L`, the merged policy of L members that is also the behaviour policy.
     pub struct Trained {
         inner: String,
         reference: String,
@@ -35,6 +36,17 @@ table! {
         reward: f64,
         win_rate: f64,
     }
+}
+
+/// The references of the trained policies, in their order.
+pub fn references(rows: &[Trained]) -> Vec<&str> {
+    let mut all: Vec<&str> = Vec::new();
+    for row in rows {
+        if !all.contains(&row.reference.as_str()) {
+            all.push(&row.reference);
+        }
+    }
+    all
 }
 
 /// Mean over seeds of a number of the trained policies, and its spread, by number of phases.

@@ -3,6 +3,7 @@
 mod costs;
 mod free;
 mod limits;
+mod phases;
 mod sampled;
 mod simulated;
 mod taught;

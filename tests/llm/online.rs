@@ -5,6 +5,7 @@ mod audit;
 mod demonstrations;
 mod ensemble;
 mod expected;
+mod solved;
 
 use std::fs;
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::loss::Objective;
 use crate::magnitude::larger;
 use crate::sim::Optimizer;
-use crate::sim::phases::{Config, Reference, run};
+use crate::sim::phases::{Config, Ensemble, Pairs, Reference, run};
 use crate::solve::bpo::{Inner, phase_problem, phases, static_equivalent};
 use crate::solve::{fixed_point, minimise};
 
@@ -260,7 +260,8 @@ pub(super) fn offline() -> Result<Finding> {
             reference,
             updates: 40,
             phases: 1,
-            batch: 16,
+            pairs: Pairs::Drawn(16),
+            ensemble: Ensemble::default(),
             every: 10,
             optimizer: Optimizer::adam(1e-2),
             seeds: 2,

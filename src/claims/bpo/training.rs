@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::magnitude::larger;
 use crate::random::{Purpose, Stream};
 use crate::sim::Optimizer;
-use crate::sim::phases::{Config, Reference, Row, run};
+use crate::sim::phases::{Config, Ensemble, Pairs, Reference, Row, run};
 use crate::solve::bpo::{Inner, ema, first_update, merge, phase_problem, phases};
 
 /// (T, batch, the F of section 5.2's experiments).
@@ -83,7 +83,8 @@ pub(super) fn shared_rates() -> Result<Finding> {
             reference: Reference::Behaviour,
             updates: 50,
             phases: 50,
-            batch: 16,
+            pairs: Pairs::Drawn(16),
+            ensemble: Ensemble::default(),
             every: 1,
             optimizer,
             seeds: 4,
@@ -247,7 +248,8 @@ pub(super) fn ema_static() -> Result<Finding> {
             reference,
             updates: 40,
             phases: 40,
-            batch: 16,
+            pairs: Pairs::Drawn(16),
+            ensemble: Ensemble::default(),
             every: 10,
             optimizer: Optimizer::adam(1e-2),
             seeds: 2,

@@ -74,7 +74,8 @@ fn alphabet(arms: usize) -> (u32, usize) {
 
 /// The transformers of a block of seeds, for [`sim::run_with`]; of one seed, for
 /// [`continual::run_with`](crate::continual::run_with) and
-/// [`multitask::train_with`](crate::sim::multitask::train_with). Each starts from weights of its own
+/// [`multitask::train_with`](crate::sim::multitask::train_with); of the members of one, for
+/// [`phases::run_with`](crate::sim::phases::run_with). Each starts from weights of its own
 /// seed, at the problem's reference to [`START`]; one of scores at 0, as a table does.
 pub struct Seeds<'a> {
     bandit: &'a Bandit,
@@ -119,13 +120,33 @@ impl<'a> Seeds<'a> {
             } else {
                 Network::Policy(start(bandit, seed as u64)?)
             };
+            Ok(network)
+        };
+        Self::of(
+            bandit,
+            seeds.map(network).collect::<Result<_>>()?,
+            optimizer,
+        )
+    }
+
+    /// Policies that begin where they are given.
+    ///
+    /// # Errors
+    /// Constants of the optimiser that are out of range.
+    pub fn at(bandit: &'a Bandit, starts: Vec<Decoder>, optimizer: Optimizer) -> Result<Self> {
+        let networks = starts.into_iter().map(Network::Policy).collect();
+        Self::of(bandit, networks, optimizer)
+    }
+
+    fn of(bandit: &'a Bandit, networks: Vec<Network>, optimizer: Optimizer) -> Result<Self> {
+        let each = networks.into_iter().map(|network| {
             let steps = steps(optimizer, network.trained())?;
             Ok((network, steps))
-        };
+        });
         Ok(Self {
             bandit,
             sequences: bandit.sequences()?,
-            networks: seeds.map(network).collect::<Result<_>>()?,
+            networks: each.collect::<Result<_>>()?,
         })
     }
 }

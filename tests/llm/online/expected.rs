@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::network::Network;
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::sample::generate::Prompt;
 use pistar::llm::sample::reward::{Candidate, Reward, Weighted};
@@ -9,7 +10,7 @@ use pistar::llm::text::example::{Beside, Example, Response, Stored};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::reference::Reference;
-use pistar::llm::train::{Batches, Rollouts, Settings, Trainer};
+use pistar::llm::train::{Annotator, Batches, ReferenceSource, Rollouts, Settings, Trainer};
 use pistar::loss::InputKind;
 use pistar::observer::{Observer, Silent};
 use pistar::random::{Purpose, Stream};
@@ -118,6 +119,11 @@ fn projected(trainer: &mut Trainer) -> Vec<f64> {
     found
 }
 
+/// Whether the reference is the policy that wrote.
+fn behaviour(settings: &Settings) -> bool {
+    settings.reference == ReferenceSource::Behaviour
+}
+
 /// The gradient on all strings, or all pairs or triples of them, by their probabilities.
 fn exact(
     world: &World,
@@ -127,7 +133,13 @@ fn exact(
 ) -> Vec<f64> {
     let strings = world.strings(settings.temperature);
     let model = world.model("model", temperature);
-    let reference = world.model("other", temperature);
+    let reference = if behaviour(settings) {
+        "model"
+    } else {
+        "other"
+    };
+    let reference = world.model(reference, temperature);
+    let drawn = settings.annotator == Annotator::BradleyTerry;
     let response = |(sequence, _, reward): &(Sequence, f64, f64)| Response {
         stored: Some(Stored {
             tokens: None,
@@ -148,7 +160,11 @@ fn exact(
             for (i, j) in all.clone().flat_map(|i| all.clone().map(move |j| (i, j))) {
                 let mut pair = vec![responses[i].clone(), responses[j].clone()];
                 let mut weight = probability(i) * probability(j);
-                if kind == InputKind::LabelledPairs {
+                if kind == InputKind::LabelledPairs && drawn {
+                    // Both orders come up, each with its own label; equal completions are drawn again.
+                    let label = 1.0 / (1.0 + (pair[1].reward - pair[0].reward).exp());
+                    weight *= if i == j { 0.0 } else { label };
+                } else if kind == InputKind::LabelledPairs {
                     match pair[0].reward.total_cmp(&pair[1].reward) {
                         std::cmp::Ordering::Less => pair.reverse(),
                         std::cmp::Ordering::Equal => weight = 0.0,
@@ -183,6 +199,10 @@ fn exact(
 }
 
 fn check(name: &str, completions: usize, temperature: f64) {
+    check_with(settings(name), completions, temperature);
+}
+
+fn check_with(settings: Settings, completions: usize, temperature: f64) {
     let world = World::new();
     let settings = Settings {
         prompts: Some("given".into()),
@@ -193,9 +213,10 @@ fn check(name: &str, completions: usize, temperature: f64) {
         steps: Some(PHASES),
         redraws: 1000,
         seed: 11,
-        ..settings(name)
+        ..settings
     };
     let objective = settings.objective().unwrap();
+    let name = settings.objective.as_deref().unwrap();
     let tempered = if objective.tempered() {
         temperature
     } else {
@@ -216,7 +237,12 @@ fn check(name: &str, completions: usize, temperature: f64) {
     );
     let plan = Batches::fed(objective.clone(), &settings, 64, rollouts.unwrap()).unwrap();
     let policy = Box::new(world.model("model", tempered));
-    let reference = Reference::Stored(Some(Box::new(world.model("other", tempered))));
+    let other: Option<Box<dyn Network>> = if behaviour(&settings) {
+        None
+    } else {
+        Some(Box::new(world.model("other", tempered)))
+    };
+    let reference = Reference::Stored(other);
     let mut trainer = Trainer::new(&settings, plan, policy, None, reference).unwrap();
     let mut found = Vec::new();
     for _ in 0..PHASES {
@@ -265,4 +291,17 @@ fn of_groups_and_scored_pairs() {
 fn of_preferences() {
     check("dpo", 2, 1.0);
     check("ipo", 4, 0.6);
+}
+
+/// BPO's first step: labels drawn by Bradley–Terry, against the policy that wrote.
+#[test]
+fn of_a_phases_first_step() {
+    for name in ["dpo", "ipo", "slic"] {
+        let settings = Settings {
+            annotator: Annotator::BradleyTerry,
+            reference: ReferenceSource::Behaviour,
+            ..settings(name)
+        };
+        check_with(settings, 2, 1.0);
+    }
 }
