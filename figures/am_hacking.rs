@@ -1,4 +1,5 @@
-//! Win rates by task, and how far the policy moves on the forget set, against rounds of PPO.
+//! Win rates by task, and how far the policy moves on the forget set, against rounds of PPO; and beside, in a figure of
+//! its own, how little the number of clusters matters that rehearsal keeps examples of.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +12,7 @@ use super::legend::Look;
 use super::palette::look;
 use super::sheet::Sheet;
 use crate::observer::Observer;
-use crate::rows::am_hacking::{FORGET, Hacking, Row};
+use crate::rows::am_hacking::{ClusterRow, Clusters, FORGET, Hacking, Row};
 use crate::rows::spread::{Point, Spread};
 
 /// The variants drawn, and what the legend calls them; the report's table has the others too.
@@ -25,9 +26,13 @@ const DRAWN: [(&str, &str); 5] = [
 /// Rounds from one marker to the next.
 const MARKED: usize = 10;
 
-/// Draws `rows.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`.
+/// Draws `rows.csv` of `rows_dir` into `OUT_STEM.svg` and `OUT_STEM.png`, and `clusters.csv`, if it is there, into
+/// `OUT_STEM-clusters.svg` and `.png`.
 pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
     let run = Hacking::read(rows_dir, observer)?;
+    let clusters = Clusters::read(rows_dir, observer)?;
+    let gamma = clusters.as_ref().and_then(Clusters::settings);
+    let gamma = gamma.map_or(String::new(), |(_, gamma)| format!(", γ = {gamma}"));
     let looks: Vec<(&str, Look)> = (DRAWN.iter().enumerate())
         .filter(|(_, (variant, _))| run.variants().contains(variant))
         .map(|(i, &(variant, name))| (variant, look(i, name)))
@@ -59,34 +64,85 @@ pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result
     }
     let sheet = Sheet {
         title: "Hacking and forgetting: PPO on rewards, and on the Advantage Model’s scores".into(),
-        caption: "Clipped PPO in exact expectation on one log-linear policy for four tasks in random worlds: \
+        caption: format!(
+            "Clipped PPO in exact expectation on one log-linear policy for four tasks in random worlds: \
                   mean over worlds with its 95 % band, by round. Win rate: how often y beats y₀, y from the policy, \
                   y₀ from the initial one, by the true preferences; dashed: ½, no better than before. \
                   The tasks share what they learn about quality and style; style pays in code, whose rewards are \
                   largest, and is a fault elsewhere. One baseline serves all tasks unless the critic is exact \
                   (each prompt’s own mean). Rehearsal adds the log-likelihood of the initial policy’s best \
-                  responses, γ = 0.1; standardised: less the prompt’s mean reward, over its spread."
-            .into(),
+                  responses{gamma}; standardised: less the prompt’s mean reward, over its spread."
+        ),
         rows,
         columns: 3,
         height: 300.0,
         legend: looks.into_iter().map(|(_, look)| look).collect(),
         ..Sheet::default()
     };
-    sheet.save(out_stem)
+    sheet.save(out_stem)?;
+    match clusters {
+        Some(clusters) => draw_clusters(&clusters, out_stem),
+        None => Ok(()),
+    }
+}
+
+/// The paper's Fig. 6.
+fn draw_clusters(run: &Clusters, out_stem: &Path) -> Result<()> {
+    let counts = run.counts();
+    let looks: Vec<Look> = (counts.iter().enumerate())
+        .map(|(i, c)| look(i, format!("c = {c}")))
+        .collect();
+    let over_rounds = |title: (&str, &str), trained, of: fn(&ClusterRow) -> f64| {
+        let curves = (looks.iter().zip(&counts))
+            .map(|(look, &c)| (look, means(run.curve(c, trained, of))))
+            .collect();
+        lines(curves, title, None)
+    };
+    let kept = run.settings().map_or(String::new(), |(kept, gamma)| {
+        format!(" the best {kept} of each cluster, at γ = {gamma};")
+    });
+    let sheet = Sheet {
+        title: "Rehearsal by the number of clusters c that it keeps examples of".into(),
+        caption: format!(
+            "Clipped PPO on the Advantage Model’s scores with rehearsal, in the worlds of the sim am-hacking. Prompts are grouped into c \
+             clusters by their embeddings; rehearsal keeps{kept} so more clusters keep more examples. Mean over \
+             worlds of the mean over tasks that are trained on, and of the forget set, with its 95 % band, by round."
+        ),
+        rows: vec![vec![
+            over_rounds(("tasks trained on", "mean score"), true, |r| r.score),
+            over_rounds(("tasks trained on", "win rate"), true, |r| r.win),
+            over_rounds(("forget set", "win rate"), false, |r| r.win),
+        ]],
+        columns: 3,
+        height: 300.0,
+        legend: looks.clone(),
+        ..Sheet::default()
+    };
+    let mut stem = out_stem.as_os_str().to_os_string();
+    stem.push("-clusters");
+    sheet.save(Path::new(&stem))
 }
 
 fn chart(
     run: &Hacking,
     looks: &[(&str, Look)],
     task: &str,
-    (title, name): (&str, &str),
+    title: (&str, &str),
     of: fn(&Row) -> f64,
     level: Option<f64>,
 ) -> Chart {
-    let curves: Vec<_> = (looks.iter())
+    let curves = (looks.iter())
         .map(|(variant, look)| (look, curve(run, variant, task, of)))
         .collect();
+    lines(curves, title, level)
+}
+
+/// Curves over rounds with their bands, and a dashed level.
+fn lines(
+    curves: Vec<(&Look, Vec<Point>)>,
+    (title, name): (&str, &str),
+    level: Option<f64>,
+) -> Chart {
     let points = || curves.iter().flat_map(|(_, points)| points);
     let edge = |sign: f64| points().map(move |p| p.1 + sign * p.2.unwrap_or(0.0));
     let low = edge(-1.0).chain(level).fold(f64::MAX, f64::min);
@@ -124,6 +180,11 @@ fn curve(run: &Hacking, variant: &str, task: &str, of: fn(&Row) -> f64) -> Vec<P
     for row in run.of(variant, task) {
         rounds.entry(row.round).or_default().push(of(row));
     }
+    means(rounds)
+}
+
+/// Of every round the mean and half the width of its band.
+fn means(rounds: BTreeMap<u64, Vec<f64>>) -> Vec<Point> {
     let point = |(round, values): (u64, Vec<f64>)| {
         Spread::of(values).map(|s| (round as f64, s.mean, s.half()))
     };

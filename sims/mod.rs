@@ -60,6 +60,12 @@ pub struct Request<'a> {
     pub batch: Option<usize>,
     /// Drop the last, smaller minibatch.
     pub drop_last: bool,
+    /// Clusters of prompts that rehearsal keeps examples of.
+    pub clusters: Option<usize>,
+    /// Examples kept in each.
+    pub kept: Option<usize>,
+    /// Weight of the rehearsal.
+    pub gamma: Option<f64>,
     /// Worker threads.
     pub threads: usize,
     /// Replace the rows of another run in the same folder.
@@ -83,6 +89,9 @@ impl Request<'_> {
             ("samples", self.samples.is_some()),
             ("batch", self.batch.is_some()),
             ("drop-last", self.drop_last),
+            ("clusters", self.clusters.is_some()),
+            ("kept", self.kept.is_some()),
+            ("gamma", self.gamma.is_some()),
         ];
         match given
             .iter()

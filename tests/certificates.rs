@@ -69,7 +69,7 @@ fn every_spoiled_form_is_caught() {
 }
 
 /// Spoiled forms that change nothing, and why: losses, the fault, and the operations it is put into.
-const HARMLESS: [(&[&str], Fault, &[&str]); 20] = [
+const HARMLESS: [(&[&str], Fault, &[&str]); 21] = [
     // The sign of what is squared next, or a product or variance that is symmetric in it.
     (&["copg-squared"], Fault::Negate, &["sub 4"]),
     (&["copg-completed"], Fault::Negate, &["sub 4", "sub 5"]),
@@ -165,6 +165,12 @@ const HARMLESS: [(&[&str], Fault, &[&str]); 20] = [
         &["exp 2"],
     ),
     (&["copr", "copr-sft"], Fault::Detach, &["sub 4"]),
+    // Differences of advantages are constants.
+    (
+        &["pro"],
+        Fault::Detach,
+        &["select 0", "select 1", "sub 0", "affine 0"],
+    ),
 ];
 
 fn harmless(objective: Objective, site: Site, fault: Fault) -> bool {

@@ -1,5 +1,7 @@
 //! Every claim's verdict is found again, and the command shows it.
 
+mod advantage;
+mod copr;
 mod printed;
 
 use std::collections::BTreeSet;

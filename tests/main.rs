@@ -35,6 +35,7 @@ mod multitask;
 mod parity;
 mod policy_gradient;
 mod preference;
+mod ranking;
 mod registry;
 mod rloo;
 mod sample;

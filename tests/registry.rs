@@ -288,6 +288,8 @@ fn columns_that_a_loss_does_not_read_are_not_made() {
         use Column::{LogReference, Margin, Reward};
         match objective.name() {
             "sft" => &[],
+            "rrhf" => &[Column::Tokens],
+            "pro" => &[Reward, Column::Tokens],
             "reward-model" => &[Margin],
             "advantage-model" | "advantage-model-distinct" | "advantage-model-centred" => &[],
             "dpo" | "ipo" | "ipo-copg" | "ipo-gpo" | "slic" | "squared-hinge" => &[LogReference],

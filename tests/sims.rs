@@ -42,7 +42,7 @@ const SMALL: &[(&str, &[&str], &[&str])] = &[
         &["--seeds=2"],
         &["rows.csv", "categories.csv"],
     ),
-    ("am-hacking", &["--seeds=2"], &["rows.csv"]),
+    ("am-hacking", &["--seeds=2"], &["rows.csv", "clusters.csv"]),
 ];
 
 /// Columns of names.

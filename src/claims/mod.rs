@@ -284,6 +284,25 @@ pub fn check(claims: &[Claim]) -> Result<Vec<Checked>> {
         .collect()
 }
 
+/// A share in percent of a number of answers.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    percent: f64,
+    of: f64,
+}
+
+impl Share {
+    /// Its variance, in percent².
+    fn variance(self) -> f64 {
+        self.percent * (100.0 - self.percent) / self.of
+    }
+
+    /// The difference to a share of other answers over its deviation.
+    fn score_less(self, other: Self) -> f64 {
+        (self.percent - other.percent) / (self.variance() + other.variance()).sqrt()
+    }
+}
+
 /// `count` random contextual problems: 1 to 3 prompts, 2 to 5 arms, temperatures 0.2 to 2.
 fn random_problems(count: u64, key: u64) -> Result<Vec<Problem>> {
     (0..count)

@@ -19,6 +19,7 @@ Examples:
   pistar sim copg-toy --policy transformer --seeds 3 --out runs/transformer
   pistar sim bpo-phases --policy transformer --seeds 2 --out runs/phases
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
+  pistar sim am-hacking --clusters 8 --kept 2 --gamma 0.05 --out runs/rehearsal
 
 Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG.
 The rows depend on the configuration alone: same seed, same bytes, whatever
@@ -65,6 +66,15 @@ pub struct Args {
     /// Drop the last minibatch of an epoch when it is smaller
     #[arg(long)]
     drop_last: bool,
+    /// Clusters of prompts for rehearsal, c [default: 4]
+    #[arg(long, value_name = "C")]
+    clusters: Option<usize>,
+    /// Examples that rehearsal keeps in each cluster, k [default: 3]
+    #[arg(long, value_name = "K")]
+    kept: Option<usize>,
+    /// Weight of rehearsal, γ [default: 0.1]
+    #[arg(long, allow_negative_numbers = true)]
+    gamma: Option<f64>,
     /// Folder to write to [default: out/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -115,6 +125,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         samples: args.samples,
         batch: args.batch,
         drop_last: args.drop_last,
+        clusters: args.clusters,
+        kept: args.kept,
+        gamma: args.gamma,
         threads: args.threads.unwrap_or_else(all_cores),
         overwrite: args.overwrite,
     };

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Group, InputKind, Inputs, Loss, Spec, Temperature};
+use super::{Group, InputKind, Inputs, Loss, Response, Spec, Temperature};
 use crate::backend::{Backend, Segments};
 use crate::error::Result;
 
@@ -121,12 +121,17 @@ impl Loss for Sft {
 
     fn loss<X: Backend>(&self, (): &(), inputs: &Inputs<X>) -> Result<X> {
         let Group { responses, groups } = inputs.group()?;
-        let mut best = vec![0.0; groups.members()];
-        (0..groups.groups()).for_each(|g| best[groups.range(g).end - 1] = 1.0);
-        let log_policy = responses.log_policy();
-        let picked = log_policy.mul(&log_policy.constant(&best)?)?;
-        picked.segment_sum(groups)?.neg()
+        best(responses, groups)?.neg()
     }
+}
+
+/// ln π of each list's best response, `[B]`.
+pub(super) fn best<X: Backend>(responses: &Response<X>, lists: &Rc<Segments>) -> Result<X> {
+    let mut best = vec![0.0; lists.members()];
+    (0..lists.groups()).for_each(|g| best[lists.range(g).end - 1] = 1.0);
+    let log_policy = responses.log_policy();
+    let picked = log_policy.mul(&log_policy.constant(&best)?)?;
+    picked.segment_sum(lists)
 }
 
 /// COPR's fit with its likelihood term: [`Copr`] + [`Sft`].

@@ -17,7 +17,7 @@ pub enum Column {
     LogOld,
     /// R(x, y).
     Reward,
-    /// Tokens of the response.
+    /// Tokens of the response, of which ln π is the sum.
     Tokens,
     /// Probability that the first of a pair is the better one.
     Label,
@@ -191,7 +191,7 @@ impl<X: Backend> Response<X> {
         self.columns[2].get()
     }
 
-    /// Tokens of the response, its end included; on a bandit 1.
+    /// Tokens of which ln π is the sum, the end included; 1 on a bandit, and where ln π is their mean.
     ///
     /// # Errors
     /// A column that this loss was not seen to read.

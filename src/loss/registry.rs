@@ -113,6 +113,10 @@ registry! { /** Every objective of this library that has a form on bandits, in t
     COPR_SFT: super::copr::CoprSft,
     /// [`copr::Sft`](super::copr::Sft)
     SFT: super::copr::Sft,
+    /// [`rrhf::Rrhf`](super::rrhf::Rrhf)
+    RRHF: super::rrhf::Rrhf,
+    /// [`pro::Pro`](super::pro::Pro)
+    PRO: super::pro::Pro,
     /// [`advantage::AdvantageModel`](super::advantage::AdvantageModel)
     ADVANTAGE_MODEL: super::advantage::AdvantageModel::SELF_PAIRS,
     /// [`advantage::AdvantageModel`](super::advantage::AdvantageModel) without pairs of a response with itself

@@ -1,5 +1,6 @@
 //! Rows of the sim `am-hacking`: variants in the tasks of a world, round by round.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::observer::Observer;
@@ -22,6 +23,94 @@ table! {
         kl: f64,
         reward: f64,
         score: f64,
+    }
+}
+
+table! {
+    /// The policy of the Advantage Model with rehearsal, by the clusters that examples are kept of: of each the best
+    /// `kept`, at a weight `gamma`.
+    pub struct ClusterRow {
+        seed: u64,
+        clusters: u64,
+        kept: u64,
+        gamma: f64,
+        round: u64,
+        task: String,
+        win: f64,
+        kl: f64,
+        reward: f64,
+        score: f64,
+    }
+}
+
+/// The table of [`ClusterRow`]s.
+pub const CLUSTERS: &str = "clusters.csv";
+
+/// Rows over the number of clusters.
+pub struct Clusters {
+    rows: Vec<ClusterRow>,
+}
+
+impl Clusters {
+    /// Reads the folder's, if it has them.
+    ///
+    /// # Errors
+    /// A file that is not such a table.
+    pub fn read(dir: &Path, observer: &dyn Observer) -> Result<Option<Self>> {
+        let path = dir.join(CLUSTERS);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let rows = read(&path, observer)?;
+        Ok(Some(Self { rows }))
+    }
+
+    /// The numbers of clusters in the order of the file.
+    pub fn counts(&self) -> Vec<u64> {
+        let mut counts: Vec<u64> = Vec::new();
+        for row in &self.rows {
+            if !counts.contains(&row.clusters) {
+                counts.push(row.clusters);
+            }
+        }
+        counts
+    }
+
+    /// Examples kept in a cluster, and the weight of the rehearsal.
+    pub fn settings(&self) -> Option<(u64, f64)> {
+        self.rows.first().map(|row| (row.kept, row.gamma))
+    }
+
+    /// By round, of each world the mean over tasks, of those that are trained on or of the one that is not.
+    pub fn curve(
+        &self,
+        clusters: u64,
+        trained: bool,
+        of: fn(&ClusterRow) -> f64,
+    ) -> BTreeMap<u64, Vec<f64>> {
+        let mut worlds: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
+        let rows = self.rows.iter().filter(|r| r.clusters == clusters);
+        for row in rows.filter(|r| (r.task != FORGET) == trained) {
+            worlds
+                .entry((row.round, row.seed))
+                .or_default()
+                .push(of(row));
+        }
+        let mut rounds: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for ((round, _), values) in worlds {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            rounds.entry(round).or_default().push(mean);
+        }
+        rounds
+    }
+
+    /// The same after the last round, world by world.
+    pub fn end(&self, clusters: u64, trained: bool, of: fn(&ClusterRow) -> f64) -> Vec<f64> {
+        let curve = self.curve(clusters, trained, of);
+        curve
+            .into_iter()
+            .next_back()
+            .map_or(Vec::new(), |(_, values)| values)
     }
 }
 

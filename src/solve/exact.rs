@@ -3,7 +3,7 @@
 use super::update::Place;
 use super::{
     FixedPoint, advantage, copg, copr, dro, general, ipo, kto, policy_gradient, ppo_clip,
-    preference, slic, squared_hinge,
+    preference, ranking, slic, squared_hinge,
 };
 use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, View};
 use crate::error::Result;
@@ -33,12 +33,19 @@ pub trait Exact: Sync {
 
     /// Its value where π = π_ref and every score is 0; none of a field.
     fn at_reference(&self, start: &Start<'_>) -> Option<f64>;
+
+    /// Logits of a prompt so far on the way to a limit at which arms vanish that value and gradient are the limit's to
+    /// rounding; none where it does not matter how far each arm is.
+    fn approach(&self, place: Place<'_>) -> Option<Vec<f64>> {
+        let _ = place;
+        None
+    }
 }
 
 /// Losses of a solver's file, each with what is known of it.
 pub(super) type Known = [(Objective, &'static dyn Exact)];
 
-const ALL: [&Known; 11] = [
+const ALL: [&Known; 12] = [
     copg::EXACT,
     ipo::EXACT,
     preference::EXACT,
@@ -49,6 +56,7 @@ const ALL: [&Known; 11] = [
     dro::EXACT,
     kto::EXACT,
     copr::EXACT,
+    ranking::EXACT,
     advantage::EXACT,
 ];
 

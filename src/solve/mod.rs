@@ -24,6 +24,7 @@ pub mod minimise;
 pub mod policy_gradient;
 pub mod ppo_clip;
 pub mod preference;
+pub mod ranking;
 pub mod slic;
 mod squared_hinge;
 pub mod update;

@@ -13,7 +13,7 @@ pub use sabotage::{Sabotage, sabotage};
 
 use crate::bandit::population::{Evaluation, Feed, evaluate_with};
 
-use crate::bandit::{Evidence, Problem, Shape, random_problem};
+use crate::bandit::{Evidence, Problem, Prompt, PromptEvidence, Shape, random_problem};
 use crate::error::{Error, Result};
 use crate::loss::{Batch, Bound, Cotangents, Given, Kind, Objective, Value};
 use crate::magnitude::{larger, largest};
@@ -270,13 +270,12 @@ fn answer(objective: Objective, problem: &Problem, evidence: &Evidence) -> Resul
         return Ok(Some(Point { table, values }));
     }
     // On kinks there may be no single limit; the loss is then compared with the reference's.
-    let log = match (limit.policy, objective.spec().kind) {
-        (Some(policy), _) => policy.log().to_vec(),
-        (None, Kind::Kinked) => problem.reference().log().to_vec(),
+    let policy = match (limit.policy, objective.spec().kind) {
+        (Some(policy), _) => policy,
+        (None, Kind::Kinked) => problem.reference(),
         (None, _) => return Ok(None),
     };
-    let reached = |row: &Vec<f64>| row.iter().map(|l| l.max(NOWHERE)).collect();
-    let mut table: Vec<Vec<f64>> = log.iter().map(reached).collect();
+    let mut table = reached(objective, problem, evidence, policy.log())?;
     if objective.spec().trains_scores() {
         // The scores of which the policy is the optimum: β ln π/π_ref.
         for (row, prompt) in table.iter_mut().zip(problem.prompts()) {
@@ -287,6 +286,28 @@ fn answer(objective: Objective, problem: &Problem, evidence: &Evidence) -> Resul
         }
     }
     Ok(Some(Point { table, values }))
+}
+
+/// A policy as logits, all finite: arms that vanish are so far off that it does not matter any more where they are.
+fn reached(
+    objective: Objective,
+    problem: &Problem,
+    evidence: &Evidence,
+    log: &[Vec<f64>],
+) -> Result<Vec<Vec<f64>>> {
+    let (given, known) = (problem.given(), exact(objective));
+    let view = evidence.of(objective.spec().inputs)?;
+    let prompts = problem.prompts().iter().zip(&view.prompts).enumerate();
+    let row = |((x, (prompt, share)), row): ((usize, (&Prompt, &PromptEvidence)), &Vec<f64>)| {
+        let place = update::Place {
+            given: Some(&given),
+            ..update::Place::new(x, prompt, share, problem.beta())
+        };
+        let known = known.filter(|_| row.contains(&f64::NEG_INFINITY));
+        let way = known.and_then(|known| known.approach(place));
+        way.unwrap_or_else(|| row.iter().map(|l| l.max(NOWHERE)).collect())
+    };
+    Ok(prompts.zip(log).map(row).collect())
 }
 
 /// How far the gradient along a straight line is from the difference of the loss at its ends

@@ -2,24 +2,24 @@
 
 use pistar::claims::{Finding, all, check};
 
-fn finding(name: &str) -> Finding {
+pub(super) fn finding(name: &str) -> Finding {
     let claim = all().into_iter().find(|c| c.name == name).unwrap();
     check(&[claim]).unwrap().remove(0).finding
 }
 
-fn measure(finding: &Finding, name: &str) -> f64 {
+pub(super) fn measure(finding: &Finding, name: &str) -> f64 {
     let found = finding.measures.iter().find(|m| m.name == name);
     found
         .unwrap_or_else(|| panic!("no `{name}`: {finding:?}"))
         .value
 }
 
-fn near(a: f64, b: f64, slack: f64) {
+pub(super) fn near(a: f64, b: f64, slack: f64) {
     assert!((a - b).abs() < slack, "{a}, not {b}");
 }
 
 /// `P(|T| ≥ |t|)` of Student's law with 2 and with 4 degrees of freedom (Abramowitz and Stegun 26.7.4).
-fn two_and_four(t: f64) -> [f64; 2] {
+pub(super) fn two_and_four(t: f64) -> [f64; 2] {
     [2.0, 4.0].map(|df| {
         let (sine, square) = (t.abs() / (df + t * t).sqrt(), df / (df + t * t));
         1.0 - sine * if df == 2.0 { 1.0 } else { 1.0 + square / 2.0 }

@@ -1,6 +1,6 @@
 //! Statements about the printed figures, recomputed from their cells.
 
-use super::super::Finding;
+use super::super::{Finding, Share};
 use crate::error::{Error, Result};
 use crate::stats::student::{Summary, one_sample};
 
@@ -150,8 +150,13 @@ pub(super) fn figure_5() -> Result<Finding> {
 pub(super) fn single_value() -> Result<Finding> {
     let [single, double] = SHARED;
     let gains = [single[1] - single[0], double[1] - double[0]];
-    let variance = |rate: f64| rate * (100.0 - rate) / PROMPTS;
-    let score = |row: [f64; 2]| (row[1] - row[0]) / (variance(row[0]) + variance(row[1])).sqrt();
+    let score = |row: [f64; 2]| {
+        let [one, several] = row.map(|percent| Share {
+            percent,
+            of: PROMPTS,
+        });
+        several.score_less(one)
+    };
     Ok(Finding::holds_if(
         gains[1] > 0.0,
         gains[0] < 0.0,

@@ -144,7 +144,12 @@ impl Step<'_> {
             return text.token_numbers(&policy.pieces, &text.token_reference, &[]);
         }
         let baseline = baseline(text, of_prompts, &policy.values);
-        text.numbers(self.kind, &policy.sequences, baseline)
+        let mut batch = text.numbers(self.kind, &policy.sequences, baseline);
+        if matches!(self.reduction, Reduction::Mean) {
+            // What is their mean already is not divided by the tokens again.
+            batch.tokens.iter_mut().for_each(Vec::clear);
+        }
+        batch
     }
 
     /// `Σᵢ weightᵢ lossᵢ` without its gradient.

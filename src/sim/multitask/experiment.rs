@@ -43,11 +43,14 @@ const fn variant(name: &'static str, scores: Scores, critic: Critic, gamma: f64)
     }
 }
 
+/// Weight of the rehearsal in the variants that say none: ten times the paper's.
+pub const GAMMA: f64 = 0.1;
+
 /// The variants compared: each kind of score with a shared and an exact critic, and with rehearsal.
 pub const VARIANTS: [Variant; 8] = [
     variant("reward", Scores::Reward, Critic::Shared, 0.0),
     variant("reward, exact critic", Scores::Reward, Critic::Exact, 0.0),
-    variant("reward + rehearsal", Scores::Reward, Critic::Shared, 0.1),
+    variant("reward + rehearsal", Scores::Reward, Critic::Shared, GAMMA),
     variant("standardised", Scores::Standardised, Critic::Shared, 0.0),
     variant("advantage", Scores::Advantage, Critic::Shared, 0.0),
     variant(
@@ -62,13 +65,29 @@ pub const VARIANTS: [Variant; 8] = [
         Critic::Shared,
         0.01,
     ),
-    variant(
-        "advantage + rehearsal",
-        Scores::Advantage,
-        Critic::Shared,
-        0.1,
-    ),
+    REHEARSED,
 ];
+
+/// The Advantage Model's scores with rehearsal.
+pub const REHEARSED: Variant = variant(
+    "advantage + rehearsal",
+    Scores::Advantage,
+    Critic::Shared,
+    GAMMA,
+);
+
+impl Variant {
+    /// The same with another weight of the rehearsal, unless it has none or one of its own.
+    #[must_use]
+    pub fn at(self, gamma: f64) -> Self {
+        let gamma = if self.gamma == GAMMA {
+            gamma
+        } else {
+            self.gamma
+        };
+        Self { gamma, ..self }
+    }
+}
 
 /// Sizes of the experiment.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -11,7 +11,9 @@ pub mod rehearsal;
 mod training;
 
 pub use calibration::{CalibrationRow, Labels, MomentsRow, calibration, moments};
-pub use experiment::{Experiment, Measured, Scores, VARIANTS, Variant, experiment};
+pub use experiment::{
+    Experiment, GAMMA, Measured, REHEARSED, Scores, VARIANTS, Variant, experiment,
+};
 pub use training::{Critic, Row, Settings, train, train_with};
 
 use crate::bandit::{Beta, PairLaw, Policy, Problem, Prompt, Simplex};

@@ -135,6 +135,8 @@ pub fn expected(
 /// | copr | `P_θ (ln P_θ/P* − KL)` on the list |
 /// | copr-forward | `P_θ − P*` on the list (over J for the mean) |
 /// | sft | `π − 1_best` |
+/// | rrhf | `h − π Σ h`, `h_a` = less likely arms ranked above a, less likelier ones ranked below, less `w 1_best` |
+/// | pro | `h − π Σ h`, `h = Σ_k T_k· (q_k − 1_k) − s(J − 1)² 1_best`, q_k the shares of contest k |
 /// | advantage-model | `Σ_b w_ab (σ(a_a − a_b) − p_ab) + win_a σ(a_a − m) − loss_a σ(−a_a − m)` |
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use crate::solve::flow::Rest;
 use crate::solve::general::population::{Population, apart};
 use crate::solve::general::subject::Subject;
 use crate::solve::{exact, fixed_point};
-use crate::verify::{Certificate, certify};
+use crate::verify::{Certificate, certify, reached};
 
 /// KL to π* up to which a limit counts as π*.
 const REACHED: f64 = 1e-9;
@@ -233,8 +233,9 @@ fn solver(subject: &Subject, objective: Objective) -> Result<Check> {
             continue;
         };
         let gap = if subject.kind == Kind::Kinked {
+            let reached = reached(objective, &population.problem, &evidence, policy.log())?;
             let (a, b) = (
-                population.evaluate(policy.log())?.value,
+                population.evaluate(&reached)?.value,
                 population.evaluate(&limit.table)?.value,
             );
             (a - b).abs() / (1.0 + b.abs())

@@ -218,6 +218,19 @@ pub fn report(loss: impl Into<Objective>) -> Result<Report> {
     report_on(loss, &bandit::default()?)
 }
 
+/// The part of [`report`] on changes of the problem that may leave the loss's limit unchanged: the level and the unit
+/// of rewards, an arm split in two, the order of the responses.
+///
+/// # Errors
+/// As [`report`].
+pub fn invariance(loss: impl Into<Objective>) -> Result<Vec<Check>> {
+    let loss = &Candidate {
+        objective: loss.into(),
+        numbers: bandit::default()?.numbers().clone(),
+    };
+    invariance::checks(&Subject::new(loss, largest_jump(loss)?)?)
+}
+
 /// [`report`] with the limits on a problem of one's own, at its β.
 ///
 /// # Errors
