@@ -157,9 +157,9 @@ impl<'a> Run<'a> {
             }
         };
         let value = if objective.value() && settings.value == ValueNetwork::Separate {
-            let decoder = Role::Value.decoder(given, dtype, &device)?;
+            let decoder = Role::value(settings).decoder(given, dtype, &device)?;
             let at = at.map(|at| at.join(VALUE));
-            Some(made(Role::Value, decoder, at.as_deref())?.0)
+            Some(made(Role::value(settings), decoder, at.as_deref())?.0)
         } else {
             None
         };
@@ -281,7 +281,7 @@ impl<'a> Run<'a> {
         };
         let policy = trained_as(self.role, self.policy);
         observer.tell(&trained(&*policy));
-        let value = (self.value).map(|decoder| trained_as(Role::Value, decoder));
+        let value = (self.value).map(|decoder| trained_as(Role::value(settings), decoder));
         let mut trainer = Trainer::new(settings, plan, policy, value, reference)?
             .evaluating(held_out, evaluations);
         if let Some(Checkpoint { dir, saved, .. }) = self.checkpoint {
