@@ -5,7 +5,7 @@ use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer};
-use pistar::llm::model::network::Network;
+use pistar::llm::model::network::{Network, ValueRows};
 use pistar::llm::model::sequence::{Predictions, Sequence};
 use pistar::random::{Purpose, Stream};
 use serde_json::json;
@@ -24,7 +24,7 @@ fn weighed(network: &dyn Network, sequences: &[Sequence], gradient: bool) -> (f6
     let output = network.forward(&tape, &sequences).unwrap();
     let mut total = 0.0;
     let mut seeds = Vec::new();
-    for node in std::iter::once(output.pieces).chain(output.values) {
+    for node in std::iter::once(output.pieces).chain(output.values.map(|v| v.node)) {
         let pieces = numbers(node.value());
         let weights: Vec<f64> = (0..pieces.len())
             .map(|i| (i as f64 * 0.7).sin() + 0.3)
@@ -124,7 +124,7 @@ fn so_have_scalar_heads_and_what_is_below_them() {
         }
         let mut decoder = Decoder::load(folder(name), DType::F64, &Device::Cpu).unwrap();
         ScalarHead::Value.add(&mut decoder, 1).unwrap();
-        let mut shared = PolicyWithValue(decoder);
+        let mut shared = PolicyWithValue(decoder, ValueRows::Prompt);
         check(&format!("{name} shared"), &mut shared, |s| &mut s.0);
     }
 }
@@ -259,9 +259,9 @@ fn a_value_reads_the_prompt_only() {
     let values = |model: &PolicyWithValue, tokens: &[u32]| {
         let sequence = Sequence::new(tokens.to_vec(), 3).unwrap();
         let output = model.forward(&Tape::idle(), &[&sequence]).unwrap();
-        numbers(output.values.unwrap().value())[0]
+        numbers(output.values.unwrap().node.value())[0]
     };
-    let shared = PolicyWithValue(decoder);
+    let shared = PolicyWithValue(decoder, ValueRows::Prompt);
     let value = values(&shared, &[1, 5, 6, 7, 8]);
     assert_eq!(value, values(&shared, &[1, 5, 6, 9]));
     assert_ne!(value, values(&shared, &[1, 5, 7, 7, 8]));
@@ -277,5 +277,8 @@ fn a_value_reads_the_prompt_only() {
     apart.decoder.save(dir.path(), &Default::default()).unwrap();
     let mut again = Decoder::load(dir.path(), DType::F64, &Device::Cpu).unwrap();
     ScalarHead::Value.load(&mut again, dir.path()).unwrap();
-    assert_eq!(values(&PolicyWithValue(again), &[1, 5, 6, 7, 8]), value);
+    assert_eq!(
+        values(&PolicyWithValue(again, ValueRows::Prompt), &[1, 5, 6, 7, 8]),
+        value
+    );
 }

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer};
-use pistar::llm::model::network::Network;
+use pistar::llm::model::network::{Network, ValueRows};
 
 use crate::fixtures::{Expected, folder, has_kinks, models, numbers};
 
@@ -15,7 +15,7 @@ fn results(network: &dyn Network) -> (Vec<f64>, LeafGradients) {
     let tape = Tape::recording(network.leaves());
     let output = network.forward(&tape, &sequences).unwrap();
     let (mut all, mut seeds) = (Vec::new(), Vec::new());
-    for node in std::iter::once(output.pieces).chain(output.values) {
+    for node in std::iter::once(output.pieces).chain(output.values.map(|v| v.node)) {
         let said = numbers(node.value());
         let weights = (0..said.len()).map(|i| (i as f64 * 0.7).sin() + 0.3);
         let weights = Tensor::from_iter(weights, &Device::Cpu).unwrap();
@@ -127,7 +127,7 @@ fn so_do_those_of_scalar_heads_and_what_is_below_them() {
         let make = |dtype| {
             let mut decoder = load(name, dtype);
             ScalarHead::Value.add(&mut decoder, 1).unwrap();
-            PolicyWithValue(decoder)
+            PolicyWithValue(decoder, ValueRows::Prompt)
         };
         check(&format!("{name} shared"), make, |s| &mut s.0);
     }

@@ -67,4 +67,5 @@ mod texts;
 mod tokenizer;
 mod traces;
 mod train;
+mod value_per;
 mod written;

@@ -205,6 +205,17 @@ fn adapters_value_networks_and_heads_are_foreseen() {
         ],
         &["dro-v"],
         &["dro-v", "--value", "shared"],
+        &["dro-v", "--value-per", "token"],
+        &["dro-v", "--value", "shared", "--value-per", "token"],
+        &["dro-v", "--value-per", "batch"],
+        // Coupled: one part, a response at a time.
+        &[
+            "dro-v",
+            "--value-per",
+            "batch",
+            "--micro-batch-tokens",
+            "150",
+        ],
         &["reward-model"],
     ] {
         foreseen(&place, args);

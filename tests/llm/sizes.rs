@@ -10,6 +10,7 @@ use pistar::llm::model::architecture::most;
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::lora::{AdapterConfig, Target};
+use pistar::llm::model::network::ValueRows;
 use pistar::llm::train::Precision;
 use pistar::random::{Purpose, Stream};
 use serde_json::{Value, json};
@@ -65,11 +66,12 @@ fn take(config: &Config, stream: &mut Stream) -> u64 {
     let piece = Piece {
         responses: vec![response; count.max(1)],
     };
+    let rows = [ValueRows::Prompt, ValueRows::Completion][one_of(2) as usize];
     let rank = [1, 16, most::RANK][one_of(3) as usize];
     let run = Run {
         config: config.clone(),
-        role: [Role::Policy, Role::PolicyWithValue, Role::Score][one_of(3) as usize],
-        value: one_of(2) == 0,
+        role: [Role::Policy, Role::PolicyWithValue(rows), Role::Score][one_of(3) as usize],
+        value: (one_of(2) == 0).then_some(rows),
         reference: [Reference::None, Reference::Numbers, Reference::Live][one_of(3) as usize]
             .clone(),
         precision: [Precision::Bf16, Precision::F32, Precision::F64][one_of(3) as usize],

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 
 use super::decoder::Decoder;
-use super::network::{Network, Output};
+use super::network::{Network, Output, ValueRows, Values};
 use super::sequence::{Packed, Predictions, Sequence};
 use super::weights::Checkpoint;
 use crate::error::{Error, Result};
@@ -246,10 +246,36 @@ impl Network for Scorer {
     }
 }
 
-/// A policy that shares its body with a value head: the pieces are log-probabilities of completion
-/// tokens, the values are read at the last token of each prompt.
+/// A network of its own that gives a value at every token of a completion: the pieces are `V(x, y_<t)`, read at the
+/// row that predicts the token, and a response's value is their mean.
 #[derive(Debug)]
-pub struct PolicyWithValue(pub Decoder);
+pub struct TokenValues(pub Decoder);
+
+impl Network for TokenValues {
+    fn leaves(&self) -> usize {
+        self.0.parameters().len()
+    }
+
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
+        let Predictions {
+            packed,
+            rows,
+            starts,
+            ..
+        } = Predictions::new(sequences);
+        let hidden = self.0.hidden(tape, &packed)?;
+        Ok(Output {
+            pieces: ScalarHead::Value.values(tape, self.0.parameters(), &hidden, &rows)?,
+            starts,
+            values: None,
+        })
+    }
+}
+
+/// A policy that shares its body with a value head, which is read at those rows: the pieces are log-probabilities of
+/// completion tokens.
+#[derive(Debug)]
+pub struct PolicyWithValue(pub Decoder, pub ValueRows);
 
 impl Network for PolicyWithValue {
     fn leaves(&self) -> usize {
@@ -257,16 +283,22 @@ impl Network for PolicyWithValue {
     }
 
     fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
+        let Self(decoder, rows) = self;
         let predictions = Predictions::new(sequences);
-        let hidden = self.0.hidden(tape, &predictions.packed)?;
-        // The row that predicts the first token of a completion is the prompt's last.
-        let first = &predictions.starts[..sequences.len()];
-        let last = first.iter().map(|&i| predictions.rows[i]).collect();
-        let values = ScalarHead::Value.values(tape, self.0.parameters(), &hidden, &last)?;
+        let hidden = decoder.hidden(tape, &predictions.packed)?;
+        let read = match rows {
+            ValueRows::Completion => predictions.rows.clone(),
+            // The row that predicts the first token of a completion is the prompt's last.
+            ValueRows::Prompt => {
+                let first = &predictions.starts[..sequences.len()];
+                first.iter().map(|&i| predictions.rows[i]).collect()
+            }
+        };
+        let node = ScalarHead::Value.values(tape, decoder.parameters(), &hidden, &read)?;
         Ok(Output {
-            pieces: self.0.log_probs_of(tape, &hidden, &predictions)?,
+            pieces: decoder.log_probs_of(tape, &hidden, &predictions)?,
             starts: predictions.starts,
-            values: Some(values),
+            values: Some(Values { node, rows: *rows }),
         })
     }
 }

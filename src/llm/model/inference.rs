@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 
-use super::network::{Network, Output, Reduction};
+use super::network::{Network, Output, Reduction, ValueRows, Values};
 use super::sequence::Sequence;
 use crate::error::Result;
 use crate::llm::tensor::tape::{Node, Tape};
@@ -12,7 +12,7 @@ use crate::llm::tensor::tape::{Node, Tape};
 pub struct Numbers {
     /// One of each sequence.
     pub sequences: Vec<f64>,
-    /// A value of each sequence's prompt, if the network shares one.
+    /// The value of each sequence, if the network shares a head.
     pub values: Vec<f64>,
     /// Values of each token of each sequence, if the network shares a head that is read there.
     pub token_values: Vec<Vec<f64>>,
@@ -80,8 +80,17 @@ pub(in crate::llm) fn read(
             None => pieces.iter().sum::<f64>() * reduction.scale(pieces.len() as f64),
         });
     }
-    if let Some(values) = &output.values {
-        numbers.values.extend(host(values)?);
+    if let Some(Values { node, rows }) = &output.values {
+        let values = host(node)?;
+        match rows {
+            ValueRows::Prompt => numbers.values.extend(values),
+            ValueRows::Completion => {
+                let starts = output.starts.windows(2);
+                numbers.values.extend(starts.zip(part).map(|(w, sequence)| {
+                    sequence.sum(&values[w[0]..w[1]]) * Reduction::Mean.scale(sequence.weight())
+                }));
+            }
+        }
     }
     Ok(())
 }

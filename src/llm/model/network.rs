@@ -28,14 +28,32 @@ impl Reduction {
     }
 }
 
+/// Rows that a value head is read at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueRows {
+    /// The prompt's last token: `V(x)`.
+    Prompt,
+    /// Every row that predicts a token of the completion, `V(x, y_<t)`; the sequence's value is their mean over the
+    /// tokens, weighted as those are.
+    Completion,
+}
+
+/// Values of packed sequences by a head that the policy shares.
+pub struct Values {
+    /// One of each sequence, `[S]`, or one of each piece, `[M]`.
+    pub node: Node,
+    /// Rows that they were read at.
+    pub rows: ValueRows,
+}
+
 /// A network's output for packed sequences.
 pub struct Output {
     /// Pieces of the sequences' numbers, end to end, `[M]`: token log-probabilities, or one score each.
     pub pieces: Node,
     /// Index of each sequence's first piece, and the total.
     pub starts: Starts,
-    /// A value of each sequence's prompt, `[S]`, if the network shares one.
-    pub values: Option<Node>,
+    /// Values, if the network shares a head.
+    pub values: Option<Values>,
 }
 
 /// Something that turns sequences into numbers.

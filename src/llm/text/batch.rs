@@ -31,6 +31,8 @@ pub struct TextBatch {
     pub prompts: Vec<Sequence>,
     /// The prompt of each example, where there is a value network.
     pub prompt: Vec<u32>,
+    /// True if each response is held against the mean of the batch's values in place of its own.
+    pub mean_value: bool,
     /// Baselines of single responses or z₀ of rated ones, where no network gives them.
     pub held: Vec<f64>,
     /// 1 or 0 for rated responses.

@@ -1,5 +1,6 @@
 //! Batches of a run: the examples of each step, and the parts that are run at once.
 
+use super::enums::ValuePer;
 use super::examples::Examples;
 use super::ordered::Ordered;
 use super::settings::Settings;
@@ -70,7 +71,7 @@ impl<'a> Batches<'a> {
         source: impl Source + 'a,
     ) -> Result<Self> {
         Ok(Self {
-            coupled: objective.loss().is_coupled()?,
+            coupled: objective.loss().is_coupled()? || settings.value_per == ValuePer::Batch,
             objective,
             micro_batch: settings.micro_batch_tokens,
             longest: settings.max_length.unwrap_or(context),
@@ -131,8 +132,8 @@ impl<'a> Batches<'a> {
         self.micro_batch
     }
 
-    /// A step's batch in what is run at once: one part for a loss that couples its examples, whose numbers come first
-    /// and are then run again piece by piece.
+    /// A step's batch in what is run at once: one part where its examples are coupled, whose numbers come first and
+    /// are then run again piece by piece.
     pub fn parts(&self, text: &TextBatch, examples: &[Example]) -> Vec<TextBatch> {
         if self.coupled {
             return vec![text.clone()];

@@ -10,6 +10,7 @@ use candle_core::Device;
 use crate::error::{Error, Result};
 use crate::llm::files::named::named;
 use crate::llm::files::settings::{Given, Kind, Single};
+use crate::llm::model::network::ValueRows;
 use crate::loss::Batch;
 
 named! {
@@ -173,6 +174,30 @@ named! {
         Separate = "separate",
         /// A head on the policy itself
         Shared = "shared",
+    }
+}
+
+named! {
+    /// What each value of dro-v's V is of.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[non_exhaustive]
+    pub enum ValuePer {
+        /// A prompt: V(x), read at its last token
+        Prompt = "prompt",
+        /// A step: the mean of V(x) over its responses, one number for all of them
+        Batch = "batch",
+        /// A token: V(x, y_<t), read where y_t is predicted; a response's value is the mean over its tokens
+        Token = "token",
+    }
+}
+
+impl ValuePer {
+    /// Rows that the head is read at.
+    pub fn rows(self) -> ValueRows {
+        match self {
+            Self::Prompt | Self::Batch => ValueRows::Prompt,
+            Self::Token => ValueRows::Completion,
+        }
     }
 }
 

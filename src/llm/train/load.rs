@@ -165,9 +165,9 @@ impl<'a> Run<'a> {
             }
         };
         let value = if objective.value() && settings.value == ValueNetwork::Separate {
-            let decoder = Role::Value.decoder(given, dtype, &device)?;
+            let decoder = Role::value(settings).decoder(given, dtype, &device)?;
             let at = at.map(|at| at.join(VALUE));
-            Some(made(Role::Value, decoder, at.as_deref())?.0)
+            Some(made(Role::value(settings), decoder, at.as_deref())?.0)
         } else {
             None
         };
@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
         };
         let policy = trained_as(self.role, self.policy);
         observer.tell(&trained(&*policy));
-        let value = (self.value).map(|decoder| trained_as(Role::Value, decoder));
+        let value = (self.value).map(|decoder| trained_as(Role::value(settings), decoder));
         let members: Vec<_> = (self.members.into_iter())
             .map(|decoder| trained_as(self.role, decoder))
             .collect();

@@ -56,7 +56,7 @@ pub use checkpoints::Best;
 pub use config_reference::config_reference;
 pub use enums::{
     Advantage, Annotator, Better, LengthWeight, OldNumbers, OptimizerKind, Precision,
-    ReferenceSource, ValueNetwork,
+    ReferenceSource, ValueNetwork, ValuePer,
 };
 pub use evaluation::{EVAL, Evaluation};
 pub use events::EVENTS;

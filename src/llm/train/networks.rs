@@ -14,9 +14,10 @@ use crate::error::{Error, Result};
 use crate::file::Staged;
 use crate::llm::files::checkpoint;
 use crate::llm::model::decoder::Decoder;
-use crate::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer, VALUE_HEAD};
+use crate::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer, TokenValues, VALUE_HEAD};
 use crate::llm::model::lora::{AdapterConfig, Module, Target};
 use crate::llm::model::model_folder::ModelFolder;
+use crate::llm::model::network::ValueRows;
 use crate::llm::model::saving::{self, Saving};
 use crate::llm::model::weights::Checkpoint;
 use crate::llm::tensor::parameters::Parameters;
@@ -76,13 +77,31 @@ impl Model for PolicyWithValue {
     }
 }
 
+impl Model for TokenValues {
+    fn decoder(&self) -> &Decoder {
+        &self.0
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.0.parameters()
+    }
+
+    fn context(&self) -> usize {
+        self.0.sizes().context
+    }
+
+    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
+        save(&self.0, dir, companions)
+    }
+}
+
 /// What a network is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Policy,
-    PolicyWithValue,
+    PolicyWithValue(ValueRows),
     Score,
-    Value,
+    Value(ValueRows),
 }
 
 impl Role {
@@ -90,24 +109,29 @@ impl Role {
     pub fn of(objective: &TextObjective, settings: &Settings) -> Self {
         match (objective.scores(), objective.value(), settings.value) {
             (true, _, _) => Self::Score,
-            (_, true, ValueNetwork::Shared) => Self::PolicyWithValue,
+            (_, true, ValueNetwork::Shared) => Self::PolicyWithValue(settings.value_per.rows()),
             _ => Self::Policy,
         }
+    }
+
+    /// The role of the separate value network.
+    pub fn value(settings: &Settings) -> Self {
+        Self::Value(settings.value_per.rows())
     }
 
     fn head(self) -> Option<ScalarHead> {
         match self {
             Self::Policy => None,
             Self::Score => Some(ScalarHead::Reward),
-            Self::PolicyWithValue | Self::Value => Some(ScalarHead::Value),
+            Self::PolicyWithValue(_) | Self::Value(_) => Some(ScalarHead::Value),
         }
     }
 
     /// The decoder of a model, with its output head if the role needs it.
     pub fn decoder(self, of: &ModelFolder, dtype: DType, device: &Device) -> Result<Decoder> {
         match self {
-            Self::Policy | Self::PolicyWithValue => of.decoder(dtype, device),
-            Self::Score | Self::Value => of.body(dtype, device),
+            Self::Policy | Self::PolicyWithValue(_) => of.decoder(dtype, device),
+            Self::Score | Self::Value(_) => of.body(dtype, device),
         }
     }
 
@@ -192,12 +216,13 @@ impl Role {
     pub fn network(self, decoder: Decoder) -> Box<dyn Model> {
         match self {
             Self::Policy => Box::new(decoder),
-            Self::PolicyWithValue => Box::new(PolicyWithValue(decoder)),
+            Self::PolicyWithValue(rows) => Box::new(PolicyWithValue(decoder, rows)),
             Self::Score => Box::new(Scorer {
                 decoder,
                 head: ScalarHead::Reward,
             }),
-            Self::Value => Box::new(Scorer {
+            Self::Value(ValueRows::Completion) => Box::new(TokenValues(decoder)),
+            Self::Value(ValueRows::Prompt) => Box::new(Scorer {
                 decoder,
                 head: ScalarHead::Value,
             }),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::enums::{Merge, Precision, ReferenceSource, ValueNetwork};
+use super::enums::{Merge, Precision, ReferenceSource, ValueNetwork, ValuePer};
 use super::evaluation::{self, EVAL};
 use super::generation;
 use super::networks::another;
@@ -140,6 +140,16 @@ impl Settings {
         let names = names.join(" and ");
         let only_value = &format!("only {names} has a value network");
         useless("value", alone && !objective.value(), only_value)?;
+        let other = self.value_per != ValuePer::Prompt;
+        useless("value_per", other && !objective.value(), only_value)?;
+        let responses = [self.batch, self.accumulation, self.completions.unwrap_or(1)];
+        if self.value_per == ValuePer::Batch && responses == [1; 3] {
+            return Err(Error::invalid(
+                "value_per",
+                "it is batch, and a step has one response, whose mean is its own value",
+                "give a batch of 2 or more, or leave value_per out",
+            ));
+        }
         let separate = objective.value() && !alone;
         let only_separate = &format!("only {names} with a separate value network has one");
         useless(

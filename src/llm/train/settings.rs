@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::enums::{
     Advantage, Annotator, Better, LengthWeight, LossBackend, Merge, OldNumbers, OptimizerKind,
-    Precision, ReferenceSource, ValueNetwork,
+    Precision, ReferenceSource, ValueNetwork, ValuePer,
 };
 use crate::error::Result;
 use crate::llm::files::settings::{Apart, Flag, Kind, settings};
@@ -53,6 +53,8 @@ settings! {
             reference: ReferenceSource = ReferenceSource::Precomputed, value_name: Some("WHICH");
             /// Network that gives V(x) in dro-v
             value: ValueNetwork = ValueNetwork::Separate, value_name: Some("WHICH");
+            /// What has a value of its own in dro-v
+            value_per: ValuePer = ValuePer::Prompt, value_name: Some("WHAT");
         }
         heading("Online training") {
             /// Prompts that the policy completes itself, in place of data: a file read as data are, with a column

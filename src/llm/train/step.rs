@@ -12,7 +12,7 @@ use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 use crate::llm::model::inference::{Numbers, numbers, parts, read, weights};
-use crate::llm::model::network::{Network, Output, Reduction};
+use crate::llm::model::network::{Network, Output, Reduction, ValueRows, Values};
 use crate::llm::model::sequence::Sequence;
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
 use crate::llm::text::batch::TextBatch;
@@ -24,7 +24,8 @@ pub struct Step<'a> {
     pub kind: InputKind,
     /// Network that gives each sequence its trained number.
     pub policy: &'a dyn Network,
-    /// Network that gives each prompt its value, if that is trained too and not shared.
+    /// Network of values, if that is trained too and not shared. One whose pieces are tokens reads the responses,
+    /// another their prompts.
     pub value: Option<&'a dyn Network>,
     /// Reduction of the tokens' numbers of a sequence to its one number.
     pub reduction: Reduction,
@@ -80,14 +81,14 @@ impl Step<'_> {
         let mut value_runs = match self.value {
             Some(network) => Some(Runs::new(
                 network,
-                Reduction::Sum,
-                &text.prompts,
+                Reduction::Mean,
+                read_by(network, text).0,
                 self.micro_batch,
             )?),
             None => None,
         };
-        let of_prompts = value_runs.as_ref().map(|runs| &runs.numbers.sequences);
-        let batch = self.batch(text, &runs.numbers, of_prompts.map(Vec::as_slice));
+        let of_value = value_runs.as_ref().map(|runs| &runs.numbers.sequences);
+        let batch = self.batch(text, &runs.numbers, of_value.map(Vec::as_slice));
         let cotangents = loss(&batch)?;
         let loss = cotangents.value;
         if policy.is_eager() || value.is_eager() {
@@ -114,20 +115,24 @@ impl Step<'_> {
         };
         // After the places comes the gradient of the number held against them.
         let places = text.slots.iter().filter(|s| !s.is_empty()).count();
-        let held = cotangents
-            .gradient
-            .get(places)
-            .map_or(&[][..], Vec::as_slice);
+        let mut held = cotangents.gradient.get(places).cloned().unwrap_or_default();
+        if text.mean_value {
+            // Of a mean: a share of all.
+            to_mean(&mut held);
+        }
+        let sum = |of: &[u32], count: usize| {
+            let mut sums = vec![0.0; count];
+            (of.iter().zip(&held)).for_each(|(&i, g)| sums[i as usize] += g);
+            sums
+        };
         let mut of_values = vec![0.0; runs.numbers.values.len()];
         match &mut value_runs {
             Some(runs) => {
-                let mut of_prompts = vec![0.0; text.prompts.len()];
-                (text.prompt.iter().zip(held)).for_each(|(&p, g)| of_prompts[p as usize] += g);
-                runs.push_into(&Pushed::Sequences(of_prompts), &[], &mut value)?;
+                let (sequences, of) = read_by(runs.network, text);
+                let pushed = Pushed::Sequences(sum(of, sequences.len()));
+                runs.push_into(&pushed, &[], &mut value)?;
             }
-            None if !of_values.is_empty() => {
-                (text.slots[0].iter().zip(held)).for_each(|(&s, g)| of_values[s as usize] += g);
-            }
+            None if !of_values.is_empty() => of_values = sum(&text.slots[0], of_values.len()),
             None => {}
         }
         runs.push_into(&pushed, &of_values, &mut policy)?;
@@ -139,11 +144,18 @@ impl Step<'_> {
     }
 
     /// The numbers that the loss sees.
-    fn batch(&self, text: &TextBatch, policy: &Numbers, of_prompts: Option<&[f64]>) -> Batch {
+    fn batch(&self, text: &TextBatch, policy: &Numbers, of_value: Option<&[f64]>) -> Batch {
         if self.kind == InputKind::Tokens {
             return text.token_numbers(&policy.pieces, &text.token_reference, &[]);
         }
-        let baseline = baseline(text, of_prompts, &policy.values);
+        let mut baseline = match (self.value.zip(of_value), policy.values.as_slice()) {
+            (Some((network, values)), _) => pick(read_by(network, text).1, values),
+            (None, []) => text.held.clone(),
+            (None, values) => pick(&text.slots[0], values),
+        };
+        if text.mean_value {
+            to_mean(&mut baseline);
+        }
         let mut batch = text.numbers(self.kind, &policy.sequences, baseline);
         if matches!(self.reduction, Reduction::Mean) {
             // What is their mean already is not divided by the tokens again.
@@ -167,12 +179,13 @@ impl Step<'_> {
             &text.sequences,
             self.micro_batch,
         )?;
-        let of_prompts = self
-            .value
-            .map(|value| numbers(value, Reduction::Sum, &text.prompts, self.micro_batch))
-            .transpose()?
-            .map(|values| values.sequences);
-        let batch = self.batch(text, &policy, of_prompts.as_deref());
+        let of_value = |value| {
+            let (sequences, _) = read_by(value, text);
+            numbers(value, Reduction::Mean, sequences, self.micro_batch)
+        };
+        let of_value = self.value.map(of_value).transpose()?;
+        let of_value = of_value.map(|values| values.sequences);
+        let batch = self.batch(text, &policy, of_value.as_deref());
         let loss = loss(&batch)?.value;
         let pushed = false;
         Ok(Outcome {
@@ -183,14 +196,23 @@ impl Step<'_> {
     }
 }
 
-/// The number held against each example: that of a network which reads prompts, or of a head that
-/// the policy shares, or what is held.
-fn baseline(text: &TextBatch, of_prompts: Option<&[f64]>, shared: &[f64]) -> Vec<f64> {
-    match (of_prompts, shared) {
-        (Some(values), _) => text.prompt.iter().map(|&p| values[p as usize]).collect(),
-        (None, []) => text.held.clone(),
-        (None, values) => text.slots[0].iter().map(|&s| values[s as usize]).collect(),
+/// The sequences that a network of values reads, and which of them each example's is.
+fn read_by<'t>(network: &dyn Network, text: &'t TextBatch) -> (&'t [Sequence], &'t [u32]) {
+    if network.has_token_pieces() {
+        (&text.sequences, &text.slots[0])
+    } else {
+        (&text.prompts, &text.prompt)
     }
+}
+
+fn pick(of: &[u32], values: &[f64]) -> Vec<f64> {
+    of.iter().map(|&i| values[i as usize]).collect()
+}
+
+/// Makes each number the mean of all.
+fn to_mean(numbers: &mut [f64]) {
+    let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+    numbers.fill(mean);
 }
 
 /// Cotangents of what a network gave.
@@ -303,29 +325,41 @@ impl<'a> Runs<'a> {
                 Pushed::Sequences(all) => {
                     let ends = output.starts.windows(2);
                     for ((w, sequence), g) in ends.zip(part).zip(&all[here.clone()]) {
-                        let count = w[1] - w[0];
-                        match weights(self.network, sequence) {
-                            Some(weights) => {
-                                let g = g * self.reduction.scale(sequence.weight());
-                                pieces.extend(weights.iter().map(|w| g * w));
-                            }
-                            None => {
-                                let g = g * self.reduction.scale(count as f64);
-                                pieces.extend(std::iter::repeat_n(g, count));
-                            }
-                        }
+                        let weights = weights(self.network, sequence);
+                        pieces.extend(share(*g, self.reduction, w[1] - w[0], weights));
                     }
                 }
             }
             let mut seeds = vec![(output.pieces.clone(), like(&output.pieces, &pieces)?)];
-            if let Some(values) = &output.values {
-                seeds.push((values.clone(), like(values, &of_values[here])?));
+            if let Some(Values { node, rows }) = &output.values {
+                let of_values = of_values[here].iter();
+                let of_rows: Vec<f64> = match rows {
+                    ValueRows::Prompt => of_values.copied().collect(),
+                    ValueRows::Completion => (of_values.zip(part))
+                        .flat_map(|(g, sequence)| {
+                            let count = sequence.completion().len();
+                            share(*g, Reduction::Mean, count, sequence.weights())
+                        })
+                        .collect(),
+                };
+                seeds.push((node.clone(), like(node, &of_rows)?));
             }
             // The activations die with the tape.
             drop(output);
             sink.take(tape, seeds)?;
         }
         Ok(())
+    }
+}
+
+/// Cotangents of the pieces of a sequence, from that of the number which they make.
+fn share(g: f64, reduction: Reduction, count: usize, weights: Option<&[f64]>) -> Vec<f64> {
+    match weights {
+        Some(weights) => {
+            let g = g * reduction.scale(weights.iter().sum());
+            weights.iter().map(|w| g * w).collect()
+        }
+        None => vec![g * reduction.scale(count as f64); count],
     }
 }
 

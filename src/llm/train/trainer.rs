@@ -5,6 +5,7 @@ use candle_core::Device;
 use super::batches::Batches;
 use super::engine::Engine;
 use super::ensemble::Ensemble;
+use super::enums::ValuePer;
 use super::evaluation::Evaluation;
 use super::failure;
 use super::folder::Folder;
@@ -207,13 +208,14 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// A batch of a plan, with z₀ where there is one.
+    /// A batch of a plan, with what couples its examples: z₀, or one value for all of them.
     pub(super) fn batch(&self, plan: &Batches, done: u64) -> Result<(TextBatch, Vec<Example>)> {
         let (mut text, examples) = plan.batch(done)?;
         if plan.objective().anchored() {
             let anchor = self.anchor(plan, &text)?;
             text.held.fill(anchor);
         }
+        text.mean_value = self.settings.value_per == ValuePer::Batch;
         Ok((text, examples))
     }
 

@@ -47,6 +47,8 @@ impl Piece {
 pub struct StepShape {
     /// The responses of each.
     pub examples: Vec<Vec<Response>>,
+    /// True if the examples are coupled: the step is one part, whatever is run at once.
+    pub coupled: bool,
 }
 
 impl StepShape {
@@ -54,6 +56,7 @@ impl StepShape {
     pub fn uniform(examples: usize, responses: usize, response: Response) -> Self {
         Self {
             examples: vec![vec![response; responses]; examples],
+            coupled: false,
         }
     }
 
@@ -67,6 +70,7 @@ impl StepShape {
         let each = |example: &Vec<Response>| example.iter().map(cut).collect();
         Self {
             examples: self.examples.iter().map(each).collect(),
+            coupled: self.coupled,
         }
     }
 
@@ -82,12 +86,20 @@ impl StepShape {
         };
         Self {
             examples: examples.iter().map(lengths).collect(),
+            coupled: false,
         }
     }
 
+    /// The same of examples that are coupled, or are not.
+    #[must_use]
+    pub fn coupled(self, coupled: bool) -> Self {
+        Self { coupled, ..self }
+    }
+
     /// Whole examples of at most so many tokens together, at least one in each, as a run's plan
-    /// cuts a step.
+    /// cuts a step; all of them where they are coupled.
     pub fn parts(&self, budget: usize) -> Vec<Piece> {
+        let budget = if self.coupled { usize::MAX } else { budget };
         let mut parts: Vec<Piece> = Vec::new();
         for example in &self.examples {
             let tokens: usize = example.iter().map(|r| r.tokens).sum();
@@ -167,6 +179,8 @@ mod tests {
         assert_eq!(sizes(1), [2; 5]);
         let cut = step.parts(1)[0].cut(19);
         assert_eq!(cut.len(), 2);
+        let coupled = step.coupled(true).parts(1);
+        assert_eq!((coupled.len(), coupled[0].cut(19).len()), (1, 10));
     }
 
     #[test]

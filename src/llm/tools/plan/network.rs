@@ -16,6 +16,7 @@ use crate::llm::model::graph::{
 };
 use crate::llm::model::heads::ScalarHead;
 use crate::llm::model::lora::{AdapterConfig, Module, b_name};
+use crate::llm::model::network::ValueRows;
 use crate::llm::tensor::ops::{Form, Starts};
 
 /// Role of a network in a run.
@@ -23,12 +24,12 @@ use crate::llm::tensor::ops::{Form, Starts};
 pub enum Role {
     /// Log-probabilities.
     Policy,
-    /// The same, and values of prompts.
-    PolicyWithValue,
+    /// The same, and values of a head that is read at those rows.
+    PolicyWithValue(ValueRows),
     /// Rewards of sequences.
     Score,
-    /// Values of prompts.
-    Value,
+    /// Values of a head that is read at those rows.
+    Value(ValueRows),
 }
 
 impl Role {
@@ -36,12 +37,12 @@ impl Role {
         match self {
             Self::Policy => None,
             Self::Score => Some(ScalarHead::Reward),
-            Self::PolicyWithValue | Self::Value => Some(ScalarHead::Value),
+            Self::PolicyWithValue(_) | Self::Value(_) => Some(ScalarHead::Value),
         }
     }
 
     fn speaks(self) -> bool {
-        matches!(self, Self::Policy | Self::PolicyWithValue)
+        matches!(self, Self::Policy | Self::PolicyWithValue(_))
     }
 }
 
@@ -173,21 +174,26 @@ impl Network {
     pub fn forward<'a>(&'a self, tape: &Tape<'a>, piece: &Piece) -> Result<Forward> {
         let all =
             |fed: fn(&super::batch::Response) -> usize| Starts::of(piece.responses.iter().map(fed));
-        let sequences = piece.responses.len();
+        let predicted = piece.responses.iter().map(|r| r.tokens - r.prompt).sum();
+        let one = piece.responses.len();
         let (seeds, kept_per_block) = match self.role {
-            Role::Score | Role::Value => {
-                let starts = match self.role {
-                    Role::Score => all(|r| r.tokens),
-                    _ => all(|r| r.prompt),
+            Role::Score | Role::Value(_) => {
+                let (starts, read) = match self.role {
+                    Role::Value(ValueRows::Prompt) => (all(|r| r.prompt), one),
+                    Role::Value(ValueRows::Completion) => (all(|r| r.tokens - 1), predicted),
+                    _ => (all(|r| r.tokens), one),
                 };
                 let (hidden, kept) = self.hidden(tape, starts)?;
-                (vec![self.values(tape, &hidden, sequences)], kept)
+                (vec![self.values(tape, &hidden, read)], kept)
             }
-            Role::Policy | Role::PolicyWithValue => {
+            Role::Policy | Role::PolicyWithValue(_) => {
                 let (hidden, kept) = self.hidden(tape, all(|r| r.tokens - 1))?;
-                let predicted = piece.responses.iter().map(|r| r.tokens - r.prompt).sum();
-                let values = (self.role == Role::PolicyWithValue)
-                    .then(|| self.values(tape, &hidden, sequences));
+                let read = match self.role {
+                    Role::PolicyWithValue(ValueRows::Prompt) => Some(one),
+                    Role::PolicyWithValue(ValueRows::Completion) => Some(predicted),
+                    _ => None,
+                };
+                let values = read.map(|read| self.values(tape, &hidden, read));
                 let mut seeds = vec![self.log_probs(tape, &hidden, predicted)];
                 seeds.extend(values);
                 (seeds, kept)

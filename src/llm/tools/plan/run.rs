@@ -12,6 +12,7 @@ use super::tape::Tape;
 use crate::error::Result;
 use crate::llm::model::config::Config;
 use crate::llm::model::lora::AdapterConfig;
+use crate::llm::model::network::ValueRows;
 use crate::llm::tensor::ops::Form;
 use crate::llm::train::Precision;
 
@@ -35,8 +36,8 @@ pub struct Run {
     pub config: Config,
     /// Network that is trained.
     pub role: Role,
-    /// True if a separate value network is trained too.
-    pub value: bool,
+    /// Rows that a separate value network is read at, if one is trained too.
+    pub value: Option<ValueRows>,
     /// Reference of the policy.
     pub reference: Reference,
     /// Precision of weights and activations.
@@ -115,11 +116,9 @@ impl Run {
         };
         let workspaces = ledger.take(Kind::Workspaces, products);
         let policy = self.network(&ledger, Kind::Weights, self.role)?;
-        let value = if self.value {
-            Some(self.network(&ledger, Kind::ValueNetwork, Role::Value)?)
-        } else {
-            None
-        };
+        let value = (self.value)
+            .map(|rows| self.network(&ledger, Kind::ValueNetwork, Role::Value(rows)))
+            .transpose()?;
         // A tensor as the file has it, and as it is kept.
         let largest = policy.largest() * form.size.max(4);
         if self.machine.cpu {
@@ -191,6 +190,11 @@ impl Run {
             longest: responses.map(|r| r.tokens).max().unwrap_or(0),
             several,
         })
+    }
+
+    /// True if a network reads prompts alone.
+    pub(super) fn reads_prompts(&self) -> bool {
+        self.value == Some(ValueRows::Prompt)
     }
 
     /// How numbers are computed.

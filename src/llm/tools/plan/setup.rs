@@ -13,7 +13,8 @@ use crate::llm::text::example::Example;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::step::beyond_one_run;
 use crate::llm::train::{
-    Feed, ReferenceSource, Settings, ValueNetwork, adapter, demonstrations, new_adapter, survey,
+    Feed, ReferenceSource, Settings, ValueNetwork, ValuePer, adapter, demonstrations, new_adapter,
+    survey,
 };
 use crate::loss::InputKind;
 use crate::observer::Observer;
@@ -64,7 +65,7 @@ impl Budget {
         let context = config.sizes().context;
         let role = match (objective.scores(), objective.value(), settings.value) {
             (true, _, _) => Role::Score,
-            (_, true, ValueNetwork::Shared) => Role::PolicyWithValue,
+            (_, true, ValueNetwork::Shared) => Role::PolicyWithValue(settings.value_per.rows()),
             _ => Role::Policy,
         };
         let reference = match (&settings.reference, objective.reference()) {
@@ -80,7 +81,8 @@ impl Budget {
         };
         let mut run = Run {
             role,
-            value: objective.value() && settings.value == ValueNetwork::Separate,
+            value: (objective.value() && settings.value == ValueNetwork::Separate)
+                .then(|| settings.value_per.rows()),
             reference,
             precision: settings.dtype,
             adapter: match settings.members {
@@ -100,15 +102,18 @@ impl Budget {
             (Some(prompts), None) => written(settings, prompts, &found, context, observer)?,
             _ => lengths,
         };
+        let coupled = settings.value_per == ValuePer::Batch;
         let of_data = settings.data.is_some() && lengths.sequence.is_none();
         let steps = if of_data {
             let mut steps = Vec::new();
-            let visit = |examples: &[Example]| steps.push(StepShape::of(examples));
+            let visit = |examples: &[Example]| {
+                steps.push(StepShape::of(examples).coupled(coupled));
+            };
             let count = survey(settings, run.config.sizes(), observer, visit)?;
             run.one_step = count == 1;
             steps
         } else {
-            vec![uniform(settings, &objective, &run, context, lengths)?]
+            vec![uniform(settings, &objective, &run, context, lengths)?.coupled(coupled)]
         };
         let budget = Self {
             run,
@@ -143,7 +148,7 @@ impl Budget {
     /// As [`outcome`](Self::outcome).
     pub fn with(&self, run: &Run) -> Result<Outcome> {
         let mut most: Option<Outcome> = None;
-        for parts in heaviest(&self.steps, run.micro_batch, run.value) {
+        for parts in heaviest(&self.steps, run.micro_batch, run.reads_prompts()) {
             let outcome = run.take(&parts)?;
             if most
                 .as_ref()
@@ -166,9 +171,20 @@ impl Budget {
         ]
     }
 
-    /// Parts of the largest step, and the largest of them.
+    /// Parts of the largest step, and the largest of them; of coupled examples, the pieces that the one part is run
+    /// in.
     pub fn parts(&self, micro_batch: usize) -> (usize, Piece) {
-        let cut = self.steps.iter().map(|step| step.parts(micro_batch));
+        let cut = self.steps.iter().map(|step| {
+            let parts = step.parts(micro_batch);
+            if step.coupled {
+                parts
+                    .iter()
+                    .flat_map(|part| part.cut(micro_batch))
+                    .collect()
+            } else {
+                parts
+            }
+        });
         let most = cut.max_by_key(|parts| parts.iter().map(Piece::tokens).sum::<usize>());
         let parts = most.unwrap_or_default();
         let count = parts.len();
@@ -228,7 +244,7 @@ fn uniform(
         let remedy = "a response has a token of the prompt and one of the completion at least";
         return fail(place, format!("it is {tokens}"), remedy.into());
     }
-    let most = if run.value { tokens - 1 } else { 1 };
+    let most = if run.reads_prompts() { tokens - 1 } else { 1 };
     let prompt = lengths.prompt.unwrap_or(most);
     if prompt == 0 || prompt >= tokens {
         let remedy = format!("give 1 or more, below the sequence's {tokens} tokens");

@@ -120,7 +120,7 @@ pub fn predicted(size: &Size, place: &Place) -> Result<u64> {
         goes_on: false,
         config: size.config.clone(),
         role: plan::Role::Policy,
-        value: false,
+        value: None,
         reference: plan::Reference::None,
         precision: match place.dtype {
             DType::BF16 => Precision::Bf16,

@@ -20,7 +20,7 @@ fn budget(precision: Precision, cpu: bool, in_backward: bool) -> Budget {
         run: Run {
             config: Config::new(config.as_object().unwrap().clone()).unwrap(),
             role: Role::Policy,
-            value: false,
+            value: None,
             reference: Reference::Live,
             precision,
             adapter: None,
