@@ -6,6 +6,7 @@ mod demonstrations;
 mod ensemble;
 mod expected;
 mod solved;
+mod tokens;
 
 use std::fs;
 

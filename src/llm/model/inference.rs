@@ -86,9 +86,12 @@ pub(in crate::llm) fn read(
             ValueRows::Prompt => numbers.values.extend(values),
             ValueRows::Completion => {
                 let starts = output.starts.windows(2);
-                numbers.values.extend(starts.zip(part).map(|(w, sequence)| {
-                    sequence.sum(&values[w[0]..w[1]]) * Reduction::Mean.scale(sequence.weight())
-                }));
+                for (w, sequence) in starts.zip(part) {
+                    let each = values[w[0]..w[1]].to_vec();
+                    let scale = Reduction::Mean.scale(sequence.weight());
+                    numbers.values.push(sequence.sum(&each) * scale);
+                    numbers.token_values.push(each);
+                }
             }
         }
     }

@@ -68,7 +68,7 @@ pub use metrics::{Meter, MetricsRow};
 pub(in crate::llm) use networks::{adapter, new_adapter};
 pub use precompute::precompute;
 pub(in crate::llm) use rollouts::{Feed, demonstrations};
-pub use rollouts::{Phases, Rollouts};
+pub use rollouts::{Gae, Phases, Rollouts};
 pub use run_loop::Ended;
 pub use settings::Settings;
 pub use source::{Networks, Source};

@@ -60,6 +60,13 @@ impl Settings {
         if tokens && self.reference == ReferenceSource::Precomputed {
             self.reference = ReferenceSource::Live;
         }
+        if objective.spec().value == Some(Value::Tokens) {
+            if self.value_per == ValuePer::Batch {
+                let remedy = "a critic has a value of every token: leave it out";
+                return Err(Error::invalid("value_per", "it is batch", remedy));
+            }
+            self.value_per = ValuePer::Token;
+        }
         let lr = if objective.reference() { 1e-6 } else { 2e-5 };
         self.lr.get_or_insert(lr);
         if !objective.scores() {

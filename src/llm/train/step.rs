@@ -87,8 +87,8 @@ impl Step<'_> {
             )?),
             None => None,
         };
-        let of_value = value_runs.as_ref().map(|runs| &runs.numbers.sequences);
-        let batch = self.batch(text, &runs.numbers, of_value.map(Vec::as_slice));
+        let of_value = value_runs.as_ref().map(|runs| &runs.numbers);
+        let batch = self.batch(text, &runs.numbers, of_value);
         let cotangents = loss(&batch)?;
         let loss = cotangents.value;
         if policy.is_eager() || value.is_eager() {
@@ -125,16 +125,22 @@ impl Step<'_> {
             (of.iter().zip(&held)).for_each(|(&i, g)| sums[i as usize] += g);
             sums
         };
-        let mut of_values = vec![0.0; runs.numbers.values.len()];
-        match &mut value_runs {
-            Some(runs) => {
+        let none = Pushed::Sequences(Vec::new());
+        let count = runs.numbers.values.len();
+        let of_values = match (&mut value_runs, self.kind) {
+            (None, _) if count == 0 => none,
+            (None, InputKind::Tokens) => Pushed::Tokens(of_tokens(text, &batch, &held)),
+            (None, _) => Pushed::Sequences(sum(&text.slots[0], count)),
+            (Some(runs), kind) => {
                 let (sequences, of) = read_by(runs.network, text);
-                let pushed = Pushed::Sequences(sum(of, sequences.len()));
-                runs.push_into(&pushed, &[], &mut value)?;
+                let pushed = match kind {
+                    InputKind::Tokens => Pushed::Tokens(of_tokens(text, &batch, &held)),
+                    _ => Pushed::Sequences(sum(of, sequences.len())),
+                };
+                runs.push_into(&pushed, &none, &mut value)?;
+                none
             }
-            None if !of_values.is_empty() => of_values = sum(&text.slots[0], of_values.len()),
-            None => {}
-        }
+        };
         runs.push_into(&pushed, &of_values, &mut policy)?;
         Ok(Outcome {
             loss,
@@ -144,12 +150,13 @@ impl Step<'_> {
     }
 
     /// The numbers that the loss sees.
-    fn batch(&self, text: &TextBatch, policy: &Numbers, of_value: Option<&[f64]>) -> Batch {
+    fn batch(&self, text: &TextBatch, policy: &Numbers, of_value: Option<&Numbers>) -> Batch {
         if self.kind == InputKind::Tokens {
-            return text.token_numbers(&policy.pieces, &text.token_reference, &[]);
+            let values = of_value.map_or(&policy.token_values, |value| &value.pieces);
+            return text.token_numbers(&policy.pieces, &text.token_reference, values);
         }
         let mut baseline = match (self.value.zip(of_value), policy.values.as_slice()) {
-            (Some((network, values)), _) => pick(read_by(network, text).1, values),
+            (Some((network, value)), _) => pick(read_by(network, text).1, &value.sequences),
             (None, []) => text.held.clone(),
             (None, values) => pick(&text.slots[0], values),
         };
@@ -184,8 +191,7 @@ impl Step<'_> {
             numbers(value, Reduction::Mean, sequences, self.micro_batch)
         };
         let of_value = self.value.map(of_value).transpose()?;
-        let of_value = of_value.map(|values| values.sequences);
-        let batch = self.batch(text, &policy, of_value.as_deref());
+        let batch = self.batch(text, &policy, of_value.as_ref());
         let loss = loss(&batch)?.value;
         let pushed = false;
         Ok(Outcome {
@@ -306,11 +312,12 @@ impl<'a> Runs<'a> {
         of_values: &[f64],
         gradients: &mut LeafGradients,
     ) -> Result<()> {
-        let pushed = Pushed::Sequences(of_sequences.to_vec());
-        self.push_into(&pushed, of_values, &mut Sink::Sum(gradients))
+        let [pushed, of_values] =
+            [of_sequences, of_values].map(|all| Pushed::Sequences(all.to_vec()));
+        self.push_into(&pushed, &of_values, &mut Sink::Sum(gradients))
     }
 
-    fn push_into(&mut self, pushed: &Pushed, of_values: &[f64], sink: &mut Sink) -> Result<()> {
+    fn push_into(&mut self, pushed: &Pushed, of_values: &Pushed, sink: &mut Sink) -> Result<()> {
         let mut done = 0;
         for part in &self.parts {
             let here = done..done + part.len();
@@ -332,10 +339,10 @@ impl<'a> Runs<'a> {
             }
             let mut seeds = vec![(output.pieces.clone(), like(&output.pieces, &pieces)?)];
             if let Some(Values { node, rows }) = &output.values {
-                let of_values = of_values[here].iter();
-                let of_rows: Vec<f64> = match rows {
-                    ValueRows::Prompt => of_values.copied().collect(),
-                    ValueRows::Completion => (of_values.zip(part))
+                let of_rows: Vec<f64> = match (of_values, rows) {
+                    (Pushed::Tokens(all), _) => all[here].concat(),
+                    (Pushed::Sequences(all), ValueRows::Prompt) => all[here].to_vec(),
+                    (Pushed::Sequences(all), ValueRows::Completion) => (all[here].iter().zip(part))
                         .flat_map(|(g, sequence)| {
                             let count = sequence.completion().len();
                             share(*g, Reduction::Mean, count, sequence.weights())

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device};
 use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::heads::{ScalarHead, TokenValues};
 use pistar::llm::model::network::Network;
 use pistar::llm::model::sequence::Sequence;
 use pistar::llm::sample::generate::Prompt;
@@ -10,7 +11,9 @@ use pistar::llm::text::example::{Beside, Example, Response, Stored};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::reference::Reference;
-use pistar::llm::train::{Annotator, Batches, ReferenceSource, Rollouts, Settings, Trainer};
+use pistar::llm::train::{
+    Annotator, Batches, Model, ReferenceSource, Rollouts, Settings, Trainer, ValuePer,
+};
 use pistar::loss::InputKind;
 use pistar::observer::{Observer, Silent};
 use pistar::random::{Purpose, Stream};
@@ -42,14 +45,14 @@ impl Reward for ByText {
     }
 }
 
-struct World {
+pub struct World {
     place: Place,
     tokenizer: Tokenizer,
-    prompt: Prompt,
+    pub prompt: Prompt,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let place = Place::new(1);
         place.model_of("model", 1, WORDS);
         place.model_of("other", 2, WORDS);
@@ -62,14 +65,14 @@ impl World {
         }
     }
 
-    fn model(&self, name: &str, temperature: f64) -> Decoder {
+    pub fn model(&self, name: &str, temperature: f64) -> Decoder {
         let mut model = Decoder::load(self.place.at(name), DType::F64, &Device::Cpu).unwrap();
         model.set_temperature(temperature);
         model
     }
 
     /// Every string with its probability when it is drawn at a temperature, and its reward.
-    fn strings(&self, temperature: f64) -> Vec<(Sequence, f64, f64)> {
+    pub fn strings(&self, temperature: f64) -> Vec<(Sequence, f64, f64)> {
         let ends = self.tokenizer.ends();
         let mut all: Vec<Vec<u32>> = Vec::new();
         for a in 0..WORDS + 3 {
@@ -99,7 +102,7 @@ impl World {
 }
 
 /// Projections of the gradient on random directions.
-fn projected(trainer: &mut Trainer) -> Vec<f64> {
+pub fn projected(trainer: &mut Trainer) -> Vec<f64> {
     trainer.gradient().unwrap();
     let learner = &mut trainer.policy;
     let mut found = vec![0.0; 6];
@@ -125,7 +128,7 @@ fn behaviour(settings: &Settings) -> bool {
 }
 
 /// The gradient on all strings, or all pairs or triples of them, by their probabilities.
-fn exact(
+pub fn exact(
     world: &World,
     settings: &Settings,
     objective: &TextObjective,
@@ -199,10 +202,11 @@ fn exact(
 }
 
 fn check(name: &str, completions: usize, temperature: f64) {
-    check_with(settings(name), completions, temperature);
+    check_with(settings(name), name, completions, temperature);
 }
 
-fn check_with(settings: Settings, completions: usize, temperature: f64) {
+/// The same of any settings, against what is exact of an objective.
+fn check_with(settings: Settings, of: &str, completions: usize, temperature: f64) {
     let world = World::new();
     let settings = Settings {
         prompts: Some("given".into()),
@@ -243,14 +247,24 @@ fn check_with(settings: Settings, completions: usize, temperature: f64) {
         Some(Box::new(world.model("other", tempered)))
     };
     let reference = Reference::Stored(other);
-    let mut trainer = Trainer::new(&settings, plan, policy, None, reference).unwrap();
+    let value = objective.value().then(|| {
+        let mut decoder = world.model("other", 1.0);
+        ScalarHead::Value.add(&mut decoder, 3).unwrap();
+        Box::new(TokenValues(decoder)) as Box<dyn Model>
+    });
+    let mut trainer = Trainer::new(&settings, plan, policy, value, reference).unwrap();
     let mut found = Vec::new();
     for _ in 0..PHASES {
         trainer.prepare(&Silent).unwrap();
         found.push(projected(&mut trainer));
         trainer.state.steps += 1;
     }
-    let wanted = exact(&world, &settings, &objective, tempered);
+    let as_of = Settings {
+        objective: Some(of.into()),
+        numbers: crate::train::settings(of).numbers,
+        ..settings.clone()
+    };
+    let wanted = exact(&world, &as_of, &as_of.objective().unwrap(), tempered);
     let n = PHASES as f64;
     for (direction, wanted) in wanted.iter().enumerate() {
         let all: Vec<f64> = found.iter().map(|f| f[direction]).collect();
@@ -280,6 +294,20 @@ fn of_policy_gradients() {
     check("ppo-clip", 2, 1.0);
 }
 
+/// Token by token they are the same, without a critic, and with one that is wrong.
+#[test]
+fn of_tokens() {
+    for (name, temperature) in [("grpo", 0.6), ("ppo", 1.0)] {
+        let settings = Settings {
+            gae_lambda: 1.0,
+            whiten_advantages: false,
+            value_per: ValuePer::Token,
+            ..settings(name)
+        };
+        check_with(settings, "pg-zero", 2, temperature);
+    }
+}
+
 #[test]
 fn of_groups_and_scored_pairs() {
     check("rloo", 2, 1.0);
@@ -302,6 +330,6 @@ fn of_a_phases_first_step() {
             reference: ReferenceSource::Behaviour,
             ..settings(name)
         };
-        check_with(settings, 2, 1.0);
+        check_with(settings, name, 2, 1.0);
     }
 }

@@ -6,7 +6,7 @@ use pistar::llm::model::decoder::Decoder;
 use pistar::llm::text::example::{Beside, Example, Response, Stored};
 use pistar::llm::train::reference::Reference;
 use pistar::llm::train::schedule::Shape;
-use pistar::llm::train::{Batches, Learner, Settings, Source, Trainer};
+use pistar::llm::train::{Batches, Networks, Settings, Source, Trainer};
 use pistar::loss::Given;
 use pistar::observer::{Observer, Silent};
 use pistar::solve::bpo::{Inner, phases};
@@ -52,15 +52,14 @@ impl Source for Expected<'_> {
     fn prepare(
         &mut self,
         done: u64,
-        policy: &Learner,
-        _: &Reference,
+        networks: &Networks,
         _: &dyn Observer,
     ) -> pistar::Result<Vec<(String, f64)>> {
         if done > 0 {
             return Ok(Vec::new());
         }
         let language = self.bandit.language();
-        let behaviour = walk(policy.model.decoder(), language)?;
+        let behaviour = walk(networks.policy.model.decoder(), language)?;
         if self.reference.is_none() || self.fault != Fault::Still {
             *self.reference = Some(behaviour.clone());
         }
@@ -71,6 +70,7 @@ impl Source for Expected<'_> {
                 let sequence = language.sequence(x, arm)?;
                 Ok(Response {
                     stored: Some(Stored {
+                        tokens: None,
                         old: behaviour.log()[x][arm],
                         reference: reference.log()[x][arm],
                     }),

@@ -37,7 +37,7 @@ use crate::random::{Purpose, Stream};
 use demonstrations::Demonstration;
 pub(in crate::llm) use demonstrations::read as demonstrations;
 pub(in crate::llm) use feed::Feed;
-use gae::Gae;
+pub use gae::Gae;
 pub use phases::Phases;
 use rewarding::Rewarding;
 pub(super) use row::FOLDER;
