@@ -23,9 +23,11 @@ crate::numbers! {
         epsilon in from_to_infinity(0.0) = 0.2;
         /// Weight of the estimate k1 of KL, u = ln π/π_ref, in the loss; on-policy its gradient is 0 in expectation
         k1 in any() = 0.0;
-        /// Weight of the estimate k2 of KL, u²/2, in the loss; on-policy its gradient is that of KL(π‖π_ref)
+        /// Weight of the estimate k2 of KL, u²/2, in the loss; on-policy its gradient is that of the next token's
+        /// KL(π‖π_ref)
         k2 in any() = 0.0;
-        /// Weight of the estimate k3 of KL, e^−u − 1 + u, in the loss; on-policy its gradient is that of KL(π_ref‖π)
+        /// Weight of the estimate k3 of KL, e^−u − 1 + u, in the loss; on-policy its gradient is that of the next token's
+        /// KL(π_ref‖π)
         k3 in any() = 0.0;
         /// Weight of the values' squared errors beside the policy's loss
         value_coefficient in from(0.0) = 0.1;
@@ -43,9 +45,11 @@ crate::numbers! {
         epsilon in from_to_infinity(0.0) = 0.2;
         /// Weight of the estimate k1 of KL, u = ln π/π_ref, in the loss; on-policy its gradient is 0 in expectation
         k1 in any() = 0.0;
-        /// Weight of the estimate k2 of KL, u²/2, in the loss; on-policy its gradient is that of KL(π‖π_ref)
+        /// Weight of the estimate k2 of KL, u²/2, in the loss; on-policy its gradient is that of the next token's
+        /// KL(π‖π_ref)
         k2 in any() = 0.0;
-        /// Weight of the estimate k3 of KL, e^−u − 1 + u, in the loss; on-policy its gradient is that of KL(π_ref‖π)
+        /// Weight of the estimate k3 of KL, e^−u − 1 + u, in the loss; on-policy its gradient is that of the next token's
+        /// KL(π_ref‖π)
         k3 in any() = 0.0;
     }
 }

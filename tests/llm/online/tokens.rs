@@ -590,3 +590,52 @@ fn what_does_not_suit_tokens_is_refused() {
     let said = place.refused(&[&["ppo"], &data[..]].concat());
     assert!(said.contains("give prompts in place of data"), "{said}");
 }
+
+/// PyTorch's numbers of a ragged batch by padding and masks (`fixtures/make_ppo.py`): advantages, loss, slopes.
+#[test]
+fn loss_and_advantages_are_those_of_pytorch() {
+    let text = include_str!("../fixtures/ppo.json");
+    let all: serde_json::Value = serde_json::from_str(text).unwrap();
+    let number = |name: &str| all[name].as_f64().unwrap();
+    let rows = |name: &str| -> Vec<Vec<f64>> { serde_json::from_value(all[name].clone()).unwrap() };
+    let gae = Gae {
+        discount: number("gamma"),
+        lambda: number("lambda"),
+    };
+    let values = rows("old_value");
+    for (i, rewards) in rows("rewards").iter().enumerate() {
+        let [advantages, returns] = gae.of(rewards, &values[i]);
+        assert!(apart(&advantages, &rows("advantages")[i]) < 1e-12);
+        assert!(apart(&returns, &rows("returns")[i]) < 1e-12);
+    }
+    let given = ["beta", "epsilon", "value_clip", "value_coefficient"]
+        .iter()
+        .fold(Given::new(), |given, name| given.with(*name, number(name)));
+    let objective = TextObjective::of_own_responses("ppo", &given, None).unwrap();
+    let flat = |name: &str| rows(name).concat();
+    let lengths: Vec<usize> = rows("old").iter().map(Vec::len).collect();
+    let count = lengths.len();
+    let each = 1.0 / lengths.iter().sum::<usize>() as f64;
+    let batch = Batch {
+        log_policy: [flat("policy"), Vec::new()],
+        log_old: [flat("old"), Vec::new()],
+        log_reference: [flat("reference"), Vec::new()],
+        baseline: flat("value"),
+        advantage: flat("whitened"),
+        old_value: flat("old_value"),
+        target: flat("returns"),
+        lengths,
+        sizes: vec![1; count],
+        weight: vec![each; count],
+        ..Batch::default()
+    };
+    let device = candle_core::Device::Cpu;
+    for found in [
+        objective.cotangents(&batch).unwrap(),
+        objective.loss().on_device(&batch, &device).unwrap(),
+    ] {
+        assert!((found.value - number("loss")).abs() < 1e-12);
+        assert!(apart(&found.gradient[0], &flat("of_policy")) < 1e-12);
+        assert!(apart(&found.gradient[1], &flat("of_value")) < 1e-12);
+    }
+}
