@@ -15,5 +15,7 @@ pub mod reward_noise;
 pub mod spread;
 #[cfg(feature = "llm")]
 pub mod study;
+#[cfg(feature = "llm")]
+pub mod study_ablations;
 pub mod study_bpo;
 pub mod table;
