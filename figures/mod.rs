@@ -24,6 +24,8 @@ mod sheet;
 #[cfg(feature = "llm")]
 pub mod study;
 #[cfg(feature = "llm")]
+pub mod study_ablations;
+#[cfg(feature = "llm")]
 pub mod study_bpo;
 
 use crate::observer::Observer;
@@ -55,6 +57,8 @@ pub const ALL: &[Figure] = &[
     figure("study-copg", study::copg),
     #[cfg(feature = "llm")]
     figure("study-dro", study::dro),
+    #[cfg(feature = "llm")]
+    figure("study-dro-ablations", study_ablations::draw),
 ];
 
 const fn figure(

@@ -7,10 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::llm::model::decoder::Decoder;
-use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::generate::Prompt;
-use crate::llm::sample::reward::Weighted;
 use crate::llm::train::reference::Reference;
 use crate::llm::train::{Average, Batches, ReferenceSource, Rollouts, Settings, Trainer};
 use crate::loss::{Given, Objective};
@@ -18,11 +15,12 @@ use crate::observer::{Observer, Silent, Work};
 use anyhow::{Result, ensure};
 use serde_json::{Map, json};
 
+use super::judge::{Judge, mean};
 use super::report::{self, Claim, at, cells, half};
 use super::rule::rule;
 use super::run::{Job, Run};
 use super::tiny;
-use super::world::{COMPLETION, Draw, PROMPT, World, sequence};
+use super::world::{COMPLETION, PROMPT, World};
 use super::{Request, Study};
 use crate::rows::study_bpo::{Row, Setting, objectives, paths, read_rows, settings};
 use crate::sims::report::{markdown, number};
@@ -32,6 +30,7 @@ pub const STUDY: Study = Study {
     about: "BPO: preferences on what the policy writes, in F phases, with references that move or stay",
     run,
     report,
+    ablations: None,
 };
 
 const STEPS: u64 = 60;
@@ -166,14 +165,13 @@ impl Job for Trial {
             _ => Reference::Stored(Some(Box::new(given))),
         };
         let mut trainer = self.trainer(world, &settings, reference)?;
-        let (initial, mut rule) = (world.decoder()?, world.rule()?);
-        let judge = Judge::new(world, &initial, &mut rule)?;
-        let mut rows = vec![self.judge(&judge, &mut rule, &trainer, 0)?];
+        let mut judge = Judge::new(world)?;
+        let mut rows = vec![self.judge(&mut judge, &trainer, 0)?];
         for step in 1..=STEPS {
             trainer.prepare(&Silent)?;
             trainer.step(None)?;
             if step.is_multiple_of(EVERY) || step == STEPS {
-                rows.push(self.judge(&judge, &mut rule, &trainer, step)?);
+                rows.push(self.judge(&mut judge, &trainer, step)?);
             }
             work.advance(1);
         }
@@ -238,61 +236,20 @@ impl Trial {
         )?)
     }
 
-    fn judge(
-        &self,
-        judge: &Judge,
-        rule: &mut Weighted,
-        trainer: &Trainer,
-        step: u64,
-    ) -> Result<Row> {
-        let policy = trainer.policy.model.decoder();
-        let world = judge.world;
-        let drawn = world.sample(policy, &world.held, Draw::Evaluation)?;
-        let rewards = world.rewards(rule, &world.held, &drawn)?;
-        let sequences: Vec<Sequence> = (world.held.iter().zip(&drawn))
-            .map(|(prompt, drawn)| sequence(prompt, drawn))
-            .collect::<Result<_>>()?;
-        let initial = judge.initial.sums(&sequences.iter().collect::<Vec<_>>())?;
-        let mean =
-            |numbers: &mut dyn Iterator<Item = f64>| numbers.sum::<f64>() / drawn.len() as f64;
-        let wins = rewards.iter().zip(&judge.rewards);
-        let wins = wins.map(|(ours, theirs)| match ours.total_cmp(theirs) {
-            std::cmp::Ordering::Greater => 1.0,
-            std::cmp::Ordering::Equal => 0.5,
-            std::cmp::Ordering::Less => 0.0,
-        });
+    fn judge(&self, judge: &mut Judge, trainer: &Trainer, step: u64) -> Result<Row> {
+        let judged = judge.of(trainer.policy.model.decoder())?;
         Ok(Row {
             objective: self.objective.name().into(),
             reference: self.setting.0.clone(),
             phases: self.setting.1,
             seed: self.seed,
             step,
-            prompts: drawn.len() as u64,
-            win: mean(&mut wins.into_iter()),
-            reward: mean(&mut rewards.iter().copied()),
-            kl: mean(&mut drawn.iter().zip(&initial).map(|(d, r)| d.log_prob - r)),
-            entropy: mean(&mut drawn.iter().map(|d| d.entropy)),
-            tokens: mean(&mut drawn.iter().map(|d| d.tokens.len() as f64)),
-        })
-    }
-}
-
-/// What a policy is judged by: the initial model, and the rewards of its completions of the held-out prompts, drawn
-/// with numbers of their own.
-struct Judge<'a> {
-    world: &'a World,
-    initial: &'a Decoder,
-    rewards: Vec<f64>,
-}
-
-impl<'a> Judge<'a> {
-    fn new(world: &'a World, initial: &'a Decoder, rule: &mut Weighted) -> Result<Self> {
-        let drawn = world.sample(initial, &world.held, Draw::Against)?;
-        let rewards = world.rewards(rule, &world.held, &drawn)?;
-        Ok(Self {
-            world,
-            initial,
-            rewards,
+            prompts: judged.wins.len() as u64,
+            win: mean(&judged.wins),
+            reward: mean(&judged.rewards),
+            kl: mean(&judged.kl),
+            entropy: mean(&judged.entropy),
+            tokens: mean(&judged.tokens),
         })
     }
 }

@@ -26,6 +26,7 @@ pub const STUDY: Study = Study {
     about: "CoPG, DPO and IPO offline on a language model, over β: CoPG's Figures 2 to 7 in small",
     run,
     report,
+    ablations: None,
 };
 
 const BETAS: [f64; 6] = [0.01, 0.03, 0.06, 0.1, 0.3, 1.0];

@@ -9,7 +9,7 @@ use crate::observer::Observer;
 use anyhow::Result;
 
 use super::report;
-use super::{Request, Study, copg};
+use super::{Request, Study, ablations, copg};
 use crate::rows::study::read_rows;
 
 pub const STUDY: Study = Study {
@@ -17,6 +17,7 @@ pub const STUDY: Study = Study {
     about: "DRO-V and KTO offline on a language model's single completions, over β",
     run,
     report,
+    ablations: Some(&ablations::STUDY),
 };
 
 const BETAS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 3.0];

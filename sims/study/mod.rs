@@ -1,8 +1,10 @@
 //! Experiments with a language model, one file each: minutes where a sim takes seconds.
 
+pub mod ablations;
 pub mod bpo;
 pub mod copg;
 pub mod dro;
+mod judge;
 mod report;
 mod rule;
 mod run;
@@ -50,6 +52,8 @@ pub struct Study {
     pub run: fn(&Request, &Path) -> anyhow::Result<()>,
     /// Report on the results, from the folder's rows.
     pub report: fn(&Path, &dyn Observer) -> anyhow::Result<String>,
+    /// Its ablations, a study of their own, where it has some.
+    pub ablations: Option<&'static Study>,
 }
 
 /// Every study.

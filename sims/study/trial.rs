@@ -1,7 +1,8 @@
 //! One training run of a study, and how its policy does on the way.
 
 use crate::llm::model::decoder::Decoder;
-use crate::llm::model::heads::{ScalarHead, Scorer};
+use crate::llm::model::heads::{ScalarHead, Scorer, TokenValues};
+use crate::llm::model::network::ValueRows;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::reward::Weighted;
 use crate::llm::text::example::{Beside, Example, Response};
@@ -18,9 +19,9 @@ use crate::rows::study::Row;
 
 /// Pairs in a step, or half the single responses in one.
 pub const BATCH: usize = 64;
-const EPOCHS: f64 = 2.0;
+pub(super) const EPOCHS: f64 = 2.0;
 /// Share of all steps in which the rate rises.
-const WARMUP: f64 = 0.1;
+pub(super) const WARMUP: f64 = 0.1;
 
 /// A setting and a seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +64,7 @@ impl Job for Trial {
         let plan = Batches::new(&settings, policy.sizes().context, &examples)?;
         let steps = plan.steps();
         let value = if plan.objective().value() {
-            Some(self.value(world)?)
+            Some(value(world, self.seed, ValueRows::Prompt)?)
         } else {
             None
         };
@@ -117,15 +118,6 @@ impl Trial {
         })
     }
 
-    fn value(&self, world: &World) -> Result<Box<dyn Model>> {
-        let mut decoder = (world.model.body(DType::F32, &Device::Cpu)?).merge()?;
-        ScalarHead::Value.add(&mut decoder, self.seed)?;
-        Ok(Box::new(Scorer {
-            decoder,
-            head: ScalarHead::Value,
-        }))
-    }
-
     /// Reward, KL and the like of one completion of each held-out prompt; the same random numbers
     /// at every step.
     fn judge(
@@ -157,6 +149,17 @@ impl Trial {
             tokens: mean(&mut drawn.iter().map(|d| d.tokens.len() as f64)),
         })
     }
+}
+
+/// A separate value network that is read at those rows, before its first step.
+pub(super) fn value(world: &World, seed: u64, rows: ValueRows) -> Result<Box<dyn Model>> {
+    let mut decoder = (world.model.body(DType::F32, &Device::Cpu)?).merge()?;
+    let head = ScalarHead::Value;
+    head.add(&mut decoder, seed)?;
+    Ok(match rows {
+        ValueRows::Prompt => Box::new(Scorer { decoder, head }),
+        ValueRows::Completion => Box::new(TokenValues(decoder)),
+    })
 }
 
 /// The world's pairs as the objective takes them. Pairs with equal rewards have no preference, and

@@ -16,13 +16,16 @@ Examples:
   pistar study copg --model models/stories260K --out runs/copg
   pistar study bpo --model models/stories260K --seeds 3
   pistar study dro --reward 'regex:(?i)dragon' --out runs/dragons
+  pistar study dro --ablations --model models/stories260K
 
 copg and dro: the reference model writes two completions to each of its own
 prompts, a rule scores them, and every objective trains offline on those, over
 a sweep of β and seeds; then the best β of each again on new seeds. bpo: the
-policy writes them itself, in phases, and the reference moves or stays. Writes rows.csv, report.md,
-manifest.json and the figure as SVG and PNG. Finished trials are kept: the same
-command goes on where it was stopped. Same seed, same bytes, whatever --threads.
+policy writes them itself, in phases, and the reference moves or stays. dro with
+--ablations: DRO-V's learning rates, τ and value networks, by win rates.
+Writes rows.csv, report.md, manifest.json and the figure as SVG and PNG.
+Finished trials are kept: the same command goes on where it was stopped. Same
+seed, same bytes, whatever --threads.
 Without --model a tiny one is trained into OUT/model first.")]
 pub struct Args {
     /// Name of the study
@@ -47,9 +50,12 @@ pub struct Args {
     /// Seeds of every setting in the sweep; the best β of each objective gets twice as many [default: 3]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: Option<u64>,
-    /// Prompts to train on [default: 2048]
+    /// Prompts to train on [default: 2048; of ablations: 1024]
     #[arg(long, value_parser = clap::value_parser!(u32).range(128..=1_000_000))]
     prompts: Option<u32>,
+    /// In place of the study its ablations (dro: learning rates, τ, shared or separate network, one value or several)
+    #[arg(long)]
+    ablations: bool,
     /// More settings (bpo: three losses, six numbers of phases, three rates of moving averages)
     #[arg(long)]
     full: bool,
@@ -81,12 +87,24 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             crate::text::suggestion(name, study::ALL.iter().map(|s| s.name))
         );
     };
+    let study = match study.ablations {
+        Some(ablations) if args.ablations => ablations,
+        None if args.ablations => {
+            let has = |s: &&Study| s.ablations.is_some();
+            let names: Vec<_> = study::ALL.iter().filter(has).map(|s| s.name).collect();
+            bail!(
+                "--ablations: `{name}` has none; leave it out, or name {}",
+                names.join(" or ")
+            );
+        }
+        _ => study,
+    };
     let lr = args.lr.unwrap_or(RATE);
     number("--lr", lr, [f64::MIN_POSITIVE, RATE])?;
     if args.full && name != study::bpo::STUDY.name {
         bail!("--full: `{name}` has no more settings; leave it out");
     }
-    let title = format!("study-{name}");
+    let title = format!("study-{}", study.name);
     let dir = (args.out.clone()).unwrap_or_else(|| Path::new("out").join(&title));
     let bars = Bars::new();
     let request = study::Request {

@@ -16,5 +16,7 @@ pub mod scores;
 pub mod spread;
 #[cfg(feature = "llm")]
 pub mod study;
+#[cfg(feature = "llm")]
+pub mod study_ablations;
 pub mod study_bpo;
 pub mod table;
