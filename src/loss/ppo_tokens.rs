@@ -123,7 +123,6 @@ fn of_tokens(name: &'static str) -> Spec {
     Spec {
         kind: Kind::Kinked,
         fixed_point: "stationary where J is, on one's own responses",
-        per_token: true,
         own_responses_only: Some(OWN),
         text_only: Some(TEXT_ONLY),
         ..Spec::new(name, InputKind::Tokens)

@@ -54,6 +54,7 @@ mod place;
 mod plan;
 mod recipes;
 mod reference;
+mod rehearsal;
 mod resume;
 mod rewards;
 mod runs;

@@ -155,6 +155,10 @@ impl TextObjective {
             let given = token_reduction.is_some();
             only("token_reduction", given, "objectives that train a policy")?;
         }
+        if self.spec().text_only.is_some() {
+            let given = token_reduction.is_some_and(|of| of != TokenReduction::Sum);
+            only("token_reduction", given, "objectives of whole responses")?;
+        }
         if !self.spec().per_token {
             let batch = token_reduction == Some(TokenReduction::Batch);
             let of = Self::all().filter(|o| o.spec().per_token);

@@ -69,6 +69,11 @@ impl Settings {
             ("warmup", Some(self.warmup), [0.0, COUNT as f64]),
             ("lora_alpha", self.lora_alpha, [0.0, 1e6]),
             (
+                "rehearse_weight",
+                Some(self.rehearse_weight),
+                [0.0, MAGNITUDE],
+            ),
+            (
                 "eval_temperature",
                 Some(self.eval_temperature),
                 [0.0, MAGNITUDE],
@@ -92,6 +97,7 @@ impl Settings {
                 COUNT,
             ),
             ("log_every", self.log_every, u64::MAX),
+            ("rehearse_batch", self.rehearse_batch as u64, COUNT),
             ("lora_rank", self.lora_rank.max(1) as u64, RANK),
             (
                 "members",

@@ -17,6 +17,7 @@ use super::learner::Model;
 use super::lock::Claimed;
 use super::networks::{Role, new_adapter};
 use super::precompute::precompute_until;
+use super::rehearsal::Rehearsal;
 use super::rollouts::{Rollouts, demonstrations};
 use super::run_loop::Ended;
 use super::settings::Settings;
@@ -59,6 +60,13 @@ impl Checkpoint {
         let saved = Saved::read(&dir)?;
         Ok(Some(Self { dir, saved, later }))
     }
+}
+
+/// What a run learns from, and is evaluated on.
+struct Plans<'a> {
+    trained: Batches<'a>,
+    held_out: Option<Batches<'a>>,
+    rehearsal: Option<Rehearsal<'a>>,
 }
 
 /// What a run is made of, before anything is written.
@@ -255,9 +263,18 @@ impl<'a> Run<'a> {
                 None
             }
         };
+        let rehearsed = sources.rehearsal.as_ref().map(|of| Rows::all(of));
+        let rehearsal = (rehearsed.as_ref())
+            .map(|rows| Rehearsal::new(settings, context, rows))
+            .transpose()?;
         let mut folder = claimed.go_on(settings, manifest, checkpoint)?;
         let dir = folder.dir().to_path_buf();
-        let ended = self.course(&mut folder, plan, held_out, stop, observer);
+        let plans = Plans {
+            trained: plan,
+            held_out,
+            rehearsal,
+        };
+        let ended = self.course(&mut folder, plans, stop, observer);
         let closed = folder.close(&match &ended {
             Ok(None) => COMPLETE.to_string(),
             Ok(Some(_)) => "interrupted".into(),
@@ -273,12 +290,16 @@ impl<'a> Run<'a> {
     fn course(
         mut self,
         folder: &mut Folder,
-        plan: Batches,
-        held_out: Option<Batches>,
+        plans: Plans,
         stop: &AtomicBool,
         observer: &dyn Observer,
     ) -> Result<Option<u64>> {
         let settings = self.settings;
+        let Plans {
+            trained: plan,
+            held_out,
+            rehearsal,
+        } = plans;
         let plans: Vec<&Batches> = std::iter::once(&plan).chain(&held_out).collect();
         let done = (self.checkpoint.as_ref()).map_or(0, |c| c.saved.state.steps);
         let Some(reference) = self.reference(&plans, stop, observer)? else {
@@ -299,7 +320,8 @@ impl<'a> Run<'a> {
             .map(|decoder| trained_as(self.role, decoder))
             .collect();
         let mut trainer = Trainer::new(settings, plan, policy, value, reference)?
-            .evaluating(held_out, evaluations);
+            .evaluating(held_out, evaluations)
+            .rehearsing(rehearsal);
         if !members.is_empty() {
             trainer = trainer.made_of(members)?;
         }

@@ -142,7 +142,12 @@ impl Settings {
             self.value == ValueNetwork::Shared,
             matches!(self.reference, ReferenceSource::Model(_)),
         );
-        let has_value = TextObjective::all().filter(|o| o.spec().value == Some(Value::Own));
+        let on_text = |o: &Objective| o.spec().bandits_only.is_none();
+        let valued = |o: &Objective| matches!(o.spec().value, Some(Value::Own | Value::Tokens));
+        let has_value = Objective::known()
+            .into_iter()
+            .filter(on_text)
+            .filter(valued);
         let names: Vec<&str> = has_value.map(Objective::name).collect();
         let names = names.join(" and ");
         let only_value = &format!("only {names} has a value network");
@@ -175,7 +180,36 @@ impl Settings {
             only_lora,
         )?;
         self.check_members(objective)?;
+        self.check_rehearsal(objective)?;
         self.check_machine()
+    }
+
+    /// What rehearsal does not go with.
+    fn check_rehearsal(&self, objective: &TextObjective) -> Result<()> {
+        let own = Self::default();
+        let none = self.rehearse.is_none();
+        let remedy = "give rehearse too, or leave it out";
+        let weighs = self.rehearse_weight != own.rehearse_weight;
+        useless("rehearse_weight", none && weighs, remedy)?;
+        let sized = self.rehearse_batch != own.rehearse_batch;
+        useless("rehearse_batch", none && sized, remedy)?;
+        if none {
+            return Ok(());
+        }
+        let fail = |problem: &str, remedy| Err(Error::invalid("rehearse", problem, remedy));
+        if objective.scores() {
+            let problem = "the objective trains scores, and likelihoods are a policy's";
+            return fail(problem, "leave it out");
+        }
+        if self.optimizer_in_backward {
+            let problem = "optimizer_in_backward takes one gradient a step";
+            return fail(problem, "leave one of them out");
+        }
+        if self.prompts.is_some() && objective.tempered() && self.temperature != 1.0 {
+            let problem = "the temperature is not 1, at which likelihoods are taken";
+            return fail(problem, "give temperature 1, or leave it out");
+        }
+        Ok(())
     }
 
     /// What an ensemble of adapters does not go with.

@@ -109,6 +109,14 @@ settings! {
             /// Where ln π_old of completions comes from
             old: OldNumbers = OldNumbers::Recomputed, value_name: Some("WHICH");
         }
+        heading("Rehearsal") {
+            /// Responses whose likelihood every step is to raise too, beside its objective: a file read as data of sft
+            rehearse: Option<PathBuf> = None, value_name: Some("FILE");
+            /// γ, the weight of the mean of −ln π of these responses beside the loss
+            rehearse_weight: f64 = 0.01, value_name: Some("GAMMA");
+            /// Rows of the file in a step
+            rehearse_batch: usize = 8, value_name: Some("COUNT");
+        }
         heading("Optimiser") {
             /// Optimiser of the weights
             optimizer: OptimizerKind = OptimizerKind::AdamW, value_name: Some("WHICH");

@@ -16,6 +16,8 @@ pub(super) struct Sources {
     /// None where the policy writes them itself.
     pub data: Option<Source>,
     evaluation: Option<Source>,
+    /// Responses that are rehearsed.
+    pub rehearsal: Option<Source>,
 }
 
 impl Sources {
@@ -33,15 +35,18 @@ impl Sources {
             return Err(Error::invalid("data", "it is missing", remedy));
         }
         let tokenizer = Arc::new(tokenizer);
-        let open = |file: &Path| {
-            let form = Form::from(objective.registered());
+        let open = |file: &Path, form: Form| {
             let (reading, rows) = (settings.reading(), settings.rows());
             let tokenizer = tokenizer.clone();
             Source::read(file, &reading, form, tokenizer, context, rows, observer)
         };
+        let own = |file: &Path| open(file, Form::from(objective.registered()));
         Ok(Self {
-            data: settings.data.as_deref().map(open).transpose()?,
-            evaluation: settings.eval_data.as_deref().map(open).transpose()?,
+            data: settings.data.as_deref().map(own).transpose()?,
+            evaluation: settings.eval_data.as_deref().map(own).transpose()?,
+            rehearsal: (settings.rehearse.as_deref())
+                .map(|file| open(file, Form::Demonstration))
+                .transpose()?,
         })
     }
 
@@ -54,6 +59,10 @@ impl Sources {
             let report = evaluation.survey(observer)?;
             observer.tell(&format!("evaluation: {report}"));
         }
+        if let Some(rehearsal) = &mut self.rehearsal {
+            let report = rehearsal.survey(observer)?;
+            observer.tell(&format!("rehearsal: {report}"));
+        }
         Ok(())
     }
 
@@ -61,7 +70,8 @@ impl Sources {
     pub fn hashes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let evaluation = (self.evaluation.as_ref()).map(|of| ("eval_data", of.hash()));
         let data = (self.data.as_ref()).map(|of| ("data", of.hash()));
-        data.into_iter().chain(evaluation)
+        let rehearsal = (self.rehearsal.as_ref()).map(|of| ("rehearse", of.hash()));
+        data.into_iter().chain(evaluation).chain(rehearsal)
     }
 
     /// The rows that are trained on, and those that are evaluated on.

@@ -11,6 +11,7 @@ use super::failure;
 use super::folder::Folder;
 use super::learner::{Learner, Model};
 use super::optimizer_in_backward::Stop;
+use super::rehearsal::Rehearsal;
 use super::settings::Settings;
 use super::source::Networks;
 use super::state::State;
@@ -35,6 +36,8 @@ pub struct Trainer<'a> {
     pub(super) plan: Batches<'a>,
     /// What is evaluated without being trained on.
     pub(super) held_out: Option<Batches<'a>>,
+    /// What steps learn from beside their objective.
+    rehearsal: Option<Rehearsal<'a>>,
     /// What else is evaluated.
     pub(super) evaluations: Vec<Box<dyn Evaluation + 'a>>,
     /// What is minimised in the objective's place.
@@ -96,6 +99,7 @@ impl<'a> Trainer<'a> {
             schedule: Schedule::new(settings.schedule, settings.warmup, plan.steps())?,
             plan,
             held_out: None,
+            rehearsal: None,
             evaluations: Vec::new(),
             reference,
             policy: Learner::new(policy, settings, lr)?,
@@ -117,6 +121,13 @@ impl<'a> Trainer<'a> {
         ensemble.merge_into(self.policy.model.parameters())?;
         self.ensemble = Some(ensemble);
         Ok(self)
+    }
+
+    /// The same, with a further share of every step.
+    #[must_use]
+    pub fn rehearsing(mut self, rehearsal: Option<Rehearsal<'a>>) -> Self {
+        self.rehearsal = rehearsal;
+        self
     }
 
     /// The same, with an evaluation split of its own [plan](Batches::held_out) and what else is to be
@@ -191,9 +202,15 @@ impl<'a> Trainer<'a> {
         let (mut loss, mut batch) = (0.0, Batch::default());
         for mut part in self.plan.parts(&text, &examples) {
             self.refer(&mut part)?;
-            let outcome = self.push(&part)?;
+            let outcome = self.push(None, &part)?;
             loss += outcome.loss;
             batch.append(outcome.batch);
+        }
+        if let Some(rehearsal) = self.rehearsal.take() {
+            let found = self.rehearse(&rehearsal);
+            self.rehearsal = Some(rehearsal);
+            let found = found?;
+            self.state.meter.mean("rehearsal/loss", found);
         }
         Ok(Stepped {
             loss,
@@ -244,25 +261,47 @@ impl<'a> Trainer<'a> {
         Ok((loss, batch, examples))
     }
 
-    /// Adds a part's gradient to those of the learners. Of an ensemble the loss, and the numbers that it saw, are the
-    /// members' means.
-    fn push(&mut self, part: &TextBatch) -> Result<Outcome> {
+    /// Adds the gradient of a further share of the step, and gives its loss before its weight.
+    fn rehearse(&mut self, rehearsal: &Rehearsal) -> Result<f64> {
+        let (text, examples) = rehearsal.plan.batch(self.state.steps)?;
+        let mut loss = 0.0;
+        for mut part in rehearsal.plan.parts(&text, &examples) {
+            // A likelihood is held against nothing.
+            part.log_reference = vec![0.0; part.sequences.len()];
+            part.weight.iter_mut().for_each(|w| *w *= rehearsal.weight);
+            loss += self.push(Some(&rehearsal.plan), &part)?.loss;
+        }
+        Ok(loss / rehearsal.weight)
+    }
+
+    /// Adds a part's gradient to those of the learners: of the run's plan, or of another. Of an ensemble the loss, and
+    /// the numbers that it saw, are the members' means.
+    fn push(&mut self, other: Option<&Batches>, part: &TextBatch) -> Result<Outcome> {
         let mut ensemble = self.ensemble.take();
         let outcome = match &mut ensemble {
-            None => self.push_to(None, part),
-            Some(ensemble) => ensemble.mean(|member| self.push_to(Some(member), part)),
+            None => self.push_to(None, other, part),
+            Some(ensemble) => ensemble.mean(|member| self.push_to(Some(member), other, part)),
         };
         self.ensemble = ensemble;
         outcome
     }
 
     /// The same for one learner: the policy, or a member of the ensemble.
-    fn push_to(&mut self, member: Option<&mut Learner>, part: &TextBatch) -> Result<Outcome> {
-        let objective = self.plan.objective();
+    fn push_to(
+        &mut self,
+        member: Option<&mut Learner>,
+        other: Option<&Batches>,
+        part: &TextBatch,
+    ) -> Result<Outcome> {
+        let plan = other.unwrap_or(&self.plan);
+        let objective = plan.objective();
         let none = &mut LeafGradients::new(0);
         let (value, of_value) = match &mut self.value {
-            Some(value) => (Some(&*value.model as &dyn Network), &mut value.gradients),
-            None => (None, none),
+            // Only the objective has a use for it.
+            Some(value) if other.is_none() => {
+                (Some(&*value.model as &dyn Network), &mut value.gradients)
+            }
+            _ => (None, none),
         };
         let learner = member.unwrap_or(&mut self.policy);
         let step = Step {
@@ -270,7 +309,7 @@ impl<'a> Trainer<'a> {
             policy: &*learner.model,
             value,
             reduction: objective.reduction(),
-            micro_batch: self.plan.micro_batch(),
+            micro_batch: plan.micro_batch(),
         };
         let engine = Engine::of(self.settings.loss_backend, &self.device);
         let loss = |batch: &Batch| engine.run(objective, batch);

@@ -60,6 +60,11 @@ impl Budget {
         observer: &dyn Observer,
     ) -> Result<Self> {
         let objective = settings.objective()?;
+        if settings.rehearse.is_some() {
+            let remedy = "leave it out: its part of a step is run after the others, and takes no more than one of them \
+                          with as many tokens";
+            return Err(Error::invalid("rehearse", "it is not planned", remedy));
+        }
         let found = ModelFolder::find(settings.model_folder()?)?;
         let config = found.config()?;
         let context = config.sizes().context;
