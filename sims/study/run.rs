@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::file::{PART, only, write_whole};
 use crate::observer::Observer;
+use crate::rows::scores::{Judged, Score, scores};
 use crate::rows::table::{read_whole, write};
 use crate::sim::folder::{Folder, Manifest, another};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -146,12 +147,17 @@ impl<'a> Run<'a> {
         Ok(rows)
     }
 
-    /// Writes all rows and closes the study.
+    /// Writes all rows, and the runs' scores for `aggregate`, and closes the study.
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn finish<R: Record>(self, rows: &[R]) -> Result<()> {
+    pub fn finish<R: Record + Judged>(self, rows: &[R]) -> Result<()> {
         self.folder.write("rows.csv", &write(rows))?;
+        let lines = scores(rows)
+            .iter()
+            .map(Score::line)
+            .collect::<serde_json::Result<String>>();
+        self.folder.write("scores.jsonl", &lines?)?;
         Ok(self.folder.finish(None)?)
     }
 }

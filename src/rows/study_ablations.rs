@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::scores::Judged;
 use super::spread::{Point, Spread};
 use super::table::{read, table};
 use crate::observer::Observer;
@@ -35,6 +36,35 @@ table! {
         kl: f64,
         /// How many those prompts are.
         prompts: u64,
+    }
+}
+
+impl Judged for Row {
+    fn run(&self) -> Option<(String, u64)> {
+        let Self {
+            objective,
+            beta,
+            lr,
+            value,
+            value_per,
+            ..
+        } = self;
+        // The start is nobody's checkpoint.
+        if self.step == 0 {
+            return None;
+        }
+        let value_lr = self.value_lr.map_or("none".into(), |lr| format!("{lr}"));
+        let algorithm =
+            format!("{objective} β={beta} lr={lr} value-lr={value_lr} {value} {value_per}");
+        Some((algorithm, self.seed))
+    }
+
+    fn rank(&self) -> f64 {
+        self.choosing
+    }
+
+    fn score(&self) -> (f64, &'static str) {
+        (self.win, "win rate of the best checkpoint")
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::scores::Judged;
 use super::spread::{Point, Spread};
 use super::table::{read, table};
 use crate::observer::Observer;
@@ -29,6 +30,21 @@ table! {
         /// Sum over the completion's tokens of the entropy of the next token, in nats.
         entropy: f64,
         tokens: f64,
+    }
+}
+
+impl Judged for Row {
+    fn run(&self) -> Option<(String, u64)> {
+        let (objective, reference, phases) = (&self.objective, &self.reference, self.phases);
+        Some((format!("{objective} {reference} F={phases}"), self.seed))
+    }
+
+    fn rank(&self) -> f64 {
+        self.step as f64
+    }
+
+    fn score(&self) -> (f64, &'static str) {
+        (self.reward, "reward")
     }
 }
 
