@@ -5,7 +5,6 @@ use nalgebra::DMatrix;
 use pistar::bandit::{Evidence, Policy, Shape, log_sum_exp, random_problem};
 use pistar::loss::{Batch, Given, Objective};
 use pistar::random::{Purpose, Stream};
-use pistar::sim::multitask::kmeans::kmeans;
 use pistar::sim::multitask::rehearsal::select;
 use pistar::sim::multitask::{
     Critic, Experiment, Labels, MultiTask, Row, Scores, Settings, TASKS, VARIANTS, calibration,
@@ -13,6 +12,7 @@ use pistar::sim::multitask::{
 };
 use pistar::solve::best_of_n::{above, best_of_n};
 use pistar::solve::{fixed_point, ppo_clip};
+use pistar::stats::kmeans::kmeans;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

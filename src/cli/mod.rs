@@ -43,6 +43,8 @@ mod runs;
 mod score;
 #[cfg(feature = "llm")]
 mod scores;
+#[cfg(feature = "llm")]
+mod select;
 mod sim;
 mod solve;
 #[cfg(feature = "llm")]
@@ -100,6 +102,9 @@ enum Command {
     /// Runs of `train` compared: settings, state, metrics, a figure
     #[cfg(feature = "llm")]
     Runs(runs::Args),
+    /// Examples to rehearse: of clusters of prompts, the completions with the best scores
+    #[cfg(feature = "llm")]
+    Select(select::Args),
     /// An adapter merged into its base: a whole model's folder
     #[cfg(feature = "llm")]
     Merge(merge::Args),
@@ -194,6 +199,9 @@ fn run() -> anyhow::Result<()> {
         Command::Plan(args) => plan::run(&args),
         #[cfg(feature = "llm")]
         Command::Runs(args) => runs::run(&args),
+        #[cfg(feature = "llm")]
+        #[cfg(feature = "llm")]
+        Command::Select(args) => select::run(&args),
         #[cfg(feature = "llm")]
         Command::Merge(args) => merge::run(&args),
         #[cfg(feature = "llm")]

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod clusters;
+pub mod kmeans;
 mod mean;
 pub mod runs;
 pub mod student;

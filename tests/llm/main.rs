@@ -60,6 +60,7 @@ mod rewards;
 mod runs;
 mod saved;
 mod schedule;
+mod selection;
 mod sizes;
 mod smoke;
 mod special;

@@ -2,8 +2,9 @@
 
 use candle_core::DType;
 
+use super::decoder::Decoder;
 use super::network::{Network, Output, Reduction, ValueRows, Values};
-use super::sequence::Sequence;
+use super::sequence::{Packed, Sequence};
 use crate::error::Result;
 use crate::llm::tensor::tape::{Node, Tape};
 
@@ -36,6 +37,40 @@ pub fn numbers(
         read(network, &part, &output, reduction, &mut numbers)?;
     }
     Ok(numbers)
+}
+
+/// The mean over its tokens of the last hidden state of each text, `[width]` each.
+///
+/// # Errors
+/// Those of the model.
+pub(in crate::llm) fn mean_hidden(
+    model: &Decoder,
+    texts: &[&[u32]],
+    budget: usize,
+) -> Result<Vec<Vec<f64>>> {
+    let (mut means, mut done) = (Vec::with_capacity(texts.len()), 0);
+    while done < texts.len() {
+        let mut tokens = 0;
+        let fits = texts[done..].iter().take_while(|text| {
+            tokens += text.len();
+            tokens <= budget
+        });
+        let some = &texts[done..done + fits.count().max(1)];
+        done += some.len();
+        let packed = Packed::new(some.iter().copied());
+        let hidden = model.hidden(&Tape::idle(), &packed)?;
+        let hidden = hidden.value().to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        for rows in packed.starts.windows(2) {
+            let rows = &hidden[rows[0]..rows[1]];
+            let mut mean = vec![0.0; rows.first().map_or(0, Vec::len)];
+            for row in rows {
+                mean.iter_mut().zip(row).for_each(|(m, x)| *m += x);
+            }
+            mean.iter_mut().for_each(|m| *m /= rows.len() as f64);
+            means.push(mean);
+        }
+    }
+    Ok(means)
 }
 
 /// Consecutive sequences of at most `budget` tokens together, at least one in each part.

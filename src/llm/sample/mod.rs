@@ -4,3 +4,4 @@ pub mod evaluate;
 pub mod generate;
 pub mod logprobs;
 pub mod reward;
+pub mod selection;

@@ -6,7 +6,6 @@
 
 mod calibration;
 mod experiment;
-pub mod kmeans;
 pub mod rehearsal;
 mod training;
 

@@ -3,10 +3,10 @@
 use nalgebra::DMatrix;
 
 use super::MultiTask;
-use super::kmeans::kmeans;
 use crate::bandit::Policy;
 use crate::error::Result;
 use crate::random::{Categorical, Purpose, Stream};
+use crate::stats::kmeans::kmeans;
 
 /// One kept example.
 #[derive(Debug, Clone, Copy, PartialEq)]

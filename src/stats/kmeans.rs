@@ -1,4 +1,4 @@
-//! k-means clustering of prompt embeddings.
+//! k-means clustering.
 //!
 //! Written out here (Lloyd's steps from k-means++ seeds) because the crates that offer it draw from
 //! generators of their own, and rows must depend on this crate's streams only.
