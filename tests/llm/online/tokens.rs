@@ -568,6 +568,8 @@ fn what_does_not_suit_tokens_is_refused() {
         ("ppo", &["--missing-eos-penalty=-1"], "missing_eos_penalty"),
         ("ppo", &["--demonstrations"], "demonstrations"),
         ("ppo", &["--epsilon", "-0.1"], "epsilon"),
+        ("ppo", &["--eval-data", "data.jsonl"], "eval_data"),
+        ("ppo", &["--token-reduction", "mean"], "token_reduction"),
         ("grpo", &["--gae-lambda", "0.5"], "gae_lambda"),
         ("grpo", &["--value", "shared"], "value"),
         ("grpo", &["--completions", "1"], "completions"),

@@ -243,6 +243,12 @@ impl Settings {
             let remedy = "no policy wrote those rows: leave it out, or give another reference";
             return fail("eval_data", "the reference is behaviour", remedy);
         }
+        if self.eval_data.is_some() && objective.reads(Column::Advantage) {
+            let remedy = "leave it out; eval_prompts has the policy write what is evaluated";
+            let problem =
+                "the objective takes advantages of tokens, which rows of a file do not have";
+            return fail("eval_data", problem, remedy);
+        }
         if moves && objective.anchored() {
             let remedy = "z₀ is estimated from responses whose numbers are not stored: give initial or a \
                           folder, or an objective without z₀";
