@@ -140,6 +140,13 @@ pub fn best<'a>(rows: &'a [Row], setting: &Setting) -> BTreeMap<u64, &'a Row> {
         .collect()
 }
 
+/// The last checkpoint of each seed.
+pub fn last<'a>(rows: &'a [Row], setting: &Setting) -> BTreeMap<u64, &'a Row> {
+    (paths(rows, setting).into_iter())
+        .filter_map(|(seed, path)| Some((seed, path.last().copied()?)))
+        .collect()
+}
+
 /// A number of the best checkpoints of a setting, at `x`.
 #[cfg_attr(not(feature = "plot"), allow(dead_code))] // Figures alone draw them.
 pub fn point(rows: &[Row], setting: &Setting, x: f64, of: fn(&Row) -> f64) -> Option<Point> {

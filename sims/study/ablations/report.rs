@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::super::report::{Claim, cells, half};
 use super::{NETWORKS, PER, network, rates, tau};
 use crate::llm::train::{ValueNetwork, ValuePer};
-use crate::rows::study_ablations::{Row, Setting, best, paper, read_rows, settings};
+use crate::rows::study_ablations::{Row, Setting, best, last, paper, read_rows, settings};
 use crate::sims::report::{markdown, number};
 
 pub fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
@@ -28,12 +28,19 @@ fn text(rows: &[Row]) -> Result<String> {
             .then_some(wins)
             .with_context(|| format!("rows.csv: none of {setting:?}; run the study to its end"))
     };
+    let ends = |setting: &Setting| -> Wins {
+        let last = last(rows, setting).into_iter();
+        last.map(|(seed, row)| (seed, row.win)).collect()
+    };
     let found = Found {
         both: each(paper::FACTORS, |factor| wins(rates(factor, factor)))?,
         alone: each(paper::FACTORS, |factor| wins(rates(1.0, factor)))?,
         dro: each(paper::TAUS, |beta| wins(tau(Objective::DRO_V, beta)))?,
         kto: each(paper::TAUS, |beta| wins(tau(Objective::KTO, beta)))?,
         networks: each(NETWORKS, |value| each(PER, |per| wins(network(value, per))))?,
+        ends: each(NETWORKS, |value| {
+            each(PER, |per| Ok(ends(&network(value, per))))
+        })?,
     };
     let header = ["statement", "difference, 95 % interval over seeds", "here"];
     Ok(format!(
@@ -58,6 +65,8 @@ struct Found {
     dro: Vec<Wins>,
     kto: Vec<Wins>,
     networks: Vec<Vec<Wins>>,
+    /// The same at the last checkpoint.
+    ends: Vec<Vec<Wins>>,
 }
 
 impl Found {
@@ -118,12 +127,14 @@ impl Found {
             });
         };
         let [separate, shared] = [0, 1].map(|i| &self.networks[i]);
-        for ((per, separate), shared) in PER.iter().zip(separate).zip(shared) {
+        for (i, per) in PER.iter().enumerate() {
             let words = format!(
                 "a separate network wins more often than a shared one, a value per {}",
                 per.name()
             );
-            above(words, minus(separate, shared));
+            above(words, minus(&separate[i], &shared[i]));
+            let words = "… at the last checkpoint".into();
+            above(words, minus(&self.ends[0][i], &self.ends[1][i]));
         }
         let of = |per: ValuePer| {
             let at = PER.iter().position(|p| *p == per).unwrap_or_default();
@@ -310,7 +321,7 @@ mod tests {
                 statements(&theirs, "| agrees |"),
                 statements(&theirs, "| does not |")
             ),
-            (12, 0),
+            (15, 0),
             "{theirs}"
         );
         assert_eq!(statements(&opposite, "| agrees |"), 1, "{opposite}");
