@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let form = match &args.objective {
         None => None,
         Some(name) => {
-            let found = Objective::from_name(name).ok();
+            let found = Objective::from_name(name).ok().map(Objective::on_text);
             let found = found.filter(|o| TextObjective::all().any(|known| known == *o));
             let objective = found.ok_or_else(|| {
                 let remedy = suggestion(name, TextObjective::names());

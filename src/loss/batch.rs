@@ -22,8 +22,10 @@ pub struct Batch {
     pub reward: [Vec<f64>; 2],
     /// Tokens of each response; empty where each has one.
     pub tokens: [Vec<f64>; 2],
-    /// Baselines or values of single responses, z₀ of rated ones, V at each token.
+    /// Baselines or values of single responses, z₀ of rated ones, V at each token, e of the prompts of pairs.
     pub baseline: Vec<f64>,
+    /// Proposals beside pairs; there are as many to each as `sizes` say.
+    pub proposals: Proposals,
     /// Advantage of each token.
     pub advantage: Vec<f64>,
     /// V at each token as it was when the responses were written.
@@ -38,10 +40,31 @@ pub struct Batch {
     pub margin: Vec<f64>,
     /// Tokens of each response of token by token groups, which say where it ends; empty where each has one.
     pub lengths: Vec<usize>,
-    /// Sizes of groups and lists.
+    /// Sizes of groups and lists; numbers of proposals beside pairs.
     pub sizes: Vec<usize>,
     /// Weight of each example in the sum; they need not sum to 1.
     pub weight: Vec<f64>,
+}
+
+/// Numbers of proposals, those of all pairs in order.
+#[derive(Debug, Clone, Default)]
+pub struct Proposals {
+    /// The trained numbers.
+    pub score: Vec<f64>,
+    /// ln π_φ(y|x), of the policy that the expectation is under.
+    pub log_policy: Vec<f64>,
+    /// ln π′(y|x), of the policy that wrote them.
+    pub log_proposal: Vec<f64>,
+}
+
+impl Proposals {
+    fn numbers(&mut self) -> [&mut Vec<f64>; 3] {
+        [
+            &mut self.score,
+            &mut self.log_policy,
+            &mut self.log_proposal,
+        ]
+    }
 }
 
 impl Batch {
@@ -56,8 +79,8 @@ impl Batch {
     }
 
     /// The loss's inputs on any backend, and the leaves whose gradients are wanted: one array per
-    /// slot, and after it the baseline, value or z₀ where there is one. Of the columns beside them those in `columns`
-    /// are made, and no others.
+    /// slot, and after it the baseline, value, e or z₀ where there is one, and then the scores of proposals. Of the
+    /// columns beside them those in `columns` are made, and no others.
     ///
     /// # Errors
     /// If the backend fails.
@@ -83,6 +106,18 @@ impl Batch {
                     if columns.has(column) {
                         pair = pair.with(column, constant(&self.column(column, 0))?);
                     }
+                }
+                // What nobody gave is not there, as below.
+                if columns.has(Column::Expected) && !self.baseline.is_empty() {
+                    pair = pair.with(Column::Expected, leaf(&self.baseline)?);
+                }
+                let of = &self.proposals;
+                if columns.has(Column::Proposals) && !of.score.is_empty() {
+                    let responses = Response::new(leaf(&of.score)?)
+                        .with(Column::LogReference, constant(&of.log_policy)?)
+                        .with(Column::LogOld, constant(&of.log_proposal)?);
+                    let groups = Rc::new(Segments::new(&self.sizes)?);
+                    pair = pair.beside(Group { responses, groups });
                 }
                 Inputs::Pair(pair)
             }
@@ -171,6 +206,8 @@ impl Batch {
             Column::Value => Cow::Borrowed(&self.baseline),
             Column::OldValue => Cow::Borrowed(&self.old_value),
             Column::Return => Cow::Borrowed(&self.target),
+            Column::Expected => Cow::Borrowed(&self.baseline),
+            Column::Proposals => Cow::Borrowed(&self.proposals.score),
         }
     }
 
@@ -218,12 +255,14 @@ impl Batch {
         ] {
             of_examples.truncate(1);
         }
+        let proposals = batch.sizes.first().copied().unwrap_or_default();
+        (batch.proposals.numbers().into_iter()).for_each(|of| of.truncate(proposals));
         batch.lengths.truncate(responses);
         batch.sizes.truncate(1);
         batch
     }
 
-    fn numbers(&mut self) -> [&mut Vec<f64>; 18] {
+    fn numbers(&mut self) -> [&mut Vec<f64>; 21] {
         let Self {
             log_policy: [a, b],
             log_reference: [c, d],
@@ -238,12 +277,14 @@ impl Batch {
             label,
             margin,
             weight,
+            proposals,
             lengths: _,
             sizes: _,
         } = self;
+        let [k, l, m] = proposals.numbers();
         [
-            a, b, c, d, e, f, g, h, i, j, baseline, advantage, old_value, target, desirable, label,
-            margin, weight,
+            a, b, c, d, e, f, g, h, i, j, k, l, m, baseline, advantage, old_value, target,
+            desirable, label, margin, weight,
         ]
     }
 
@@ -331,6 +372,13 @@ pub(super) fn probe(kind: InputKind) -> Batch {
         batch.margin.push(next());
         batch.sizes.push(size);
         batch.weight.push(0.2 + next());
+    }
+    if kind == InputKind::LabelledPairs {
+        for _ in 0..batch.sizes.iter().sum() {
+            batch.proposals.score.push(2.0 * next() - 1.0);
+            batch.proposals.log_policy.push(-0.1 - 2.0 * next());
+            batch.proposals.log_proposal.push(-0.1 - 2.0 * next());
+        }
     }
     if kind == InputKind::Tokens {
         // Of each token, in place of each example.

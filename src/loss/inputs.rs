@@ -1,11 +1,15 @@
 //! Inputs of a loss: the numbers of a batch of examples, by what an example is.
 
+mod pair;
+
 use std::cell::Cell;
 use std::rc::Rc;
 
 use super::InputKind;
 use crate::backend::{Backend, Segments};
 use crate::error::{Error, Result};
+
+pub use pair::Pair;
 
 /// Numbers that a loss may read beside the trained ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +35,15 @@ pub enum Column {
     OldValue,
     /// What V is to come to.
     Return,
+    /// e of the prompt of each pair, which is trained.
+    Expected,
+    /// Proposals: further responses to the prompt of each pair.
+    Proposals,
 }
 
 impl Column {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::LogReference,
         Self::LogOld,
         Self::Reward,
@@ -46,6 +54,8 @@ impl Column {
         Self::Value,
         Self::OldValue,
         Self::Return,
+        Self::Expected,
+        Self::Proposals,
     ];
 
     /// Its name, for messages.
@@ -61,6 +71,8 @@ impl Column {
             Self::Value => "values of the tokens",
             Self::OldValue => "old values of the tokens",
             Self::Return => "returns of the tokens",
+            Self::Expected => "expected scores of the prompts",
+            Self::Proposals => "proposals beside the pairs",
         }
     }
 
@@ -213,61 +225,6 @@ impl<X: Backend> Response<X> {
     /// Those of the backend.
     pub fn regularised_reward(&self, beta: f64) -> Result<X> {
         self.reward()?.sub(&self.log_ratio()?.affine(beta, 0.0)?)
-    }
-}
-
-/// Two responses to one prompt; where there are labels, `first` is the preferred one.
-#[derive(Clone)]
-pub struct Pair<X> {
-    /// y, or the preferred response.
-    pub first: Response<X>,
-    /// y′, or the rejected response.
-    pub second: Response<X>,
-    columns: [Made<X>; 2],
-}
-
-impl<X> Pair<X> {
-    /// A pair without label and margin.
-    pub fn new(first: Response<X>, second: Response<X>) -> Self {
-        Self {
-            first,
-            second,
-            columns: [Column::Label, Column::Margin].map(Made::none),
-        }
-    }
-
-    /// The same with a column. One that pairs do not have is left out.
-    #[must_use]
-    pub fn with(mut self, column: Column, array: X) -> Self {
-        let mut array = Some(array);
-        (self.columns.iter_mut()).for_each(|made| made.take(column, &mut array));
-        self
-    }
-}
-
-impl<X: Backend> Pair<X> {
-    /// `d = u(first) − u(second)`, `[B]`, in nats.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub fn difference(&self) -> Result<X> {
-        self.first.log_ratio()?.sub(&self.second.log_ratio()?)
-    }
-
-    /// Probability that the first is the better one, `[B]`: 1 but for soft labels.
-    ///
-    /// # Errors
-    /// A column that this loss was not seen to read.
-    pub fn label(&self) -> Result<&X> {
-        self.columns[0].get()
-    }
-
-    /// Margin that the scores of each pair are to differ by, `[B]`: 0 but where the data give one.
-    ///
-    /// # Errors
-    /// A column that this loss was not seen to read.
-    pub fn margin(&self) -> Result<&X> {
-        self.columns[1].get()
     }
 }
 
@@ -491,9 +448,13 @@ impl<X: Backend> Inputs<X> {
             Self::Tokens(tokens) => &tokens.columns[..],
             _ => &[],
         };
+        let proposals = match self {
+            Self::Pair(pair) if pair.proposals.read.get() => Some(Column::Proposals),
+            _ => None,
+        };
         let of_responses = self.responses().flat_map(|r| &r.columns);
         let read = of_responses.chain(own).filter(|made| made.read.get());
-        read.map(|made| made.column).collect()
+        read.map(|made| made.column).chain(proposals).collect()
     }
 
     /// The trained numbers of each slot: of both responses of a pair, else one array.

@@ -29,7 +29,7 @@ mod spec;
 pub mod squared_hinge;
 
 pub use baseline::{Baseline, Value};
-pub use batch::{Batch, Cotangents, on_tape};
+pub use batch::{Batch, Cotangents, Proposals, on_tape};
 pub use bound::{Bound, Run, Runs};
 pub use inputs::{Column, Columns, Group, Inputs, Pair, Rated, Response, Single, Tokens, sizes};
 pub use numbers::{Given, Number, Numbers, Range, Temperature};

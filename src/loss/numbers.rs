@@ -72,6 +72,14 @@ pub const fn within(low: f64, high: f64) -> Range {
     Range { high, ..from(low) }
 }
 
+/// A number from 0 to 1, both included.
+pub const fn share() -> Range {
+    Range {
+        open: [false, false],
+        ..within(0.0, 1.0)
+    }
+}
+
 impl Range {
     /// A number that it holds, neither at an end nor near one.
     pub fn example(&self) -> f64 {
@@ -102,7 +110,7 @@ impl Range {
 
 impl std::fmt::Display for Range {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let (low, [open, _]) = (exact(self.low), self.open);
+        let (low, [open, open_above]) = (exact(self.low), self.open);
         let low = if self.low.is_infinite() {
             "a finite number".into()
         } else if open {
@@ -114,8 +122,10 @@ impl std::fmt::Display for Range {
         };
         if self.high.is_infinite() {
             write!(f, "{low}")
-        } else {
+        } else if open_above {
             write!(f, "{low}, below {}", exact(self.high))
+        } else {
+            write!(f, "{low}, at most {}", exact(self.high))
         }
     }
 }

@@ -130,6 +130,8 @@ registry! { /** Those that have none. */ ON_TEXT {
     PPO: super::ppo_tokens::PpoTokens,
     /// [`ppo_tokens::PpoPlain`](super::ppo_tokens::PpoPlain)
     GRPO: super::ppo_tokens::PpoPlain,
+    /// [`advantage::Sampled`](super::advantage::Sampled)
+    ADVANTAGE_MODEL_SAMPLED: super::advantage::Sampled,
 } }
 
 /// Losses that a program brought, after those of this library.
@@ -285,6 +287,13 @@ impl Objective {
         let name = name.to_ascii_lowercase().replace('_', "-");
         let spec = self.spec();
         spec.name == name || spec.aliases.contains(&name.as_str())
+    }
+
+    /// The objective that it is on text: itself, or [`Spec::on_text`].
+    #[must_use]
+    pub fn on_text(self) -> Self {
+        let other = self.spec().on_text.map(Self::from_name);
+        other.and_then(Result::ok).unwrap_or(self)
     }
 
     /// True if it reads a column of its inputs.

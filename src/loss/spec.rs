@@ -134,6 +134,8 @@ pub struct Spec {
     pub per_token: bool,
     /// The reason why it is not trained on text, if it is not.
     pub bandits_only: Option<&'static str>,
+    /// Name of the objective that it is on text, if it is another there.
+    pub on_text: Option<&'static str>,
     /// The reason why it has no form on a bandit, if it has none.
     pub text_only: Option<&'static str>,
     /// The reason why on text it is trained on responses that the policy writes itself only, if it is.
@@ -161,6 +163,7 @@ impl Spec {
             best_only: false,
             per_token: false,
             bandits_only: None,
+            on_text: None,
             text_only: None,
             own_responses_only: None,
         }

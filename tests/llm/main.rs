@@ -5,6 +5,7 @@ static HEAP: pistar::llm::internals::tensor::memory::Counting =
     pistar::llm::internals::tensor::memory::Counting;
 
 mod adapters;
+mod advantage;
 mod beside;
 mod bf16;
 mod boundary;

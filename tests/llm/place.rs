@@ -118,11 +118,18 @@ impl Place {
             let (prompt, a, b, c) = (text(5), text(6), text(6), text(6));
             let mut score = || f64::from(stream.below(1000)) / 100.0;
             let scores = [score(), score() + 10.0];
+            let reward = score();
+            let law = -score();
+            // One that another policy wrote, and one of π_φ itself.
+            let proposals = json!([
+                {"completion": c, "logprob": law, "policy_logprob": law - 0.5},
+                {"completion": a},
+            ]);
             let line = json!({
                 "prompt": prompt, "chosen": b, "rejected": a, "chosen_score": scores[1],
-                "rejected_score": scores[0], "completion": c, "reward": score(),
+                "rejected_score": scores[0], "completion": c, "reward": reward,
                 "label": row % 2 == 0, "completions": [b, a],
-                "scores": [scores[1], scores[0]],
+                "scores": [scores[1], scores[0]], "proposals": proposals,
             });
             lines += &format!("{line}\n");
         }

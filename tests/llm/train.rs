@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::parameters::Parameters;
 use pistar::llm::model::decoder::Decoder;
-use pistar::llm::model::heads::{ScalarHead, Scorer};
+use pistar::llm::model::heads::{AdvantageScorer, ScalarHead, Scorer};
 use pistar::llm::model::sequence::Sequence;
-use pistar::llm::text::example::{Beside, Example, Response};
+use pistar::llm::text::example::{Beside, Example, Response, Stored};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::{Cache, FILE, Reference};
 use pistar::llm::train::{Batches, Learner, Model, Settings, TokenReduction, Trainer, precompute};
-use pistar::loss::{Given, InputKind, Objective};
+use pistar::loss::{Column, Given, InputKind, Objective};
 use pistar::observer::Silent;
 use pistar::random::{Purpose, Stream};
 
@@ -69,6 +69,34 @@ pub fn examples(kind: InputKind) -> Vec<Example> {
         .collect()
 }
 
+/// The same with what the objective reads besides: proposals of ragged numbers.
+pub fn examples_of(objective: &TextObjective) -> Vec<Example> {
+    let mut all = examples(objective.kind());
+    if !objective.reads(Column::Proposals) {
+        return all;
+    }
+    let mut stream = Stream::new(6, Purpose::Problem, 0);
+    for example in &mut all {
+        let prompt = example.responses[0].sequence.prompt().to_vec();
+        let count = 1 + stream.below(3) as usize;
+        for _ in 0..count {
+            let mut tokens = prompt.clone();
+            tokens.extend((0..1 + stream.below(4)).map(|_| stream.below(11)));
+            let sequence = Sequence::new(tokens, prompt.len()).unwrap();
+            example.responses.push(Response {
+                stored: Some(Stored {
+                    old: -2.0 * stream.uniform(),
+                    reference: -2.0 * stream.uniform(),
+                    tokens: None,
+                }),
+                ..Response::new(sequence, 0.0)
+            });
+        }
+        example.beside.proposals = count;
+    }
+    all
+}
+
 fn decoder(seed: u64, dtype: DType) -> Decoder {
     Decoder::random(tiny(), 0.3, seed, dtype, &Device::Cpu).unwrap()
 }
@@ -77,6 +105,14 @@ fn scorer(head: ScalarHead, seed: u64) -> Box<dyn Model> {
     let mut decoder = decoder(seed, DType::F64);
     head.add(&mut decoder, seed).unwrap();
     Box::new(Scorer { decoder, head })
+}
+
+/// An Advantage Model.
+pub fn two_heads(seed: u64) -> AdvantageScorer {
+    let mut decoder = decoder(seed, DType::F64);
+    ScalarHead::Reward.add(&mut decoder, seed).unwrap();
+    ScalarHead::Expected.add(&mut decoder, seed).unwrap();
+    AdvantageScorer(decoder)
 }
 
 /// A trainer whose policy and reference are random models of those seeds.
@@ -100,7 +136,9 @@ pub fn trainer_of<'a>(
     } else {
         Reference::None
     };
-    let policy = if objective.scores() {
+    let policy: Box<dyn Model> = if objective.expects() {
+        Box::new(two_heads(policy))
+    } else if objective.scores() {
         scorer(ScalarHead::Reward, policy)
     } else {
         Box::new(decoder(policy, DType::F64))
@@ -182,7 +220,7 @@ fn weights_and_metrics_do_not_know_the_pieces() {
                 }
                 .resolve()
                 .unwrap();
-                let examples = examples(settings.objective().unwrap().kind());
+                let examples = examples_of(&settings.objective().unwrap());
                 let mut trainer = trainer(&settings, &examples, [1, 2]);
                 for _ in 0..3 {
                     trainer.step(None).unwrap();
@@ -223,9 +261,10 @@ fn every_name_has_its_own_gradient() {
     let all: Vec<_> = TextObjective::names()
         .map(|name| {
             let settings = settings(name).resolve().unwrap();
-            let kind = settings.objective().unwrap().kind();
+            let objective = settings.objective().unwrap();
             // These seeds give KTO a z₀ that is not 0.
-            (name, kind, first(&settings, &examples(kind), [2, 1]))
+            let found = first(&settings, &examples_of(&objective), [2, 1]);
+            (name, objective.kind(), found)
         })
         .collect();
     // The same number with the square completed.
@@ -272,7 +311,7 @@ fn at_the_first_step_every_log_ratio_is_zero() {
                     token_reduction: Some(token_reduction),
                     ..settings
                 };
-                let examples = examples(objective.kind());
+                let examples = examples_of(&objective);
                 let live = Reference::Live(Box::new(decoder(1, DType::F32)));
                 let dir = tempfile::tempdir().unwrap();
                 let mut cache = Cache::new("the same".into(), &dir.path().join(FILE));
@@ -310,7 +349,7 @@ fn token_reduction_is_of_policy_and_reference_alike() {
             token_reduction: Some(TokenReduction::Mean),
             ..sums.clone()
         };
-        let examples = examples(objective.kind());
+        let examples = examples_of(&objective);
         let sums = trainer(&sums, &examples, [1, 2]).gradient().unwrap();
         let means = trainer(&means, &examples, [1, 2]).gradient().unwrap();
         for (place, slots) in sums.text.slots.iter().enumerate() {
@@ -354,7 +393,7 @@ fn another_example_adds_its_own_gradient_and_nothing_else() {
         if objective.anchored() || objective.token_reduction() == TokenReduction::Batch {
             continue;
         }
-        let all = examples(objective.kind());
+        let all = examples_of(&objective);
         let (seven, last) = (all[..7].to_vec(), all[7..].to_vec());
         let settings = Settings {
             shuffle: false,
@@ -386,9 +425,12 @@ fn pairs_know_which_response_is_which_and_only_that() {
         if !pairs.contains(&objective.kind()) {
             continue;
         }
-        let examples = examples(objective.kind());
+        let examples = examples_of(&objective);
         let mut swapped = examples.clone();
-        swapped.iter_mut().for_each(|e| e.responses.reverse());
+        for example in &mut swapped {
+            let compared = example.responses.len() - example.beside.proposals;
+            example.responses[..compared].reverse();
+        }
         let (a, b) = (
             first(&settings, &examples, [1, 2]),
             first(&settings, &swapped, [1, 2]),
@@ -531,7 +573,7 @@ fn a_learning_rate_of_zero_changes_nothing_and_decay_only_matrices() {
             }
             .resolve()
             .unwrap();
-            let examples = examples(settings.objective().unwrap().kind());
+            let examples = examples_of(&settings.objective().unwrap());
             let mut trainer = trainer(&settings, &examples, [1, 2]);
             let before = tensors(&trainer);
             trainer.step(None).unwrap();
@@ -565,7 +607,7 @@ fn a_learning_rate_of_zero_changes_nothing_and_decay_only_matrices() {
 fn a_step_that_is_not_finite_is_not_taken() {
     for name in TextObjective::names() {
         let settings = settings(name).resolve().unwrap();
-        let examples = examples(settings.objective().unwrap().kind());
+        let examples = examples_of(&settings.objective().unwrap());
         let mut trainer = trainer(&settings, &examples, [1, 2]);
         let embedding = &trainer
             .policy
@@ -600,7 +642,7 @@ fn what_cannot_be_trained_on_text_is_refused_by_name() {
         "pg-value",
         "dro-constant",
         "kto-per-prompt",
-        "advantage-model",
+        "advantage-model-centred",
     ] {
         let error = error(settings(name));
         assert!(

@@ -34,7 +34,7 @@ impl Feed {
     pub fn of(loss: &Bound) -> Result<Self> {
         let spec = loss.spec();
         if let Some(why) = spec.text_only {
-            let remedy = "train it with `pistar train --prompts`; on bandits, take ppo-clip";
+            let remedy = "train it with `pistar train`; on bandits, take the other";
             return Err(Error::invalid(spec.name, why, remedy));
         }
         Ok(Self {

@@ -19,9 +19,6 @@ use crate::random::{Purpose, Stream};
 /// Index of the stream of a head's weights, after those of all tensors of a decoder.
 const STREAM: u64 = 1 << 32;
 
-/// The folder of a value head inside that of an adapter: PEFT has no place for it.
-pub(in crate::llm) const VALUE_HEAD: &str = "value_head";
-
 /// A linear map of a hidden state to one number. Its weights are kept with the decoder's, as
 /// further parameters, so that one optimiser and one checkpoint have them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,24 +27,46 @@ pub enum ScalarHead {
     Reward,
     /// `v_head.summary.weight` `[1, width]` and `v_head.summary.bias` `[1]`: TRL's value head.
     Value,
+    /// `expected.weight` `[1, width]` and `expected.bias` `[1]`: e(x) of an Advantage Model, which has it beside a reward
+    /// head.
+    Expected,
 }
 
 impl ScalarHead {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Reward, Self::Value];
+    pub const ALL: [Self; 3] = [Self::Reward, Self::Value, Self::Expected];
 
     /// The names of its tensors: weight, and bias if it has one.
     pub fn names(self) -> &'static [&'static str] {
         match self {
             Self::Reward => &["score.weight"],
             Self::Value => &["v_head.summary.weight", "v_head.summary.bias"],
+            Self::Expected => &["expected.weight", "expected.bias"],
         }
     }
 
-    /// The head that a decoder has.
+    /// Its folder inside that of an adapter, if PEFT has no place for it there.
+    pub(in crate::llm) fn folder(self) -> Option<&'static str> {
+        match self {
+            Self::Reward => None,
+            Self::Value => Some("value_head"),
+            Self::Expected => Some("expected_head"),
+        }
+    }
+
+    /// Whether a decoder has it.
+    pub fn is_on(self, decoder: &Decoder) -> bool {
+        decoder.parameters().find(self.names()[0]).is_some()
+    }
+
+    /// The head that a decoder has; of an Advantage Model that of its reward.
     pub fn of(decoder: &Decoder) -> Option<Self> {
-        let has = |head: &Self| decoder.parameters().find(head.names()[0]).is_some();
-        Self::ALL.into_iter().find(has)
+        Self::all_of(decoder).next()
+    }
+
+    /// All heads that a decoder has.
+    pub(in crate::llm) fn all_of(decoder: &Decoder) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|head| head.is_on(decoder))
     }
 
     /// Gives a decoder this head, its weight normal with the standard deviation of the
@@ -58,7 +77,9 @@ impl ScalarHead {
     pub fn add(self, decoder: &mut Decoder, seed: u64) -> Result<()> {
         let width = decoder.sizes().width;
         let deviation = decoder.config().map_or(0.02, |c| c.deviation);
-        let mut stream = Stream::new(seed, Purpose::Start, STREAM);
+        // Two heads of one body begin apart.
+        let index = STREAM + u64::from(self == Self::Expected);
+        let mut stream = Stream::new(seed, Purpose::Start, index);
         let weight: Vec<f64> = (0..width)
             .map(|_| -> f64 { StandardNormal.sample(stream.rng()) })
             .map(|z| deviation * z)
@@ -107,7 +128,7 @@ impl ScalarHead {
 
     /// Gives a decoder this head with that weight, or changes the one it has.
     pub(in crate::llm) fn set(self, decoder: &mut Decoder, weight: &Tensor) -> Result<()> {
-        if Self::of(decoder) == Some(self) {
+        if self.is_on(decoder) {
             decoder.parameters_mut().set(self.names()[0], weight)
         } else {
             self.put(decoder, |_, _| Ok(weight.clone()))
@@ -119,7 +140,8 @@ impl ScalarHead {
         decoder: &mut Decoder,
         mut tensor: impl FnMut(&str, &[usize]) -> Result<Tensor>,
     ) -> Result<()> {
-        if let Some(head) = Self::of(decoder) {
+        let beside = |head: &Self| self == Self::Expected && *head == Self::Reward;
+        if let Some(head) = Self::all_of(decoder).find(|head| !beside(head)) {
             let problem = "the model has a scalar head already";
             return Err(Error::invalid(head.names()[0], problem, "one is enough"));
         }
@@ -175,7 +197,7 @@ fn wide(tape: &Tape, x: &Node) -> Result<Node> {
 }
 
 /// A network of its own that scores sequences: one piece each. A reward head reads the last token
-/// that is not the padding of the model's configuration, as `transformers` does; a value head reads
+/// that is not the padding of the model's configuration, as `transformers` does; another head reads
 /// the last token of the prompt, and of the completion nothing.
 #[derive(Debug)]
 pub struct Scorer {
@@ -190,7 +212,7 @@ impl Scorer {
     pub fn read<'a>(&self, sequence: &'a Sequence) -> &'a [u32] {
         match self.head {
             ScalarHead::Reward => self.decoder.unpadded(sequence.tokens()),
-            ScalarHead::Value => sequence.prompt(),
+            ScalarHead::Value | ScalarHead::Expected => sequence.prompt(),
         }
     }
 }
@@ -242,6 +264,46 @@ impl Network for Scorer {
             pieces: self.head.values(tape, parameters, &hidden, &last)?,
             starts: (0..=sequences.len()).collect(),
             values: None,
+        })
+    }
+}
+
+/// An Advantage Model: a body with two heads, r at the last token of a sequence as a [`Scorer`] reads it, which is the
+/// piece, and e at the last token of its prompt, which is the value.
+#[derive(Debug)]
+pub struct AdvantageScorer(pub Decoder);
+
+impl Network for AdvantageScorer {
+    fn leaves(&self) -> usize {
+        self.0.parameters().len()
+    }
+
+    fn has_token_pieces(&self) -> bool {
+        false
+    }
+
+    fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
+        let Self(decoder) = self;
+        let packed = Packed::new(sequences.iter().map(|s| decoder.unpadded(s.tokens())));
+        let starts = packed.starts.windows(2).zip(sequences);
+        let (last, prompt): (Vec<u32>, Vec<u32>) = starts
+            .map(|(w, sequence)| {
+                // Padding may begin within a prompt.
+                let end = w[0] + sequence.prompt().len().min(w[1] - w[0]);
+                (w[1] as u32 - 1, end as u32 - 1)
+            })
+            .unzip();
+        let hidden = decoder.hidden(tape, &packed)?;
+        let read = |head: ScalarHead, rows: Vec<u32>| {
+            head.values(tape, decoder.parameters(), &hidden, &rows.into())
+        };
+        Ok(Output {
+            pieces: read(ScalarHead::Reward, last)?,
+            starts: (0..=sequences.len()).collect(),
+            values: Some(Values {
+                node: read(ScalarHead::Expected, prompt)?,
+                rows: ValueRows::Prompt,
+            }),
         })
     }
 }

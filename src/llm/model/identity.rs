@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::heads::VALUE_HEAD;
+use super::heads::ScalarHead;
 use super::model_folder::ModelFolder;
 use super::saving::COMPANIONS;
 use super::{lora, weights};
@@ -56,7 +56,7 @@ impl Identity {
     }
 
     /// Adds what a model's numbers are made of, under `name/`: configuration and weights, those of an
-    /// adapter and of a value head beside it too.
+    /// adapter and of a head beside it too.
     ///
     /// # Errors
     /// A file that cannot be read, or no weights.
@@ -69,9 +69,11 @@ impl Identity {
         let folder = model.weights();
         self.file(format!("{name}/config.json"), &folder.join("config.json"))?;
         self.weights(name, folder)?;
-        let head = model.folder.join(VALUE_HEAD);
-        if head.is_dir() {
-            self.weights(&format!("{name}/{VALUE_HEAD}"), &head)?;
+        for folder in ScalarHead::ALL.into_iter().filter_map(ScalarHead::folder) {
+            let head = model.folder.join(folder);
+            if head.is_dir() {
+                self.weights(&format!("{name}/{folder}"), &head)?;
+            }
         }
         Ok(())
     }

@@ -125,6 +125,24 @@ impl ModelFolder {
         Ok(Checkpoint::open(self.weights())?.has(ScalarHead::Reward.names()[0]))
     }
 
+    /// The folder of a head inside that of the adapter, if it is there.
+    pub(in crate::llm) fn beside(&self, head: ScalarHead) -> Option<PathBuf> {
+        let dir = self.adapter()?.join(head.folder()?);
+        dir.is_dir().then_some(dir)
+    }
+
+    /// The folder that holds the weights of a head: that inside the adapter's, or else of the model or the base.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub(in crate::llm) fn holding(&self, head: ScalarHead) -> Result<Option<PathBuf>> {
+        if let Some(dir) = self.beside(head) {
+            return Ok(Some(dir));
+        }
+        let kept = Checkpoint::open(self.weights())?.has(head.names()[0]);
+        Ok(kept.then(|| self.weights().into()))
+    }
+
     /// The configuration of the model or the base.
     ///
     /// # Errors

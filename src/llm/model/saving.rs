@@ -66,7 +66,7 @@ impl Decoder {
     /// as it was read (but for class and precision), `model.safetensors` or shards, tokenizer and
     /// generation settings. A tied output head is left out. With a reward head the class is
     /// `…ForSequenceClassification` of one label, and the output head is left out; a value head
-    /// is saved beside the rest under TRL's names.
+    /// is saved beside the rest under TRL's names, and the second head of an Advantage Model under its own.
     ///
     /// Every file appears whole or not at all, the weights last. An older model in the folder is
     /// replaced.
@@ -116,7 +116,7 @@ impl Decoder {
             .collect();
         let with_head = self.has_head() && scalar != Some(ScalarHead::Reward);
         let mut entries = config.family.names.layout(self.graph(), with_head);
-        for name in scalar.iter().flat_map(|head| head.names()) {
+        for name in ScalarHead::all_of(self).flat_map(ScalarHead::names) {
             entries.extend(parameters.get(name).map(|t| Entry {
                 name: (*name).into(),
                 parts: vec![((*name).into(), t.dims().into())],

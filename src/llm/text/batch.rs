@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::example::OfTokens;
+use super::example::{OfTokens, Response, Stored};
 use crate::llm::model::sequence::Sequence;
-use crate::loss::{Batch, InputKind};
+use crate::loss::{Batch, InputKind, Proposals};
 
 /// Weighted examples over distinct sequences. An example names its sequences by index, so that one
 /// that stands in many examples is run once.
@@ -37,7 +37,11 @@ pub struct TextBatch {
     pub held: Vec<f64>,
     /// 1 or 0 for rated responses.
     pub desirable: Vec<f64>,
-    /// Sizes of groups and lists.
+    /// The sequences that are proposals beside pairs, those of all pairs in order.
+    pub proposals: Vec<u32>,
+    /// ln π_φ of each, and ln π′ of the policy that wrote it.
+    pub proposal_laws: [Vec<f64>; 2],
+    /// Sizes of groups and lists; numbers of proposals beside pairs.
     pub sizes: Vec<usize>,
     /// Margin of each pair for a reward model: by how much the preferred response is to score above the other.
     pub margin: Vec<f64>,
@@ -48,6 +52,21 @@ pub struct TextBatch {
 }
 
 impl TextBatch {
+    /// Adds proposals to the last pair, of which the first is that sequence.
+    pub(super) fn propose(&mut self, first: u32, proposals: &[Response]) {
+        if proposals.is_empty() {
+            return;
+        }
+        self.sizes.push(proposals.len());
+        for (index, Response { stored, .. }) in (first..).zip(proposals) {
+            let stored = stored.as_ref();
+            self.proposals.push(index);
+            let [policy, proposal] = &mut self.proposal_laws;
+            policy.push(stored.map_or(0.0, |Stored { reference, .. }| *reference));
+            proposal.push(stored.map_or(0.0, |Stored { old, .. }| *old));
+        }
+    }
+
     /// The numbers a loss sees, given those of the networks.
     pub fn numbers(&self, kind: InputKind, policy: &[f64], baseline: Vec<f64>) -> Batch {
         let mut batch = Batch {
@@ -57,6 +76,11 @@ impl TextBatch {
             label: self.label.clone(),
             sizes: self.sizes.clone(),
             weight: self.weight.clone(),
+            proposals: Proposals {
+                score: self.proposals.iter().map(|&s| policy[s as usize]).collect(),
+                log_policy: self.proposal_laws[0].clone(),
+                log_proposal: self.proposal_laws[1].clone(),
+            },
             ..Batch::default()
         };
         for place in 0..kind.slots() {

@@ -79,6 +79,9 @@ pub struct Beside {
     pub label: f64,
     /// Weight of the example beside the others.
     pub weight: f64,
+    /// Number of its last responses that are proposals beside the pair; of each [`Stored::old`] is ln π′, of the policy
+    /// that wrote it, and [`Stored::reference`] ln π_φ.
+    pub proposals: usize,
 }
 
 impl Default for Beside {
@@ -88,6 +91,7 @@ impl Default for Beside {
             margin: 0.0,
             label: 1.0,
             weight: 1.0,
+            proposals: 0,
         }
     }
 }
@@ -102,7 +106,7 @@ impl Example {
 }
 
 /// Examples of one kind as a batch, each with weight `1/B` times its own; k scored responses are k(k − 1)/2 pairs
-/// that share it equally. `log_reference` gives the reference's number of each response of each
+/// that share it equally; proposals make none. `log_reference` gives the reference's number of each response of each
 /// example, 0 if there is none.
 pub fn collate(
     kind: InputKind,
@@ -123,7 +127,7 @@ pub fn collate(
             text.slots[slot].push(first + index as u32);
             text.reward[slot].push(example.responses[index].reward);
         };
-        let count = example.responses.len();
+        let count = (example.responses.len()).saturating_sub(example.beside.proposals);
         if kind.is_pairs() {
             let pairs = count * count.saturating_sub(1) / 2;
             for (i, j) in (0..count).flat_map(|i| (i + 1..count).map(move |j| (i, j))) {
@@ -132,6 +136,7 @@ pub fn collate(
                 text.weight.push(weight / pairs as f64);
                 text.margin.push(example.beside.margin);
                 text.label.push(example.beside.label);
+                text.propose(first + count as u32, &example.responses[count..]);
             }
             continue;
         }

@@ -59,7 +59,8 @@ impl TextObjective {
     /// # Errors
     /// A name that cannot be trained on text, a number out of range, missing, or without use.
     pub fn new(name: &str, given: &Given, token_reduction: Option<TokenReduction>) -> Result<Self> {
-        let objective = Objective::from_name(name).ok().filter(trainable);
+        let objective = Objective::from_name(name).ok().map(Objective::on_text);
+        let objective = objective.filter(trainable);
         let objective = objective.ok_or_else(|| refused(name))?;
         Self::of(objective, given, token_reduction)
     }
@@ -73,13 +74,21 @@ impl TextObjective {
         given: &Given,
         token_reduction: Option<TokenReduction>,
     ) -> Result<Self> {
-        let objective = Objective::from_name(name).ok();
+        let objective = Objective::from_name(name).ok().map(Objective::on_text);
         let objective = objective.filter(|o| o.spec().bandits_only.is_none());
-        Self::bound(
+        let this = Self::bound(
             objective.ok_or_else(|| refused(name))?,
             given,
             token_reduction,
-        )
+        )?;
+        if this.reads(Column::Proposals) {
+            return Err(Error::invalid(
+                "objective",
+                format!("`{name}` reads proposals, which are in files"),
+                "give data with a column `proposals` in place of prompts",
+            ));
+        }
+        Ok(this)
     }
 
     /// An objective, which need not be registered, with the numbers that were given.
@@ -206,6 +215,11 @@ impl TextObjective {
     /// True if a value network, which gives V(x), is trained too.
     pub fn value(&self) -> bool {
         matches!(self.spec().value, Some(Value::Own | Value::Tokens))
+    }
+
+    /// True if its scores are held against e(x), the number of a second head at the end of the prompt.
+    pub fn expects(&self) -> bool {
+        self.scores() && self.reads(Column::Expected)
     }
 
     /// True if it reads that.

@@ -156,6 +156,15 @@ impl Meter {
                 self.add("max_reward", Fold::Most(score));
             }
         }
+        for (i, &expected) in batch.baseline.iter().enumerate() {
+            self.counted("expected", expected, share(i));
+            let both = batch.log_policy[0][i] + batch.log_policy[1][i];
+            self.counted("mean_advantage", 0.5 * both - expected, share(i));
+        }
+        let laws = batch.proposals.log_policy.iter();
+        for (policy, proposal) in laws.zip(&batch.proposals.log_proposal) {
+            self.mean("proposal_ratio", (policy - proposal).exp());
+        }
     }
 }
 

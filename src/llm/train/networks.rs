@@ -14,12 +14,11 @@ use crate::error::{Error, Result};
 use crate::file::Staged;
 use crate::llm::files::checkpoint;
 use crate::llm::model::decoder::Decoder;
-use crate::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer, TokenValues, VALUE_HEAD};
+use crate::llm::model::heads::{AdvantageScorer, PolicyWithValue, ScalarHead, Scorer, TokenValues};
 use crate::llm::model::lora::{AdapterConfig, Module, Target};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::model::network::ValueRows;
 use crate::llm::model::saving::{self, Saving};
-use crate::llm::model::weights::Checkpoint;
 use crate::llm::tensor::parameters::Parameters;
 use crate::llm::text::objective::TextObjective;
 
@@ -56,6 +55,24 @@ impl Model for Scorer {
 
     fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
         save(&self.decoder, dir, companions)
+    }
+}
+
+impl Model for AdvantageScorer {
+    fn decoder(&self) -> &Decoder {
+        &self.0
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.0.parameters()
+    }
+
+    fn context(&self) -> usize {
+        self.0.sizes().context
+    }
+
+    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
+        save(&self.0, dir, companions)
     }
 }
 
@@ -101,6 +118,8 @@ pub(super) enum Role {
     Policy,
     PolicyWithValue(ValueRows),
     Score,
+    /// A score, and its expectation at the end of the prompt.
+    Advantage,
     Value(ValueRows),
 }
 
@@ -108,6 +127,7 @@ impl Role {
     /// The role of what gives the objective its trained numbers.
     pub fn of(objective: &TextObjective, settings: &Settings) -> Self {
         match (objective.scores(), objective.value(), settings.value) {
+            (true, _, _) if objective.expects() => Self::Advantage,
             (true, _, _) => Self::Score,
             (_, true, ValueNetwork::Shared) => Self::PolicyWithValue(settings.value_per.rows()),
             _ => Self::Policy,
@@ -119,11 +139,12 @@ impl Role {
         Self::Value(settings.value_per.rows())
     }
 
-    fn head(self) -> Option<ScalarHead> {
+    fn heads(self) -> &'static [ScalarHead] {
         match self {
-            Self::Policy => None,
-            Self::Score => Some(ScalarHead::Reward),
-            Self::PolicyWithValue(_) | Self::Value(_) => Some(ScalarHead::Value),
+            Self::Policy => &[],
+            Self::Score => &[ScalarHead::Reward],
+            Self::Advantage => &[ScalarHead::Reward, ScalarHead::Expected],
+            Self::PolicyWithValue(_) | Self::Value(_) => &[ScalarHead::Value],
         }
     }
 
@@ -131,7 +152,7 @@ impl Role {
     pub fn decoder(self, of: &ModelFolder, dtype: DType, device: &Device) -> Result<Decoder> {
         match self {
             Self::Policy | Self::PolicyWithValue(_) => of.decoder(dtype, device),
-            Self::Score | Self::Value(_) => of.body(dtype, device),
+            Self::Score | Self::Advantage | Self::Value(_) => of.body(dtype, device),
         }
     }
 
@@ -147,19 +168,16 @@ impl Role {
     ) -> Result<Decoder> {
         let adapter = adapter(settings, of)?;
         // An adapter brings its reward head along.
-        if let Some(head) = self
-            .head()
-            .filter(|head| ScalarHead::of(&decoder) != Some(*head))
-        {
-            let beside = of.folder.join(VALUE_HEAD);
-            let kept = Checkpoint::open(of.weights())?.has(head.names()[0]);
-            match (head, kept) {
-                (ScalarHead::Value, _) if beside.is_dir() => head.load(&mut decoder, beside)?,
-                (_, true) => head.load(&mut decoder, of.weights())?,
-                (_, false) => {
+        for head in self.heads() {
+            if head.is_on(&decoder) {
+                continue;
+            }
+            match of.holding(*head)? {
+                Some(dir) => head.load(&mut decoder, dir)?,
+                None => {
                     head.add(&mut decoder, settings.seed)?;
                     // An adapter's configuration is its base's, for everyone who loads it.
-                    if head == ScalarHead::Reward && adapter.is_none() {
+                    if *head == ScalarHead::Reward && adapter.is_none() {
                         decoder.read_end(end, padding);
                     }
                 }
@@ -177,7 +195,7 @@ impl Role {
     pub fn restored(self, dir: &Path, settings: &Settings) -> Result<Decoder> {
         let (dtype, device) = (settings.dtype.dtype(), settings.device()?);
         let mut decoder = self.decoder(&ModelFolder::find(dir)?, dtype, &device)?;
-        if let Some(head) = self.head() {
+        for head in self.heads() {
             head.load(&mut decoder, dir)?;
         }
         Ok(decoder)
@@ -195,16 +213,19 @@ impl Role {
         if base.adapter().is_some() {
             let mut decoder = self.start(base, of, settings, [None; 2])?;
             decoder.set_adapter(dir)?;
-            if self.head() == Some(ScalarHead::Value) {
-                ScalarHead::Value.restore(&mut decoder, dir.join(VALUE_HEAD))?;
+            for head in self.heads() {
+                if let Some(folder) = head.folder() {
+                    head.restore(&mut decoder, dir.join(folder))?;
+                }
             }
             return Ok(decoder);
         }
-        // The head before the adapter, as at the start: a norm is summed in the order of parameters.
-        match self.head() {
-            None => {}
-            Some(ScalarHead::Value) => ScalarHead::Value.load(&mut base, dir.join(VALUE_HEAD))?,
-            Some(head) => head.add(&mut base, settings.seed)?,
+        // The heads before the adapter, as at the start: a norm is summed in the order of parameters.
+        for head in self.heads() {
+            match head.folder() {
+                Some(folder) => head.load(&mut base, dir.join(folder))?,
+                None => head.add(&mut base, settings.seed)?,
+            }
         }
         base.load_adapter(dir)?;
         base.train_adapter()?;
@@ -221,6 +242,7 @@ impl Role {
                 decoder,
                 head: ScalarHead::Reward,
             }),
+            Self::Advantage => Box::new(AdvantageScorer(decoder)),
             Self::Value(ValueRows::Completion) => Box::new(TokenValues(decoder)),
             Self::Value(ValueRows::Prompt) => Box::new(Scorer {
                 decoder,
@@ -301,18 +323,20 @@ fn save(decoder: &Decoder, dir: &Path, companions: Option<&Path>) -> Result<()> 
         saving::companions(&mut staged, adapter, dir)?;
         staged.finish()?;
     }
-    if ScalarHead::of(decoder) != Some(ScalarHead::Value) {
-        return Ok(());
+    for head in ScalarHead::all_of(decoder) {
+        let Some(folder) = head.folder() else {
+            continue;
+        };
+        let dir = dir.join(folder);
+        fs::create_dir(&dir).map_err(Error::io(&dir, "create"))?;
+        let of_head = decoder
+            .parameters()
+            .iter()
+            .filter(|p| head.names().contains(&p.name.as_str()));
+        let tensors: HashMap<_, _> = of_head
+            .map(|p| (p.name.clone(), p.tensor.clone()))
+            .collect();
+        checkpoint::write_tensors(&dir.join("model.safetensors"), &tensors)?;
     }
-    let dir = dir.join(VALUE_HEAD);
-    fs::create_dir(&dir).map_err(Error::io(&dir, "create"))?;
-    let names = ScalarHead::Value.names();
-    let of_head = decoder
-        .parameters()
-        .iter()
-        .filter(|p| names.contains(&p.name.as_str()));
-    let tensors: HashMap<_, _> = of_head
-        .map(|p| (p.name.clone(), p.tensor.clone()))
-        .collect();
-    checkpoint::write_tensors(&dir.join("model.safetensors"), &tensors)
+    Ok(())
 }

@@ -104,6 +104,7 @@ impl Step<'_> {
                 });
             }
         }
+        let places = text.slots.iter().filter(|s| !s.is_empty()).count();
         let pushed = if self.kind == InputKind::Tokens {
             Pushed::Tokens(of_tokens(text, &batch, &cotangents.gradient[0]))
         } else {
@@ -111,10 +112,12 @@ impl Step<'_> {
             for (slots, gradient) in text.slots.iter().zip(&cotangents.gradient) {
                 (slots.iter().zip(gradient)).for_each(|(&s, g)| of_sequences[s as usize] += g);
             }
+            // Those of proposals come last, after that of e.
+            let proposed = cotangents.gradient.get(places + 1).into_iter().flatten();
+            (text.proposals.iter().zip(proposed)).for_each(|(&s, g)| of_sequences[s as usize] += g);
             Pushed::Sequences(of_sequences)
         };
         // After the places comes the gradient of the number held against them.
-        let places = text.slots.iter().filter(|s| !s.is_empty()).count();
         let mut held = cotangents.gradient.get(places).cloned().unwrap_or_default();
         if text.mean_value {
             // Of a mean: a share of all.

@@ -8,15 +8,15 @@ use candle_core::{DType, Device};
 use super::files::WEIGHTS;
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
-use crate::llm::model::heads::{ScalarHead, VALUE_HEAD};
+use crate::llm::model::heads::ScalarHead;
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::model::saving::{self, Saving};
 use crate::llm::model::weights::Checkpoint;
 
 /// Writes a base with its adapter added to the weights, `W + α/r · B A`, to a folder that is there
 /// whole or not at all: weights in the base's precision (the sum is rounded once), configuration and
-/// generation settings of the base, tokenizer of the adapter if it has one, else of the base. A reward
-/// or value head of the adapter is the model's. Returns the precision.
+/// generation settings of the base, tokenizer of the adapter if it has one, else of the base. Heads
+/// of the adapter are the model's. Returns the precision.
 ///
 /// # Errors
 /// A model without adapter; an adapter on an output head that is also the embedding; a folder that
@@ -49,11 +49,15 @@ pub fn merge(found: &ModelFolder, out: &Path, overwrite: bool) -> Result<DType> 
     if of_base {
         reward.load(&mut model, base)?;
     }
-    let value = adapter.join(VALUE_HEAD);
-    if value.is_dir() {
-        ScalarHead::Value.load(&mut model, value)?;
+    let (value, expected) = (ScalarHead::Value, ScalarHead::Expected);
+    if let Some(dir) = found.beside(value) {
+        value.load(&mut model, dir)?;
     }
-    let merged = found.adapted(model)?.merge()?;
+    let mut adapted = found.adapted(model)?;
+    if let Some(dir) = found.holding(expected)? {
+        expected.load(&mut adapted, dir)?;
+    }
+    let merged = adapted.merge()?;
     crate::file::write_folder(out, |dir| {
         let companions = Some(found.tokenizer_folder());
         let saving = Saving {

@@ -149,7 +149,7 @@ impl Decoder {
                 deltas.insert(format!("{part}.weight"), (module.a().0, b_name(part)));
             }
         }
-        let head = ScalarHead::of(&self);
+        let heads: Vec<ScalarHead> = ScalarHead::all_of(&self).collect();
         let (graph, with_head) = (Arc::new(self.graph().clone()), self.has_head());
         let (dtype, device) = (
             self.parameters().dtype(),
@@ -168,7 +168,7 @@ impl Decoder {
             }
             Ok(weight)
         })?;
-        for name in head.iter().flat_map(|head| head.names()) {
+        for name in heads.iter().flat_map(|head| head.names()) {
             let tensor = tensors.remove(*name).ok_or_else(|| lost(name))?;
             merged.parameters_mut().add(*name, &tensor)?;
         }

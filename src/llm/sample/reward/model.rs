@@ -7,12 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Candidate, Resources, Reward};
 use crate::error::{Error, Result};
-use crate::llm::model::heads::{ScalarHead, Scorer};
+use crate::llm::model::heads::{AdvantageScorer, ScalarHead, Scorer};
 use crate::llm::model::inference;
 use crate::llm::model::model_folder::ModelFolder;
-use crate::llm::model::network::Reduction;
+use crate::llm::model::network::{Network, Reduction};
 use crate::llm::model::sequence::Sequence;
-use crate::llm::model::weights::Checkpoint;
 use crate::llm::text::data::columns::{self, Completion};
 use crate::llm::text::data::tokenise::{RowRules, Tokeniser};
 use crate::llm::text::data::values::Fault;
@@ -38,12 +37,16 @@ pub struct ModelSettings {
     /// Most tokens of a prompt: longer ones lose their beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prompt_length: Option<usize>,
+    /// Of an Advantage Model r(x, y) in place of a(x, y) = r(x, y) − e(x).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
 }
 
 /// The scores of a reward model, as `pistar train reward-model` (or `advantage-model-distinct`) saves
-/// it: the number of its head at the last token of `BOS prompt completion EOS`.
+/// it: the number of its head at the last token of `BOS prompt completion EOS`; of an Advantage Model with two heads
+/// less that of the other at the last token of the prompt.
 pub struct Scores {
-    network: Scorer,
+    network: Box<dyn Network>,
     tokeniser: Tokeniser,
     micro_batch: usize,
 }
@@ -69,17 +72,25 @@ impl Scores {
     pub fn load(settings: &ModelSettings, resources: &Resources) -> Result<Self> {
         let found = settings.find()?;
         let mut decoder = found.body(resources.dtype, &resources.device)?;
-        let head = ScalarHead::Reward;
-        // An adapter brings its own along.
-        if ScalarHead::of(&decoder) != Some(head) {
-            if !Checkpoint::open(found.weights())?.has(head.names()[0]) {
+        // An adapter brings its reward head along.
+        if !ScalarHead::Reward.is_on(&decoder) {
+            let Some(dir) = found.holding(ScalarHead::Reward)? else {
                 let place = found.folder.display().to_string();
                 let problem = "it has no reward head (score.weight)";
                 let remedy = "name a run of `pistar train reward-model`, its model/, or a \
                               …ForSequenceClassification of one label";
                 return Err(Error::invalid(place, problem, remedy));
-            }
-            head.load(&mut decoder, found.weights())?;
+            };
+            ScalarHead::Reward.load(&mut decoder, dir)?;
+        }
+        let expected = found.holding(ScalarHead::Expected)?;
+        if settings.raw && expected.is_none() {
+            let problem = format!(
+                "`{}` has one head ({}), whose number is the score",
+                found.folder.display(),
+                ScalarHead::Reward.names()[0]
+            );
+            return Err(Error::invalid("raw", problem, "leave it out"));
         }
         let tokenizer = found.tokenizer()?;
         tokenizer.fits(decoder.sizes().vocabulary)?;
@@ -90,12 +101,19 @@ impl Scores {
             strict_boundaries: false,
         };
         let context = decoder.sizes().context;
-        Ok(Self {
-            tokeniser: Tokeniser::new(Arc::new(tokenizer), context, lengths)?,
-            network: Scorer {
+        let network: Box<dyn Network> = match expected.filter(|_| !settings.raw) {
+            None => Box::new(Scorer {
                 decoder,
                 head: ScalarHead::Reward,
-            },
+            }),
+            Some(dir) => {
+                ScalarHead::Expected.load(&mut decoder, dir)?;
+                Box::new(AdvantageScorer(decoder))
+            }
+        };
+        Ok(Self {
+            tokeniser: Tokeniser::new(Arc::new(tokenizer), context, lengths)?,
+            network,
             micro_batch: resources.batch_tokens.max(1),
         })
     }
@@ -108,6 +126,7 @@ impl Scores {
                 text: row.completion.to_owned(),
                 reward: 0.0,
                 weights: None,
+                stored: None,
             }],
             rendered: false,
             beside: Beside::default(),
@@ -134,8 +153,13 @@ impl Reward for Scores {
                 .map(|r| self.sequence(r))
                 .collect::<Result<_>>()?;
             let numbers =
-                inference::numbers(&self.network, Reduction::Sum, &sequences, self.micro_batch)?;
-            scores.extend(numbers.sequences);
+                inference::numbers(&*self.network, Reduction::Sum, &sequences, self.micro_batch)?;
+            if numbers.values.is_empty() {
+                scores.extend(numbers.sequences);
+            } else {
+                let each = numbers.sequences.iter().zip(&numbers.values);
+                scores.extend(each.map(|(score, expected)| score - expected));
+            }
             work.advance(block.len() as u64);
         }
         Ok(scores)

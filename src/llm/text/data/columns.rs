@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 
 use super::aside::{ASIDE, Aside, SEEN};
 use super::dialogue::Dialogue;
+use super::proposals::{self, PROPOSALS};
 pub(super) use super::values::listed;
 use super::values::{Columns, Fault, Parsed, Spoken, fault, quoted};
 use crate::bandit::population::linear_advantage;
-use crate::llm::text::example::Beside;
+use crate::llm::text::example::{Beside, Stored};
 use crate::llm::text::objective::TextObjective;
 use crate::loss::{Column, InputKind, Objective};
 use crate::text::exact;
@@ -31,6 +32,8 @@ pub enum Form {
         margin: bool,
         /// Whether the column `preference` says with what probability the preferred one is better.
         label: bool,
+        /// Whether the column `proposals` holds further responses to the prompt.
+        proposals: bool,
     },
 }
 
@@ -47,6 +50,7 @@ impl From<Objective> for Form {
             objective.reads(Column::Margin),
             objective.reads(Column::Label),
         );
+        let proposals = objective.reads(Column::Proposals);
         let scored = spec.trains_scores();
         if spec.best_only {
             Self::Demonstration
@@ -55,6 +59,7 @@ impl From<Objective> for Form {
                 scored,
                 margin,
                 label,
+                proposals,
             }
         } else {
             // Token by token or not, the rows are the same.
@@ -79,6 +84,8 @@ pub struct Completion {
     /// Parts of the text, in bytes, and what a token of each weighs; what is in no part weighs 0. None:
     /// all weigh 1.
     pub weights: Option<Vec<(Range<usize>, f64)>>,
+    /// Log-probabilities that the row gives of it.
+    pub stored: Option<Stored>,
 }
 
 /// A row in text.
@@ -97,6 +104,7 @@ pub struct TextRow {
 /// Columns that together make a row; `|` stands between names of the same.
 type Set = &'static [&'static str];
 
+const PROPOSED: Set = &["prompt", "chosen", "rejected", PROPOSALS];
 const PAIR: Set = &["prompt", "chosen", "rejected"];
 const IMPLIED: Set = &["chosen", "rejected"];
 const SCORED: Set = &["prompt", "completions", "scores|rewards"];
@@ -125,7 +133,8 @@ const TEXT: Set = &["text"];
 
 /// Names of all columns that something is read from.
 pub(super) fn known() -> impl Iterator<Item = &'static str> {
-    const ALL: [Set; 8] = [
+    const ALL: [Set; 9] = [
+        PROPOSED,
         PAIR,
         SCORED_PAIR,
         SCORED,
@@ -169,6 +178,9 @@ impl Form {
 
     /// What it can be read from; the first that a row has is taken.
     fn sets(self) -> &'static [Set] {
+        if self.proposed() {
+            return &[PROPOSED];
+        }
         match self.general() {
             Self::Kind(InputKind::LabelledPairs) => &[PAIR, SCORED, IMPLIED],
             Self::Kind(InputKind::ScoredPairs) => &[SCORED, SCORED_PAIR, SCORED_IMPLIED],
@@ -186,6 +198,16 @@ impl Form {
             Self::Pairs { .. } => Self::Kind(InputKind::LabelledPairs),
             form => form,
         }
+    }
+
+    fn proposed(self) -> bool {
+        matches!(
+            self,
+            Self::Pairs {
+                proposals: true,
+                ..
+            }
+        )
     }
 
     /// Name of the form, in words.
@@ -227,6 +249,9 @@ impl Form {
         aside.is_text()?;
         let mut row = self.text(&columns, dialogue, &aside)?;
         row.beside = self.beside(&columns)?;
+        if self.proposed() {
+            row.beside.proposals = proposals::store(&columns, &mut row)?;
+        }
         let weighted = row.completions.iter().find(|c| c.weights.is_some());
         match (self, weighted) {
             (Self::Pairs { scored: true, .. }, Some(completion)) => fault(
@@ -259,6 +284,7 @@ impl Form {
             margin: number(MARGIN, none.margin)?,
             label: number(PREFERENCE, none.label)?,
             weight: number(WEIGHT, none.weight)?,
+            proposals: 0,
         };
         if !(0.0..=1.0).contains(&beside.label) {
             let problem = format!("`{PREFERENCE}` is {}", exact(beside.label));
@@ -345,8 +371,12 @@ impl Form {
             _ => "completion",
         };
         match (self.general(), set) {
-            (Self::Kind(InputKind::LabelledPairs), PAIR | IMPLIED) => {
-                Ok(vec![one("chosen", 0.0)?, one("rejected", 0.0)?])
+            (Self::Kind(InputKind::LabelledPairs), PAIR | IMPLIED | PROPOSED) => {
+                let mut all = vec![one("chosen", 0.0)?, one("rejected", 0.0)?];
+                if set == PROPOSED {
+                    all.extend(proposals::spoken(columns)?);
+                }
+                Ok(all)
             }
             (Self::Kind(InputKind::LabelledPairs), _) => {
                 let mut list = columns.ascending("scores|rewards", 1.0)?;

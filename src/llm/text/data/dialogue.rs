@@ -316,6 +316,7 @@ impl Dialogue {
                 text: text.into(),
                 reward,
                 weights,
+                stored: None,
             });
         }
         Ok(TextRow {
@@ -415,6 +416,7 @@ fn texts(prompt: Option<String>, completions: Vec<Spoken>) -> Parsed<TextRow> {
             text,
             reward,
             weights: None,
+            stored: None,
         }),
         Said::Messages(_) => fault(
             format!("`{column}` is a conversation, and `prompt` is text"),

@@ -20,6 +20,7 @@ pub(crate) mod order;
 mod parquet;
 mod paths;
 pub(crate) mod prompt;
+mod proposals;
 pub(crate) mod reading;
 pub(crate) mod report;
 pub(crate) mod source;

@@ -142,6 +142,7 @@ impl Tokeniser {
         };
         let mut responses = Vec::with_capacity(text.completions.len());
         for completion in &text.completions {
+            let cut = notes.completions_cut;
             let (tokens, weights) = self.completion(text, &prompt, completion, &mut notes)?;
             let sequence = match text.prompt {
                 // A template wrote all that the model is to see.
@@ -155,7 +156,16 @@ impl Tokeniser {
                 Some(weights) => weighted(sequence, weights, &completion.column)?,
                 None => sequence,
             };
-            responses.push(Response::new(sequence, completion.reward));
+            if completion.stored.is_some() && notes.completions_cut > cut {
+                return fault(
+                    format!("`{}` is cut to max_length", completion.column),
+                    "its log-probability is that of the whole: leave it out, or set a greater max_length",
+                );
+            }
+            responses.push(Response {
+                stored: completion.stored.clone(),
+                ..Response::new(sequence, completion.reward)
+            });
         }
         let example = Example {
             row,

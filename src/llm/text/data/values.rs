@@ -52,7 +52,7 @@ impl Columns<'_> {
         set.iter().copied().filter(absent).collect()
     }
 
-    /// True if the column is there.
+    /// True if the column, or one of those names of the same, is there.
     pub fn has(&self, name: &str) -> bool {
         !self.names(name).is_empty()
     }

@@ -28,16 +28,19 @@ pub enum Role {
     PolicyWithValue(ValueRows),
     /// Rewards of sequences.
     Score,
+    /// The same, and their expectations at the ends of the prompts.
+    Advantage,
     /// Values of a head that is read at those rows.
     Value(ValueRows),
 }
 
 impl Role {
-    fn head(self) -> Option<ScalarHead> {
+    fn heads(self) -> &'static [ScalarHead] {
         match self {
-            Self::Policy => None,
-            Self::Score => Some(ScalarHead::Reward),
-            Self::PolicyWithValue(_) | Self::Value(_) => Some(ScalarHead::Value),
+            Self::Policy => &[],
+            Self::Score => &[ScalarHead::Reward],
+            Self::Advantage => &[ScalarHead::Reward, ScalarHead::Expected],
+            Self::PolicyWithValue(_) | Self::Value(_) => &[ScalarHead::Value],
         }
     }
 
@@ -117,7 +120,7 @@ impl Network {
                 network.places[index.index()] = place;
             }
         }
-        for name in role.head().iter().flat_map(|head| head.names()) {
+        for name in role.heads().iter().flat_map(|head| head.names()) {
             let shape: &[usize] = if name.ends_with("bias") {
                 &[1]
             } else {
@@ -177,14 +180,16 @@ impl Network {
         let predicted = piece.responses.iter().map(|r| r.tokens - r.prompt).sum();
         let one = piece.responses.len();
         let (seeds, kept_per_block) = match self.role {
-            Role::Score | Role::Value(_) => {
+            Role::Score | Role::Advantage | Role::Value(_) => {
                 let (starts, read) = match self.role {
                     Role::Value(ValueRows::Prompt) => (all(|r| r.prompt), one),
                     Role::Value(ValueRows::Completion) => (all(|r| r.tokens - 1), predicted),
                     _ => (all(|r| r.tokens), one),
                 };
                 let (hidden, kept) = self.hidden(tape, starts)?;
-                (vec![self.values(tape, &hidden, read)], kept)
+                // Each head reads one row of a sequence.
+                let read = |head: &ScalarHead| self.values(tape, *head, &hidden, read);
+                (self.role.heads().iter().map(read).collect(), kept)
             }
             Role::Policy | Role::PolicyWithValue(_) => {
                 let (hidden, kept) = self.hidden(tape, all(|r| r.tokens - 1))?;
@@ -193,7 +198,7 @@ impl Network {
                     Role::PolicyWithValue(ValueRows::Completion) => Some(predicted),
                     _ => None,
                 };
-                let values = read.map(|read| self.values(tape, &hidden, read));
+                let values = read.map(|read| self.values(tape, ScalarHead::Value, &hidden, read));
                 let mut seeds = vec![self.log_probs(tape, &hidden, predicted)];
                 seeds.extend(values);
                 (seeds, kept)
@@ -219,9 +224,8 @@ impl Network {
         ops::token_log_probs(tape, form, &hidden, &head, bias.as_ref(), m, layer.shape)
     }
 
-    fn values(&self, tape: &Tape, hidden: &Node, m: usize) -> Node {
-        let names = self.role.head().map_or(&[][..], ScalarHead::names);
-        let nodes: Vec<Node> = names.iter().map(|n| self.named(tape, n)).collect();
+    fn values(&self, tape: &Tape, head: ScalarHead, hidden: &Node, m: usize) -> Node {
+        let nodes: Vec<Node> = (head.names().iter()).map(|n| self.named(tape, n)).collect();
         let (form, width) = (&self.form, self.graph.sizes.width);
         let hidden = ops::rows(tape, form, hidden, [m, width], false);
         let column = ops::linear(tape, form, &hidden, &nodes[0], nodes.get(1), m, [width, 1]);

@@ -16,7 +16,7 @@ use crate::llm::train::{
     Feed, ReferenceSource, Settings, ValueNetwork, ValuePer, adapter, demonstrations, new_adapter,
     survey,
 };
-use crate::loss::InputKind;
+use crate::loss::{Column, InputKind};
 use crate::observer::Observer;
 
 /// Lengths where there are no data.
@@ -69,6 +69,7 @@ impl Budget {
         let config = found.config()?;
         let context = config.sizes().context;
         let role = match (objective.scores(), objective.value(), settings.value) {
+            (true, _, _) if objective.expects() => Role::Advantage,
             (true, _, _) => Role::Score,
             (_, true, ValueNetwork::Shared) => Role::PolicyWithValue(settings.value_per.rows()),
             _ => Role::Policy,
@@ -256,6 +257,15 @@ fn uniform(
         return fail("prompt", format!("it is {prompt}"), remedy);
     }
     let responses = match (objective.kind(), lengths.responses) {
+        // A pair and its proposals, of which one is the fewest.
+        (InputKind::LabelledPairs, None) if objective.reads(Column::Proposals) => 3,
+        (InputKind::LabelledPairs, Some(count)) if objective.reads(Column::Proposals) => {
+            if count < 3 {
+                let remedy = "an example has a pair and one proposal or more".into();
+                return fail("responses", format!("it is {count}"), remedy);
+            }
+            count
+        }
         (InputKind::LabelledPairs, None | Some(2)) => 2,
         (InputKind::Singles | InputKind::Rated, None | Some(1)) => 1,
         (InputKind::LabelledPairs | InputKind::Singles | InputKind::Rated, Some(count)) => {

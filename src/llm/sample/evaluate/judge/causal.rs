@@ -132,6 +132,7 @@ impl Causal {
             text: label.clone(),
             reward: 0.0,
             weights: None,
+            stored: None,
         };
         let row = TextRow {
             prompt: Some(text.into()),

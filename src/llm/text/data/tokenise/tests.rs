@@ -29,6 +29,7 @@ fn row(prompt: &str, completion: &str) -> TextRow {
             text: completion.into(),
             reward: 0.0,
             weights: None,
+            stored: None,
         }],
         rendered: false,
         beside: Beside::default(),
