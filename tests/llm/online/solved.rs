@@ -14,7 +14,7 @@ use pistar::solve::bpo::{Inner, phases};
 use crate::language::transformer;
 use crate::train::settings;
 
-const PHASES: usize = 3;
+const PHASES: usize = 2;
 const STEPS: u64 = 600;
 
 /// What may be wrong with the loop.
@@ -181,8 +181,8 @@ fn phases_of_a_transformer_are_the_solved_ones() {
             let still = trained(&bandit, &start, inner, Fault::Still, 2);
             assert!(apart(&still[0], &solved[0]) < 1e-9);
             assert!(apart(&still[1], &solved[1]) > 0.1);
+            let turned = trained(&bandit, &start, inner, Fault::Turned, 1);
+            assert!(apart(&turned[0], &solved[0]) > 0.1);
         }
-        let turned = trained(&bandit, &start, inner, Fault::Turned, 1);
-        assert!(apart(&turned[0], &solved[0]) > 0.1);
     }
 }
