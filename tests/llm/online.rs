@@ -317,13 +317,7 @@ fn a_phase_that_was_drawn_is_never_drawn_again() {
     let place = Place::new(7);
     let more = ["--phases", "2", "--reference", "ema:0.3", "--replay", "1"];
     place.train(&args("dpo", "whole", &more));
-    let copy = |to: &str| {
-        for (name, bytes) in place.files("whole") {
-            let path = place.at(to).join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
-    };
+    let copy = |to: &str| place.copy("whole", to);
     let path = |run: &str, phase: u64| format!("{run}/rollouts/phase-{phase:06}.jsonl");
     for steps in 1..4 {
         let run = format!("from-{steps}");

@@ -204,6 +204,15 @@ impl Place {
         files
     }
 
+    /// Copies a folder to another.
+    pub fn copy(&self, from: &str, to: &str) {
+        for (name, bytes) in self.files(from) {
+            let path = self.at(to).join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+    }
+
     /// All files below a folder.
     pub fn files(&self, dir: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();

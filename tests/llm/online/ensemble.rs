@@ -1,8 +1,6 @@
 //! Ensembles of adapters (BPO, section 4): what members make, that each is trained by itself, and what a phase draws
 //! from.
 
-use std::fs;
-
 use super::{after, apart, args, audit, load};
 use crate::place::Place;
 use crate::train::weights;
@@ -168,11 +166,7 @@ fn an_ensemble_goes_on_to_the_same_bytes() {
     place.train(&args("dpo", "whole", &[&LORA[..], &more].concat()));
     for steps in 1..4 {
         let run = format!("from-{steps}");
-        for (name, bytes) in place.files("whole") {
-            let path = place.at(&run).join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
+        place.copy("whole", &run);
         place.train(&["--resume", &format!("{run}/checkpoint-{steps}")]);
         assert!(place.lasting(&run) == place.lasting("whole"), "{steps}");
     }

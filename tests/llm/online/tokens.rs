@@ -536,11 +536,7 @@ fn a_run_with_a_critic_goes_on_to_the_same_bytes() {
         place.train(&ppo(&whole, &more));
         for steps in 1..4 {
             let run = format!("{value}-from-{steps}");
-            for (name, bytes) in place.files(&whole) {
-                let path = place.at(&run).join(name);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, bytes).unwrap();
-            }
+            place.copy(&whole, &run);
             if steps < 3 {
                 fs::remove_file(place.at(&format!("{run}/rollouts/phase-000001.jsonl"))).unwrap();
             }
