@@ -57,7 +57,7 @@ pub struct OfTokens {
     pub target: Vec<f64>,
 }
 
-/// One example: two responses of a pair, the preferred one first where there are labels; two or
+/// One example: two responses of a pair, the preferred one first where there are labels, and its proposals; two or
 /// more scored ones, which make as many pairs as there are; one of single and rated ones; all of a
 /// group; all of a ranked list, from worst to best.
 #[derive(Debug, Clone, PartialEq)]

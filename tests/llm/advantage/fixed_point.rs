@@ -192,7 +192,15 @@ fn the_centred_scores_and_their_expectation_are_at_rest() {
         assert!(worst(&loss, &levels) < 1e-9, "{weight}");
         assert!(worst(&loss, &[1.6, -0.4]) > 1e-2, "{weight}");
         // Its value is that of the centred form, whatever N is.
-        let value = loss.on_tape(&world.batch(&scores, &levels)).unwrap().value;
+        let batch = world.batch(&scores, &levels);
+        let found = loss.on_tape(&batch).unwrap();
+        let value = found.value;
+        let on_tensors = loss.on_device(&batch, &Device::Cpu).unwrap();
+        assert!((value - on_tensors.value).abs() < 1e-12);
+        let both = found.gradient.iter().zip(&on_tensors.gradient);
+        for (one, other) in both.flat_map(|(one, other)| one.iter().zip(other)) {
+            assert!((one - other).abs() < 1e-12, "{one} {other}");
+        }
         let of_centred = Objective::ADVANTAGE_MODEL_CENTRED;
         let of_centred = of_centred
             .bind(&Given::new().with("margin", MARGIN))
