@@ -158,9 +158,9 @@ impl World {
                 }
             }
         }
-        for x in 0..2 {
-            let mean = self.expectation(x, &scores[x]);
-            scores[x].iter_mut().for_each(|r| *r -= mean);
+        for (x, row) in scores.iter_mut().enumerate() {
+            let mean = self.expectation(x, row);
+            row.iter_mut().for_each(|r| *r -= mean);
         }
         scores
     }
@@ -284,13 +284,13 @@ fn a_transformer_learns_the_centred_scores_and_then_their_expectation() {
     }
     learner.gradients.clear();
     let (batch, n) = (gradient(&mut learner, &regression), world.strings());
-    for x in 0..2 {
+    for (x, centred) in centred.iter().enumerate() {
         let first = x * batch.len() / 2;
         let scores = &batch.proposals.score[first * n..(first + 1) * n];
         let (expected, mean) = (batch.baseline[first], world.expectation(x, scores));
         println!("{x}: e {expected}, expectation {mean}");
         assert!((expected - mean).abs() < 1e-4, "{x}: {expected} {mean}");
-        for (score, want) in scores.iter().zip(&centred[x]) {
+        for (score, want) in scores.iter().zip(centred) {
             let found = score - expected;
             assert!((found - want).abs() < 1e-2, "{x}: {found} {want}");
         }
