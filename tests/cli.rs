@@ -528,14 +528,18 @@ fn loss_is_the_sum_over_pairs() {
 fn every_objective_is_listed() {
     let place = Place::new();
     let listed = place.json(&["objectives", "--json"]);
-    let listed = listed.as_array().unwrap();
+    let mut listed = listed.as_array().unwrap().clone();
+    // Those on text only are listed, and not solved.
+    let all = listed.len();
+    listed.retain(|spec| Objective::ON_TEXT.iter().all(|o| spec["name"] != o.name()));
+    assert_eq!(all - listed.len(), Objective::ON_TEXT.len());
     let solved = place.json(&["solve", "toy.json", "--baseline=0.5", "--json"]);
     assert_eq!(
         listed.len(),
         solved["fixed_points"].as_object().unwrap().len()
     );
     let shown = place.ok(&["objectives"]);
-    for spec in listed {
+    for spec in &listed {
         let name = spec["name"].as_str().unwrap();
         assert!(solved["fixed_points"][name].is_object(), "{name}");
         for field in ["name", "formula", "inputs", "kind", "source", "fixed_point"] {
@@ -1168,8 +1172,16 @@ fn bad_flags_are_refused() {
         (vec!["solve", "toy.json", "--beta=inf"], &["--beta", "inf"]),
         (vec!["solve", "toy.json", "--beta=1,x"], &["--beta", "'x'"]),
         (
-            vec!["solve", "toy.json", "--objective=dpo,ppo"],
-            &["--objective", "'ppo'", known],
+            vec!["solve", "toy.json", "--objective=dpo,ppoo"],
+            &["--objective", "'ppoo'", known],
+        ),
+        (
+            vec!["solve", "toy.json", "--objective=ppo"],
+            &["--objective", "'ppo'", "on text only", "ppo-clip"],
+        ),
+        (
+            vec!["loss", "toy.json", "--objective=grpo", "--logits=-"],
+            &["--objective", "'grpo'", "on text only"],
         ),
         (
             vec!["loss", "toy.json", "--objective=DOP", "--logits=-"],
@@ -1199,8 +1211,8 @@ fn bad_flags_are_refused() {
         (sim("x", &["--seeds=-1"]), &["--seeds", "-1"]),
         (sim("x", &["--epochs=1.5"]), &["--epochs", "1.5"]),
         (
-            sim("x", &["--objective=ppo"]),
-            &["--objective", "'ppo'", known],
+            sim("x", &["--objective=ppoo"]),
+            &["--objective", "'ppoo'", known],
         ),
         (
             sim("x", &["--samples=10", "--batch=20", "--drop-last"]),

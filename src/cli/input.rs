@@ -73,9 +73,10 @@ pub fn dataset(path: &Path, problem: &Problem) -> Result<Dataset> {
     Dataset::read(open(path)?, &origin(path), problem)
 }
 
-/// Objectives by name.
+/// Objectives on bandits by name.
 pub fn objective(name: &str) -> Result<Objective> {
-    Objective::from_name(name)
+    let found = Objective::from_name(name)?;
+    found.spec().needs_bandits().map(|()| found)
 }
 
 /// Papers by name.

@@ -1,6 +1,6 @@
 //! Flags by which an evaluation writes a row for `aggregate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::rows::scores::{Name, Score};
@@ -89,7 +89,7 @@ impl ScoreFlags {
 }
 
 /// The rows that are there already.
-fn before(path: &PathBuf) -> anyhow::Result<String> {
+fn before(path: &Path) -> anyhow::Result<String> {
     if path.exists() {
         Ok(crate::file::read(path)?)
     } else {

@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         None => input::problem(&args.problem)?,
     };
     let named: Vec<_> = if args.objective.is_empty() {
-        Objective::known()
+        Objective::on_bandits()
     } else {
         args.objective.iter().map(|t| t.objective()).collect()
     };

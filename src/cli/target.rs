@@ -17,7 +17,7 @@ pub enum Target {
 impl Target {
     /// All of them, in the order of tables.
     pub fn all() -> Vec<Self> {
-        let losses = Objective::known().into_iter().map(Self::Loss);
+        let losses = Objective::on_bandits().into_iter().map(Self::Loss);
         losses
             .chain(Inner::ALL.into_iter().map(Self::Phases))
             .collect()
@@ -42,6 +42,7 @@ impl Target {
     pub fn parse(name: &str) -> Result<Self> {
         let all = Self::all();
         if let Ok(objective) = Objective::from_name(name) {
+            objective.spec().needs_bandits()?;
             return Ok(Self::Loss(objective));
         }
         (all.iter().copied().find(|t| t.name() == name)).ok_or_else(|| {

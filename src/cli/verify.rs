@@ -71,7 +71,7 @@ impl Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let losses = if args.all {
-        Objective::known()
+        Objective::on_bandits()
     } else {
         args.losses.clone()
     };

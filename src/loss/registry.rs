@@ -253,6 +253,13 @@ impl Objective {
         Self::ALL.into_iter().chain(Self::ON_TEXT)
     }
 
+    /// Those that have a form on bandits.
+    pub fn on_bandits() -> Vec<Self> {
+        let mut all = Self::known();
+        all.retain(|objective| objective.spec().text_only.is_none());
+        all
+    }
+
     /// Its entry.
     pub fn spec(self) -> Spec {
         self.0.spec()

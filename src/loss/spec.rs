@@ -1,5 +1,7 @@
 //! Entry of a loss in the registry: name, formula, inputs, kind, source, fixed point, and what it is fed.
 
+use crate::error::{Error, Result};
+
 /// Kind of examples that an objective takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -166,6 +168,24 @@ impl Spec {
             on_text: None,
             text_only: None,
             own_responses_only: None,
+        }
+    }
+
+    /// An error if it has no form on bandits.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn needs_bandits(&self) -> Result<()> {
+        let Self {
+            name, text_only, ..
+        } = self;
+        match text_only {
+            None => Ok(()),
+            Some(why) => {
+                let problem = format!("`{name}` is on text only: {why}");
+                let remedy = "train it with `pistar train`, or take the other here";
+                Err(Error::invalid("objective", problem, remedy))
+            }
         }
     }
 

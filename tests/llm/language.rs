@@ -18,7 +18,7 @@ use pistar::llm::language::{
 };
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::Reduction;
-use pistar::loss::{Given, Objective};
+use pistar::loss::{Column, Given, Objective};
 
 /// A transformer wide enough for any table over a few prompts.
 pub fn transformer(language: &Language, layers: usize) -> Decoder {
@@ -86,7 +86,11 @@ fn an_expectation_in_text_is_the_exact_one() {
     let problem = bandit.problem();
     let evidence = Evidence::population(problem);
     let start: Vec<f64> = (0..26).map(|i| (0.7 * f64::from(i)).sin()).collect();
-    for objective in Objective::ALL {
+    // What divides by tokens has another expectation here than on arms, which have none.
+    for objective in Objective::ALL
+        .into_iter()
+        .filter(|o| !o.reads(Column::Tokens))
+    {
         if objective == Objective::ADVANTAGE_MODEL_CENTRED {
             assert!(Population::new(&bandit, &evidence, objective).is_err());
             continue;

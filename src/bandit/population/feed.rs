@@ -3,7 +3,7 @@
 use super::dot;
 use crate::bandit::policy::{Policy, log_sum_exp};
 use crate::bandit::problem::{Problem, Prompt};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::loss::{Baseline, Bound, Columns, InputKind, Rating, Table, Value};
 
 /// Recipe of an objective's examples and their weights, independent of the loss itself.
@@ -33,10 +33,7 @@ impl Feed {
     /// Those of the loss, run on a few examples to see what it reads.
     pub fn of(loss: &Bound) -> Result<Self> {
         let spec = loss.spec();
-        if let Some(why) = spec.text_only {
-            let remedy = "train it with `pistar train`; on bandits, take the other";
-            return Err(Error::invalid(spec.name, why, remedy));
-        }
+        spec.needs_bandits()?;
         Ok(Self {
             inputs: spec.inputs,
             table: spec.table,

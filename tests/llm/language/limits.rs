@@ -8,7 +8,7 @@ use pistar::llm::language::{
 };
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::heads::{ScalarHead, Scorer};
-use pistar::loss::{Kind, Objective, Value};
+use pistar::loss::{Column, Kind, Objective, Value};
 use pistar::solve::fixed_point;
 
 use super::free::on_a_face_of_kto;
@@ -112,7 +112,8 @@ fn reached(length: usize, objectives: impl Iterator<Item = Objective>) {
 /// whose maximisers are a face, anywhere on which the flow stops.
 fn all() -> impl Iterator<Item = Objective> {
     let others = [Objective::ADVANTAGE_MODEL_CENTRED, Objective::PPO_CLIP];
-    (Objective::ALL.into_iter()).filter(move |o| !others.contains(o))
+    // What divides by tokens has other limits here than on arms, which have none.
+    (Objective::ALL.into_iter()).filter(move |o| !others.contains(o) && !o.reads(Column::Tokens))
 }
 
 #[test]

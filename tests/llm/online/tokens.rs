@@ -20,6 +20,9 @@ use crate::train::{settings, weights};
 
 const BETA: f64 = 0.3;
 
+/// Name of a fault, and what it does to the numbers of a string.
+type Fault<'a> = (&'a str, &'a dyn Fn(usize, &mut OfTokens));
+
 /// All that may be written, with what is known of its tokens.
 struct Strings {
     sequences: Vec<Sequence>,
@@ -189,7 +192,7 @@ fn expected_gradients_are_exact_with_right_values_for_every_lambda() {
         })
     };
     let estimated = |rewards: Vec<f64>, values: Vec<f64>| gae.of(&rewards, &values)[0].clone();
-    let faults: [(&str, &dyn Fn(usize, &mut OfTokens)); 10] = [
+    let faults: [Fault; 10] = [
         ("advantages a token late", &|_, n| {
             n.advantage.rotate_right(1)
         }),
