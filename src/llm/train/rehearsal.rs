@@ -3,7 +3,7 @@
 use super::batches::Batches;
 use super::examples::Examples;
 use super::settings::Settings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::llm::text::objective::{TextObjective, TokenReduction};
 use crate::loss::{Given, Objective};
 
@@ -42,5 +42,10 @@ impl<'a> Rehearsal<'a> {
 
 /// The likelihood of whole responses.
 fn objective() -> Result<TextObjective> {
-    TextObjective::of(Objective::SFT, &Given::new(), Some(TokenReduction::Sum))
+    let likelihood = |o: &Objective| o.spec().best_only && o.spec().per_token;
+    let found = Objective::own().find(likelihood).ok_or_else(|| {
+        let remedy = "this is a bug of pistar";
+        Error::invalid("rehearse", "there is no likelihood", remedy)
+    })?;
+    TextObjective::of(found, &Given::new(), Some(TokenReduction::Sum))
 }
