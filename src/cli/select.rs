@@ -41,7 +41,7 @@ pub struct Args {
     #[command(flatten)]
     reading: Flags<Reading>,
     /// Clusters of prompts (c)
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", default_value_t = 8)]
     clusters: usize,
     /// Examples that are kept of each cluster (k)
     #[arg(long, value_name = "COUNT")]
