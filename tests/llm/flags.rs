@@ -43,6 +43,7 @@ fn quick(command: &str) -> &'static str {
         "generate" => "--model=model --prompt=w1 --max-new-tokens=2",
         "logprobs" => "--model=model --data=rows.jsonl",
         "score" => "--data=rows.jsonl --reward=length --group --out=scored",
+        "select" => "--model=model --data=data.jsonl --clusters=2 --kept=2",
         "evaluate" => {
             "--model=model --prompts=rows.jsonl --reward=length --max-new-tokens=2 --samples=1 \
              --resamples=10"

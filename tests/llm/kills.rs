@@ -15,13 +15,14 @@ use serde_json::Value;
 use crate::place::Place;
 
 /// Commands and what they write to: `OUT` stands for it.
-const WRITES: [&str; 14] = [
+const WRITES: [&str; 15] = [
     "train sft --model model --data data.jsonl --epochs 4 --batch 3 --checkpoint-every 2 --resume --out OUT",
     "train dpo --model model --data data.jsonl --steps 2 --batch 3 --sweep beta=0.1,0.5 --seeds 1 --out OUT",
     "train dpo --model model --prompts data.jsonl --reward length:characters --steps 12 --phases 4 --batch 3 --max-new-tokens 12 --reference ema:0.3 --replay 1 --checkpoint-every 2 --resume --out OUT",
     "generate --model model --prompts data.jsonl --samples 8 --max-new-tokens 16 --out OUT.jsonl",
     "logprobs --model model --data data.jsonl --out OUT.jsonl",
     "score --reward length:words --data data.jsonl --replace --out OUT.jsonl",
+    "select --model model --data data.jsonl --clusters 2 --kept 2 --out OUT.jsonl",
     "evaluate --model model --prompts data.jsonl --reward length:words --max-new-tokens 16 --out OUT.jsonl",
     "sim ipo-bias --out OUT",
     "sim copg-toy --seeds 2 --out OUT",
