@@ -89,7 +89,11 @@ impl TextBatch {
             batch.log_reference[place] = pick(&self.log_reference);
             batch.reward[place] = self.reward[place].clone();
             batch.log_old[place] = self.log_old[place].clone();
-            let tokens = |&s: &u32| self.sequences[s as usize].weight();
+            // The mean of what weighs nothing is 0, and not 0/0.
+            let tokens = |&s: &u32| match self.sequences[s as usize].weight() {
+                0.0 => 1.0,
+                weight => weight,
+            };
             batch.tokens[place] = self.slots[place].iter().map(tokens).collect();
         }
         batch
