@@ -63,7 +63,7 @@ impl Learner {
         })
     }
 
-    /// The network that an [ensemble](super::ensemble::Ensemble) makes: given its numbers by others, so that it has no
+    /// The network that an ensemble makes: given its numbers by others, so that it has no
     /// optimiser's state.
     pub fn made(model: Box<dyn Model>, settings: &Settings, lr: f64) -> Self {
         let gradients = LeafGradients::new(model.leaves());
