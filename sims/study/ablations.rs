@@ -19,9 +19,7 @@ use serde_json::json;
 
 use super::copg::{EVERY, LR, SEEDS};
 use super::judge::{Judge, mean};
-use super::rule::rule;
 use super::run::{Job, Run};
-use super::tiny;
 use super::trial::{BATCH, EPOCHS, WARMUP, value};
 use super::world::{COMPLETION, PROMPT, World};
 use super::{Request, Study};
@@ -121,21 +119,10 @@ struct Networks {
 }
 
 fn run(request: &Request, dir: &Path) -> Result<()> {
-    let model = tiny::model(request, dir)?;
-    let rule = rule(&request.reward)?;
-    let parts: Vec<_> = rule.0.iter().map(|p| json!([p.weight, p.rule])).collect();
     let count = request.prompts.unwrap_or(PROMPTS);
     let seeds = request.seeds.unwrap_or(SEEDS);
     let lr = request.lr.unwrap_or(LR);
-    let world = World::new(
-        &model,
-        rule,
-        &request.depends,
-        request.key,
-        count,
-        HELD.iter().sum(),
-        request.observer,
-    )?;
+    let world = World::of(request, dir, count, HELD.iter().sum())?;
     let (_, deviation) = moments(&world);
     ensure!(
         deviation > 0.0,
@@ -144,7 +131,7 @@ fn run(request: &Request, dir: &Path) -> Result<()> {
     );
     let sweep = sweep();
     let config = json!({
-        "format": FORMAT, "inputs": world.inputs, "reward": parts, "key": request.key, "prompts": count,
+        "format": FORMAT, "inputs": world.inputs, "reward": world.rule_parts(), "key": request.key, "prompts": count,
         "held": HELD, "seeds": seeds, "lr": lr, "every": EVERY, "epochs": EPOCHS, "warmup": WARMUP,
         "batch": 2 * BATCH, "settings": sweep, "tokens": [PROMPT, COMPLETION],
     });

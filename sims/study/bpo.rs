@@ -17,9 +17,7 @@ use serde_json::{Map, json};
 
 use super::judge::{Judge, mean};
 use super::report::{self, Claim, at, cells, half};
-use super::rule::rule;
 use super::run::{Job, Run};
-use super::tiny;
 use super::world::{COMPLETION, PROMPT, World};
 use super::{Request, Study};
 use crate::rows::study_bpo::{Row, Setting, objectives, paths, read_rows, settings};
@@ -76,21 +74,10 @@ struct Trial {
 }
 
 fn run(request: &Request, dir: &Path) -> Result<()> {
-    let model = tiny::model(request, dir)?;
-    let rule = rule(&request.reward)?;
-    let parts: Vec<_> = rule.0.iter().map(|p| json!([p.weight, p.rule])).collect();
     let count = request.prompts.unwrap_or(PROMPTS);
     let seeds = request.seeds.unwrap_or(SEEDS);
     let lr = request.lr.unwrap_or(LR);
-    let world = World::new(
-        &model,
-        rule,
-        &request.depends,
-        request.key,
-        count,
-        HELD,
-        request.observer,
-    )?;
+    let world = World::of(request, dir, count, HELD)?;
     let all = if request.full {
         vec![Objective::DPO, Objective::IPO, Objective::SLIC]
     } else {
@@ -99,7 +86,7 @@ fn run(request: &Request, dir: &Path) -> Result<()> {
     let sweep = sweep(request.full);
     let names: Vec<&str> = all.iter().map(|o| o.name()).collect();
     let config = json!({
-        "format": FORMAT, "inputs": world.inputs, "reward": parts, "key": request.key, "prompts": count,
+        "format": FORMAT, "inputs": world.inputs, "reward": world.rule_parts(), "key": request.key, "prompts": count,
         "held": HELD, "seeds": seeds, "lr": lr, "beta": BETA, "every": EVERY, "steps": STEPS, "batch": BATCH,
         "objectives": names, "settings": sweep, "tokens": [PROMPT, COMPLETION],
     });

@@ -13,9 +13,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::report;
-use super::rule::rule;
 use super::run::Run;
-use super::tiny;
 use super::trial::{BATCH, Trial};
 use super::world::{COMPLETION, PROMPT, World};
 use super::{Request, Study};
@@ -59,23 +57,12 @@ pub(super) fn study<const N: usize>(
     name: &'static str,
     sweeps: &[(Objective, [f64; N])],
 ) -> Result<()> {
-    let model = tiny::model(request, dir)?;
-    let rule = rule(&request.reward)?;
-    let parts: Vec<_> = rule.0.iter().map(|p| json!([p.weight, p.rule])).collect();
     let (count, seeds) = (
         request.prompts.unwrap_or(PROMPTS),
         request.seeds.unwrap_or(SEEDS),
     );
     let lr = request.lr.unwrap_or(LR);
-    let world = World::new(
-        &model,
-        rule,
-        &request.depends,
-        request.key,
-        count,
-        HELD[1],
-        request.observer,
-    )?;
+    let world = World::of(request, dir, count, HELD[1])?;
     let told = world.pairs.iter().filter(|[a, b]| a.reward != b.reward);
     let told = told.count();
     ensure!(
@@ -88,7 +75,7 @@ pub(super) fn study<const N: usize>(
         .map(|(o, betas)| json!({"objective": o.name(), "beta": betas.to_vec()}))
         .collect();
     let config = json!({
-        "format": FORMAT, "inputs": world.inputs, "reward": parts, "key": request.key, "prompts": count,
+        "format": FORMAT, "inputs": world.inputs, "reward": world.rule_parts(), "key": request.key, "prompts": count,
         "held": HELD, "seeds": seeds, "lr": lr, "every": EVERY, "sweeps": named,
         "tokens": [PROMPT, COMPLETION],
     });

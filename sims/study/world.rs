@@ -13,7 +13,10 @@ use crate::llm::train::reference::Cache;
 use crate::observer::{Observer, Silent};
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
-use serde_json::Map;
+use serde_json::{Map, Value, json};
+
+use super::rule::rule;
+use super::{Request, tiny};
 
 /// Tokens of a prompt after BOS, and most of a completion.
 pub const PROMPT: usize = 15;
@@ -61,11 +64,28 @@ pub struct World {
 }
 
 impl World {
+    /// That of a request, with so many prompts to train on and to hold out.
+    ///
+    /// # Errors
+    /// A model or a reward that cannot be used.
+    pub fn of(request: &Request, dir: &Path, count: usize, held: usize) -> Result<Self> {
+        let model = tiny::model(request, dir)?;
+        let (reward, depends) = (rule(&request.reward)?, &request.depends);
+        let (key, observer) = (request.key, request.observer);
+        Self::new(&model, reward, depends, key, count, held, observer)
+    }
+
+    /// The rule's parts, as a study's config says them.
+    pub fn rule_parts(&self) -> Vec<Value> {
+        let parts = self.reward.0.iter();
+        parts.map(|p| json!([p.weight, p.rule])).collect()
+    }
+
     /// Draws `count` prompts to train on and `held` others, and two completions of the former.
     ///
     /// # Errors
     /// A model that cannot be used, or a reward that cannot score.
-    pub fn new(
+    fn new(
         model: &Path,
         reward: Specification,
         depends: &[PathBuf],
