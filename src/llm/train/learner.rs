@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
+use super::networks;
 use super::optimizer::Optimizer;
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -21,17 +22,23 @@ pub trait Model: Network {
     fn decoder(&self) -> &Decoder;
 
     /// Parameters, trained and frozen.
-    fn parameters(&self) -> &Parameters;
+    fn parameters(&self) -> &Parameters {
+        self.decoder().parameters()
+    }
 
     /// Most tokens of a sequence.
-    fn context(&self) -> usize;
+    fn context(&self) -> usize {
+        self.decoder().sizes().context
+    }
 
     /// Writes it to a folder that is there. Tokenizer and the like are copied from `companions`, or
     /// from where it was loaded.
     ///
     /// # Errors
     /// If it cannot be written.
-    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()>;
+    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
+        networks::save(self.decoder(), dir, companions)
+    }
 }
 
 /// A network, its gradient and its optimiser.

@@ -19,24 +19,11 @@ use crate::llm::model::lora::{AdapterConfig, Module, Target};
 use crate::llm::model::model_folder::ModelFolder;
 use crate::llm::model::network::ValueRows;
 use crate::llm::model::saving::{self, Saving};
-use crate::llm::tensor::parameters::Parameters;
 use crate::llm::text::objective::TextObjective;
 
 impl Model for Decoder {
     fn decoder(&self) -> &Decoder {
         self
-    }
-
-    fn parameters(&self) -> &Parameters {
-        Self::parameters(self)
-    }
-
-    fn context(&self) -> usize {
-        self.sizes().context
-    }
-
-    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
-        save(self, dir, companions)
     }
 }
 
@@ -44,35 +31,11 @@ impl Model for Scorer {
     fn decoder(&self) -> &Decoder {
         &self.decoder
     }
-
-    fn parameters(&self) -> &Parameters {
-        self.decoder.parameters()
-    }
-
-    fn context(&self) -> usize {
-        self.decoder.sizes().context
-    }
-
-    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
-        save(&self.decoder, dir, companions)
-    }
 }
 
 impl Model for AdvantageScorer {
     fn decoder(&self) -> &Decoder {
         &self.0
-    }
-
-    fn parameters(&self) -> &Parameters {
-        self.0.parameters()
-    }
-
-    fn context(&self) -> usize {
-        self.0.sizes().context
-    }
-
-    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
-        save(&self.0, dir, companions)
     }
 }
 
@@ -80,35 +43,11 @@ impl Model for PolicyWithValue {
     fn decoder(&self) -> &Decoder {
         &self.0
     }
-
-    fn parameters(&self) -> &Parameters {
-        self.0.parameters()
-    }
-
-    fn context(&self) -> usize {
-        self.0.sizes().context
-    }
-
-    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
-        save(&self.0, dir, companions)
-    }
 }
 
 impl Model for TokenValues {
     fn decoder(&self) -> &Decoder {
         &self.0
-    }
-
-    fn parameters(&self) -> &Parameters {
-        self.0.parameters()
-    }
-
-    fn context(&self) -> usize {
-        self.0.sizes().context
-    }
-
-    fn save(&self, dir: &Path, companions: Option<&Path>) -> Result<()> {
-        save(&self.0, dir, companions)
     }
 }
 
@@ -305,7 +244,7 @@ pub(in crate::llm) fn new_adapter(settings: &Settings) -> Option<AdapterConfig> 
 }
 
 /// Writes a model, or its adapter, to a folder that is there.
-fn save(decoder: &Decoder, dir: &Path, companions: Option<&Path>) -> Result<()> {
+pub(super) fn save(decoder: &Decoder, dir: &Path, companions: Option<&Path>) -> Result<()> {
     if decoder.adapter().is_none() {
         let saving = Saving {
             companions,
