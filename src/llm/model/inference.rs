@@ -1,5 +1,7 @@
 //! Inference: the numbers that a network gives sequences.
 
+use std::ops::Range;
+
 use candle_core::DType;
 
 use super::decoder::Decoder;
@@ -48,16 +50,9 @@ pub(in crate::llm) fn mean_hidden(
     texts: &[&[u32]],
     budget: usize,
 ) -> Result<Vec<Vec<f64>>> {
-    let (mut means, mut done) = (Vec::with_capacity(texts.len()), 0);
-    while done < texts.len() {
-        let mut tokens = 0;
-        let fits = texts[done..].iter().take_while(|text| {
-            tokens += text.len();
-            tokens <= budget
-        });
-        let some = &texts[done..done + fits.count().max(1)];
-        done += some.len();
-        let packed = Packed::new(some.iter().copied());
+    let mut means = Vec::with_capacity(texts.len());
+    for some in cut(texts.iter().map(|text| text.len()), budget) {
+        let packed = Packed::new(texts[some].iter().copied());
         let hidden = model.hidden(&Tape::idle(), &packed)?;
         let hidden = hidden.value().to_dtype(DType::F64)?.to_vec2::<f64>()?;
         for rows in packed.starts.windows(2) {
@@ -75,15 +70,24 @@ pub(in crate::llm) fn mean_hidden(
 
 /// Consecutive sequences of at most `budget` tokens together, at least one in each part.
 pub(in crate::llm) fn parts(sequences: &[Sequence], budget: usize) -> Vec<Vec<&Sequence>> {
-    let mut parts: Vec<(usize, Vec<&Sequence>)> = Vec::new();
-    for sequence in sequences {
-        let tokens = sequence.tokens().len();
+    let lengths = sequences.iter().map(|sequence| sequence.tokens().len());
+    let parts = cut(lengths, budget).into_iter();
+    parts.map(|part| sequences[part].iter().collect()).collect()
+}
+
+/// Consecutive items, of so many tokens each, in parts of at most `budget`; one beyond that is alone.
+pub(in crate::llm) fn cut(
+    lengths: impl IntoIterator<Item = usize>,
+    budget: usize,
+) -> Vec<Range<usize>> {
+    let mut parts: Vec<(usize, Range<usize>)> = Vec::new();
+    for (i, tokens) in lengths.into_iter().enumerate() {
         match parts.last_mut() {
-            Some((sum, part)) if *sum + tokens <= budget => {
+            Some((sum, part)) if sum.saturating_add(tokens) <= budget => {
                 *sum += tokens;
-                part.push(sequence);
+                part.end = i + 1;
             }
-            _ => parts.push((tokens, vec![sequence])),
+            _ => parts.push((tokens, i..i + 1)),
         }
     }
     parts.into_iter().map(|(_, part)| part).collect()

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::TextBatch;
+use crate::llm::model::inference::cut;
 use crate::llm::model::sequence::Sequence;
 use crate::loss::InputKind;
 
@@ -174,19 +175,8 @@ pub fn in_parts(
     budget: usize,
     collate: impl Fn(&[Example]) -> TextBatch,
 ) -> Vec<TextBatch> {
-    let mut parts: Vec<(usize, Range<usize>)> = Vec::new();
-    for (i, example) in examples.iter().enumerate() {
-        let tokens = example.tokens();
-        match parts.last_mut() {
-            Some((sum, part)) if sum.saturating_add(tokens) <= budget => {
-                *sum += tokens;
-                part.end = i + 1;
-            }
-            _ => parts.push((tokens, i..i + 1)),
-        }
-    }
     let mut done = 0;
-    let part = |(_, rows): (usize, Range<usize>)| {
+    let part = |rows: Range<usize>| {
         let mut part = collate(&examples[rows]);
         let here = done..done + part.weight.len();
         done = here.end;
@@ -196,5 +186,6 @@ pub fn in_parts(
         }
         part
     };
+    let parts = cut(examples.iter().map(Example::tokens), budget);
     parts.into_iter().map(part).collect()
 }

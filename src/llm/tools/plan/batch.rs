@@ -1,5 +1,8 @@
 //! Batches by their lengths: what goes through networks at once.
 
+use std::ops::Range;
+
+use crate::llm::model::inference::cut;
 use crate::llm::text::example::Example;
 
 /// A response's tokens.
@@ -27,18 +30,11 @@ impl Piece {
     /// Sequences of at most so many tokens together, at least one in each, as
     /// [`train::step`](crate::llm::train::step) cuts them.
     pub fn cut(&self, budget: usize) -> Vec<Self> {
-        let mut pieces: Vec<Self> = Vec::new();
-        for &response in &self.responses {
-            match pieces.last_mut() {
-                Some(piece) if piece.tokens() + response.tokens <= budget => {
-                    piece.responses.push(response);
-                }
-                _ => pieces.push(Self {
-                    responses: vec![response],
-                }),
-            }
-        }
-        pieces
+        let pieces = cut(self.responses.iter().map(|r| r.tokens), budget);
+        let piece = |some: Range<usize>| Self {
+            responses: self.responses[some].to_vec(),
+        };
+        pieces.into_iter().map(piece).collect()
     }
 }
 
@@ -100,19 +96,12 @@ impl StepShape {
     /// cuts a step; all of them where they are coupled.
     pub fn parts(&self, budget: usize) -> Vec<Piece> {
         let budget = if self.coupled { usize::MAX } else { budget };
-        let mut parts: Vec<Piece> = Vec::new();
-        for example in &self.examples {
-            let tokens: usize = example.iter().map(|r| r.tokens).sum();
-            match parts.last_mut() {
-                Some(part) if part.tokens() + tokens <= budget => {
-                    part.responses.extend(example);
-                }
-                _ => parts.push(Piece {
-                    responses: example.clone(),
-                }),
-            }
-        }
-        parts
+        let tokens = |example: &Vec<Response>| example.iter().map(|r| r.tokens).sum();
+        let part = |some: Range<usize>| Piece {
+            responses: self.examples[some].concat(),
+        };
+        let parts = cut(self.examples.iter().map(tokens), budget);
+        parts.into_iter().map(part).collect()
     }
 }
 
