@@ -52,6 +52,11 @@ impl ScoreFlags {
     /// A file that cannot be read or written.
     pub fn check(&self) -> anyhow::Result<()> {
         if let Some(path) = &self.scores {
+            if path == Path::new("-") {
+                let remedy = "name a file for the row";
+                let problem = "the report goes to standard output";
+                return Err(Error::invalid("--scores", problem, remedy).into());
+            }
             atomic::check(path)?;
             before(path)?;
         }

@@ -61,6 +61,7 @@ mod rewards;
 mod runs;
 mod saved;
 mod schedule;
+mod scores;
 mod selection;
 mod sizes;
 mod smoke;

@@ -3,6 +3,11 @@
 use std::collections::HashMap;
 use std::fs;
 
+use candle_core::{DType, Device};
+use pistar::llm::internals::tensor::tape::Tape;
+use pistar::llm::model::decoder::Decoder;
+use pistar::llm::model::sequence::Packed;
+use pistar::llm::sample::selection::embeddings;
 use serde_json::Value;
 
 use crate::place::Place;
@@ -79,6 +84,26 @@ fn of_each_cluster_the_best_are_kept_and_can_be_rehearsed() {
         "--out",
         "run",
     ]);
+}
+
+/// The mean of the hidden states of each prompt alone, of length 1, however many are run at once.
+#[test]
+fn prompts_are_embedded_by_their_mean_hidden_state() {
+    let place = Place::new(1);
+    let model = Decoder::load(place.at("model"), DType::F64, &Device::Cpu).unwrap();
+    let prompts: [&[u32]; 4] = [&[3, 4, 5], &[6], &[3, 9, 4, 7], &[5, 8]];
+    for budget in [1, 5, 100] {
+        let found = embeddings(&model, &prompts, budget).unwrap();
+        for (i, prompt) in prompts.iter().enumerate() {
+            let packed = Packed::new([*prompt].into_iter());
+            let hidden = model.hidden(&Tape::idle(), &packed).unwrap();
+            let mean = hidden.value().mean(0).unwrap().to_vec1::<f64>().unwrap();
+            let length = mean.iter().map(|x| x * x).sum::<f64>().sqrt();
+            for (j, x) in mean.iter().enumerate() {
+                assert!((found[(i, j)] - x / length).abs() < 1e-12, "{budget} {i}");
+            }
+        }
+    }
 }
 
 #[test]
