@@ -77,6 +77,15 @@ fn a_step_is_that_of_the_objective_and_gamma_times_that_of_likelihood() {
         for wrong in [0.0, -0.3, 0.3 / 4.0, 1.0] {
             assert!(apart(wrong) > 1e-2 * size, "{objective}{data}");
         }
+        // γ = 0 is nothing beside.
+        if objective == "dpo" && data == "--data" {
+            let mut none = [&more[..], &REHEARSE].concat();
+            let at = none.iter().position(|a| *a == "0.3").unwrap();
+            none[at] = "0";
+            place.train(&args(objective, "none", &none));
+            assert!(step(&place, "none") == own);
+            assert!(place.rows("none")[0].get("rehearsal/loss").is_none());
+        }
         let row = &place.rows(&both)[0];
         let kept = place.rows("likelihood")[0]["loss"].as_f64().unwrap();
         assert!((row["rehearsal/loss"].as_f64().unwrap() - kept).abs() < 1e-9 * kept);

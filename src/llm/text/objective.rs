@@ -217,6 +217,16 @@ impl TextObjective {
         matches!(self.spec().value, Some(Value::Own | Value::Tokens))
     }
 
+    /// True if it takes advantages of tokens.
+    pub fn takes_advantages(&self) -> bool {
+        self.reads(Column::Advantage)
+    }
+
+    /// True if these are made of the values of a critic, which is trained too.
+    pub fn has_critic(&self) -> bool {
+        self.spec().value == Some(Value::Tokens)
+    }
+
     /// True if its scores are held against e(x), the number of a second head at the end of the prompt.
     pub fn expects(&self) -> bool {
         self.scores() && self.reads(Column::Expected)

@@ -263,7 +263,10 @@ impl<'a> Run<'a> {
                 None
             }
         };
-        let rehearsed = sources.rehearsal.as_ref().map(|of| Rows::all(of));
+        // With γ = 0 there is nothing to add, nor a loss to tell.
+        let rehearsed = (sources.rehearsal.as_ref())
+            .filter(|_| settings.rehearse_weight > 0.0)
+            .map(|of| Rows::all(of));
         let rehearsal = (rehearsed.as_ref())
             .map(|rows| Rehearsal::new(settings, context, rows))
             .transpose()?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::llm::text::objective::TextObjective;
-use crate::loss::{Batch, Column, InputKind};
+use crate::loss::{Batch, InputKind};
 
 /// How the values of several steps make one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ impl Meter {
                     self.mean("kl", anchor);
                 }
             }
-            InputKind::Tokens if objective.reads(Column::Advantage) => {
+            InputKind::Tokens if objective.takes_advantages() => {
                 self.measure_ratios(objective, batch);
             }
             InputKind::Singles | InputKind::Groups | InputKind::Tokens | InputKind::Lists => {

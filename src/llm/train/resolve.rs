@@ -60,7 +60,7 @@ impl Settings {
         if tokens && self.reference == ReferenceSource::Precomputed {
             self.reference = ReferenceSource::Live;
         }
-        if objective.spec().value == Some(Value::Tokens) {
+        if objective.has_critic() {
             if self.value_per == ValuePer::Batch {
                 let remedy = "a critic has a value of every token: leave it out";
                 return Err(Error::invalid("value_per", "it is batch", remedy));

@@ -12,7 +12,8 @@ use pistar::llm::text::objective::TextObjective;
 use pistar::llm::text::tokenizer::Tokenizer;
 use pistar::llm::train::reference::Reference;
 use pistar::llm::train::{
-    Annotator, Batches, Model, ReferenceSource, Rollouts, Settings, Trainer, ValuePer,
+    Advantage, Annotator, Batches, LengthWeight, Model, ReferenceSource, Rollouts, Settings,
+    Trainer, ValuePer,
 };
 use pistar::loss::InputKind;
 use pistar::observer::{Observer, Silent};
@@ -302,6 +303,8 @@ fn of_tokens() {
             gae_lambda: 1.0,
             whiten_advantages: false,
             value_per: ValuePer::Token,
+            advantage: Some(Advantage::Reward),
+            length_weight: Some(LengthWeight::Sum),
             ..settings(name)
         };
         check_with(settings, "pg-zero", 2, temperature);

@@ -578,6 +578,12 @@ fn what_does_not_suit_tokens_is_refused() {
             &["--whiten-advantages", "false"],
             "whiten_advantages",
         ),
+        ("dpo", &["--normalise-rewards"], "normalise_rewards"),
+        (
+            "ipo",
+            &["--missing-eos-penalty", "1"],
+            "missing_eos_penalty",
+        ),
     ] {
         let said = place.refused(&args(objective, "no", more));
         assert!(said.contains(wanted), "{objective} {more:?}: {said}");

@@ -1,5 +1,6 @@
 //! Settings of completions that the policy writes itself: what suits the objective, and what has no use.
 
+use super::Feed;
 use crate::error::{Error, Result};
 use crate::llm::sample::reward::Specification;
 use crate::llm::text::objective::TextObjective;
@@ -8,24 +9,16 @@ use crate::llm::train::enums::{
 };
 use crate::llm::train::limits::{COUNT, count, number};
 use crate::llm::train::settings::Settings;
-use crate::loss::{Column, InputKind, Objective};
+use crate::loss::{InputKind, Objective};
 use crate::magnitude::MAGNITUDE;
 
 impl Settings {
     /// Fills in how many completions a prompt has.
     pub(in crate::llm::train) fn resolve_rollouts(&mut self, objective: &TextObjective) {
-        let tokens = objective.reads(Column::Advantage);
-        self.advantage
-            .get_or_insert(if tokens && !objective.value() {
-                Advantage::GroupNormalised
-            } else {
-                Advantage::Reward
-            });
-        self.length_weight.get_or_insert(if tokens {
-            LengthWeight::Tokens
-        } else {
-            LengthWeight::Sum
-        });
+        let (advantage, length_weight) = Feed::defaults(objective);
+        self.advantage.get_or_insert(advantage);
+        self.length_weight.get_or_insert(length_weight);
+        let tokens = objective.takes_advantages();
         if self.prompts.is_some() {
             let of_group = self.advantage.is_some_and(Advantage::is_of_group);
             let own = match objective.kind() {
@@ -147,11 +140,9 @@ impl Settings {
         let best_only = best_only.join(" and ");
         let singles = kind == InputKind::Singles;
         // Token by token with advantages: with a critic, or without one.
-        let of_tokens = objective.reads(Column::Advantage);
-        let (critic, plain) = (
-            of_tokens && objective.value(),
-            of_tokens && !objective.value(),
-        );
+        let of_tokens = objective.takes_advantages();
+        let critic = objective.has_critic();
+        let plain = of_tokens && !critic;
         let own = Self::default();
         let pairs = kind == InputKind::LabelledPairs;
         for (place, given, of) in [
@@ -169,6 +160,16 @@ impl Settings {
                 "annotator",
                 self.annotator != Annotator::Greater && !pairs,
                 "objectives of labelled pairs",
+            ),
+            (
+                "normalise_rewards",
+                self.normalise_rewards && pairs,
+                "objectives that take rewards; annotators label by scores",
+            ),
+            (
+                "missing_eos_penalty",
+                self.missing_eos_penalty != own.missing_eos_penalty && pairs,
+                "objectives that take rewards; annotators label by scores",
             ),
             (
                 "kl_target",
@@ -243,7 +244,7 @@ impl Settings {
             let remedy = "no policy wrote those rows: leave it out, or give another reference";
             return fail("eval_data", "the reference is behaviour", remedy);
         }
-        if self.eval_data.is_some() && objective.reads(Column::Advantage) {
+        if self.eval_data.is_some() && objective.takes_advantages() {
             let remedy = "leave it out; eval_prompts has the policy write what is evaluated";
             let problem =
                 "the objective takes advantages of tokens, which rows of a file do not have";
@@ -271,7 +272,7 @@ impl Settings {
                 remedy,
             );
         }
-        let pulls = objective.reference() && objective.reads(Column::Advantage);
+        let pulls = objective.reference() && objective.takes_advantages();
         if self.kl_target.is_some() && !pulls {
             let remedy = "give a beta above 0, from which it starts";
             return fail("kl_target", "no KL is in the reward", remedy);

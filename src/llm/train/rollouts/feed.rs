@@ -8,7 +8,7 @@ use crate::llm::text::example::{Beside, Example, OfTokens, Response, Stored};
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::enums::{Advantage, LengthWeight};
 use crate::llm::train::settings::Settings;
-use crate::loss::{Column, InputKind};
+use crate::loss::InputKind;
 
 /// What becomes of completions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,13 +32,23 @@ pub struct Feed {
 const LEAST: f64 = 1e-4;
 
 impl Feed {
-    /// That of an objective and of [resolved](Settings::resolve) settings.
+    /// What is taken off rewards, and how lengths weigh, where nobody says it.
+    pub fn defaults(objective: &TextObjective) -> (Advantage, LengthWeight) {
+        match (objective.takes_advantages(), objective.has_critic()) {
+            (true, true) => (Advantage::Reward, LengthWeight::Tokens),
+            (true, false) => (Advantage::GroupNormalised, LengthWeight::Tokens),
+            (false, _) => (Advantage::Reward, LengthWeight::Sum),
+        }
+    }
+
+    /// That of an objective and of settings.
     pub fn new(settings: &Settings, objective: &TextObjective) -> Self {
+        let (advantage, length_weight) = Self::defaults(objective);
         Self {
             kind: objective.kind(),
-            advantage: settings.advantage.unwrap_or(Advantage::Reward),
-            length_weight: settings.length_weight.unwrap_or(LengthWeight::Sum),
-            per_response: objective.reads(Column::Advantage),
+            advantage: settings.advantage.unwrap_or(advantage),
+            length_weight: settings.length_weight.unwrap_or(length_weight),
+            per_response: objective.takes_advantages(),
             above: settings.above,
             max_new_tokens: settings.max_new_tokens,
         }

@@ -124,7 +124,6 @@ impl Rollouts {
         let behaviour = settings.reference == ReferenceSource::Behaviour;
         let reads_old = objective.reads(Column::LogOld);
         let tokens = objective.kind() == InputKind::Tokens;
-        let estimated = objective.reads(Column::Advantage) && objective.value();
         let recompute = settings.old == OldNumbers::Recomputed;
         // The sampler's numbers are those of temperature 1.
         let apart = objective.tempered() && settings.temperature != 1.0;
@@ -161,12 +160,12 @@ impl Rollouts {
             rewarding: Rewarding {
                 normalise: settings.normalise_rewards,
                 missing_eos_penalty: settings.missing_eos_penalty,
-                estimator: estimated.then_some(Gae {
+                estimator: objective.has_critic().then_some(Gae {
                     discount: settings.discount,
                     lambda: settings.gae_lambda,
                 }),
                 whiten: settings.whiten_advantages,
-                penalised: objective.reads(Column::Advantage),
+                penalised: objective.takes_advantages(),
                 kl_target: settings.kl_target,
             },
             tempered: objective.tempered(),
