@@ -6,8 +6,10 @@
 //! appendix C with the ranges corrected.
 
 mod examples;
+pub mod hooks;
 pub mod metrics;
 mod plan;
+pub mod recipe;
 mod sequence;
 mod shares;
 mod training;
