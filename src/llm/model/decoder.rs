@@ -7,6 +7,7 @@ mod initial;
 mod on_tape;
 mod rope;
 mod sharing;
+mod teaching;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use crate::llm::tensor::parameters::{Id, Parameters};
 pub use build::Source;
 pub(in crate::llm) use cached::New;
 use rope::Rotary;
+pub use teaching::Distance;
 pub(in crate::llm) use tensors::{Dense, Layer};
 
 /// A decoder with its weights.

@@ -93,6 +93,9 @@ impl Trainer<'_> {
             if let Reference::Average(average) = &self.reference {
                 average.save(dir)?;
             }
+            for hook in &self.lesson.hooks {
+                hook.save(dir, &self.policy)?;
+            }
             saved.write(dir)
         })?;
         prune(folder.dir(), self.settings.keep, &self.state, Some(steps))
@@ -113,6 +116,9 @@ impl Trainer<'_> {
         if let Reference::Average(average) = &mut self.reference {
             average.restore(dir)?;
         }
+        for hook in &mut self.lesson.hooks {
+            hook.restore(dir, &self.policy)?;
+        }
         self.state = state;
         Ok(())
     }
@@ -121,6 +127,9 @@ impl Trainer<'_> {
     pub(super) fn save_models(&self, dir: &Path) -> Result<()> {
         let companions = self.settings.model.as_deref();
         self.policy.model.save(dir, companions)?;
+        for hook in &self.lesson.hooks {
+            hook.save(dir, &self.policy)?;
+        }
         match &self.value {
             Some(value) => value.model.save(&value_folder(dir)?, companions),
             None => Ok(()),

@@ -10,7 +10,7 @@ use crate::observer::Observer;
 ///
 /// # Errors
 /// Tokens that the tokenizer cannot join.
-pub(super) fn texts<'a>(
+pub(in crate::llm) fn texts<'a>(
     tokenizer: &Tokenizer,
     prompt: impl Fn(usize) -> (usize, &'a Prompt),
     samples: usize,
@@ -27,7 +27,7 @@ pub(super) fn texts<'a>(
 ///
 /// # Errors
 /// Those of the reward.
-pub(super) fn scores<'a>(
+pub(in crate::llm) fn scores<'a>(
     reward: &mut Weighted,
     prompt: impl Fn(usize) -> (usize, &'a Prompt),
     samples: usize,

@@ -14,13 +14,14 @@ use super::folder::{COMPLETE, FORMAT, Folder, MODEL, Manifest, RUNNING};
 use super::generation::Generation;
 use super::inputs::{Inputs, Prompted};
 use super::learner::Model;
+use super::lesson::Lesson;
 use super::lock::Claimed;
 use super::networks::{Role, new_adapter};
 use super::precompute::precompute_until;
-use super::rehearsal::Rehearsal;
 use super::rollouts::{Rollouts, demonstrations};
 use super::run_loop::Ended;
 use super::settings::Settings;
+use super::share::Share;
 use super::sources::Sources;
 use super::split::Rows;
 use super::state::Saved;
@@ -66,7 +67,7 @@ impl Checkpoint {
 struct Plans<'a> {
     trained: Batches<'a>,
     held_out: Option<Batches<'a>>,
-    rehearsal: Option<Rehearsal<'a>>,
+    lesson: Lesson<'a>,
 }
 
 /// What a run is made of, before anything is written.
@@ -212,10 +213,11 @@ impl<'a> Run<'a> {
     }
 
     /// Trains to the end, or until `stop` is set.
-    pub fn train(
+    pub fn train<'r>(
         mut self,
-        sources: &Sources,
+        sources: &'r Sources,
         claimed: Claimed,
+        lesson: Lesson<'r>,
         stop: &AtomicBool,
         observer: &dyn Observer,
     ) -> Result<Ended> {
@@ -267,15 +269,16 @@ impl<'a> Run<'a> {
         let rehearsed = (sources.rehearsal.as_ref())
             .filter(|_| settings.rehearse_weight > 0.0)
             .map(|of| Rows::all(of));
-        let rehearsal = (rehearsed.as_ref())
-            .map(|rows| Rehearsal::new(settings, context, rows))
-            .transpose()?;
+        let mut lesson = lesson;
+        if let Some(rows) = &rehearsed {
+            (lesson.shares).push(Share::rehearsal(settings, context, rows)?);
+        }
         let mut folder = claimed.go_on(settings, manifest, checkpoint)?;
         let dir = folder.dir().to_path_buf();
         let plans = Plans {
             trained: plan,
             held_out,
-            rehearsal,
+            lesson,
         };
         let ended = self.course(&mut folder, plans, stop, observer);
         let closed = folder.close(&match &ended {
@@ -301,16 +304,20 @@ impl<'a> Run<'a> {
         let Plans {
             trained: plan,
             held_out,
-            rehearsal,
+            mut lesson,
         } = plans;
-        let plans: Vec<&Batches> = std::iter::once(&plan).chain(&held_out).collect();
+        let shares = lesson.shares.iter().map(|share| &share.plan);
+        let shares = shares.filter(|plan| plan.objective().reference());
+        let plans: Vec<&Batches> = (std::iter::once(&plan).chain(&held_out))
+            .chain(shares)
+            .collect();
         let done = (self.checkpoint.as_ref()).map_or(0, |c| c.saved.state.steps);
         let Some(reference) = self.reference(&plans, stop, observer)? else {
             return Ok(Some(done));
         };
         let temperature = self.temperature();
         let generation = self.generation.map(|g| Box::new(g) as Box<dyn Evaluation>);
-        let evaluations = generation.into_iter().collect();
+        let evaluations = generation.into_iter().chain(lesson.evaluations.drain(..));
         let trained_as = |role: Role, mut decoder: Decoder| {
             decoder.set_recompute(settings.recompute);
             decoder.set_temperature(temperature);
@@ -323,8 +330,8 @@ impl<'a> Run<'a> {
             .map(|decoder| trained_as(self.role, decoder))
             .collect();
         let mut trainer = Trainer::new(settings, plan, policy, value, reference)?
-            .evaluating(held_out, evaluations)
-            .rehearsing(rehearsal);
+            .evaluating(held_out, evaluations.collect())
+            .beside_which(lesson);
         if !members.is_empty() {
             trainer = trainer.made_of(members)?;
         }

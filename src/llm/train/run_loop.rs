@@ -65,6 +65,7 @@ impl Trainer<'_> {
         observer: &dyn Observer,
     ) -> Result<bool> {
         let settings = self.settings;
+        let eval_every = self.lesson.every.or(settings.eval_every).unwrap_or(0);
         let work = observer.begin("training", self.plan.steps());
         work.skip(self.state.steps);
         let mut clock = Clock {
@@ -100,7 +101,7 @@ impl Trainer<'_> {
                 work.note(format_args!("{row}"));
             }
             let mut save = due(settings.checkpoint_every);
-            if due(settings.eval_every.unwrap_or(0)) {
+            if due(eval_every) {
                 save |= self.evaluated_aside(folder, &mut clock, &*work, observer)?;
             }
             if save {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::enums::ReferenceSource;
 use super::folder::COMPLETE;
 use super::inputs::Inputs;
+use super::lesson::Lesson;
 use super::load::{Checkpoint, Run};
 use super::lock::Claimed;
 use super::run_loop::Ended;
@@ -36,6 +37,19 @@ pub fn train_until(
     stop: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Ended> {
+    train_lesson(settings, Lesson::default(), stop, observer)
+}
+
+/// The same with what the run has beside its settings, which must be the same whenever it goes on.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_lesson(
+    settings: Settings,
+    lesson: Lesson,
+    stop: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<Ended> {
     if settings.sweep.is_some() {
         let remedy = "leave out the table `sweep`, or call `sweep`";
         return Err(Error::invalid(
@@ -47,7 +61,7 @@ pub fn train_until(
     let (settings, from) = place(settings)?;
     let dir = settings.out.clone().unwrap_or_default();
     let claimed = Claimed::new(&dir)?;
-    train_in(claimed, settings, from, stop, observer)
+    train_in(claimed, settings, from, lesson, stop, observer)
 }
 
 /// Trains in a folder that was claimed, from that checkpoint or as the settings say.
@@ -55,6 +69,7 @@ pub(super) fn train_in(
     claimed: Claimed,
     settings: Settings,
     from: Option<PathBuf>,
+    lesson: Lesson,
     stop: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Ended> {
@@ -94,7 +109,7 @@ pub(super) fn train_in(
         None
     };
     let (run, sources) = Run::load(&settings, inputs, &dir, checkpoint, observer)?;
-    run.train(&sources, claimed, stop, observer)
+    run.train(&sources, claimed, lesson, stop, observer)
 }
 
 /// The folders that the run reads models from.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::checkpoints::Best;
+use super::constraints::Constraints;
 use super::folder::{ANEW, FIRST_FORMAT, FORMAT, json, known};
 use super::metrics::Meter;
 use super::settings::Settings;
@@ -31,6 +32,9 @@ pub struct State {
     pub num_tokens: u64,
     /// Metrics since the last row.
     pub meter: Meter,
+    /// Constraints on what the steps learn from beside their objective, once there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraints: Option<Constraints>,
     /// The best score of an evaluation so far.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,

@@ -10,8 +10,8 @@ use super::evaluation::Evaluation;
 use super::failure;
 use super::folder::Folder;
 use super::learner::{Learner, Model};
+use super::lesson::Lesson;
 use super::optimizer_in_backward::Stop;
-use super::rehearsal::Rehearsal;
 use super::settings::Settings;
 use super::source::Networks;
 use super::state::State;
@@ -37,7 +37,7 @@ pub struct Trainer<'a> {
     /// What is evaluated without being trained on.
     pub(super) held_out: Option<Batches<'a>>,
     /// What steps learn from beside their objective.
-    rehearsal: Option<Rehearsal<'a>>,
+    pub(super) lesson: Lesson<'a>,
     /// What else is evaluated.
     pub(super) evaluations: Vec<Box<dyn Evaluation + 'a>>,
     /// What is minimised in the objective's place.
@@ -99,7 +99,7 @@ impl<'a> Trainer<'a> {
             schedule: Schedule::new(settings.schedule, settings.warmup, plan.steps())?,
             plan,
             held_out: None,
-            rehearsal: None,
+            lesson: Lesson::default(),
             evaluations: Vec::new(),
             reference,
             policy: Learner::new(policy, settings, lr)?,
@@ -123,10 +123,10 @@ impl<'a> Trainer<'a> {
         Ok(self)
     }
 
-    /// The same, with a further share of every step.
+    /// The same, with what every step learns from and is bound by beside its objective.
     #[must_use]
-    pub fn rehearsing(mut self, rehearsal: Option<Rehearsal<'a>>) -> Self {
-        self.rehearsal = rehearsal;
+    pub fn beside_which(mut self, lesson: Lesson<'a>) -> Self {
+        self.lesson = lesson;
         self
     }
 
@@ -167,6 +167,9 @@ impl<'a> Trainer<'a> {
         if let Reference::Average(average) = &mut self.reference {
             average.follow(self.policy.model.parameters())?;
         }
+        for hook in &mut self.lesson.hooks {
+            hook.stepped(&stepped, &self.policy)?;
+        }
         self.measure(&stepped, factor);
         self.state.num_tokens += stepped.text.tokens() as u64;
         self.state.steps += 1;
@@ -206,12 +209,7 @@ impl<'a> Trainer<'a> {
             loss += outcome.loss;
             batch.append(outcome.batch);
         }
-        if let Some(rehearsal) = self.rehearsal.take() {
-            let found = self.rehearse(&rehearsal);
-            self.rehearsal = Some(rehearsal);
-            let found = found?;
-            self.state.meter.mean("rehearsal/loss", found);
-        }
+        self.beside()?;
         Ok(Stepped {
             loss,
             norm: match &self.ensemble {
@@ -253,7 +251,7 @@ impl<'a> Trainer<'a> {
         };
         let (mut loss, mut batch) = (0.0, Batch::default());
         for mut part in plan.parts(&text, &examples) {
-            self.refer(&mut part)?;
+            self.refer_to(plan, &mut part)?;
             let outcome = step.evaluate(&part, of)?;
             loss += outcome.loss;
             batch.append(outcome.batch);
@@ -261,22 +259,9 @@ impl<'a> Trainer<'a> {
         Ok((loss, batch, examples))
     }
 
-    /// Adds the gradient of a further share of the step, and gives its loss before its weight.
-    fn rehearse(&mut self, rehearsal: &Rehearsal) -> Result<f64> {
-        let (text, examples) = rehearsal.plan.batch(self.state.steps)?;
-        let mut loss = 0.0;
-        for mut part in rehearsal.plan.parts(&text, &examples) {
-            // A likelihood is held against nothing.
-            part.log_reference = vec![0.0; part.sequences.len()];
-            part.weight.iter_mut().for_each(|w| *w *= rehearsal.weight);
-            loss += self.push(Some(&rehearsal.plan), &part)?.loss;
-        }
-        Ok(loss / rehearsal.weight)
-    }
-
     /// Adds a part's gradient to those of the learners: of the run's plan, or of another. Of an ensemble the loss, and
     /// the numbers that it saw, are the members' means.
-    fn push(&mut self, other: Option<&Batches>, part: &TextBatch) -> Result<Outcome> {
+    pub(super) fn push(&mut self, other: Option<&Batches>, part: &TextBatch) -> Result<Outcome> {
         let mut ensemble = self.ensemble.take();
         let outcome = match &mut ensemble {
             None => self.push_to(None, other, part),
@@ -335,23 +320,38 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Gives a part the reference's numbers, unless they came with it.
+    /// Gives a part of the run's plan the reference's numbers, unless they came with it and stay.
     pub(super) fn refer(&self, part: &mut TextBatch) -> Result<()> {
         if part.recalled && matches!(self.reference, Reference::Stored(_)) {
             return Ok(());
         }
-        if self.plan.objective().kind() == InputKind::Tokens {
-            let micro_batch = self.plan.micro_batch();
+        self.refer_anew(&self.plan, part)
+    }
+
+    /// The same of another plan, whose responses keep the numbers that came with them.
+    pub(super) fn refer_to(&self, plan: &Batches, part: &mut TextBatch) -> Result<()> {
+        if part.recalled {
+            return Ok(());
+        }
+        self.refer_anew(plan, part)
+    }
+
+    fn refer_anew(&self, plan: &Batches, part: &mut TextBatch) -> Result<()> {
+        let objective = plan.objective();
+        if objective.kind() == InputKind::Tokens {
+            let micro_batch = plan.micro_batch();
             part.token_reference = self.reference.tokens(&part.sequences, micro_batch)?;
+        } else if objective.reference() {
+            part.log_reference = self.log_reference(plan, &part.sequences)?;
         } else {
-            part.log_reference = self.log_reference(&part.sequences)?;
+            part.log_reference = vec![0.0; part.sequences.len()];
         }
         Ok(())
     }
 
-    fn log_reference(&self, sequences: &[Sequence]) -> Result<Vec<f64>> {
-        let reduction = self.plan.objective().reduction();
-        (self.reference).numbers(sequences, reduction, self.plan.micro_batch())
+    fn log_reference(&self, plan: &Batches, sequences: &[Sequence]) -> Result<Vec<f64>> {
+        let reduction = plan.objective().reduction();
+        (self.reference).numbers(sequences, reduction, plan.micro_batch())
     }
 
     /// KTO's z₀: the mean log-ratio of mismatched completions, but not below 0.
@@ -360,7 +360,7 @@ impl<'a> Trainer<'a> {
         let reduction = self.plan.objective().reduction();
         let policy = &*self.policy.model;
         let policy = inference::numbers(policy, reduction, &sequences, self.plan.micro_batch())?;
-        let reference = self.log_reference(&sequences)?;
+        let reference = self.log_reference(plan, &sequences)?;
         let ratios = policy.sequences.iter().zip(&reference).map(|(p, r)| p - r);
         let mean = ratios.sum::<f64>() / sequences.len() as f64;
         // A NaN stays one, which `max` would not let it.

@@ -190,6 +190,17 @@ impl LeafGradients {
         self.coarse
     }
 
+    /// Multiplies every gradient.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn scale(&mut self, by: f64) -> Result<()> {
+        for sum in self.sums.iter_mut().flatten() {
+            *sum = (&*sum * by)?;
+        }
+        Ok(())
+    }
+
     /// Adds a tensor that nobody else holds to the gradient of a leaf. Sums of bf16 and f16 numbers
     /// are kept in f32.
     ///

@@ -20,7 +20,11 @@ impl Sink<'_> {
     }
 
     /// Pushes cotangents back.
-    pub(super) fn take(&mut self, tape: Tape, seeds: Vec<(Node, Tensor)>) -> Result<()> {
+    pub(in crate::llm::train) fn take(
+        &mut self,
+        tape: Tape,
+        seeds: Vec<(Node, Tensor)>,
+    ) -> Result<()> {
         match self {
             Self::Sum(sums) if sums.is_empty() || sums.is_coarse() => {
                 tape.consume(seeds, &mut |leaf, gradient| sums.add(leaf, gradient))

@@ -13,6 +13,7 @@ pub use grid::{Axis, Member, members};
 
 use super::folder::{CONFIG, Manifest};
 use super::inputs::Inputs;
+use super::lesson::Lesson;
 use super::lock::Claimed;
 use super::run_loop::Ended;
 use super::settings::Settings;
@@ -172,7 +173,14 @@ impl Sweep {
                 }
             };
             observer.tell(&head);
-            match train_in(claimed, settings.clone(), None, stop, observer) {
+            match train_in(
+                claimed,
+                settings.clone(),
+                None,
+                Lesson::default(),
+                stop,
+                observer,
+            ) {
                 Ok(Ended::Complete(_)) => outcome.complete += 1,
                 Ok(Ended::Before(_)) => outcome.before += 1,
                 Ok(Ended::Interrupted { dir, .. }) => outcome.interrupted = Some(dir),

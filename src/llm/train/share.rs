@@ -1,0 +1,92 @@
+//! A share of every step beside its objective: another objective on examples of its own.
+
+use super::batches::Batches;
+use super::examples::Examples;
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::llm::text::objective::{TextObjective, TokenReduction};
+use crate::loss::{Given, Objective};
+
+/// What a step learns from beside its objective.
+pub struct Share<'a> {
+    /// Its name among metrics: its loss is `NAME/loss`.
+    pub name: String,
+    /// Its objective, and batches of its rows, shuffled anew in each pass over them. Responses that have the
+    /// reference's numbers stored keep them; others get the run's reference.
+    pub plan: Batches<'a>,
+    /// What becomes of its gradient.
+    pub role: Role,
+}
+
+/// What becomes of the gradient of a share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Role {
+    /// It is added, times a weight.
+    Added {
+        /// The weight.
+        weight: f64,
+    },
+    /// Its loss is to stay below what it was at the run's first step: its gradient is added times a multiplier that
+    /// grows while it is not (COPR, eq. 10 to 13).
+    Bounded,
+    /// It is not added; a step that would raise its loss is projected to the nearest one that would not (A-GEM).
+    Projected,
+}
+
+impl<'a> Share<'a> {
+    /// An objective on rows, `batch` of them in every step, as many steps as the run has.
+    ///
+    /// # Errors
+    /// No rows, or too few for the objective.
+    pub fn new(
+        name: impl Into<String>,
+        objective: TextObjective,
+        settings: &Settings,
+        context: usize,
+        rows: &'a dyn Examples,
+        batch: usize,
+        role: Role,
+    ) -> Result<Self> {
+        let own = Settings {
+            batch: batch.min(rows.count().max(1)),
+            accumulation: 1,
+            steps: Some(1),
+            drop_last: true,
+            length_buckets: None,
+            optimizer_in_backward: false,
+            prompts: None,
+            ..settings.clone()
+        };
+        Ok(Self {
+            name: name.into(),
+            plan: Batches::of(objective, &own, context, rows)?,
+            role,
+        })
+    }
+
+    /// Selective rehearsal's: `γ · 1/|b| Σ −ln π(y|x)` over `b`, some of the rows (Advantage Model, eq. 9).
+    ///
+    /// # Errors
+    /// No rows.
+    pub fn rehearsal(settings: &Settings, context: usize, rows: &'a dyn Examples) -> Result<Self> {
+        let role = Role::Added {
+            weight: settings.rehearse_weight,
+        };
+        let (objective, batch) = (likelihood(TokenReduction::Sum)?, settings.rehearse_batch);
+        Self::new("rehearsal", objective, settings, context, rows, batch, role)
+    }
+}
+
+/// The likelihood of responses, of lists that of the best one.
+///
+/// # Errors
+/// None, unless the registry has no likelihood.
+pub(in crate::llm) fn likelihood(tokens: TokenReduction) -> Result<TextObjective> {
+    let likelihood = |o: &Objective| o.spec().best_only && o.spec().per_token;
+    let found = Objective::own().find(likelihood).ok_or_else(|| {
+        let remedy = "this is a bug of pistar";
+        Error::invalid("likelihood", "there is none among the objectives", remedy)
+    })?;
+    TextObjective::of(found, &Given::new(), Some(tokens))
+}
