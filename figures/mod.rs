@@ -7,6 +7,8 @@ mod bands;
 pub mod bpo_phases;
 mod canvas;
 mod chart;
+#[cfg(feature = "llm")]
+pub mod continual;
 pub mod copg_toy;
 pub mod copr_bound;
 pub mod copr_continual;

@@ -28,6 +28,7 @@ const ROOMS: [&str; 27] = [
     "llm::text",
     "llm::sample",
     "llm::train",
+    "llm::continual",
     "llm::tools",
     "llm::language",
     "verify",

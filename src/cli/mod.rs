@@ -10,6 +10,8 @@ mod claims;
 #[cfg(feature = "llm")]
 mod compute;
 #[cfg(feature = "llm")]
+mod continual;
+#[cfg(feature = "llm")]
 mod data;
 #[cfg(feature = "llm")]
 mod doctor;
@@ -99,6 +101,9 @@ enum Command {
     /// The memory of a run of `train` before it starts, and what would make it fit
     #[cfg(feature = "llm")]
     Plan(Box<plan::Args>),
+    /// A sequence of tasks, one after the other: what is learned and what is forgotten
+    #[cfg(feature = "llm")]
+    Continual(Box<continual::Args>),
     /// Runs of `train` compared: settings, state, metrics, a figure
     #[cfg(feature = "llm")]
     Runs(runs::Args),
@@ -200,6 +205,7 @@ fn run() -> anyhow::Result<()> {
         #[cfg(feature = "llm")]
         Command::Runs(args) => runs::run(&args),
         #[cfg(feature = "llm")]
+        Command::Continual(args) => continual::run(&args),
         #[cfg(feature = "llm")]
         Command::Select(args) => select::run(&args),
         #[cfg(feature = "llm")]

@@ -5,9 +5,10 @@
 //! [`decoder`](model::decoder).
 //!
 //! The wings, each importing only those before it: `files`, `tensor` (tape, operations, optimizer), [`model`],
-//! [`text`] (from files to batches), [`sample`] (generation, rewards, evaluation), [`train`], `tools` (what `pistar
-//! plan` and `pistar doctor` run), [`language`] (the joint with the exact half).
+//! [`text`] (from files to batches), [`sample`] (generation, rewards, evaluation), [`train`], [`continual`] (sequences of
+//! tasks), `tools` (what `pistar plan` and `pistar doctor` run), [`language`] (the joint with the exact half).
 
+pub mod continual;
 pub(crate) mod files;
 pub mod language;
 pub mod model;

@@ -4,6 +4,8 @@
 pub mod am_calibration;
 pub mod am_hacking;
 pub mod bpo_phases;
+#[cfg(feature = "llm")]
+pub mod continual;
 pub mod copg_toy;
 pub mod copr_bound;
 pub mod copr_continual;

@@ -38,6 +38,7 @@ fn quick(command: &str) -> &'static str {
             "dpo --model=model --data=data.jsonl --steps=1 --eval-rows=2 --eval-prompts=rows.jsonl \
              --eval-max-new-tokens=2 --overwrite"
         }
+        "continual" => "none",
         "plan" => "dpo --model=model --data=data.jsonl",
         "runs" => "none",
         "generate" => "--model=model --prompt=w1 --max-new-tokens=2",

@@ -12,13 +12,16 @@ use std::time::Instant;
 use pistar::random::{Purpose, Stream};
 use serde_json::Value;
 
+use crate::continual::tasks;
 use crate::place::Place;
 
 /// Commands and what they write to: `OUT` stands for it.
-const WRITES: [&str; 15] = [
+const WRITES: [&str; 17] = [
     "train sft --model model --data data.jsonl --epochs 4 --batch 3 --checkpoint-every 2 --resume --out OUT",
     "train dpo --model model --data data.jsonl --steps 2 --batch 3 --sweep beta=0.1,0.5 --seeds 1 --out OUT",
     "train dpo --model model --prompts data.jsonl --reward length:characters --steps 12 --phases 4 --batch 3 --max-new-tokens 12 --reference ema:0.3 --replay 1 --checkpoint-every 2 --resume --out OUT",
+    "continual copr --tasks tasks.toml --model model --replay 0.5 --every 2 --max-new-tokens 6 --resume --out OUT",
+    "continual tfcl --tasks tasks.toml --model model --plateau-mean 99 --plateau-variance 99 --max-new-tokens 6 --resume --out OUT",
     "generate --model model --prompts data.jsonl --samples 8 --max-new-tokens 16 --out OUT.jsonl",
     "logprobs --model model --data data.jsonl --out OUT.jsonl",
     "score --reward length:words --data data.jsonl --replace --out OUT.jsonl",
@@ -130,6 +133,7 @@ fn a_killed_command_is_run_again_as_if_it_had_never_been() {
     );
     let (mut killed, mut left) = (0, 0);
     place.model_of("wordy", 1, 400);
+    tasks(&place, "steps = 9");
     for (index, line) in WRITES.iter().enumerate() {
         let only = std::env::var("PISTAR_KILLED").ok();
         let asked = only.is_none_or(|name| line.split(' ').next() == Some(&name));

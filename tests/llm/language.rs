@@ -1,5 +1,6 @@
 //! The enumerable language: a transformer goes where the exact half says.
 
+mod constrained;
 mod costs;
 mod free;
 mod limits;

@@ -1,0 +1,364 @@
+//! What a method adds to the training of a task.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::course::{Course, IMPORTANCE, KEPT, PREDICTED, REFERENCE, numbers_of, write_json};
+use super::importance::estimate;
+use super::penalty::{self, Penalty as Pulled};
+use super::plateaus::{Free, Plateaus};
+use crate::continual::hooks::{Accumulation, Importance, PlateauWindow, Pull};
+use crate::continual::recipe::{Memory, Penalty};
+use crate::error::{Error, Result};
+use crate::file;
+use crate::llm::model::decoder::{Decoder, Distance};
+use crate::llm::model::inference;
+use crate::llm::model::network::Reduction;
+use crate::llm::model::sequence::Sequence;
+use crate::llm::text::data::{Form, Source};
+use crate::llm::text::example::{Example, Stored};
+use crate::llm::text::objective::{TextObjective, TokenReduction};
+use crate::llm::train::share::likelihood;
+use crate::llm::train::{
+    self, Distillation, Examples, Leaves, Lesson, Predicted, Role, Share, Teaching,
+};
+use crate::loss::Objective;
+
+const REMEDY: &str = "begin the sequence anew in another --out";
+
+/// Examples and models of what a method adds to a task, which a lesson borrows.
+pub(super) struct Taught {
+    settings: train::Settings,
+    /// Index of the task.
+    task: usize,
+    /// What is kept of each old task.
+    kept: Vec<Vec<Example>>,
+    /// The same in one.
+    all: Vec<Example>,
+    /// The task's own best responses, where a teacher predicts them.
+    own: Vec<Example>,
+}
+
+impl Taught {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Rows that cannot be used.
+    pub fn read(course: &Course, t: usize, settings: &train::Settings) -> Result<Self> {
+        let recipe = course.recipe;
+        let settings = settings.clone().resolve()?;
+        let mut kept = Vec::new();
+        if recipe.replays() && course.settings.replay > 0.0 {
+            for i in 0..t {
+                let path = course.folder(i).join(KEPT);
+                let mut examples = examples(course, &path, recipe.kept)?;
+                if matches!(recipe.memory, Memory::Bounded | Memory::Remembered) {
+                    recall(&mut examples, &course.folder(i).join(REFERENCE))?;
+                }
+                kept.push(examples);
+            }
+        }
+        let all = kept.iter().flatten().cloned();
+        let all = (0..)
+            .zip(all)
+            .map(|(row, e)| Example { row, ..e })
+            .collect();
+        let own = match (&settings.data, recipe.distils && t > 0) {
+            (Some(data), true) => best_of(examples(course, data, recipe.kept)?)?,
+            _ => Vec::new(),
+        };
+        Ok(Self {
+            settings,
+            task: t,
+            kept,
+            all,
+            own,
+        })
+    }
+
+    /// What the method adds to the task.
+    ///
+    /// # Errors
+    /// What is kept is too little for the objective; a model that cannot be read.
+    pub fn lesson(&self, course: &Course) -> Result<Lesson<'_>> {
+        let (recipe, settings) = (course.recipe, course.settings);
+        let mut lesson = Lesson {
+            ascent: settings.ascent(),
+            ..Lesson::default()
+        };
+        if self.task == 0 {
+            self.plateaus(course, &mut lesson)?;
+            return Ok(lesson);
+        }
+        let weight = settings.replay_weight;
+        let share = |name: String, rows, role| self.share(course, name, rows, role);
+        if !self.all.is_empty() {
+            let names = || course.tasks.task.iter().map(|task| &task.name);
+            match recipe.memory {
+                Memory::None => {}
+                Memory::Replayed => {
+                    let role = Role::Added { weight };
+                    lesson.shares.push(share("replay".into(), &self.all, role)?);
+                }
+                Memory::Projected => {
+                    lesson
+                        .shares
+                        .push(share("memory".into(), &self.all, Role::Projected)?);
+                }
+                Memory::Remembered | Memory::Bounded => {
+                    let role = match recipe.memory {
+                        Memory::Bounded => Role::Bounded,
+                        _ => Role::Added { weight },
+                    };
+                    for (name, kept) in names().zip(&self.kept) {
+                        lesson.shares.push(share(name.clone(), kept, role)?);
+                    }
+                }
+                Memory::Predicted => {
+                    let role = Role::Added { weight };
+                    lesson.shares.push(share("replay".into(), &self.all, role)?);
+                    for (i, (name, kept)) in names().zip(&self.kept).enumerate() {
+                        let path = course.folder(i).join(PREDICTED);
+                        let stored = Predicted::read(&path, &course.device()?)?;
+                        lesson.distillations.push(Distillation {
+                            name: name.clone(),
+                            plan: self.likelihood(course, kept, settings.replay_batch)?,
+                            teaching: Teaching::Stored(stored),
+                            distance: Distance::Logits,
+                            weight: settings.strength,
+                        });
+                    }
+                }
+            }
+        }
+        if recipe.distils {
+            lesson.distillations.push(Distillation {
+                name: "teacher".into(),
+                plan: self.likelihood(course, &self.own, self.settings.batch)?,
+                teaching: Teaching::Live(Box::new(course.decoder(&course.before(self.task))?)),
+                distance: Distance::CrossEntropy {
+                    temperature: settings.teacher_temperature,
+                },
+                weight: settings.strength,
+            });
+        }
+        if matches!(
+            recipe.penalty,
+            Penalty::Equal | Penalty::Fisher | Penalty::Sensitivity
+        ) {
+            let before = course.decoder(&course.before(self.task))?;
+            let importance = match recipe.penalty {
+                Penalty::Equal => None,
+                _ => Some(read_importance(course, self.task - 1, &before)?),
+            };
+            let anchor = Leaves::of(before.parameters())?;
+            let pull = Pull::new(settings.strength, anchor, importance)?;
+            lesson.hooks.push(Box::new(Pulled(pull)));
+        }
+        self.plateaus(course, &mut lesson)?;
+        Ok(lesson)
+    }
+
+    /// TFCL's penalty, which does not know where tasks begin.
+    fn plateaus<'a>(&'a self, course: &Course, lesson: &mut Lesson<'a>) -> Result<()> {
+        if course.recipe.penalty != Penalty::Plateaus {
+            return Ok(());
+        }
+        let settings = course.settings;
+        let mut hook = Plateaus::new(Free {
+            window: PlateauWindow {
+                length: settings.plateau_window,
+                mean: settings.plateau_mean,
+                variance: settings.plateau_variance,
+            },
+            strength: settings.strength,
+            capacity: settings.replay_batch,
+            weight: settings.replay_weight,
+            budget: self.settings.micro_batch_tokens,
+        })?;
+        if let Some(last) = self.task.checked_sub(1) {
+            let before = course.decoder(&course.before(self.task))?;
+            hook.take_up(&course.model(last), before.parameters())?;
+        }
+        lesson.hooks.push(Box::new(hook));
+        Ok(())
+    }
+
+    fn share<'a>(
+        &'a self,
+        course: &Course,
+        name: String,
+        rows: &'a dyn Examples,
+        role: Role,
+    ) -> Result<Share<'a>> {
+        let objective = objective_on_kept(course)?;
+        let batch = course.settings.replay_batch;
+        Share::new(
+            name,
+            objective,
+            &self.settings,
+            course.context,
+            rows,
+            batch,
+            role,
+        )
+    }
+
+    /// Batches of best responses, whatever the objective.
+    fn likelihood<'a>(
+        &'a self,
+        course: &Course,
+        rows: &'a dyn Examples,
+        batch: usize,
+    ) -> Result<train::Batches<'a>> {
+        let objective = likelihood(TokenReduction::Sum)?;
+        let role = Role::Added { weight: 1.0 };
+        let share = Share::new(
+            "",
+            objective,
+            &self.settings,
+            course.context,
+            rows,
+            batch,
+            role,
+        )?;
+        Ok(share.plan)
+    }
+}
+
+impl Course<'_> {
+    /// The numbers that the policy before a task gives what is kept of it: the reference of what it is to stay.
+    pub(super) fn remember(&self, t: usize) -> Result<()> {
+        let path = self.folder(t).join(REFERENCE);
+        if path.exists() {
+            return Ok(());
+        }
+        let kept = examples(self, &self.folder(t).join(KEPT), self.recipe.kept)?;
+        let policy = self.decoder(&self.before(t))?;
+        let budget = self.training.micro_batch_tokens;
+        let numbers = kept.iter().map(|example| {
+            let each = example.responses.iter().map(|r| r.sequence.clone());
+            let each: Vec<Sequence> = each.collect();
+            Ok(inference::numbers(&policy, Reduction::Sum, &each, budget)?.sequences)
+        });
+        write_json(&path, &numbers.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Keeps what later tasks need to know of a task that was learned.
+    pub(super) fn keep(&self, t: usize) -> Result<()> {
+        if t + 1 == self.tasks.task.len() {
+            return Ok(());
+        }
+        let dir = self.folder(t);
+        if self.recipe.memory == Memory::Predicted && self.settings.replay > 0.0 {
+            let path = dir.join(PREDICTED);
+            if !path.exists() {
+                let kept = best_of(examples(self, &dir.join(KEPT), self.recipe.kept)?)?;
+                let model = self.decoder(&self.model(t))?;
+                let budget = self.training.micro_batch_tokens;
+                let predicted = Predicted::of(&model, &kept, budget)?;
+                let [stored, logits] = predicted.bytes();
+                self.observer.tell(&format!(
+                    "predictions of {} responses: {stored} bytes, for {logits} of logits",
+                    kept.len()
+                ));
+                write_aside(&path, |path| predicted.write(path))?;
+            }
+        }
+        let which = self.recipe.penalty;
+        if matches!(which, Penalty::Fisher | Penalty::Sensitivity) {
+            let path = dir.join(IMPORTANCE);
+            if path.exists() {
+                return Ok(());
+            }
+            let model = self.decoder(&self.model(t))?;
+            let data = self.own_rows(t);
+            let best = best_of(examples(self, &data, self.recipe.kept)?)?;
+            let best: Vec<&Sequence> = best.iter().map(|e| &e.responses[0].sequence).collect();
+            let estimate = estimate(&model, &best, which, self.observer)?;
+            let mut importance = match t.checked_sub(1) {
+                None => Importance::new(Accumulation::Sum, &estimate)?,
+                Some(last) => {
+                    let weights = read_importance(self, last, &model)?;
+                    Importance::restored(Accumulation::Sum, weights, t as u64)
+                }
+            };
+            importance.take(&estimate)?;
+            let parameters = model.parameters();
+            write_aside(&path, |path| {
+                penalty::write(path, &importance.weights, parameters)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file beside its place, and moves it there once it is whole.
+fn write_aside(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let part = file::PART;
+    let aside = path.with_extension(part.trim_start_matches('.'));
+    write(&aside)?;
+    std::fs::rename(&aside, path).map_err(Error::io(path, "write"))
+}
+
+fn read_importance(course: &Course, t: usize, model: &Decoder) -> Result<Leaves> {
+    let path = course.folder(t).join(IMPORTANCE);
+    penalty::read(&path, model.parameters(), &course.device()?)
+}
+
+/// The objective on what is kept, with its numbers of those that were given.
+fn objective_on_kept(course: &Course) -> Result<TextObjective> {
+    let (kept, training) = (course.recipe.kept, &course.training);
+    let given = numbers_of(kept, &training.numbers);
+    let batch = kept.spec().per_token;
+    let tokens = training.token_reduction;
+    let tokens = tokens.filter(|of| batch || *of != TokenReduction::Batch);
+    TextObjective::of(kept, &given, tokens)
+}
+
+/// Examples of a file, as an objective takes them.
+fn examples(course: &Course, path: &Path, objective: Objective) -> Result<Vec<Example>> {
+    let (training, context) = (&course.training, course.context);
+    let (reading, rules) = (training.reading(), training.rows());
+    let (form, tokenizer) = (Form::from(objective), course.shared_tokenizer());
+    let observer = course.observer;
+    let mut source = Source::read(path, &reading, form, tokenizer, context, rules, observer)?;
+    source.survey(observer)?;
+    let rows: Vec<u32> = (0..source.len() as u32).collect();
+    source.examples(&rows)
+}
+
+/// The best response of each.
+fn best_of(examples: Vec<Example>) -> Result<Vec<Example>> {
+    Ok(likelihood(TokenReduction::Sum)?.select(examples))
+}
+
+/// Numbers of responses by the policy of another time.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct References(Vec<Vec<f64>>);
+
+/// Gives responses the numbers that were stored of them.
+fn recall(examples: &mut [Example], path: &Path) -> Result<()> {
+    let References(all) = file::json::read(path, REMEDY)?;
+    let fits = all.len() == examples.len()
+        && (all.iter().zip(&*examples)).all(|(n, e)| n.len() == e.responses.len());
+    if !fits {
+        return Err(Error::Format {
+            origin: path.display().to_string(),
+            message: "it has not a number of each response that is kept".into(),
+            remedy: REMEDY.into(),
+        });
+    }
+    for (example, numbers) in examples.iter_mut().zip(all) {
+        for (response, reference) in example.responses.iter_mut().zip(numbers) {
+            response.stored = Some(Stored {
+                old: 0.0,
+                reference,
+                tokens: None,
+            });
+        }
+    }
+    Ok(())
+}
