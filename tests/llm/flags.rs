@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::continual::tasks;
 use crate::place::Place;
 
 const EXTREMES: [&str; 7] = [
@@ -38,7 +39,9 @@ fn quick(command: &str) -> &'static str {
             "dpo --model=model --data=data.jsonl --steps=1 --eval-rows=2 --eval-prompts=rows.jsonl \
              --eval-max-new-tokens=2 --overwrite"
         }
-        "continual" => "none",
+        "continual" => {
+            "sft --tasks=tasks.toml --model=model --max-new-tokens=9 --every=1 --no-figure --overwrite"
+        }
         "plan" => "dpo --model=model --data=data.jsonl",
         "runs" => "none",
         "generate" => "--model=model --prompt=w1 --max-new-tokens=2",
@@ -108,7 +111,7 @@ fn run(place: &Place, command: &str, flag: &str, value: &str) -> (String, Option
     // Runs side by side have folders of their own.
     let out = format!("out-{}-{flag}-{value}", command.replace(' ', "-"));
     let out = match command {
-        "train" | "sim" => Some(format!("--out={out}")),
+        "train" | "sim" | "continual" => Some(format!("--out={out}")),
         _ => None,
     };
     let mut limited = Command::new("sh");
@@ -150,6 +153,7 @@ fn workplace() -> Place {
     fs::write(place.at("runs.jsonl"), [1, 2].map(run_of).concat()).unwrap();
     let problem = place.run(&["problem", "new"]).stdout;
     fs::write(place.at("p.json"), problem).unwrap();
+    tasks(&place, "steps = 1");
     fs::write(place.at("l.json"), r#"{"logits": [[0.3, -0.2, 0.1]]}"#).unwrap();
     place
 }
@@ -228,6 +232,7 @@ fn made(place: &Place, command: &str, more: &str, flag: &str) -> (String, String
     let text = String::from_utf8(output.stdout).unwrap();
     let files = match command {
         "train" => place.lasting("made-train").into_values().collect(),
+        "continual" => vec![place.read("made-continual/accuracy.csv").into_bytes()],
         "sim" => vec![place.read("made-sim/rows.csv").into_bytes()],
         _ => Vec::new(),
     };
@@ -263,6 +268,7 @@ fn the_former_name_of_a_seed_gives_the_same_bytes() {
             "study" | "doctor" => continue,
             "sim" => "--out=made-sim",
             "train" => "--out=made-train",
+            "continual" => "--out=made-continual",
             "generate" => "--samples=8",
             // Of this machine it would tell what memory the process has by now.
             "plan" => "--gpu=h200",
