@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::observer::Observer;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::table::{distinct, read, table};
 use crate::llm::continual::ACCURACY;
@@ -33,13 +33,20 @@ pub struct Course {
     pub curves: Vec<Vec<(f64, f64)>>,
 }
 
-/// Reads those of a folder.
+/// Reads the table of a folder.
+///
+/// # Errors
+/// One that is missing, broken or has no rows.
+pub fn read_accuracies(dir: &Path, observer: &dyn Observer) -> Result<Vec<Accuracy>> {
+    read(&dir.join(ACCURACY), observer)
+}
+
+/// Reads a folder.
 ///
 /// # Errors
 /// A table that is missing, broken or has no rows.
 pub fn read_course(dir: &Path, observer: &dyn Observer) -> Result<Course> {
-    let rows: Vec<Accuracy> = read(&dir.join(ACCURACY), observer)?;
-    ensure!(!rows.is_empty(), "{ACCURACY}: it has no rows");
+    let rows = read_accuracies(dir, observer)?;
     let tasks: Vec<String> = (distinct(rows.iter().map(|row| row.task.as_str())).iter())
         .map(|name| name.to_string())
         .collect();
