@@ -19,4 +19,6 @@ pub mod study;
 #[cfg(feature = "llm")]
 pub mod study_ablations;
 pub mod study_bpo;
+#[cfg(feature = "llm")]
+pub mod study_rehearsal;
 pub mod table;
