@@ -42,7 +42,7 @@ pub const STUDY: Study = Study {
 };
 
 const SIZES: Sizes = Sizes {
-    survey: 1024,
+    survey: 2048,
     prompts: 640,
     held: 128,
     forget: 384,

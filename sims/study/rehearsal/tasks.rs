@@ -206,6 +206,7 @@ pub fn first_word(text: &str) -> &str {
 }
 
 /// The commonest first words of the model's openings, the commonest first; of equal ones the first in the alphabet.
+/// Words without a capital begin no text, unless there are no others.
 fn words(world: &World, model: &Decoder, survey: usize) -> Result<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     for prompt in world.prompts(model, survey)? {
@@ -219,7 +220,8 @@ fn words(world: &World, model: &Decoder, survey: usize) -> Result<Vec<String>> {
     let mut counted: Vec<(usize, &str)> = (found.chunk_by(|a, b| a == b))
         .map(|same| (same.len(), same[0].as_str()))
         .collect();
-    counted.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    let small = |word: &str| word.starts_with(char::is_lowercase);
+    counted.sort_by_key(|&(count, word)| (small(word), std::cmp::Reverse(count)));
     let wanted = 1 + TRAINED;
     ensure!(
         counted.len() >= wanted,
