@@ -15,12 +15,13 @@ use crate::llm::model::heads::{ScalarHead, TokenValues};
 use crate::llm::sample::generate::Prompt;
 use crate::llm::text::example::Example;
 use crate::llm::train::reference::Reference;
+use crate::llm::train::schedule::Shape;
 use crate::llm::train::{
     Batches, Model, ReferenceSource, Rehearsal, Rollouts, Settings, Trainer,
 };
 use crate::loss::Given;
 use crate::observer::{Silent, Work};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Map, json};
 
 use super::run::{Job, Run};
@@ -30,7 +31,7 @@ use crate::rows::study_rehearsal::{
     AM, DEFAULT_CLUSTERS, REJECTION, RM, RM_MA, RM_OFFSETS, Row, SCORERS, SR, Setting,
 };
 use judge::Judge;
-use scorers::{CHOSEN_FROM, EPOCHS, Examination, Kind, MARGIN};
+use scorers::{CHOSEN_FROM, Examination, Kind, MARGIN};
 use tasks::{DRAWN, LIKELIHOOD_LR, OFFSETS, SCALES, Sizes, TRAINED, Tasks};
 
 pub const STUDY: Study = Study {
@@ -47,11 +48,11 @@ const SIZES: Sizes = Sizes {
     held: 128,
     forget: 384,
     best_of: 8,
-    rounds: 30,
+    rounds: 20,
     written: 128,
-    every: 5,
+    every: 4,
 };
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 4;
 const LR: f64 = 1e-4;
 const BETA: f64 = 0.05;
 /// The paper's γ.
@@ -64,14 +65,14 @@ const CLUSTERS: [u64; 4] = [1, 2, 4, 8];
 const KEPT: usize = 128;
 /// See [`KEPT`].
 const REHEARSED: usize = 16;
-/// Steps of PPO in a pass over a round, and passes.
-const STEPS: u64 = 2;
-/// See [`STEPS`].
-const PASSES: u64 = 2;
-/// Completions of which rejection sampling keeps the best, and prompts in a step of it.
+/// Steps of PPO on a round.
+const STEPS: u64 = 4;
+/// Completions of which rejection sampling keeps the best, prompts in a step of it, and passes over a round.
 const BEST_OF: usize = 4;
 /// See [`BEST_OF`].
 const BATCH: usize = 32;
+/// See [`BEST_OF`].
+const PASSES: u64 = 2;
 /// Version of what `config` says.
 const FORMAT: u32 = 1;
 
@@ -125,8 +126,8 @@ fn study(request: &Request, dir: &Path, sizes: Sizes) -> Result<()> {
     let config = json!({
         "format": FORMAT, "inputs": world.inputs, "reward": world.rule_parts(), "skill": skill, "key": request.key,
         "sizes": sizes, "seeds": seeds, "lr": lr, "beta": BETA, "margin": MARGIN, "scales": SCALES,
-        "offsets": OFFSETS, "drawn": DRAWN, "scorer": [scorers::LR, EPOCHS], "likelihood": LIKELIHOOD_LR,
-        "rehearsed": [KEPT, REHEARSED, CHOSEN_FROM], "steps": [STEPS, PASSES], "rejection": [BEST_OF, BATCH],
+        "offsets": OFFSETS, "drawn": DRAWN, "scorer": [scorers::LR, scorers::BATCH], "likelihood": LIKELIHOOD_LR,
+        "rehearsed": [KEPT, REHEARSED, CHOSEN_FROM], "steps": STEPS, "rejection": [BEST_OF, BATCH, PASSES],
         "settings": sweep, "tokens": [PROMPT, COMPLETION],
     });
     let run = Run::start(STUDY.name, request, dir, config)?;
@@ -166,6 +167,7 @@ impl Trial {
             reward: vec!["length".into()],
             reference: ReferenceSource::Precomputed,
             max_new_tokens: COMPLETION,
+            schedule: Shape::Constant,
             seed: self.seed,
             ..Settings::default()
         };
@@ -191,9 +193,8 @@ impl Trial {
             objective: Some("ppo".into()),
             numbers: Given::new().with("beta", BETA),
             phases: Some(sizes.rounds),
-            phase_epochs: PASSES,
             batch: sizes.written / STEPS as usize,
-            steps: Some(sizes.rounds * STEPS * PASSES),
+            steps: Some(sizes.rounds * STEPS),
             lr: Some(self.lr),
             normalise_rewards: self.is(RM_MA),
             rehearse: rehearses.then(|| "chosen from what the initial policy wrote".into()),
@@ -297,17 +298,13 @@ impl Job for Trial {
             let policy = trainer.policy.model.decoder();
             judge.rows(policy, &self.setting, self.seed, written)
         };
-        let (steps, judgements) = (self.steps(tasks)?, sizes.rounds / sizes.every);
-        ensure!(
-            steps.is_multiple_of(judgements),
-            "{steps} steps do not fall into {judgements} parts"
-        );
+        let steps = self.steps(tasks)?;
+        let every = steps * sizes.every / sizes.rounds;
         let mut rows = judged(&trainer, 0)?;
         for step in 1..=steps {
             trainer.prepare(&Silent)?;
             trainer.step(None)?;
             work.advance(1);
-            let every = steps / judgements;
             if step.is_multiple_of(every) {
                 let written = step / every * sizes.every * sizes.written as u64;
                 rows.extend(judged(&trainer, written)?);

@@ -24,14 +24,14 @@ use super::scorers::{Kind, Scorer};
 pub const TRAINED: usize = 3;
 
 /// Factors of the rule's reward in the trained classes: how sharply it labels their pairs.
-pub const SCALES: [f64; TRAINED] = [0.5, 1.0, 2.0];
+pub const SCALES: [f64; TRAINED] = [1.0, 2.0, 4.0];
 
 /// Added to the rewards of the trained classes. Pairs share their prompt, so nothing that is learned from labels shows
 /// them.
 pub const OFFSETS: [f64; TRAINED] = [3.0, 0.0, -3.0];
 
-/// Completions of each prompt by the initial policy: a pair, and proposals of the Advantage Model.
-pub const DRAWN: usize = 4;
+/// Completions of each prompt by the initial policy: a pair, and a proposal of the Advantage Model.
+pub const DRAWN: usize = 3;
 
 /// How much of everything there is.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
