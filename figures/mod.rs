@@ -29,6 +29,8 @@ pub mod study;
 pub mod study_ablations;
 #[cfg(feature = "llm")]
 pub mod study_bpo;
+#[cfg(feature = "llm")]
+pub mod study_rehearsal;
 
 use crate::observer::Observer;
 use std::path::Path;
@@ -61,6 +63,8 @@ pub const ALL: &[Figure] = &[
     figure("study-dro", study::dro),
     #[cfg(feature = "llm")]
     figure("study-dro-ablations", study_ablations::draw),
+    #[cfg(feature = "llm")]
+    figure("study-rehearsal", study_rehearsal::draw),
 ];
 
 const fn figure(

@@ -259,6 +259,7 @@ impl Trial {
 }
 
 impl Job for Trial {
+    type World = World;
     type Row = Row;
 
     fn name(&self) -> String {

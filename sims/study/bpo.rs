@@ -109,6 +109,7 @@ fn run(request: &Request, dir: &Path) -> Result<()> {
 }
 
 impl Job for Trial {
+    type World = World;
     type Row = Row;
 
     fn name(&self) -> String {

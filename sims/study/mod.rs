@@ -5,6 +5,7 @@ pub mod bpo;
 pub mod copg;
 pub mod dro;
 mod judge;
+pub mod rehearsal;
 mod report;
 mod rule;
 mod run;
@@ -57,4 +58,4 @@ pub struct Study {
 }
 
 /// Every study.
-pub const ALL: &[Study] = &[bpo::STUDY, copg::STUDY, dro::STUDY];
+pub const ALL: &[Study] = &[bpo::STUDY, copg::STUDY, dro::STUDY, rehearsal::STUDY];

@@ -14,12 +14,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::Request;
-use super::world::World;
 use crate::observer::Work;
 use crate::rows::table::Record;
 
 /// A training run of a study.
 pub trait Job: Sync {
+    /// What all trials of the study share.
+    type World: Sync;
     /// Its judgements on the way.
     type Row: Record;
 
@@ -30,13 +31,13 @@ pub trait Job: Sync {
     ///
     /// # Errors
     /// Settings that do not suit the world.
-    fn steps(&self, world: &World) -> Result<u64>;
+    fn steps(&self, world: &Self::World) -> Result<u64>;
 
     /// Trains and judges; `work` advances by steps.
     ///
     /// # Errors
     /// Those of the library, among them a loss that is not finite.
-    fn run(&self, world: &World, work: &dyn Work) -> Result<Vec<Self::Row>>;
+    fn run(&self, world: &Self::World, work: &dyn Work) -> Result<Vec<Self::Row>>;
 }
 
 /// Where the rows of finished trials are kept.
@@ -92,7 +93,12 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// That of the first trial that fails.
-    pub fn trials<J: Job>(&self, title: &str, world: &World, trials: &[J]) -> Result<Vec<J::Row>> {
+    pub fn trials<J: Job>(
+        &self,
+        title: &str,
+        world: &J::World,
+        trials: &[J],
+    ) -> Result<Vec<J::Row>> {
         let place = |trial: &J| self.dir.join(TRIALS).join(trial.name() + ".csv");
         let left: Vec<&J> = trials.iter().filter(|t| !place(t).exists()).collect();
         let mut steps = 0;
@@ -145,6 +151,14 @@ impl<'a> Run<'a> {
             rows.extend(read_whole::<J::Row>(&place(trial), self.observer)?);
         }
         Ok(rows)
+    }
+
+    /// Writes rows beside those of the trials.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write<R: Record>(&self, name: &str, rows: &[R]) -> Result<()> {
+        Ok(self.folder.write(name, &write(rows))?)
     }
 
     /// Writes all rows, and the runs' scores for `aggregate`, and closes the study.

@@ -43,6 +43,7 @@ pub struct Trial {
 }
 
 impl Job for Trial {
+    type World = World;
     type Row = Row;
 
     fn name(&self) -> String {

@@ -1,6 +1,6 @@
 //! Data that all trials of a study share: prompts and completions of the reference, scored.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::llm::model::decoder::Decoder;
 use crate::llm::model::identity::Identity;
@@ -10,7 +10,7 @@ use crate::llm::sample::generate::{Generated, Sampling, generate};
 use crate::llm::sample::reward::{Candidate, Resources, Reward, Specification, Weighted};
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::llm::train::reference::Cache;
-use crate::observer::{Observer, Silent};
+use crate::observer::Silent;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
 use serde_json::{Map, Value, json};
@@ -56,8 +56,12 @@ pub struct World {
     pub cache: Cache,
     /// Prompts that nothing is trained on.
     pub held: Vec<Vec<u32>>,
-    key: u64,
-    tokenizer: Tokenizer,
+    /// Seed of all random streams.
+    pub key: u64,
+    /// The token that prompts begin with.
+    pub bos: u32,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
     /// A model of stories may begin the next one instead of ending this one.
     ends: Vec<u32>,
     reward: Specification,
@@ -69,10 +73,9 @@ impl World {
     /// # Errors
     /// A model or a reward that cannot be used.
     pub fn of(request: &Request, dir: &Path, count: usize, held: usize) -> Result<Self> {
-        let model = tiny::model(request, dir)?;
-        let (reward, depends) = (rule(&request.reward)?, &request.depends);
-        let (key, observer) = (request.key, request.observer);
-        Self::new(&model, reward, depends, key, count, held, observer)
+        let mut world = Self::open(request, dir)?;
+        world.fill(count, held)?;
+        Ok(world)
     }
 
     /// The rule's parts, as a study's config says them.
@@ -81,56 +84,54 @@ impl World {
         parts.map(|p| json!([p.weight, p.rule])).collect()
     }
 
-    /// Draws `count` prompts to train on and `held` others, and two completions of the former.
+    /// The model and the reward of a request, without prompts.
     ///
     /// # Errors
-    /// A model that cannot be used, or a reward that cannot score.
-    fn new(
-        model: &Path,
-        reward: Specification,
-        depends: &[PathBuf],
-        key: u64,
-        count: usize,
-        held: usize,
-        observer: &dyn Observer,
-    ) -> Result<Self> {
-        let model = ModelFolder::find(model)?;
+    /// A model or a reward that cannot be used.
+    pub fn open(request: &Request, dir: &Path) -> Result<Self> {
+        let model = ModelFolder::find(tiny::model(request, dir)?)?;
+        let reward = rule(&request.reward)?;
         let mut inputs = Identity::default();
         inputs.network("model", &model)?;
         inputs.texts("model", &model)?;
-        for uncovered in reward.identify(&mut inputs, "reward", depends)? {
-            observer.tell(&uncovered);
+        for uncovered in reward.identify(&mut inputs, "reward", &request.depends)? {
+            request.observer.tell(&uncovered);
         }
         let tokenizer = model.tokenizer()?;
-        let decoder = model.decoder(DType::F32, &Device::Cpu)?.merge()?;
         let bos = tokenizer.bos().with_context(|| {
             format!(
                 "{}: its tokenizer names no BOS token, with which prompts begin",
                 model.folder.display()
             )
         })?;
-        let context = decoder.sizes().context;
+        let context = model.config()?.sizes().context;
         ensure!(
             context >= 1 + PROMPT + COMPLETION,
             "{}: its context of {context} tokens is too short; the study needs {}",
             model.folder.display(),
             1 + PROMPT + COMPLETION
         );
-        let mut world = Self {
-            model: model.clone(),
+        Ok(Self {
+            model,
             inputs,
             pairs: Vec::new(),
             cache: Cache::new(String::new(), Path::new("memory")),
             held: Vec::new(),
-            key,
+            key: request.key,
+            bos,
             ends: tokenizer.ends().iter().copied().chain([bos]).collect(),
             tokenizer,
             reward,
-        };
-        let mut prompts = world.prompts(&decoder, bos, count + held)?;
-        world.held = prompts.split_off(count);
-        let drawn = world.sample(&decoder, &prompts, Draw::Completions)?;
-        let rewards = world.rewards(&mut world.rule()?, &prompts, &drawn)?;
+        })
+    }
+
+    /// Draws `count` prompts to train on and `held` others, and two completions of the former.
+    fn fill(&mut self, count: usize, held: usize) -> Result<()> {
+        let decoder = self.decoder()?;
+        let mut prompts = self.prompts(&decoder, count + held)?;
+        self.held = prompts.split_off(count);
+        let drawn = self.sample(&decoder, &prompts, Draw::Completions)?;
+        let rewards = self.rewards(&mut self.rule()?, &prompts, &drawn)?;
         for (i, prompt) in prompts.iter().enumerate() {
             let scored = |j: usize| -> Result<Scored> {
                 Ok(Scored {
@@ -138,13 +139,13 @@ impl World {
                     reward: rewards[j],
                 })
             };
-            world.pairs.push([scored(2 * i)?, scored(2 * i + 1)?]);
+            self.pairs.push([scored(2 * i)?, scored(2 * i + 1)?]);
         }
-        for some in world.pairs.chunks(BATCH) {
+        for some in self.pairs.chunks(BATCH) {
             let sequences: Vec<_> = some.iter().flatten().map(|s| s.sequence.clone()).collect();
-            world.cache.fill(&decoder, &sequences, usize::MAX)?;
+            self.cache.fill(&decoder, &sequences, usize::MAX)?;
         }
-        Ok(world)
+        Ok(())
     }
 
     /// The tokens that end a completion.
@@ -169,13 +170,16 @@ impl World {
     }
 
     /// Openings that the model writes itself; those that it ends are left out.
-    fn prompts(&self, decoder: &Decoder, bos: u32, count: usize) -> Result<Vec<Vec<u32>>> {
-        let starts = vec![vec![bos]; count + count / 4 + BATCH];
+    ///
+    /// # Errors
+    /// Those of the model; one that ends most of them.
+    pub fn prompts(&self, decoder: &Decoder, count: usize) -> Result<Vec<Vec<u32>>> {
+        let starts = vec![vec![self.bos]; count + count / 4 + BATCH];
         let drawn = self.sample(decoder, &starts, Draw::Prompts)?;
         let whole = drawn.into_iter().filter(|d| !d.ended);
         let prompts: Vec<Vec<u32>> = whole
             .take(count)
-            .map(|d| [vec![bos], d.tokens].concat())
+            .map(|d| [vec![self.bos], d.tokens].concat())
             .collect();
         ensure!(
             prompts.len() == count,
@@ -200,12 +204,26 @@ impl World {
             Draw::Completions => (2, COMPLETION),
             Draw::Evaluation | Draw::Against => (1, COMPLETION),
         };
+        let seed = self.key.wrapping_mul(4).wrapping_add(draw as u64);
+        self.generate(decoder, prompts, [samples, max_new_tokens], seed)
+    }
+
+    /// So many completions of each prompt, of at most so many tokens, at temperature 1.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn generate(
+        &self,
+        decoder: &Decoder,
+        prompts: &[Vec<u32>],
+        [samples, max_new_tokens]: [usize; 2],
+        seed: u64,
+    ) -> Result<Vec<Generated>> {
         let sampling = Sampling {
             max_new_tokens,
             samples,
             ..Sampling::default()
         };
-        let seed = self.key.wrapping_mul(4).wrapping_add(draw as u64);
         Ok(generate(
             decoder, &self.ends, prompts, &sampling, seed, BATCH, &Silent,
         )?)
@@ -229,26 +247,39 @@ impl World {
         prompts: &[Vec<u32>],
         drawn: &[Generated],
     ) -> Result<Vec<f64>> {
-        let fields = Map::new();
-        let samples = drawn.len() / prompts.len().max(1);
-        let mut texts = Vec::with_capacity(drawn.len());
-        for (i, drawn) in drawn.iter().enumerate() {
-            let end = drawn.tokens.len() - usize::from(drawn.ended);
-            texts.push([
-                self.tokenizer.decode_text(&prompts[i / samples])?,
-                self.tokenizer.decode_text(&drawn.tokens[..end])?,
-            ]);
-        }
-        let rows: Vec<Candidate> = (texts.iter().enumerate())
-            .map(|(index, [prompt, completion])| Candidate {
-                prompt,
-                completion,
-                index,
-                fields: &fields,
-            })
-            .collect();
-        Ok(rule.score(&rows, &Silent)?)
+        let texts = self.texts(prompts, drawn)?;
+        Ok(rule.score(&candidates(&texts, &Map::new()), &Silent)?)
     }
+
+    /// Prompt and completion of each in text, as many completions of each prompt.
+    ///
+    /// # Errors
+    /// Tokens that the tokenizer cannot join.
+    pub fn texts(&self, prompts: &[Vec<u32>], drawn: &[Generated]) -> Result<Vec<[String; 2]>> {
+        let samples = drawn.len() / prompts.len().max(1);
+        let text = |(i, drawn): (usize, &Generated)| -> Result<[String; 2]> {
+            let end = drawn.tokens.len() - usize::from(drawn.ended);
+            Ok([
+                self.text(&prompts[i / samples])?,
+                self.text(&drawn.tokens[..end])?,
+            ])
+        };
+        drawn.iter().enumerate().map(text).collect()
+    }
+}
+
+/// Texts of prompt and completion as rewards take them.
+pub fn candidates<'a>(
+    texts: &'a [[String; 2]],
+    fields: &'a Map<String, Value>,
+) -> Vec<Candidate<'a>> {
+    let candidate = |(index, [prompt, completion]): (usize, &'a [String; 2])| Candidate {
+        prompt,
+        completion,
+        index,
+        fields,
+    };
+    texts.iter().enumerate().map(candidate).collect()
 }
 
 /// Prompt and completion in one.

@@ -21,4 +21,6 @@ pub mod study;
 #[cfg(feature = "llm")]
 pub mod study_ablations;
 pub mod study_bpo;
+#[cfg(feature = "llm")]
+pub mod study_rehearsal;
 pub mod table;

@@ -229,7 +229,7 @@ impl Decoder {
     /// Makes sure that a reward head which is to be trained reads `end`, the token after completions:
     /// where the configuration pads with it, `transformers` would read the token before. The padding
     /// is `other` then, or none, which `transformers` refuses to make batches of.
-    pub(in crate::llm) fn read_end(&mut self, end: Option<u32>, other: Option<u32>) {
+    pub fn read_end(&mut self, end: Option<u32>, other: Option<u32>) {
         let rows = self.sizes().vocabulary;
         let Some(config) = self.config_mut() else {
             return;

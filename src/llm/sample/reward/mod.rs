@@ -29,7 +29,7 @@ pub use command::{Command, CommandSettings, Line, seconds_of};
 pub use exact::Exact;
 pub use length::{Length, LengthSettings, Unit};
 pub use lexicon::{Lexicon, LexiconSettings, Measure as LexiconMeasure};
-pub use model::{ModelSettings, Scores};
+pub use model::{ModelSettings, ScoredTexts, Scores};
 pub use pattern::{Pattern, PatternSettings};
 pub use rows::{Rows, Slot, grouped};
 pub use specification::{Part, Rule, Specification};

@@ -16,6 +16,7 @@ use crate::llm::text::data::columns::{self, Completion};
 use crate::llm::text::data::tokenise::{RowRules, Tokeniser};
 use crate::llm::text::data::values::Fault;
 use crate::llm::text::example::Beside;
+use crate::llm::text::tokenizer::Tokenizer;
 use crate::observer::Observer;
 
 /// Rows that are scored before the progress bar moves.
@@ -47,8 +48,45 @@ pub struct ModelSettings {
 /// less that of the other at the last token of the prompt.
 pub struct Scores {
     network: Box<dyn Network>,
-    tokeniser: Tokeniser,
+    rows: ScoredTexts,
     micro_batch: usize,
+}
+
+/// Rows of prompt and completion to the sequences that a reward model reads: `BOS prompt completion EOS`.
+pub struct ScoredTexts(Tokeniser);
+
+impl ScoredTexts {
+    /// For a model that takes `context` tokens.
+    ///
+    /// # Errors
+    /// A tokenizer without EOS, or lengths that leave no room.
+    pub fn new(tokenizer: Tokenizer, context: usize, lengths: RowRules) -> Result<Self> {
+        Ok(Self(Tokeniser::new(Arc::new(tokenizer), context, lengths)?))
+    }
+
+    /// The sequence of a row.
+    ///
+    /// # Errors
+    /// A row that has no tokens or too many.
+    pub fn sequence(&self, row: &Candidate) -> Result<Sequence> {
+        let text = columns::TextRow {
+            prompt: Some(row.prompt.to_owned()),
+            completions: vec![Completion {
+                column: "completion".into(),
+                text: row.completion.to_owned(),
+                reward: 0.0,
+                weights: None,
+                stored: None,
+            }],
+            rendered: false,
+            beside: Beside::default(),
+        };
+        let made = self.0.example(row.index as u64, &text);
+        let (mut example, _) = made.map_err(|Fault { problem, remedy }| {
+            row.fault(problem, remedy.replace("set ", "set the reward's "))
+        })?;
+        Ok(example.responses.swap_remove(0).sequence)
+    }
 }
 
 impl ModelSettings {
@@ -112,30 +150,19 @@ impl Scores {
             }
         };
         Ok(Self {
-            tokeniser: Tokeniser::new(Arc::new(tokenizer), context, lengths)?,
+            rows: ScoredTexts::new(tokenizer, context, lengths)?,
             network,
             micro_batch: resources.batch_tokens.max(1),
         })
     }
 
-    fn sequence(&self, row: &Candidate) -> Result<Sequence> {
-        let text = columns::TextRow {
-            prompt: Some(row.prompt.to_owned()),
-            completions: vec![Completion {
-                column: "completion".into(),
-                text: row.completion.to_owned(),
-                reward: 0.0,
-                weights: None,
-                stored: None,
-            }],
-            rendered: false,
-            beside: Beside::default(),
-        };
-        let made = self.tokeniser.example(row.index as u64, &text);
-        let (mut example, _) = made.map_err(|Fault { problem, remedy }| {
-            row.fault(problem, remedy.replace("set ", "set the reward's "))
-        })?;
-        Ok(example.responses.swap_remove(0).sequence)
+    /// Those of a network in memory, run on at most so many tokens at once: a [`Scorer`] or an [`AdvantageScorer`].
+    pub fn of(network: Box<dyn Network>, rows: ScoredTexts, micro_batch: usize) -> Self {
+        Self {
+            network,
+            rows,
+            micro_batch,
+        }
     }
 }
 
@@ -150,7 +177,7 @@ impl Reward for Scores {
         for block in rows.chunks(BLOCK) {
             let sequences: Vec<_> = block
                 .iter()
-                .map(|r| self.sequence(r))
+                .map(|r| self.rows.sequence(r))
                 .collect::<Result<_>>()?;
             let numbers =
                 inference::numbers(&*self.network, Reduction::Sum, &sequences, self.micro_batch)?;

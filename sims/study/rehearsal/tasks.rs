@@ -1,0 +1,349 @@
+//! Classes of prompts with rewards of their own, and a policy that has a skill to lose.
+//!
+//! A class is an opening word of the model's own texts. Three are trained on; the fourth, the forget class, is never:
+//! there the policy that all trials start from is good at something that no reward looks at.
+
+use crate::llm::model::decoder::Decoder;
+use crate::llm::sample::generate::Generated;
+use crate::llm::sample::reward::{Resources, Reward, Specification, Weighted};
+use crate::llm::text::example::{Beside, Example, Response};
+use crate::llm::train::reference::Reference;
+use crate::llm::train::schedule::Shape;
+use crate::llm::train::{Batches, Settings, Trainer};
+use crate::observer::Silent;
+use crate::random::{Purpose, Stream};
+use anyhow::{Result, ensure};
+use rand_chacha::rand_core::RngCore;
+use serde_json::Map;
+
+use super::super::rule::animals;
+use super::super::world::{COMPLETION, PROMPT, World, candidates, sequence};
+use super::scorers::{Kind, Scorer};
+
+/// Classes that are trained on.
+pub const TRAINED: usize = 3;
+
+/// Factors of the rule's reward in the trained classes: how sharply it labels their pairs.
+pub const SCALES: [f64; TRAINED] = [1.0, 2.0, 4.0];
+
+/// Added to the rewards of the trained classes. Pairs share their prompt, so nothing that is learned from labels shows
+/// them.
+pub const OFFSETS: [f64; TRAINED] = [3.0, 0.0, -3.0];
+
+/// Completions of each prompt by the initial policy: a pair, and a proposal of the Advantage Model.
+pub const DRAWN: usize = 3;
+
+/// How much of everything there is.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Sizes {
+    /// Openings that are looked at for their first words.
+    pub survey: usize,
+    /// Prompts of each class, and how many of each are held out.
+    pub prompts: usize,
+    /// See [`prompts`](Self::prompts).
+    pub held: usize,
+    /// Held-out prompts of the forget class.
+    pub forget: usize,
+    /// Completions of a prompt of the forget class, the best of which the skill is learned from.
+    pub best_of: usize,
+    /// Rounds of completions that a trial writes, and completions in each.
+    pub rounds: u64,
+    /// See [`rounds`](Self::rounds).
+    pub written: usize,
+    /// Rounds between two judgements.
+    pub every: u64,
+}
+
+/// Prompts that begin with one word.
+pub struct Class {
+    /// The word.
+    pub word: String,
+    /// To learn from.
+    pub prompts: Vec<Vec<u32>>,
+    /// Held out.
+    pub held: Vec<Vec<u32>>,
+}
+
+/// What all trials share.
+pub struct Tasks {
+    /// The model and the rule.
+    pub world: World,
+    /// How much there is.
+    pub sizes: Sizes,
+    /// The policy that trials start from and are held against: the model, after it has learned its best texts of the
+    /// forget class.
+    initial: Decoder,
+    /// The classes that are trained on.
+    pub classes: Vec<Class>,
+    /// The class that is not.
+    pub forget: Class,
+    /// Completions of all prompts of the trained classes by the initial policy, [`DRAWN`] of each.
+    pub drawn: Vec<Generated>,
+    /// The rule's rewards of these.
+    pub rewards: Vec<f64>,
+    pub(super) scorers: Vec<[Scorer; Kind::ALL.len()]>,
+}
+
+/// Streams of samples.
+#[derive(Clone, Copy)]
+pub enum Draw {
+    /// Openings of a class; the last is the forget class.
+    Openings(usize),
+    /// What the skill is learned from.
+    Skill,
+    /// Completions of prompts that are trained on.
+    Completions,
+    /// Completions of held-out prompts by the initial policy, in pairs that scorers are judged by.
+    Pairs,
+    /// Completions of held-out prompts by a policy, and by the initial one.
+    Evaluation,
+}
+
+impl Draw {
+    fn index(self) -> u64 {
+        match self {
+            Self::Skill => 0,
+            Self::Completions => 1,
+            Self::Pairs => 2,
+            Self::Evaluation => 3,
+            Self::Openings(class) => 4 + class as u64,
+        }
+    }
+}
+
+impl Tasks {
+    /// The classes of a world, and the initial policy.
+    ///
+    /// # Errors
+    /// A model whose openings have too few first words.
+    pub fn new(world: World, sizes: Sizes, seeds: u64) -> Result<Self> {
+        let base = world.decoder()?;
+        let words = words(&world, &base, sizes.survey)?;
+        let mut classes = Vec::new();
+        for (index, word) in words.into_iter().enumerate() {
+            let held = if index == 0 { sizes.forget } else { sizes.held };
+            classes.push(class(&world, &base, index, word, sizes.prompts, held)?);
+        }
+        // The commonest opening is the one that the model is most at home with.
+        let forget = classes.remove(0);
+        let initial = skilled(&world, base, &forget, sizes)?;
+        let mut tasks = Self {
+            world,
+            sizes,
+            initial,
+            classes,
+            forget,
+            drawn: Vec::new(),
+            rewards: Vec::new(),
+            scorers: (0..seeds).map(|_| Default::default()).collect(),
+        };
+        let prompts = tasks.prompts();
+        tasks.drawn = tasks.generate(&tasks.initial, &prompts, DRAWN, Draw::Completions)?;
+        let mut rule = tasks.world.rule()?;
+        tasks.rewards = tasks.world.rewards(&mut rule, &prompts, &tasks.drawn)?;
+        Ok(tasks)
+    }
+
+    /// A copy of the initial policy.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn initial(&self) -> Result<Decoder> {
+        Ok(self.initial.copy()?)
+    }
+
+    /// All prompts of the trained classes, class by class.
+    pub fn prompts(&self) -> Vec<Vec<u32>> {
+        let all = self.classes.iter().flat_map(|c| &c.prompts);
+        all.cloned().collect()
+    }
+
+    /// All held-out prompts of the trained classes, class by class.
+    pub fn held(&self) -> Vec<Vec<u32>> {
+        let all = self.classes.iter().flat_map(|c| &c.held);
+        all.cloned().collect()
+    }
+
+    /// Completions of each prompt.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn generate(
+        &self,
+        policy: &Decoder,
+        prompts: &[Vec<u32>],
+        samples: usize,
+        draw: Draw,
+    ) -> Result<Vec<Generated>> {
+        let seed = seed(&self.world, draw);
+        (self.world).generate(policy, prompts, [samples, COMPLETION], seed)
+    }
+
+    /// The rule of the forget class.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn skill() -> Result<Weighted> {
+        Ok(animals().build(&Resources::default())?)
+    }
+
+    /// Its parts, as the study's config says them.
+    pub fn skill_rule() -> Specification {
+        animals()
+    }
+}
+
+fn seed(world: &World, draw: Draw) -> u64 {
+    Stream::new(world.key, Purpose::Responses, (1 << 32) + draw.index())
+        .rng()
+        .next_u64()
+}
+
+/// The first word of a text, without what is not a letter or a digit at its end.
+pub fn first_word(text: &str) -> &str {
+    let word = text.split_whitespace().next().unwrap_or_default();
+    word.trim_end_matches(|c: char| !c.is_alphanumeric())
+}
+
+/// The commonest first words of the model's openings, the commonest first; of equal ones the first in the alphabet.
+/// Words without a capital begin no text, unless there are no others.
+fn words(world: &World, model: &Decoder, survey: usize) -> Result<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    for prompt in world.prompts(model, survey)? {
+        let text = world.text(&prompt)?;
+        let word = first_word(&text);
+        if !word.is_empty() {
+            found.push(word.into());
+        }
+    }
+    found.sort_unstable();
+    let mut counted: Vec<(usize, &str)> = (found.chunk_by(|a, b| a == b))
+        .map(|same| (same.len(), same[0].as_str()))
+        .collect();
+    let small = |word: &str| word.starts_with(char::is_lowercase);
+    counted.sort_by_key(|&(count, word)| (small(word), std::cmp::Reverse(count)));
+    let wanted = 1 + TRAINED;
+    ensure!(
+        counted.len() >= wanted,
+        "{}: its openings begin with {} different words, and the study makes classes of the commonest {wanted}",
+        world.model.folder.display(),
+        counted.len()
+    );
+    let words = counted.iter().take(wanted);
+    Ok(words.map(|(_, word)| word.to_string()).collect())
+}
+
+/// Openings that go on from a word, as the model writes them.
+fn class(
+    world: &World,
+    model: &Decoder,
+    index: usize,
+    word: String,
+    count: usize,
+    held: usize,
+) -> Result<Class> {
+    let mut start = world.tokenizer.encode(&word)?;
+    start.retain(|token| *token != world.bos);
+    ensure!(
+        start.len() < PROMPT,
+        "{}: `{word}`, with which its openings begin, has {} tokens, and an opening {PROMPT}",
+        world.model.folder.display(),
+        start.len()
+    );
+    start.insert(0, world.bos);
+    let all = count + held;
+    // Some go on within the word, or end.
+    let starts = vec![start.clone(); 2 * all + 64];
+    let more = 1 + PROMPT - start.len();
+    let seed = seed(world, Draw::Openings(index));
+    let mut prompts = Vec::new();
+    for drawn in world.generate(model, &starts, [1, more], seed)? {
+        let prompt = [&start[..], &drawn.tokens].concat();
+        if !drawn.ended && first_word(&world.text(&prompt)?) == word {
+            prompts.push(prompt);
+        }
+    }
+    ensure!(
+        prompts.len() >= all,
+        "{}: of {} openings that it goes on with after `{word}`, {} are whole, and the study needs {all}; ask for \
+         fewer --prompts",
+        world.model.folder.display(),
+        starts.len(),
+        prompts.len()
+    );
+    prompts.truncate(all);
+    let held = prompts.split_off(count);
+    Ok(Class {
+        word,
+        prompts,
+        held,
+    })
+}
+
+/// The rate of likelihood, of the skill and of rejection sampling.
+pub const LIKELIHOOD_LR: f64 = 5e-4;
+
+/// The model after it has learned the best of its own completions in the forget class.
+fn skilled(world: &World, model: Decoder, forget: &Class, sizes: Sizes) -> Result<Decoder> {
+    let samples = sizes.best_of;
+    let seed = seed(world, Draw::Skill);
+    let drawn = world.generate(&model, &forget.prompts, [samples, COMPLETION], seed)?;
+    let texts = world.texts(&forget.prompts, &drawn)?;
+    let scores = Tasks::skill()?.score(&candidates(&texts, &Map::new()), &Silent)?;
+    let mut examples = Vec::new();
+    for (row, prompt) in forget.prompts.iter().enumerate() {
+        let of = row * samples..(row + 1) * samples;
+        // Of equal ones the first.
+        let best = of.rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        if let Some(best) = best.filter(|&best| scores[best] > 0.0) {
+            let sequence = sequence(prompt, &drawn[best])?;
+            examples.push(Example {
+                row: row as u64,
+                responses: vec![Response::new(sequence, 0.0)],
+                beside: Beside::default(),
+            });
+        }
+    }
+    ensure!(
+        !examples.is_empty(),
+        "{}: none of its texts after `{}` has what the forget class is to be good at",
+        world.model.folder.display(),
+        forget.word
+    );
+    let settings = Settings {
+        objective: Some("sft".into()),
+        lr: Some(LIKELIHOOD_LR),
+        schedule: Shape::Cosine,
+        warmup: 0.1,
+        batch: 32.min(examples.len()),
+        epochs: 3.0,
+        seed: world.key,
+        ..Settings::default()
+    }
+    .resolve()?;
+    let plan = Batches::new(&settings, model.sizes().context, &examples)?;
+    let steps = plan.steps();
+    let mut trainer = Trainer::new(&settings, plan, Box::new(model), None, Reference::None)?;
+    for _ in 0..steps {
+        trainer.step(None)?;
+    }
+    Ok(trainer.policy.model.decoder().copy()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_words_are_without_points() {
+        for (text, word) in [
+            ("Once upon a time", "Once"),
+            (" Lily, a girl", "Lily"),
+            ("\"Yes!\" she", "\"Yes"),
+            ("", ""),
+            (" . .", ""),
+        ] {
+            assert_eq!(first_word(text), word);
+        }
+    }
+}
