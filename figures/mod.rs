@@ -30,6 +30,8 @@ pub mod study_ablations;
 #[cfg(feature = "llm")]
 pub mod study_bpo;
 #[cfg(feature = "llm")]
+pub mod study_copr;
+#[cfg(feature = "llm")]
 pub mod study_rehearsal;
 
 use crate::observer::Observer;
@@ -59,6 +61,8 @@ pub const ALL: &[Figure] = &[
     figure("study-bpo", study_bpo::draw),
     #[cfg(feature = "llm")]
     figure("study-copg", study::copg),
+    #[cfg(feature = "llm")]
+    figure("study-copr", study_copr::draw),
     #[cfg(feature = "llm")]
     figure("study-dro", study::dro),
     #[cfg(feature = "llm")]

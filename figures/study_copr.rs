@@ -34,7 +34,9 @@ pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result
              better. Upper right: backward transfer. Below: accuracy on each task along the way ({}), lines at the end of tasks. \
              Accuracy is the share of held-out prompts where the policy’s text scores more than the initial model’s, ties \
              half.",
-            distinct(own.iter().map(|r| r.task.as_str())).len().max(seeds(&own)),
+            distinct(own.iter().map(|r| r.task.as_str()))
+                .len()
+                .max(seeds(&own)),
             tasks(&own).join(", "),
         ),
         rows: vec![
@@ -83,7 +85,11 @@ fn summary(rows: &[Row], all: &[&str]) -> Chart {
     let of = |method: &str, of| spread(rows, method, of);
     let x = axis(all.iter().filter_map(|m| of(m, |r| r.aa)));
     let y = axis(all.iter().filter_map(|m| of(m, |r| r.fm)));
-    let mut chart = Chart::new("forgetting", (x, "average accuracy"), (y, "forgetting (FM)"));
+    let mut chart = Chart::new(
+        "forgetting",
+        (x, "average accuracy"),
+        (y, "forgetting (FM)"),
+    );
     chart.add(Layer::Dashed(SOFT, vec![(x.lo, 0.0), (x.hi, 0.0)]));
     for (i, method) in all.iter().enumerate() {
         let look = look(i, *method);
@@ -111,7 +117,11 @@ fn transfer(rows: &[Row], all: &[&str]) -> Chart {
     found.sort_by(|a, b| b.1.total_cmp(&a.1));
     let y = axis(found.iter().map(|f| (f.1, f.2)));
     let x = Axis::linear(0.0, found.len() as f64 + 1.0);
-    let mut chart = Chart::new("backward transfer", (x, "methods, the best first"), (y, "BWT"));
+    let mut chart = Chart::new(
+        "backward transfer",
+        (x, "methods, the best first"),
+        (y, "BWT"),
+    );
     chart.add(Layer::Dashed(SOFT, vec![(x.lo, 0.0), (x.hi, 0.0)]));
     for (place, (i, mean, half)) in found.into_iter().enumerate() {
         let (look, at) = (look(i, all[i]), place as f64 + 1.0);
@@ -125,7 +135,10 @@ fn transfer(rows: &[Row], all: &[&str]) -> Chart {
 fn curves(own: &[&Row], method: &str) -> Chart {
     let rows: Vec<&&Row> = own.iter().filter(|r| r.method == method).collect();
     let most = |k: u64| {
-        let steps = rows.iter().filter(|r| r.learning == k).filter_map(|r| r.step);
+        let steps = rows
+            .iter()
+            .filter(|r| r.learning == k)
+            .filter_map(|r| r.step);
         steps.fold(1.0, f64::max)
     };
     let time = |r: &Row| match r.step {

@@ -129,7 +129,13 @@ impl Job for Trial {
 
     fn name(&self) -> String {
         let order = self.order.map(|t| t.to_string()).concat();
-        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        };
         let setting: String = self.setting.chars().map(plain).collect();
         let (part, method) = (self.part, self.method.replace('+', "-"));
         format!(
@@ -174,7 +180,11 @@ impl Job for Trial {
 
 impl Trial {
     fn rows(&self, all: &[Accuracy], world: &Sequence) -> Result<Vec<Row>> {
-        let order: Vec<&str> = self.order.iter().map(|&t| world.names[t].as_str()).collect();
+        let order: Vec<&str> = self
+            .order
+            .iter()
+            .map(|&t| world.names[t].as_str())
+            .collect();
         let matrix: Vec<Vec<f64>> = (1..=3)
             .map(|k| {
                 let end = all.iter().filter(|row| row.learning == k && row.end);

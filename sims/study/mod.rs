@@ -3,6 +3,7 @@
 pub mod ablations;
 pub mod bpo;
 pub mod copg;
+pub mod copr;
 pub mod dro;
 mod judge;
 pub mod rehearsal;
@@ -58,4 +59,10 @@ pub struct Study {
 }
 
 /// Every study.
-pub const ALL: &[Study] = &[bpo::STUDY, copg::STUDY, dro::STUDY, rehearsal::STUDY];
+pub const ALL: &[Study] = &[
+    bpo::STUDY,
+    copg::STUDY,
+    copr::STUDY,
+    dro::STUDY,
+    rehearsal::STUDY,
+];

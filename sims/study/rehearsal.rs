@@ -7,7 +7,7 @@
 mod judge;
 mod report;
 mod scorers;
-mod tasks;
+pub(super) mod tasks;
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::llm::text::example::Example;
 use crate::llm::train::reference::Reference;
 use crate::llm::train::schedule::Shape;
 use crate::llm::train::{
-    Batches, Model, ReferenceSource, Rehearsal, Rollouts, Settings, Trainer,
+    Batches, Lesson, Model, ReferenceSource, Rollouts, Settings, Share, Trainer,
 };
 use crate::loss::Given;
 use crate::observer::{Silent, Work};
@@ -255,12 +255,14 @@ impl Trial {
         } else {
             Reference::None
         };
-        let rehearsal = (self.setting.clusters > 0)
-            .then(|| Rehearsal::new(settings, context, rehearsed))
-            .transpose()?;
+        let mut lesson = Lesson::default();
+        if self.setting.clusters > 0 {
+            let rehearsal = Share::rehearsal(settings, context, rehearsed)?;
+            lesson.shares.push(rehearsal);
+        }
         let plan = Batches::fed(objective, settings, context, rollouts)?;
         let trainer = Trainer::new(settings, plan, Box::new(policy), value, reference)?;
-        Ok(trainer.rehearsing(rehearsal))
+        Ok(trainer.beside_which(lesson))
     }
 }
 
@@ -274,7 +276,10 @@ impl Job for Trial {
             clusters,
             gamma,
         } = &self.setting;
-        let method = method.to_lowercase().replace([',', '/'], "").replace(' ', "-");
+        let method = method
+            .to_lowercase()
+            .replace([',', '/'], "")
+            .replace(' ', "-");
         format!("{method}-c{clusters}-gamma{gamma}-seed{}", self.seed)
     }
 

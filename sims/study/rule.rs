@@ -6,7 +6,7 @@ use crate::llm::sample::reward::{LexiconSettings, Part, Rule, Specification};
 use anyhow::Result;
 
 /// Words of a glad story, which count 1 each, and of a sad one, −1.
-const GLAD: &str = "beautiful best excited friend friends fun glad good happy hug hugged kind laugh \
+pub const GLAD: &str = "beautiful best excited friend friends fun glad good happy hug hugged kind laugh \
                     laughed like liked love loved nice play played proud smile smiled yes";
 const SAD: &str = "afraid angry bad broke broken cried cry dark fell hurt lost mad mean no not sad \
                    scared sorry";

@@ -21,6 +21,7 @@ pub mod study;
 #[cfg(feature = "llm")]
 pub mod study_ablations;
 pub mod study_bpo;
+pub mod study_copr;
 #[cfg(feature = "llm")]
 pub mod study_rehearsal;
 pub mod table;

@@ -64,7 +64,10 @@ impl Judged for Row {
     }
 
     fn score(&self) -> (f64, &'static str) {
-        (self.aa.unwrap_or(f64::NAN), "average accuracy after the last task")
+        (
+            self.aa.unwrap_or(f64::NAN),
+            "average accuracy after the last task",
+        )
     }
 }
 
@@ -116,6 +119,8 @@ pub fn best_setting<'a>(rows: &'a [Row], method: &str) -> Option<&'a str> {
         }
     }
     let (name, _) = best?;
-    let row = rows.iter().find(|r| r.method == method && r.setting == name)?;
+    let row = rows
+        .iter()
+        .find(|r| r.method == method && r.setting == name)?;
     Some(row.setting.as_str())
 }

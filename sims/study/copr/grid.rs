@@ -15,7 +15,10 @@ pub fn methods() -> impl Iterator<Item = &'static str> {
 /// Settings of a method, as `--FLAG=VALUE` of `pistar continual`; `-` where it has nothing to tune.
 pub fn settings(method: &str) -> Vec<String> {
     let of = |flag: &str, values: &[&str]| -> Vec<String> {
-        values.iter().map(|value| format!("{flag}={value}")).collect()
+        values
+            .iter()
+            .map(|value| format!("{flag}={value}"))
+            .collect()
     };
     match method {
         "l2" => of("strength", &["0.1", "1", "10", "100"]),
@@ -28,7 +31,9 @@ pub fn settings(method: &str) -> Vec<String> {
         "der" => of("strength", &["0.0001", "0.001", "0.01", "0.1"]),
         "a-gem" | "sft" | "multitask" => vec!["-".into()],
         "coh" => of("replay_weight", &["0.3", "1", "3", "10"]),
-        "pro" => ["0.3", "1", "3", "10"].map(|w| format!("replay_weight={w}")).to_vec(),
+        "pro" => ["0.3", "1", "3", "10"]
+            .map(|w| format!("replay_weight={w}"))
+            .to_vec(),
         "rrhf" => of("replay_weight", &["0.3", "1", "3", "10"]),
         "spin" | "dpo" => of("beta", &["0.03", "0.1", "0.3", "1"]),
         "rlhf" => of("beta", &["0.01", "0.03", "0.1", "0.3"]),

@@ -68,10 +68,19 @@ pub fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
                 lines.push(line(vec![method.into(), one], &own));
             }
         }
-        text += &format!("\n{}", markdown(&[&["method", what][..], &NAMES].concat(), &lines));
+        text += &format!(
+            "\n{}",
+            markdown(&[&["method", what][..], &NAMES].concat(), &lines)
+        );
     }
     let header = ["statement", "difference, 95 % interval over seeds", "here"];
-    text += &format!("\n{}", markdown(&header, &cells(&claims(&all, &ends(&rows, ORDERS), &ends(&rows, REPLAY)))));
+    text += &format!(
+        "\n{}",
+        markdown(
+            &header,
+            &cells(&claims(&all, &ends(&rows, ORDERS), &ends(&rows, REPLAY)))
+        )
+    );
     Ok(text)
 }
 
@@ -92,48 +101,91 @@ fn claims(all: &[&Row], orders: &[&Row], replay: &[&Row]) -> Vec<Claim> {
             above,
         });
     };
-    let less = |a: &str, b: &str, of: Metric, seed: u64| Some(value(a, seed, of)? - value(b, seed, of)?);
-    state("SFT task after task forgets (BWT)", false, &|s| value("sft", s, bwt));
-    state("SFT on all tasks is better than task after task (AA)", true, &|s| {
-        less("multitask", "sft", aa, s)
+    let less =
+        |a: &str, b: &str, of: Metric, seed: u64| Some(value(a, seed, of)? - value(b, seed, of)?);
+    state("SFT task after task forgets (BWT)", false, &|s| {
+        value("sft", s, bwt)
     });
-    state("COPR forgets less than without constraints (BWT)", true, &|s| {
-        less("copr", "copr-no-constraint", bwt, s)
-    });
+    state(
+        "SFT on all tasks is better than task after task (AA)",
+        true,
+        &|s| less("multitask", "sft", aa, s),
+    );
+    state(
+        "COPR forgets less than without constraints (BWT)",
+        true,
+        &|s| less("copr", "copr-no-constraint", bwt, s),
+    );
     for (ablation, words) in [
         ("copr-no-fit", "COPR is better than without its fit (AA)"),
-        ("copr-no-constraint", "COPR is better than without its constraints (AA)"),
-        ("copr-no-sft", "COPR is better than without its likelihood (AA)"),
+        (
+            "copr-no-constraint",
+            "COPR is better than without its constraints (AA)",
+        ),
+        (
+            "copr-no-sft",
+            "COPR is better than without its likelihood (AA)",
+        ),
         ("copr-replay", "COPR is better than with λ ≡ 1 (AA)"),
     ] {
         state(words, true, &|s| less("copr", ablation, aa, s));
     }
     for of in [aa, aia] {
-        let name = if of(all[0]) == aa(all[0]) { "AA" } else { "AIA" };
+        let name = if of(all[0]) == aa(all[0]) {
+            "AA"
+        } else {
+            "AIA"
+        };
         let best = |s: u64| {
             let each = CONTINUAL.iter().filter_map(|m| value(m, s, of));
             each.fold(f64::NEG_INFINITY, f64::max)
         };
-        state(&format!("COPR is better than every regularised or replaying SFT ({name})"), true, &|s| {
-            Some(value("copr", s, of)? - best(s))
-        });
+        state(
+            &format!("COPR is better than every regularised or replaying SFT ({name})"),
+            true,
+            &|s| Some(value("copr", s, of)? - best(s)),
+        );
     }
     for rival in ["spin", "coh", "pro", "rrhf", "dpo"] {
-        state(&format!("COPR is better than {rival} with replay (AA)"), true, &|s| {
-            less("copr", rival, aa, s)
-        });
+        state(
+            &format!("COPR is better than {rival} with replay (AA)"),
+            true,
+            &|s| less("copr", rival, aa, s),
+        );
     }
-    state("retraining on all data (iterated RLHF) is an upper bound (AA)", true, &|s| {
-        let each = all.iter().filter(|r| r.seed == s && r.method != "rlhf").filter_map(|r| r.aa);
-        Some(value("rlhf", s, aa)? - each.fold(f64::NEG_INFINITY, f64::max))
-    });
+    state(
+        "retraining on all data (iterated RLHF) is an upper bound (AA)",
+        true,
+        &|s| {
+            let each = all
+                .iter()
+                .filter(|r| r.seed == s && r.method != "rlhf")
+                .filter_map(|r| r.aa);
+            Some(value("rlhf", s, aa)? - each.fold(f64::NEG_INFINITY, f64::max))
+        },
+    );
     let spread = |found: &[&Row], seed: u64| {
-        let others = found.iter().filter(|r| r.method == "copr" && r.seed == seed);
-        let each: Vec<f64> = others.filter_map(|r| r.aa).chain(value("copr", seed, aa)).collect();
-        let (low, high) = each.iter().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+        let others = found
+            .iter()
+            .filter(|r| r.method == "copr" && r.seed == seed);
+        let each: Vec<f64> = others
+            .filter_map(|r| r.aa)
+            .chain(value("copr", seed, aa))
+            .collect();
+        let (low, high) = each
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
         Some(high - low - 0.05)
     };
-    state("COPR's AA differs by less than .05 over orders", false, &|s| spread(orders, s));
-    state("COPR's AA differs by less than .05 over shares of replay", false, &|s| spread(replay, s));
+    state(
+        "COPR's AA differs by less than .05 over orders",
+        false,
+        &|s| spread(orders, s),
+    );
+    state(
+        "COPR's AA differs by less than .05 over shares of replay",
+        false,
+        &|s| spread(replay, s),
+    );
     claims
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::super::Request;
-use super::super::classes::{class, words};
+use super::super::rehearsal::tasks::{Draw, class, seed, words};
 use super::super::rule::GLAD;
 use super::super::world::{COMPLETION, World, candidates};
 
@@ -57,12 +57,12 @@ impl Sequence {
     pub fn new(request: &Request, dir: &Path, count: usize, held: usize) -> Result<Self> {
         let world = World::open(request, dir)?;
         let base = world.decoder()?;
-        let words = words(&world, &base, SURVEY, 3)?;
+        let words = words(&world, &base, SURVEY)?;
         let (mut rows, mut names) = (Vec::new(), Vec::new());
         for (index, ((name, rule), word)) in rules().into_iter().zip(&words).enumerate() {
-            let seed = world.seed(10 + index as u64);
-            let of = class(&world, &base, word, [count, held], seed)?;
-            let drawn = world.generate(&base, &of.prompts, [RANKED, COMPLETION], seed ^ 1)?;
+            let of = class(&world, &base, index, word.clone(), count, held)?;
+            let seed = seed(&world, Draw::Completions);
+            let drawn = world.generate(&base, &of.prompts, [RANKED, COMPLETION], seed)?;
             let texts = world.texts(&of.prompts, &drawn)?;
             let mut rule = Specification::parse(&rule)?.build(&Resources::default())?;
             let scores = rule.score(&candidates(&texts, &Map::new()), &Silent)?;

@@ -147,7 +147,10 @@ impl Tasks {
         for (index, rows) in rows.chunks(DRAWN).enumerate() {
             let at = index * DRAWN;
             let scale = SCALES[index / self.sizes.prompts];
-            let first = is_first(&mut labels, scale * (self.rewards[at] - self.rewards[at + 1]));
+            let first = is_first(
+                &mut labels,
+                scale * (self.rewards[at] - self.rewards[at + 1]),
+            );
             let mut responses = Vec::with_capacity(DRAWN);
             for (row, drawn) in rows.iter().zip(&self.drawn[at..]) {
                 let mut response = Response::new(read.sequence(row)?, 0.0);

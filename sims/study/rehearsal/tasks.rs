@@ -193,7 +193,8 @@ impl Tasks {
     }
 }
 
-fn seed(world: &World, draw: Draw) -> u64 {
+/// The seed of a stream.
+pub fn seed(world: &World, draw: Draw) -> u64 {
     Stream::new(world.key, Purpose::Responses, (1 << 32) + draw.index())
         .rng()
         .next_u64()
@@ -207,7 +208,10 @@ pub fn first_word(text: &str) -> &str {
 
 /// The commonest first words of the model's openings, the commonest first; of equal ones the first in the alphabet.
 /// Words without a capital begin no text, unless there are no others.
-fn words(world: &World, model: &Decoder, survey: usize) -> Result<Vec<String>> {
+///
+/// # Errors
+/// A model whose openings have too few.
+pub fn words(world: &World, model: &Decoder, survey: usize) -> Result<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     for prompt in world.prompts(model, survey)? {
         let text = world.text(&prompt)?;
@@ -234,7 +238,10 @@ fn words(world: &World, model: &Decoder, survey: usize) -> Result<Vec<String>> {
 }
 
 /// Openings that go on from a word, as the model writes them.
-fn class(
+///
+/// # Errors
+/// A model that does not go on with whole words.
+pub fn class(
     world: &World,
     model: &Decoder,
     index: usize,
