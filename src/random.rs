@@ -36,6 +36,8 @@ pub enum Purpose {
     Annotation = 13,
     /// The order in which a phase's completions are learned from again.
     Phases = 14,
+    /// Which examples a memory keeps that is filled as they come.
+    Memory = 15,
 }
 
 /// One stream of random numbers, keyed by (seed, purpose, index).

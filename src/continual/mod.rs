@@ -6,6 +6,7 @@
 //! appendix C with the ranges corrected.
 
 mod examples;
+pub mod hooks;
 pub mod metrics;
 mod plan;
 mod sequence;
