@@ -29,6 +29,8 @@ enum Scale {
     Linear,
     /// Linear, with ticks at whole numbers only.
     Whole,
+    /// Linear, without ticks.
+    Bare,
     Log,
 }
 
@@ -66,6 +68,12 @@ impl Axis {
         Self { lo, hi, scale }
     }
 
+    /// Equal steps that nothing tells: what stands along them has names.
+    pub fn bare(lo: f64, hi: f64) -> Self {
+        let scale = Scale::Bare;
+        Self { lo, hi, scale }
+    }
+
     /// Equal factors; `lo` is positive.
     pub fn log(lo: f64, hi: f64) -> Self {
         let scale = Scale::Log;
@@ -87,7 +95,7 @@ impl Axis {
     /// Position of `v` along the axis, from 0 to 1; values beyond land on an end.
     pub fn part(&self, v: f64) -> f64 {
         let along = match self.scale {
-            Scale::Linear | Scale::Whole => (v - self.lo) / (self.hi - self.lo),
+            Scale::Linear | Scale::Whole | Scale::Bare => (v - self.lo) / (self.hi - self.lo),
             Scale::Log if v <= 0.0 => 0.0,
             Scale::Log => (v / self.lo).ln() / (self.hi / self.lo).ln(),
         };
@@ -99,6 +107,7 @@ impl Axis {
         let (lo, hi) = (self.lo, self.hi);
         match self.scale {
             Scale::Log => self.powers(count),
+            Scale::Bare => Vec::new(),
             Scale::Linear | Scale::Whole => {
                 let step = match self.scale {
                     // A handful of whole numbers are all told.

@@ -8,13 +8,14 @@ use super::axes::{Axis, SOFT};
 use super::chart::{Chart, Layer};
 use super::palette::look;
 use super::sheet::Sheet;
+use crate::continual::Method;
 use crate::observer::Observer;
 use crate::rows::spread::{Point, Spread};
 use crate::rows::study_copr::{METHODS, Row, ends, methods, read_rows};
 use crate::rows::table::distinct;
 
 /// Methods whose accuracies are drawn along the way.
-const ALONG: [&str; 3] = ["copr", "copr-no-constraint", "sft"];
+const ALONG: [Method; 3] = [Method::COPR, Method::COPR_NO_CONSTRAINTS, Method::SFT];
 
 /// Draws the rows of a folder.
 pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
@@ -26,7 +27,10 @@ pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result
         rows_dir.display()
     );
     let own: Vec<&Row> = rows.iter().filter(|r| r.part == METHODS).collect();
-    let along = ALONG.iter().filter(|name| all.contains(name));
+    let along = ALONG
+        .iter()
+        .map(|m| m.name)
+        .filter(|name| all.contains(name));
     let sheet = Sheet {
         title: "COPR and its rivals on three tasks, one after the other".into(),
         caption: format!(

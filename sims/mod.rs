@@ -66,6 +66,16 @@ pub struct Request<'a> {
     pub kept: Option<usize>,
     /// Weight of the rehearsal.
     pub gamma: Option<f64>,
+    /// Orders in which the tasks of a sequence are learned.
+    pub orders: Option<usize>,
+    /// Share of the old examples that is replayed.
+    pub replay: Option<f64>,
+    /// α, the rate of multipliers.
+    pub alpha: Option<f64>,
+    /// β of every method that has one.
+    pub beta: Option<f64>,
+    /// Tune the settings of its methods and run nothing else.
+    pub tune: bool,
     /// Worker threads.
     pub threads: usize,
     /// Replace the rows of another run in the same folder.
@@ -92,6 +102,11 @@ impl Request<'_> {
             ("clusters", self.clusters.is_some()),
             ("kept", self.kept.is_some()),
             ("gamma", self.gamma.is_some()),
+            ("orders", self.orders.is_some()),
+            ("replay", self.replay.is_some()),
+            ("alpha", self.alpha.is_some()),
+            ("beta", self.beta.is_some()),
+            ("tune", self.tune),
         ];
         match given
             .iter()

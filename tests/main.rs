@@ -37,6 +37,7 @@ mod policy_gradient;
 mod preference;
 mod ranking;
 mod registry;
+mod rivals;
 mod rloo;
 mod sample;
 mod scored;

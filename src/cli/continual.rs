@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::bars::Bars;
-use crate::continual::recipe;
+use crate::continual::Method;
 use crate::llm::continual::{ACCURACY, METRICS, Outcome, Settings, run as learn};
 
 use super::{Stopped, flags::Flags, output, stop};
@@ -14,7 +14,7 @@ use super::{Stopped, flags::Flags, output, stop};
     after_help = "\
 Examples:
   pistar continual copr --tasks tasks.toml --model llama --set lr=5e-5
-  pistar continual ewc --tasks tasks.toml --model llama --strength 100
+  pistar continual sft+ewc --tasks tasks.toml --model llama --pull 100
   pistar continual copr --tasks tasks.toml --model llama --resume
 
 with tasks.toml:
@@ -54,8 +54,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.list {
-        let rows: Vec<_> = (recipe::ALL.iter())
-            .map(|recipe| vec![recipe.name.into(), recipe.about.into()])
+        let rows: Vec<_> = (Method::ALL.iter())
+            .map(|method| vec![method.name.into(), method.about.into()])
             .collect();
         return output::print(&output::columns(&rows));
     }

@@ -20,6 +20,8 @@ Examples:
   pistar sim bpo-phases --policy transformer --seeds 2 --out runs/phases
   pistar sim coverage --objective copg,dpo,ipo --out runs/coverage
   pistar sim am-hacking --clusters 8 --kept 2 --gamma 0.05 --out runs/rehearsal
+  pistar sim copr-continual --orders 3 --replay 0.1 --out runs/continual
+  pistar sim copr-continual --tune --out runs/tuning
 
 Writes rows.csv, other tables, manifest.json, and the figure as SVG and PNG.
 The rows depend on the configuration alone: same seed, same bytes, whatever
@@ -75,6 +77,21 @@ pub struct Args {
     /// Weight of rehearsal, γ [default: 0.1]
     #[arg(long, allow_negative_numbers = true)]
     gamma: Option<f64>,
+    /// Orders in which the tasks of a sequence are learned [default: 1]
+    #[arg(long)]
+    orders: Option<usize>,
+    /// Share of the old examples that is replayed [default: 0.25]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    replay: Option<f64>,
+    /// α, the rate of COPR's multipliers [default: tuned]
+    #[arg(long, allow_negative_numbers = true)]
+    alpha: Option<f64>,
+    /// β of every method of continual learning that has one [default: tuned]
+    #[arg(long, allow_negative_numbers = true)]
+    beta: Option<f64>,
+    /// Try the settings of the sim's methods and write tuning.csv, nothing else
+    #[arg(long)]
+    tune: bool,
     /// Folder to write to [default: out/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -128,6 +145,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         clusters: args.clusters,
         kept: args.kept,
         gamma: args.gamma,
+        orders: args.orders,
+        replay: args.replay,
+        alpha: args.alpha,
+        beta: args.beta,
+        tune: args.tune,
         threads: args.threads.unwrap_or_else(all_cores),
         overwrite: args.overwrite,
     };
@@ -136,6 +158,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .clone()
         .unwrap_or_else(|| Path::new("out").join(name));
     (sim.run)(&request, &out)?;
+    if args.tune {
+        return output::print(&format!("table: {}\n", out.join("tuning.csv").display()));
+    }
     let mut made = format!("rows: {}\n", out.join("rows.csv").display());
     if !args.no_figure
         && let Some(figure) = super::figure::draw(name, &out, &out.join(name), &bars)?

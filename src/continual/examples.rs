@@ -18,15 +18,18 @@ pub(super) struct Example {
     pub arms: Vec<usize>,
     /// Linear advantages, in the order of `arms`.
     pub advantage: Vec<f64>,
+    /// Rewards of all arms.
+    pub reward: Vec<f64>,
 }
 
-/// The examples of a task, by the prompts' given rankings or else all arms ranked by reward.
-pub(super) fn of_task(task: &Task, place: &str) -> Result<Vec<Example>> {
+/// The examples of a task, by the prompts' given rankings or else all arms ranked by reward; `beta` in place of the
+/// problem's.
+pub(super) fn of_task(task: &Task, beta: Option<f64>, place: &str) -> Result<Vec<Example>> {
     (task.problem.prompts().iter().zip(&task.prompts).enumerate())
         .filter(|(_, (prompt, _))| prompt.weight > 0.0)
         .map(|(x, (prompt, &index))| {
             let (arms, advantage) = ranked(prompt);
-            let beta = task.problem.beta();
+            let beta = beta.unwrap_or(task.problem.beta());
             // Refuses rankings that the library's own constructors would not make.
             Target::new(&prompt.log_reference, arms.clone(), &advantage, beta).map_err(|_| {
                 Error::invalid(
@@ -41,6 +44,7 @@ pub(super) fn of_task(task: &Task, place: &str) -> Result<Vec<Example>> {
                 beta,
                 arms,
                 advantage,
+                reward: prompt.reward.clone(),
             })
         })
         .collect()

@@ -1,55 +1,9 @@
-//! How a sequence of tasks is learned: the methods, and their settings.
+//! How a sequence of tasks is learned: the settings.
 
+use super::hooks::PlateauWindow;
 use super::sequence::Score;
 use crate::error::{Error, Result};
 use crate::solve::copr::{Divergence, Multipliers};
-
-/// Method of continual learning: how a new task is learned without the data of the old ones.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum Method {
-    /// COPR's Algorithm 1: the fit of the new task under one constraint per old task,
-    /// `J_Ci = E_{R_i} divergence(P_θ, P_i*) − d_i ≤ 0`, with d_i its value at the start of the new
-    /// task (eq. 13) and a multiplier for each, by gradient ascent (eq. 12).
-    Copr,
-    /// The fit of the new task, nothing else.
-    Sequential,
-    /// The fit of the new task plus that of the replayed ones: COPR with every multiplier held at 1,
-    /// since a threshold has no gradient.
-    Replay,
-    /// The fit plus `strength/2 ‖w − w_{t−1}‖²`.
-    Anchor {
-        /// Strength of the pull.
-        strength: f64,
-    },
-    /// The fit plus `strength/2 Σ_k F_k (w_k − w_{t−1,k})²`, F the exact diagonal Fisher information
-    /// summed over the old tasks (elastic weight consolidation with a running anchor).
-    ElasticWeights {
-        /// Strength of the pull.
-        strength: f64,
-    },
-    /// DPO on the pairs of the ranking, the better response always winning, and on the replayed pairs
-    /// of old tasks; its reference is the policy at the start of the task.
-    DpoReplay,
-    /// The fit of all tasks so far at once, on all their prompts, from the first policy: what a method
-    /// without access to old data is measured against.
-    Joint,
-}
-
-impl Method {
-    /// Its name in rows.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Copr => "copr",
-            Self::Sequential => "sequential",
-            Self::Replay => "replay",
-            Self::Anchor { .. } => "l2",
-            Self::ElasticWeights { .. } => "ewc",
-            Self::DpoReplay => "dpo-replay",
-            Self::Joint => "joint",
-        }
-    }
-}
 
 /// Training settings of each task: plain gradient descent on exact full-batch losses, as eq. 12 has it.
 ///
@@ -57,17 +11,40 @@ impl Method {
 /// tasks for replay and joint training), so that one step size is stable for all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {
-    /// Steps per task; joint training takes as many for each task it trains on.
+    /// Steps per task; training on everything takes as many for each task it trains on.
     pub steps: usize,
     /// Step size η of the sequence's own policy; one that was [brought](super::run_with) has its own.
     pub rate: f64,
     /// Share of each task's prompts kept for replay, at least one prompt unless 0. They are drawn
-    /// without regard to weight, and their weights rescaled to sum to one.
+    /// without regard to weight, and their weights rescaled to sum to one. Memories that are filled as examples come
+    /// have room for this share of the prompts of all tasks.
     pub replay: f64,
-    /// Weight of the likelihood of the best response, in the fit of the new task (joint training: of
-    /// all tasks): 1 in the paper, 0 leaves it out.
-    pub likelihood: f64,
-    /// Direction of the KL divergences.
+    /// Weight of the likelihood of the best response, where a method has it beside another loss: none is what the
+    /// method's paper has, 1 in COPR and RRHF, 0.05 in PRO.
+    pub likelihood: Option<f64>,
+    /// β of the fit, of DPO, of SPIN (λ there) and of PPO's penalty; none is that of each task's problem.
+    pub beta: Option<f64>,
+    /// Strength of the pull at parameters, `strength/2 Σ ω (w − a)²`: L2, EWC, MAS, TFCL.
+    pub pull: f64,
+    /// What TFCL takes for a plateau of the loss.
+    pub plateau: PlateauWindow,
+    /// Weight of LwF's distillation.
+    pub distillation: f64,
+    /// Weight of DER++'s distance from stored numbers, its α.
+    pub matching: f64,
+    /// Weight of DER++'s likelihood of stored labels, its β.
+    pub rehearsal: f64,
+    /// Factor of the advantages in PRO.
+    pub contrast: f64,
+    /// Correlation ρ of the parameters of CoH's two policies, within (−1, 1).
+    pub coupling: f64,
+    /// Iterations of SPIN in a task: how often its opponent becomes the policy of then.
+    pub iterations: usize,
+    /// Steps of PPO on the responses of one π_old.
+    pub inner_steps: usize,
+    /// ε of PPO's clip.
+    pub clip: f64,
+    /// Direction of the KL divergences of COPR.
     pub divergence: Divergence,
     /// Initial value of each Lagrange multiplier, at the start of every task (the paper does not say).
     pub multiplier_start: f64,
@@ -89,7 +66,21 @@ impl Default for Plan {
             steps: 1000,
             rate: 1.0,
             replay: 0.05,
-            likelihood: 0.0,
+            likelihood: None,
+            beta: None,
+            pull: 0.02,
+            plateau: PlateauWindow {
+                mean: 1.0,
+                ..PlateauWindow::default()
+            },
+            distillation: 1.0,
+            matching: 0.1,
+            rehearsal: 1.0,
+            contrast: 1.0,
+            coupling: 0.0,
+            iterations: 4,
+            inner_steps: 4,
+            clip: 0.2,
             divergence: Divergence::Reverse,
             multiplier_start: 1.0,
             multiplier_rate: 1e-3,
@@ -106,21 +97,42 @@ impl Plan {
         let fail = |place: &str, value: f64, remedy: &str| {
             Err(Error::invalid(place, format!("it is {value}"), remedy))
         };
-        if !(self.rate > 0.0 && self.rate.is_finite()) {
-            return fail("rate", self.rate, "give a finite number greater than 0");
+        let positive = "give a finite number greater than 0";
+        for (place, value) in [
+            ("rate", self.rate),
+            ("contrast", self.contrast),
+            ("clip", self.clip),
+            ("beta", self.beta.unwrap_or(1.0)),
+        ] {
+            if !(value > 0.0 && value.is_finite()) {
+                return fail(place, value, positive);
+            }
+        }
+        for (place, value) in [
+            ("likelihood", self.likelihood.unwrap_or(0.0)),
+            ("pull", self.pull),
+            ("distillation", self.distillation),
+            ("matching", self.matching),
+            ("rehearsal", self.rehearsal),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return fail(place, value, "give a finite number, 0 or greater");
+            }
         }
         if !(0.0..=1.0).contains(&self.replay) {
             return fail("replay", self.replay, "give a share from 0 to 1");
         }
-        if !(self.likelihood >= 0.0 && self.likelihood.is_finite()) {
-            return fail(
-                "likelihood",
-                self.likelihood,
-                "give a finite number, 0 or greater",
-            );
+        if !(self.coupling.abs() < 1.0) {
+            return fail("coupling", self.coupling, "give a number within −1 and 1");
         }
-        if self.record_every == 0 {
-            return fail("record_every", 0.0, "give at least 1");
+        for (place, count) in [
+            ("record_every", self.record_every),
+            ("iterations", self.iterations),
+            ("inner_steps", self.inner_steps),
+        ] {
+            if count == 0 {
+                return fail(place, 0.0, "give at least 1");
+            }
         }
         Multipliers::new(
             0,

@@ -251,6 +251,27 @@ impl Sequence {
         Self::linear(problems, features)
     }
 
+    /// The same tasks in another order; `order[i]` is the present place of what becomes the i-th.
+    ///
+    /// # Errors
+    /// An order that leaves a task out, or names one that is not there.
+    pub fn reordered(mut self, order: &[usize]) -> Result<Self> {
+        let mut places = order.to_vec();
+        places.sort_unstable();
+        if !places.into_iter().eq(0..self.tasks.len()) {
+            return Err(Error::invalid(
+                "order",
+                format!("{order:?} is no order of {} tasks", self.tasks.len()),
+                "name each task once, from 0",
+            ));
+        }
+        self.tasks = order
+            .iter()
+            .map(|&place| self.tasks[place].clone())
+            .collect();
+        Ok(self)
+    }
+
     /// The tasks in order.
     pub fn tasks(&self) -> &[Task] {
         &self.tasks

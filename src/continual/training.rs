@@ -3,16 +3,20 @@
 use std::collections::BTreeSet;
 
 use super::examples::{Example, of_task, reweighted};
+use super::hooks::{Importance, Reservoir};
+use super::lesson::Lesson;
+use super::method::{Base, Keeps, Method};
 use super::metrics::Metrics;
-use super::plan::{Method, Plan};
+use super::outputs::Stored;
+use super::plan::Plan;
 use super::sequence::Sequence;
-use super::shares::{fit, likelihood, preferences};
+use super::shares::{Set, Shares};
+use super::task_free::TaskFree;
 use crate::bandit::Policy;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::random::{Purpose, Stream};
+use crate::sim::Trained;
 use crate::sim::share::Share;
-use crate::sim::{Parameters, Trained};
-use crate::solve::copr::Multipliers;
 
 /// The state after some steps of a task.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,9 +30,9 @@ pub struct Moment {
     /// Divergence from the sampling distributions of the new task that its fit aims at (and DPO does
     /// not).
     pub fit: f64,
-    /// λ_i of each old task; empty for other methods than COPR.
+    /// λ_i of each old task; empty for methods without constraints.
     pub multipliers: Vec<f64>,
-    /// `J_Ci` of each old task; empty for other methods than COPR.
+    /// `J_Ci` of each old task; empty for methods without constraints.
     pub constraints: Vec<f64>,
 }
 
@@ -58,8 +62,8 @@ pub type Make<'a> = dyn Fn() -> Result<Box<dyn Trained + 'a>> + 'a;
 /// Learns the tasks one after the other.
 ///
 /// # Errors
-/// A plan out of range, a ranking that does not fit its prompt, a strength that is negative, or a
-/// step size at which the parameters run away.
+/// A plan out of range, a ranking that does not fit its prompt, or a step size or a penalty at which the
+/// parameters run away.
 pub fn run(sequence: &Sequence, method: Method, plan: &Plan) -> Result<Outcome> {
     run_with(sequence, method, plan, &|| {
         Ok(Box::new(sequence.start(plan.rate)))
@@ -69,7 +73,8 @@ pub fn run(sequence: &Sequence, method: Method, plan: &Plan) -> Result<Outcome> 
 /// [`run`] with another policy than the sequence's own: the same losses on the same examples.
 ///
 /// # Errors
-/// As [`run`]; a policy on other arms, or without [parameters](Trained::parameters) where the method pulls at them;
+/// As [`run`]; a policy on other arms, or without [parameters](Trained::parameters) where the
+/// method acts on them;
 /// and those of `make` and of what it makes.
 pub fn run_with(
     sequence: &Sequence,
@@ -78,25 +83,24 @@ pub fn run_with(
     make: &Make<'_>,
 ) -> Result<Outcome> {
     plan.check()?;
-    if let Method::Anchor { strength } | Method::ElasticWeights { strength } = method
-        && !(strength >= 0.0 && strength.is_finite())
-    {
-        return Err(Error::invalid(
-            "strength",
-            format!("it is {strength}"),
-            "give a finite number, 0 or greater",
-        ));
-    }
     let examples = (sequence.tasks().iter().enumerate())
-        .map(|(t, task)| of_task(task, &format!("tasks[{t}]")))
+        .map(|(t, task)| of_task(task, plan.beta, &format!("tasks[{t}]")))
         .collect::<Result<Vec<_>>>()?;
+    let policy = make()?;
+    let start = sequence.logits.policy_of(&policy.table()?)?.log().concat();
+    let prompts: usize = examples.iter().map(Vec::len).sum();
+    let room = (plan.replay * prompts as f64).ceil() as usize;
     let mut learner = Learner {
         sequence,
         method,
         plan,
         make,
-        policy: make()?,
-        fisher: Vec::new(),
+        policy,
+        start,
+        disfavoured: None,
+        importance: None,
+        task_free: TaskFree::new(plan, room)?,
+        seen: Reservoir::new(room, plan.seed),
         history: Vec::new(),
     };
     let initial = sequence.accuracy(&learner.now()?, plan.score);
@@ -133,36 +137,32 @@ fn replay_choice(plan: &Plan, task: usize, count: usize) -> Vec<usize> {
 }
 
 /// What is kept of a task once learned.
-struct Memory {
+pub(super) struct Memory {
     /// Replayed examples.
-    examples: Vec<Example>,
+    pub examples: Vec<Example>,
     /// The fit of their sampling distributions at the time.
-    fit: Share,
+    pub fit: Share,
 }
 
-struct Learner<'r, 'a> {
-    sequence: &'r Sequence,
-    method: Method,
-    plan: &'r Plan,
+pub(super) struct Learner<'r, 'a> {
+    pub sequence: &'r Sequence,
+    pub method: Method,
+    pub plan: &'r Plan,
     make: &'r Make<'a>,
-    policy: Box<dyn Trained + 'a>,
-    /// The diagonal of the Fisher information, summed over the old tasks.
-    fisher: Vec<f64>,
+    pub policy: Box<dyn Trained + 'a>,
+    /// ln π of every arm of the first policy.
+    start: Vec<f64>,
+    /// CoH's policy under bad feedback.
+    pub disfavoured: Option<Box<dyn Trained + 'a>>,
+    /// Of EWC and MAS.
+    pub importance: Option<Importance<Vec<f64>>>,
+    pub task_free: TaskFree,
+    /// DER++'s examples, with what the policy gave their arms.
+    pub seen: Reservoir<(Example, Stored)>,
     history: Vec<Moment>,
 }
 
-/// A task being learned.
-struct Lesson<'a> {
-    index: usize,
-    steps: usize,
-    /// The newest task's fit, for the record.
-    aim: Share,
-    /// What its steps descend, old tasks' memories left out.
-    shares: Vec<Share>,
-    old: &'a [Memory],
-}
-
-impl Learner<'_, '_> {
+impl<'a> Learner<'_, 'a> {
     /// Learns task t; what is kept of it.
     fn learn(
         &mut self,
@@ -171,175 +171,64 @@ impl Learner<'_, '_> {
         kept: &[usize],
         old: &[Memory],
     ) -> Result<Memory> {
-        let (sequence, plan) = (self.sequence, self.plan);
-        let before = self.log_policy()?;
-        let fit_of = |examples: &[Example], before: &[f64]| {
-            fit(sequence, plan.divergence, 1.0, examples, before)
-        };
+        let mut before = self.log_policy()?;
         let chosen = reweighted(kept.iter().map(|&i| all[t][i].clone()).collect());
         let memory = Memory {
-            fit: fit_of(&chosen, &before)?,
+            fit: self.shares().fit(1.0, &chosen, &before)?,
             examples: chosen,
         };
-        let mut lesson = Lesson {
-            index: t,
-            steps: plan.steps,
-            aim: fit_of(&all[t], &before)?,
-            shares: Vec::new(),
-            old,
-        };
-        let replayed = old.iter().flat_map(|m| &m.examples);
-        self.focus(all[t].iter().chain(replayed));
-        let share = 1.0 / (1.0 + old.len() as f64);
-        match self.method {
-            Method::Copr => {
-                lesson.shares = self.new_task(1.0, &all[t], &before)?;
-                self.constrained(&lesson)?;
+        let mut lesson_steps = self.plan.steps;
+        let mut fits = 0.0;
+        let (sets, weight): (Vec<&[Example]>, f64) = match self.method.keeps {
+            Keeps::Everything => {
+                self.policy = self.made()?;
+                before = self.log_policy()?;
+                lesson_steps *= t + 1;
+                let sets = all[..=t].iter().map(Vec::as_slice);
+                (sets.collect(), 1.0 / (t + 1) as f64)
             }
-            Method::Sequential => {
-                lesson.shares = self.new_task(1.0, &all[t], &before)?;
-                self.descend(&lesson, 0.0, |_| {})?;
-            }
-            Method::Replay => {
-                lesson.shares = self.new_task(share, &all[t], &before)?;
-                self.descend(&lesson, share, |_| {})?;
-            }
-            Method::Anchor { strength } => {
-                lesson.shares = self.new_task(1.0, &all[t], &before)?;
-                let anchor = self.parameters()?.vector().to_vec();
-                let pull = vec![strength; anchor.len()];
-                self.anchored(&lesson, &anchor, &pull)?;
-            }
-            Method::ElasticWeights { strength } => {
-                lesson.shares = self.new_task(1.0, &all[t], &before)?;
-                let anchor = self.parameters()?.vector().to_vec();
-                self.fisher.resize(anchor.len(), 0.0);
-                let pull: Vec<f64> = self.fisher.iter().map(|f| strength * f).collect();
-                self.anchored(&lesson, &anchor, &pull)?;
-                let mut fisher = std::mem::take(&mut self.fisher);
-                let parameters = self.parameters()?;
-                (all[t].iter())
-                    .for_each(|e| parameters.add_fisher(e.prompt, e.weight, &mut fisher));
-                self.fisher = fisher;
-            }
-            Method::DpoReplay => {
-                let sets = std::iter::once(&all[t]).chain(old.iter().map(|m| &m.examples));
-                lesson.shares = sets
-                    .map(|examples| preferences(sequence, share, examples, &before))
-                    .collect::<Result<_>>()?;
-                self.descend(&lesson, 0.0, |_| {})?;
-            }
-            Method::Joint => {
-                self.policy = (self.make)()?;
-                self.focus(all[..=t].iter().flatten());
-                let start = self.log_policy()?;
-                let share = 1.0 / (t + 1) as f64;
-                for examples in &all[..=t] {
-                    lesson
-                        .shares
-                        .extend(self.new_task(share, examples, &start)?);
+            Keeps::Replay => {
+                let weight = 1.0 / (1.0 + old.len() as f64);
+                // Fits have references of their own, so each is that of its time.
+                let mut sets = vec![all[t].as_slice()];
+                if matches!(self.method.base, Base::Fit | Base::FitAndLikelihood) {
+                    fits = weight;
+                } else {
+                    sets.extend(old.iter().map(|m| m.examples.as_slice()));
                 }
-                lesson.aim = fit_of(&all[t], &start)?;
-                lesson.steps *= t + 1;
-                self.descend(&lesson, 0.0, |_| {})?;
+                (sets, weight)
             }
-        }
+            _ => (vec![all[t].as_slice()], 1.0),
+        };
+        let sets = sets.into_iter();
+        let lesson = Lesson {
+            index: t,
+            steps: lesson_steps,
+            aim: self.shares().fit(1.0, &all[t], &before)?,
+            examples: &all[t],
+            sets: sets.map(|examples| Set { weight, examples }).collect(),
+            fits,
+            old,
+            before,
+        };
+        let prompts = self.prompts(&lesson);
+        self.policy.focus(&prompts);
+        self.take(&lesson)?;
         Ok(memory)
     }
 
-    /// The fit of a new task, and the likelihood of its best responses if that has a weight.
-    fn new_task(&self, weight: f64, examples: &[Example], before: &[f64]) -> Result<Vec<Share>> {
-        let Plan {
-            divergence,
-            likelihood: of_best,
-            ..
-        } = *self.plan;
-        let mut shares = vec![fit(self.sequence, divergence, weight, examples, before)?];
-        if of_best > 0.0 {
-            shares.push(likelihood(
-                self.sequence,
-                weight * of_best,
-                examples,
-                before,
-            )?);
-        }
-        Ok(shares)
+    /// A policy at the start.
+    pub fn made(&self) -> Result<Box<dyn Trained + 'a>> {
+        (self.make)()
     }
 
-    /// Plain descent on the task's shares and, with a weight, on the fits of the old tasks; `after` may move the
-    /// policy once a step is made.
-    fn descend(
-        &mut self,
-        lesson: &Lesson<'_>,
-        replay: f64,
-        after: impl Fn(&mut dyn Trained),
-    ) -> Result<()> {
-        for step in 0..lesson.steps {
-            self.record(lesson, step, &[], |_| Ok(Vec::new()))?;
-            self.policy.step(&mut |numbers, gradient| {
-                for share in &lesson.shares {
-                    share.at(numbers)?.add(1.0, gradient);
-                }
-                for memory in lesson.old.iter().filter(|_| replay > 0.0) {
-                    memory.fit.at(numbers)?.add(replay, gradient);
-                }
-                Ok(())
-            })?;
-            after(&mut *self.policy);
+    /// What makes shares of examples.
+    pub fn shares(&self) -> Shares<'_> {
+        Shares {
+            sequence: self.sequence,
+            plan: self.plan,
+            start: &self.start,
         }
-        self.record(lesson, lesson.steps, &[], |_| Ok(Vec::new()))
-    }
-
-    /// Descent with a pull towards `anchor`, taken implicitly so that any strength is stable:
-    /// `w ← (w − ηg + ηk·anchor)/(1 + ηk)`.
-    fn anchored(&mut self, lesson: &Lesson<'_>, anchor: &[f64], pull: &[f64]) -> Result<()> {
-        let rate = self.plan.rate;
-        self.descend(lesson, 0.0, |policy| {
-            let vector = policy.parameters().map(Parameters::vector);
-            for ((w, a), k) in vector.into_iter().flatten().zip(anchor).zip(pull) {
-                *w = (*w + rate * k * a) / (1.0 + rate * k);
-            }
-        })
-    }
-
-    /// COPR: multipliers first, then the parameters with the multipliers just updated.
-    fn constrained(&mut self, lesson: &Lesson<'_>) -> Result<()> {
-        let plan = self.plan;
-        let divergences = |numbers: &[f64]| -> Result<Vec<f64>> {
-            let each = lesson.old.iter().map(|m| Ok(m.fit.at(numbers)?.value));
-            each.collect()
-        };
-        let thresholds = divergences(&self.log_policy()?)?;
-        let mut multipliers = Multipliers::new(
-            lesson.old.len(),
-            plan.multiplier_start,
-            plan.multiplier_rate,
-            plan.multiplier_cap,
-        )?;
-        for step in 0..=lesson.steps {
-            self.record(lesson, step, &multipliers.values(), |numbers| {
-                let now = divergences(numbers)?.into_iter();
-                Ok(now.zip(&thresholds).map(|(j, d)| j - d).collect())
-            })?;
-            if step == lesson.steps {
-                break;
-            }
-            self.policy.step(&mut |numbers, gradient| {
-                let old =
-                    (lesson.old.iter().map(|m| m.fit.at(numbers))).collect::<Result<Vec<_>>>()?;
-                let constraints = old.iter().zip(&thresholds).map(|(j, d)| j.value - d);
-                multipliers.ascend(&constraints.collect::<Vec<_>>());
-                let scale = 1.0 / multipliers.normaliser();
-                for share in &lesson.shares {
-                    share.at(numbers)?.add(scale, gradient);
-                }
-                for (pull, lambda) in old.iter().zip(multipliers.values()) {
-                    pull.add(scale * lambda, gradient);
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
     }
 
     /// The policy on all prompts.
@@ -348,28 +237,24 @@ impl Learner<'_, '_> {
     }
 
     /// ln π of every arm, those of all prompts end to end.
-    fn log_policy(&self) -> Result<Vec<f64>> {
+    pub fn log_policy(&self) -> Result<Vec<f64>> {
         Ok(self.now()?.log().concat())
     }
 
-    /// Has the steps to come look at the prompts of examples.
-    fn focus<'e>(&mut self, examples: impl Iterator<Item = &'e Example>) {
-        let prompts: BTreeSet<usize> = examples.map(|e| e.prompt).collect();
-        self.policy.focus(&prompts.into_iter().collect::<Vec<_>>());
+    /// The prompts that a lesson's steps look at.
+    pub fn prompts(&self, lesson: &Lesson<'_>) -> Vec<usize> {
+        let learned = lesson.sets.iter().flat_map(|set| set.examples);
+        let replayed = lesson.old.iter().flat_map(|memory| &memory.examples);
+        let seen = self.seen.kept.iter().map(|(example, _)| example);
+        let examples = learned.chain(replayed).chain(seen);
+        let prompts: BTreeSet<usize> = (examples.chain(self.task_free.examples()))
+            .map(|e| e.prompt)
+            .collect();
+        prompts.into_iter().collect()
     }
 
-    fn parameters(&mut self) -> Result<&mut dyn Parameters> {
-        let name = self.method.name();
-        self.policy.parameters().ok_or_else(|| {
-            Error::invalid(
-                format!("method {name}"),
-                "it pulls at a vector of parameters, and the policy has none",
-                "choose another method, or train the sequence's own policy",
-            )
-        })
-    }
-
-    fn record(
+    /// Keeps a moment for the record, every so many steps.
+    pub fn record(
         &mut self,
         lesson: &Lesson<'_>,
         step: usize,

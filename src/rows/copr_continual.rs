@@ -10,10 +10,11 @@ use super::spread::Spread;
 use super::table::{distinct, read, table};
 
 table! {
-    /// Accuracy on a task after another was learned, both from 0.
+    /// Accuracy on a task after another was learned, both from 0 in the order in which they are.
     pub struct Accuracy {
         method: String,
         seed: u64,
+        order: u64,
         after: u64,
         task: u64,
         accuracy: f64,
@@ -25,10 +26,24 @@ table! {
     pub struct Metric {
         method: String,
         seed: u64,
+        order: u64,
         average: f64,
         incremental: f64,
         transfer: Option<f64>,
         forgetting: Option<f64>,
+        rewards: f64,
+    }
+}
+
+table! {
+    /// A trial of a method's settings: AA after the last task, mean and half of the 95 % interval; none where
+    /// parameters ran away.
+    pub struct Trial {
+        method: String,
+        point: u64,
+        settings: String,
+        average: Option<f64>,
+        half: Option<f64>,
     }
 }
 
@@ -38,8 +53,8 @@ pub struct Kept {
     pub method: String,
     /// Mean accuracy by (after, task).
     pub matrix: BTreeMap<(u64, u64), f64>,
-    /// AA, AIA, BWT and FM after the last task.
-    pub metrics: [Option<Spread>; 4],
+    /// AA, AIA, BWT, FM and AA by reward after the last task, over sequences.
+    pub metrics: [Option<Spread>; 5],
 }
 
 /// The methods in the order of the file.
@@ -54,7 +69,7 @@ pub fn read_kept(dir: &Path, observer: &dyn Observer) -> Result<Vec<Kept>> {
         }
         let of = |value: fn(&Metric) -> Option<f64>| {
             let rows = metrics.iter().filter(|m| m.method == method);
-            Spread::of(rows.filter_map(value))
+            Spread::of(by_sequence(rows, value).into_values())
         };
         Kept {
             method: method.to_owned(),
@@ -66,8 +81,48 @@ pub fn read_kept(dir: &Path, observer: &dyn Observer) -> Result<Vec<Kept>> {
                 of(|m| Some(m.incremental)),
                 of(|m| m.transfer),
                 of(|m| m.forgetting),
+                of(|m| Some(m.rewards)),
             ],
         }
     });
     Ok(kept.collect())
+}
+
+/// The mean over a sequence's orders, by sequence.
+fn by_sequence<'a>(
+    rows: impl Iterator<Item = &'a Metric>,
+    value: fn(&Metric) -> Option<f64>,
+) -> BTreeMap<u64, f64> {
+    let mut each: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for row in rows {
+        each.entry(row.seed).or_default().extend(value(row));
+    }
+    (each.into_iter())
+        .filter_map(|(seed, values)| Some((seed, Spread::of(values)?.mean)))
+        .collect()
+}
+
+/// Of every other method the AA, the FM and the AA by reward less those of `than` on the same sequence, over sequences.
+pub fn gaps(dir: &Path, than: &str, observer: &dyn Observer) -> Result<Vec<(String, [Spread; 3])>> {
+    let metrics: Vec<Metric> = read(&dir.join("metrics.csv"), observer)?;
+    let of = |method: &str, value: fn(&Metric) -> Option<f64>| {
+        by_sequence(metrics.iter().filter(|m| m.method == method), value)
+    };
+    let methods = distinct(metrics.iter().map(|row| row.method.as_str()));
+    let others = methods.into_iter().filter(|method| *method != than);
+    let gap = |method: &str| -> Option<[Spread; 3]> {
+        let each: [fn(&Metric) -> Option<f64>; 3] =
+            [|m| Some(m.average), |m| m.forgetting, |m| Some(m.rewards)];
+        let of = |value| {
+            let (theirs, own) = (of(method, value), of(than, value));
+            let pairs = theirs
+                .iter()
+                .filter_map(|(seed, v)| Some(v - own.get(seed)?));
+            Spread::of(pairs)
+        };
+        Some([of(each[0])?, of(each[1])?, of(each[2])?])
+    };
+    Ok(others
+        .filter_map(|method| Some((method.to_owned(), gap(method)?)))
+        .collect())
 }

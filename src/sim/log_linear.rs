@@ -116,24 +116,6 @@ impl Logits {
             }
         }
     }
-
-    fn add_fisher(&self, w: &[f64], prompt: usize, scale: f64, into: &mut [f64]) {
-        let (arms, log_policy) = (&self.rows[prompt], self.log_policy(w, prompt));
-        match &self.features {
-            None => (into[arms.clone()].iter_mut().zip(&log_policy))
-                .for_each(|(f, l)| *f += scale * l.exp() * -l.exp_m1()),
-            Some(features) => {
-                for (k, into) in into.iter_mut().enumerate() {
-                    let column = || log_policy.iter().zip(features.rows(arms));
-                    let mean: f64 = column().map(|(l, row)| l.exp() * row[k]).sum();
-                    let variance: f64 = column()
-                        .map(|(l, row)| l.exp() * (row[k] - mean).powi(2))
-                        .sum();
-                    *into += scale * variance;
-                }
-            }
-        }
-    }
 }
 
 /// A policy of such logits that starts at π₀ and takes plain gradient steps.
@@ -164,8 +146,9 @@ impl<'a> LogLinear<'a> {
     }
 }
 
-impl Trained for LogLinear<'_> {
-    fn step(&mut self, gradient: &mut Gradient) -> Result<()> {
+impl LogLinear<'_> {
+    /// The derivative in w of the loss whose derivative in the arms' numbers `gradient` gives, in `self.slope`.
+    fn differentiate(&mut self, gradient: &mut Gradient) -> Result<()> {
         for &prompt in &self.focus {
             let arms = self.logits.rows[prompt].clone();
             let log_policy = self.logits.log_policy(&self.w, prompt);
@@ -188,16 +171,27 @@ impl Trained for LogLinear<'_> {
             (row.iter_mut().zip(log_policy)).for_each(|(g, l)| *g -= l.exp() * sum);
             self.logits.pull_back(prompt, row, &mut self.slope);
         }
-        let (name, rate) = self.rate;
-        (self.w.iter_mut().zip(&self.slope)).for_each(|(w, g)| *w -= rate * g);
-        if self.w.iter().all(|w| w.abs() < LARGEST) {
-            return Ok(());
-        }
-        Err(Error::invalid(
-            name,
-            format!("the parameters overflow at a step size of {rate}"),
-            "give a smaller one",
-        ))
+        Ok(())
+    }
+}
+
+/// `w ← w − rate · slope`, refused where w runs away.
+fn descend(w: &mut [f64], slope: &[f64], (name, rate): (&'static str, f64)) -> Result<()> {
+    w.iter_mut().zip(slope).for_each(|(w, g)| *w -= rate * g);
+    if w.iter().all(|w| w.abs() < LARGEST) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        name,
+        format!("the parameters overflow at a step size of {rate}"),
+        "give a smaller one, or a weaker penalty",
+    ))
+}
+
+impl Trained for LogLinear<'_> {
+    fn step(&mut self, gradient: &mut Gradient) -> Result<()> {
+        self.differentiate(gradient)?;
+        descend(&mut self.w, &self.slope, self.rate)
     }
 
     fn table(&self) -> Result<Vec<f64>> {
@@ -217,12 +211,17 @@ impl Trained for LogLinear<'_> {
 }
 
 impl Parameters for LogLinear<'_> {
-    fn vector(&mut self) -> &mut [f64] {
-        &mut self.w
+    fn vector(&self) -> &Vec<f64> {
+        &self.w
     }
 
-    fn add_fisher(&self, row: usize, scale: f64, into: &mut [f64]) {
-        self.logits.add_fisher(&self.w, row, scale, into);
+    fn slope(&mut self, gradient: &mut Gradient) -> Result<Vec<f64>> {
+        self.differentiate(gradient)?;
+        Ok(self.slope.clone())
+    }
+
+    fn descend(&mut self, slope: &[f64]) -> Result<()> {
+        descend(&mut self.w, slope, self.rate)
     }
 }
 
@@ -245,7 +244,13 @@ mod tests {
             let at: Vec<f64> = (0..logits.parameters())
                 .map(|i| (i as f64).cos() * 0.3)
                 .collect();
-            policy.vector().copy_from_slice(&at);
+            policy.w.copy_from_slice(&at);
+            let slopes = (policy.slope(&mut |_, gradient| {
+                gradient.copy_from_slice(&weight);
+                Ok(())
+            }))
+            .unwrap();
+            assert_eq!(policy.w, at, "nothing moves");
             (policy.step(&mut |_, gradient| {
                 gradient.copy_from_slice(&weight);
                 Ok(())
@@ -263,6 +268,7 @@ mod tests {
                 };
                 let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
                 assert!((at[i] - policy.w[i] - slope).abs() < 1e-9, "{i}: {slope}");
+                assert_eq!(at[i] - slopes[i], policy.w[i]);
             }
         }
     }

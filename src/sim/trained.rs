@@ -37,13 +37,23 @@ pub trait Trained {
     }
 }
 
-/// A vector of parameters, for penalties that pull at them.
+/// A policy's parameters in one vector, for methods that act on them or on their gradient.
 pub trait Parameters {
     /// The parameters.
-    fn vector(&mut self) -> &mut [f64];
+    fn vector(&self) -> &Vec<f64>;
 
-    /// Adds `scale · E_π[(∂ ln π/∂w)²]`, the diagonal of a row's Fisher information.
-    fn add_fisher(&self, row: usize, scale: f64, into: &mut [f64]);
+    /// The derivative with respect to the parameters of a loss of the trained numbers, whose own `gradient` gives, as in
+    /// [`Trained::step`]. Nothing moves.
+    ///
+    /// # Errors
+    /// Those of `gradient`.
+    fn slope(&mut self, gradient: &mut Gradient) -> Result<Vec<f64>>;
+
+    /// One step against a slope. [`Trained::step`] is that against the loss's own.
+    ///
+    /// # Errors
+    /// Parameters that have run away.
+    fn descend(&mut self, slope: &[f64]) -> Result<()>;
 }
 
 /// A loss's gradient with respect to the trained numbers.

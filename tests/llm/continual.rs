@@ -3,7 +3,7 @@
 use std::fs;
 
 use candle_core::{DType, Device};
-use pistar::continual::recipe::ALL;
+use pistar::continual::{Keeps, Method};
 use pistar::llm::model::decoder::Decoder;
 use serde_json::Value;
 
@@ -81,10 +81,10 @@ fn every_method_learns_the_tasks_and_its_metrics_are_those_of_its_accuracies() {
         &place,
         "steps = 4\n[stages.ppo]\nmax_new_tokens = 6\nbeta = 0.1\n",
     );
-    for recipe in ALL {
-        let name = recipe.name;
+    for method in Method::ALL {
+        let name = method.name;
         // A loss of random weights is high, and still.
-        let more: &[&str] = if name == "tfcl" {
+        let more: &[&str] = if method.keeps == Keeps::Plateaus {
             &[
                 "--plateau-mean",
                 "99",
@@ -117,26 +117,28 @@ fn every_method_learns_the_tasks_and_its_metrics_are_those_of_its_accuracies() {
     // Before the second task nothing is kept: those of one objective are the same.
     let first = |out: &str, objective: &str| after(&place, out, "1-first", objective);
     let sft = first("sft", "sft");
-    for other in ["multitask", "l2", "ewc", "mas", "a-gem", "lwf", "der"] {
-        assert_eq!(first(other, "sft"), sft, "{other}");
+    for other in ["all", "l2", "ewc", "mas", "agem", "lwf", "der++"] {
+        let other = match other {
+            "all" => "sft-all".to_string(),
+            other => format!("sft+{other}"),
+        };
+        assert_eq!(first(&other, "sft"), sft, "{other}");
     }
-    assert_eq!(first("copr", "copr-sft"), first("copr-replay", "copr-sft"));
+    let copr = first("copr", "copr-sft");
+    for other in ["copr-no-constraints", "copr-lambda-1", "copr-replay-fit"] {
+        assert_eq!(first(other, "copr-sft"), copr, "{other}");
+    }
     // After it, none are.
-    let second = |out: &str| after(&place, out, "2-second", "sft");
-    let names = [
-        "sft",
-        "multitask",
-        "l2",
-        "ewc",
-        "mas",
-        "lwf",
-        "tfcl",
-        "der",
-        "coh",
-    ];
-    for (i, a) in names.iter().enumerate() {
-        for b in &names[..i] {
-            assert!(apart(&second(a), &second(b)) > 1e-7, "{a} {b}");
+    let sft: Vec<(&str, Vec<f64>)> = (Method::ALL.iter())
+        .filter(|m| m.objectives() == Method::SFT.objectives())
+        .map(|m| (m.name, after(&place, m.name, "2-second", "sft")))
+        .collect();
+    assert!(sft.len() > 8);
+    for (i, (a, x)) in sft.iter().enumerate() {
+        for (b, y) in &sft[..i] {
+            // A step that raises no loss of what is kept is not turned.
+            let same = [*a, *b].contains(&Method::SFT_AGEM.name);
+            assert!(same || apart(x, y) > 1e-7, "{a} {b}");
         }
     }
 }
@@ -148,46 +150,52 @@ fn without_what_a_method_adds_it_is_sft() {
     tasks(&place, "steps = 3");
     learn(&place, "sft", "sft", &[]);
     let wanted = after(&place, "sft", "2-second", "sft");
-    for name in ["l2", "ewc", "mas", "lwf"] {
-        learn(&place, name, name, &["--strength", "0"]);
+    for (name, flag) in [
+        ("sft+l2", "--pull=0"),
+        ("sft+ewc", "--pull=0"),
+        ("sft+mas", "--pull=0"),
+        ("sft+lwf", "--distillation=0"),
+    ] {
+        learn(&place, name, name, &[flag]);
         let found = after(&place, name, "2-second", "sft");
         assert!(apart(&found, &wanted) == 0.0, "{name}");
     }
-    for name in ["a-gem", "der"] {
+    for name in ["sft+agem", "sft+der++"] {
         learn(&place, name, name, &["--replay", "0"]);
         assert_eq!(after(&place, name, "2-second", "sft"), wanted, "{name}");
     }
     learn(&place, "copr", "copr", &["--replay", "0"]);
-    learn(&place, "copr-no-constraint", "none", &[]);
+    learn(&place, "copr-no-constraints", "none", &[]);
     let model = |out: &str| after(&place, out, "2-second", "copr-sft");
     assert_eq!(model("copr"), model("none"));
 }
 
-/// λ ≡ 1: a threshold has no gradient, so that a constraint is replay with weight 1, over Λ.
+/// λ ≡ 1: a threshold has no gradient, so that constraints are replay of weight 1, to the byte.
 #[test]
 fn copr_whose_multipliers_are_held_at_1_is_replay() {
     let place = Place::new(4);
-    tasks(
-        &place,
-        "steps = 1\noptimizer = \"sgd\"\ndtype = \"f64\"\nclip = 0",
-    );
+    tasks(&place, "steps = 4");
     learn(&place, "copr", "held", &["--multiplier-rate", "0"]);
-    learn(&place, "copr-replay", "replay", &[]);
-    learn(&place, "copr-no-constraint", "none", &[]);
-    let first = after(&place, "held", "1-first", "copr-sft");
-    assert_eq!(first, after(&place, "replay", "1-first", "copr-sft"));
-    // One step of plain descent from the same weights, with Λ = 2.
-    let moved = |out: &str| -> Vec<f64> {
-        let second = after(&place, out, "2-second", "copr-sft");
-        second.iter().zip(&first).map(|(a, b)| a - b).collect()
-    };
-    let [held, replay, none] = ["held", "replay", "none"].map(moved);
-    let twice: Vec<f64> = held.iter().map(|x| 2.0 * x).collect();
-    let size = replay.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
-    assert!(apart(&twice, &replay) < 1e-9 * size);
-    for wrong in [&held, &none] {
-        assert!(apart(wrong, &replay) > 1e-2 * size);
-    }
+    learn(&place, "copr-lambda-1", "replay", &[]);
+    learn(&place, "copr", "copr", &["--multiplier-rate", "1"]);
+    let second = |out: &str| after(&place, out, "2-second", "copr-sft");
+    assert_eq!(second("held"), second("replay"));
+    assert!(apart(&second("copr"), &second("replay")) > 1e-6);
+    // Thresholds move the multipliers alone: without them these are others, where they move.
+    learn(
+        &place,
+        "copr-replay-fit",
+        "fit",
+        &["--multiplier-rate", "0"],
+    );
+    assert_eq!(second("fit"), second("replay"));
+    learn(
+        &place,
+        "copr-replay-fit",
+        "moving",
+        &["--multiplier-rate", "1"],
+    );
+    assert!(apart(&second("moving"), &second("copr")) > 1e-6);
     let row = &place.rows("held/tasks/2-second/copr-sft")[0];
     assert_eq!(row["first/multiplier"], 1.0);
     assert!(row["first/constraint"].is_number());
@@ -210,7 +218,7 @@ fn what_was_stopped_goes_on_and_what_is_another_is_refused() {
         let said = refused(&place, "copr", "a", &[&["--resume"], more].concat());
         assert!(said.contains(why), "{more:?}: {said}");
     }
-    let said = refused(&place, "dpo", "a", &["--resume"]);
+    let said = refused(&place, "dpo+er", "a", &["--resume"]);
     assert!(said.contains("method"), "{said}");
     let old = place.read("second.jsonl");
     place.data("second.jsonl", 8, 99);
@@ -264,7 +272,7 @@ fn what_cannot_be_learned_is_refused() {
     for (method, more, why) in [
         ("cobr", &[][..], "`cobr` is not known"),
         ("copr", &["--replay", "1.5"], "replay: it is 1.5"),
-        ("ewc", &["--strength=-1"], "strength: it is -1"),
+        ("sft+ewc", &["--pull=-1"], "pull: it is -1"),
         (
             "copr",
             &["--multiplier-cap", "0"],
@@ -273,11 +281,11 @@ fn what_cannot_be_learned_is_refused() {
         ("copr", &["--multiplier-start", "2000"], "above the cap"),
         ("copr", &["--multiplier-decay", "1"], "multiplier_decay"),
         (
-            "lwf",
+            "sft+lwf",
             &["--teacher-temperature", "0"],
             "teacher_temperature",
         ),
-        ("tfcl", &["--plateau-window", "0"], "plateau_window"),
+        ("sft+tfcl", &["--plateau-window", "0"], "plateau_window"),
         ("copr", &["--set", "model=x"], "every task has its own"),
         ("copr", &["--set", "stepz=1"], "unknown field"),
         ("copr", &["--tasks", "none.toml"], "none.toml"),

@@ -21,7 +21,7 @@ const WRITES: [&str; 17] = [
     "train dpo --model model --data data.jsonl --steps 2 --batch 3 --sweep beta=0.1,0.5 --seeds 1 --out OUT",
     "train dpo --model model --prompts data.jsonl --reward length:characters --steps 12 --phases 4 --batch 3 --max-new-tokens 12 --reference ema:0.3 --replay 1 --checkpoint-every 2 --resume --out OUT",
     "continual copr --tasks tasks.toml --model model --replay 0.5 --every 2 --max-new-tokens 6 --resume --out OUT",
-    "continual tfcl --tasks tasks.toml --model model --plateau-mean 99 --plateau-variance 99 --max-new-tokens 6 --resume --out OUT",
+    "continual sft+tfcl --tasks tasks.toml --model model --plateau-mean 99 --plateau-variance 99 --max-new-tokens 6 --resume --out OUT",
     "generate --model model --prompts data.jsonl --samples 8 --max-new-tokens 16 --out OUT.jsonl",
     "logprobs --model model --data data.jsonl --out OUT.jsonl",
     "score --reward length:words --data data.jsonl --replace --out OUT.jsonl",

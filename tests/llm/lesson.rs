@@ -1,8 +1,8 @@
 //! What a step learns from and is bound by beside its objective: shares, constraints, projections, teachers, penalties.
 
 use candle_core::{DType, Device, Tensor};
+use pistar::continual::Weights;
 use pistar::continual::hooks::{Pull, Vectors};
-use pistar::continual::recipe::Penalty;
 use pistar::llm::continual::estimate;
 use pistar::llm::model::decoder::{Decoder, Distance};
 use pistar::llm::model::sequence::{Packed, Sequence};
@@ -123,6 +123,7 @@ fn a_constraint_weighs_its_gradient_by_its_multiplier() {
             rate: 2.0,
             cap: 50.0,
             decay: 0.0,
+            from_zero: false,
         },
         ..Lesson::default()
     };
@@ -366,7 +367,7 @@ fn importance_is_that_of_each_response_alone() {
     let rows = objective("sft").select(lists(false));
     let responses: Vec<&Sequence> = rows[..3].iter().map(|e| &e.responses[0].sequence).collect();
     let policy = model(2);
-    for which in [Penalty::Fisher, Penalty::Sensitivity] {
+    for which in [Weights::Fisher, Weights::Outputs] {
         let found = estimate(&policy, &responses, which, &Silent).unwrap();
         let one = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let found: Vec<f64> = found.0.iter().flat_map(one).collect();
@@ -377,7 +378,7 @@ fn importance_is_that_of_each_response_alone() {
                     let model = model(2);
                     move_one(&model, place, by);
                     match which {
-                        Penalty::Fisher => model.sums(&[sequence]).unwrap()[0],
+                        Weights::Fisher => model.sums(&[sequence]).unwrap()[0],
                         _ => {
                             let all = logits(&model, sequence);
                             let sum: f64 = all.iter().flatten().map(|z| z * z).sum();
@@ -388,7 +389,7 @@ fn importance_is_that_of_each_response_alone() {
                 (value(1e-5) - value(-1e-5)) / 2e-5
             };
             let each = responses.iter().map(|s| match which {
-                Penalty::Fisher => slope(s).powi(2),
+                Weights::Fisher => slope(s).powi(2),
                 _ => slope(s).abs(),
             });
             let wanted = each.sum::<f64>() / 3.0;

@@ -1,48 +1,75 @@
-//! What each method is tuned by: as many settings of each, tried alike.
+//! What each method is tuned by: as many settings of each that has some, tried alike.
 
-use crate::continual::recipe::{ALL, Recipe};
+use crate::continual::Method;
 use crate::llm::continual::Settings;
 use anyhow::{Context, Result};
 
 /// Methods that are run in other orders and with other shares of replay.
-pub const VARIED: [&str; 2] = ["copr", "dpo"];
+pub const VARIED: [&str; 2] = [Method::COPR.name, Method::DPO.name];
 
-/// All methods.
+/// The paper's 15 rivals, COPR and its ablations.
 pub fn methods() -> impl Iterator<Item = &'static str> {
-    ALL.iter().map(|recipe: &Recipe| recipe.name)
+    let own = Method::ALL
+        .iter()
+        .take_while(|m| m.name != Method::FIT.name);
+    own.map(|method| method.name)
 }
 
-/// Settings of a method, as `--FLAG=VALUE` of `pistar continual`; `-` where it has nothing to tune.
-pub fn settings(method: &str) -> Vec<String> {
-    let of = |flag: &str, values: &[&str]| -> Vec<String> {
+/// Settings of a method, as flags of `pistar continual` without their dashes; `-` where it has nothing to tune.
+pub fn settings(name: &str) -> Vec<String> {
+    let of = |flag: &str, values: [&str; 4]| -> Vec<String> {
         values
             .iter()
             .map(|value| format!("{flag}={value}"))
             .collect()
     };
-    match method {
-        "l2" => of("strength", &["0.1", "1", "10", "100"]),
-        "ewc" => of("strength", &["0.01", "0.1", "1", "10"]),
-        "mas" => of("strength", &["0.0001", "0.001", "0.01", "0.1"]),
-        "tfcl" => ["0.0001", "0.001", "0.01", "0.1"]
-            .map(|s| format!("plateau_mean=2 strength={s}"))
-            .to_vec(),
-        "lwf" => of("strength", &["0.03", "0.1", "0.3", "1"]),
-        "der" => of("strength", &["0.0001", "0.001", "0.01", "0.1"]),
-        "a-gem" | "sft" | "multitask" => vec!["-".into()],
-        "coh" => of("replay_weight", &["0.3", "1", "3", "10"]),
-        "pro" => ["0.3", "1", "3", "10"]
-            .map(|w| format!("replay_weight={w}"))
-            .to_vec(),
-        "rrhf" => of("replay_weight", &["0.3", "1", "3", "10"]),
-        "spin" | "dpo" => of("beta", &["0.03", "0.1", "0.3", "1"]),
-        "rlhf" => of("beta", &["0.01", "0.03", "0.1", "0.3"]),
-        "copr-no-constraint" => of("beta", &["0.1", "0.3", "0.5", "1"]),
-        "copr-replay" => of("beta", &["0.1", "0.3", "0.5", "1"]),
-        _ => [("0.5", "1"), ("0.5", "3"), ("0.2", "1"), ("1", "1")]
-            .map(|(beta, start)| format!("beta={beta} multiplier_start={start}"))
-            .to_vec(),
+    let is = |method: Method| method.name == name;
+    if is(Method::SFT_L2) {
+        return of("pull", ["0.1", "1", "10", "100"]);
     }
+    if is(Method::SFT_EWC) {
+        return of("pull", ["0.01", "0.1", "1", "10"]);
+    }
+    if is(Method::SFT_MAS) {
+        return of("pull", ["0.0001", "0.001", "0.01", "0.1"]);
+    }
+    if is(Method::SFT_TFCL) {
+        let pulls = of("pull", ["0.0001", "0.001", "0.01", "0.1"]);
+        return pulls
+            .iter()
+            .map(|pull| format!("plateau_mean=2 {pull}"))
+            .collect();
+    }
+    if is(Method::SFT_LWF) {
+        return of("distillation", ["0.03", "0.1", "0.3", "1"]);
+    }
+    if is(Method::SFT_DER) {
+        return of("matching", ["0.0001", "0.001", "0.01", "0.1"]);
+    }
+    if [Method::COH, Method::PRO, Method::RRHF]
+        .map(is)
+        .contains(&true)
+    {
+        return of("replay_weight", ["0.3", "1", "3", "10"]);
+    }
+    if [Method::SPIN, Method::DPO].map(is).contains(&true) {
+        return of("beta", ["0.03", "0.1", "0.3", "1"]);
+    }
+    if is(Method::RLHF) {
+        return of("beta", ["0.01", "0.03", "0.1", "0.3"]);
+    }
+    if [Method::COPR_NO_CONSTRAINTS, Method::COPR_FIXED]
+        .map(is)
+        .contains(&true)
+    {
+        return of("beta", ["0.1", "0.3", "0.5", "1"]);
+    }
+    if name.starts_with(Method::COPR.name) {
+        let points = [("0.5", "1"), ("0.5", "3"), ("0.2", "1"), ("1", "1")];
+        let each = points.map(|(beta, start)| format!("beta={beta} multiplier_start={start}"));
+        return each.to_vec();
+    }
+    vec!["-".into()]
 }
 
 /// Lays a setting over others.
@@ -54,7 +81,9 @@ pub fn apply(setting: &str, settings: &mut Settings) -> Result<()> {
         let (name, value) = part.split_once('=').context("setting")?;
         let number: f64 = value.parse().context("setting")?;
         match name {
-            "strength" => settings.strength = number,
+            "pull" => settings.pull = number,
+            "distillation" => settings.distillation = number,
+            "matching" => settings.matching = number,
             "replay_weight" => settings.replay_weight = number,
             "plateau_mean" => settings.plateau_mean = number,
             "multiplier_start" => settings.multiplier_start = number,

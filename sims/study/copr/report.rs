@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::continual::Method;
 use crate::observer::Observer;
 use crate::rows::study_copr::{METHODS, ORDERS, REPLAY, Row, ends, methods, read_rows};
 use crate::sims::report::{markdown, number};
@@ -17,7 +18,15 @@ const NAMES: [&str; 4] = ["AA", "AIA", "BWT", "FM"];
 const OF: [Metric; 4] = [|r| r.aa, |r| r.aia, |r| r.bwt, |r| r.fm];
 
 /// Rivals that keep no data or some, of the paper's lower block.
-const CONTINUAL: [&str; 7] = ["l2", "ewc", "mas", "a-gem", "lwf", "tfcl", "der"];
+const CONTINUAL: [Method; 7] = [
+    Method::SFT_L2,
+    Method::SFT_EWC,
+    Method::SFT_MAS,
+    Method::SFT_AGEM,
+    Method::SFT_LWF,
+    Method::SFT_TFCL,
+    Method::SFT_DER,
+];
 
 /// The report on a folder's rows.
 ///
@@ -104,31 +113,37 @@ fn claims(all: &[&Row], orders: &[&Row], replay: &[&Row]) -> Vec<Claim> {
     let less =
         |a: &str, b: &str, of: Metric, seed: u64| Some(value(a, seed, of)? - value(b, seed, of)?);
     state("SFT task after task forgets (BWT)", false, &|s| {
-        value("sft", s, bwt)
+        value(Method::SFT.name, s, bwt)
     });
     state(
         "SFT on all tasks is better than task after task (AA)",
         true,
-        &|s| less("multitask", "sft", aa, s),
+        &|s| less(Method::SFT_ALL.name, Method::SFT.name, aa, s),
     );
     state(
         "COPR forgets less than without constraints (BWT)",
         true,
-        &|s| less("copr", "copr-no-constraint", bwt, s),
+        &|s| less(Method::COPR.name, Method::COPR_NO_CONSTRAINTS.name, bwt, s),
     );
     for (ablation, words) in [
-        ("copr-no-fit", "COPR is better than without its fit (AA)"),
         (
-            "copr-no-constraint",
+            Method::COPR_NO_FIT.name,
+            "COPR is better than without its fit (AA)",
+        ),
+        (
+            Method::COPR_NO_CONSTRAINTS.name,
             "COPR is better than without its constraints (AA)",
         ),
         (
-            "copr-no-sft",
+            Method::COPR_NO_LIKELIHOOD.name,
             "COPR is better than without its likelihood (AA)",
         ),
-        ("copr-replay", "COPR is better than with λ ≡ 1 (AA)"),
+        (
+            Method::COPR_FIXED.name,
+            "COPR is better than with λ ≡ 1 (AA)",
+        ),
     ] {
-        state(words, true, &|s| less("copr", ablation, aa, s));
+        state(words, true, &|s| less(Method::COPR.name, ablation, aa, s));
     }
     for of in [aa, aia] {
         let name = if of(all[0]) == aa(all[0]) {
@@ -137,21 +152,26 @@ fn claims(all: &[&Row], orders: &[&Row], replay: &[&Row]) -> Vec<Claim> {
             "AIA"
         };
         let best = |s: u64| {
-            let each = CONTINUAL.iter().filter_map(|m| value(m, s, of));
+            let each = CONTINUAL.iter().filter_map(|m| value(m.name, s, of));
             each.fold(f64::NEG_INFINITY, f64::max)
         };
         state(
             &format!("COPR is better than every regularised or replaying SFT ({name})"),
             true,
-            &|s| Some(value("copr", s, of)? - best(s)),
+            &|s| Some(value(Method::COPR.name, s, of)? - best(s)),
         );
     }
-    for rival in ["spin", "coh", "pro", "rrhf", "dpo"] {
-        state(
-            &format!("COPR is better than {rival} with replay (AA)"),
-            true,
-            &|s| less("copr", rival, aa, s),
-        );
+    for rival in [
+        Method::SPIN,
+        Method::COH,
+        Method::PRO,
+        Method::RRHF,
+        Method::DPO,
+    ] {
+        let rival = rival.name;
+        state(&format!("COPR is better than {rival} (AA)"), true, &|s| {
+            less(Method::COPR.name, rival, aa, s)
+        });
     }
     state(
         "retraining on all data (iterated RLHF) is an upper bound (AA)",
@@ -159,18 +179,18 @@ fn claims(all: &[&Row], orders: &[&Row], replay: &[&Row]) -> Vec<Claim> {
         &|s| {
             let each = all
                 .iter()
-                .filter(|r| r.seed == s && r.method != "rlhf")
+                .filter(|r| r.seed == s && r.method != Method::RLHF.name)
                 .filter_map(|r| r.aa);
-            Some(value("rlhf", s, aa)? - each.fold(f64::NEG_INFINITY, f64::max))
+            Some(value(Method::RLHF.name, s, aa)? - each.fold(f64::NEG_INFINITY, f64::max))
         },
     );
     let spread = |found: &[&Row], seed: u64| {
         let others = found
             .iter()
-            .filter(|r| r.method == "copr" && r.seed == seed);
+            .filter(|r| r.method == Method::COPR.name && r.seed == seed);
         let each: Vec<f64> = others
             .filter_map(|r| r.aa)
-            .chain(value("copr", seed, aa))
+            .chain(value(Method::COPR.name, seed, aa))
             .collect();
         let (low, high) = each
             .iter()

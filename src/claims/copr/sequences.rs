@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::Finding;
 use super::table_2::{OURS, TABLE_2, ours, test};
-use crate::continual::{Method, Plan, Sequence, SequenceShape, run};
+use crate::continual::{Method, Plan, Sequence, SequenceShape, Setting, run};
 use crate::error::Result;
 use crate::stats::student::{Summary, one_sample};
 
@@ -23,48 +23,42 @@ const STEPS: usize = 300;
 /// What each method's strength is multiplied by: half decades about where the best of it was seen to lie.
 const FACTORS: [f64; 5] = [0.1, 0.3, 1.0, 3.0, 10.0];
 
-/// A method that has a strength.
+/// A method, and the setting that its strength is: of COPR where multipliers start.
 #[derive(Clone, Copy)]
-enum Entry {
-    /// COPR as in Algorithm 1, with this weight of the likelihood; its strength is where multipliers start.
-    Copr { likelihood: f64 },
-    /// The pull to the last parameters.
-    Anchor,
-    /// The same by Fisher information.
-    Elastic,
+struct Entry {
+    method: Method,
+    setting: Setting,
+    /// The strength that factors multiply.
+    middle: f64,
 }
 
 impl Entry {
-    fn plan(self, factor: f64, seed: u64) -> (Method, Plan) {
-        let plan = Plan {
+    const fn copr(method: Method) -> Self {
+        Self {
+            method,
+            setting: Setting::MultiplierStart,
+            middle: 1.0,
+        }
+    }
+
+    const fn pull(method: Method, middle: f64) -> Self {
+        Self {
+            method,
+            setting: Setting::Pull,
+            middle,
+        }
+    }
+
+    fn plan(self, factor: f64, seed: u64) -> Plan {
+        let mut plan = Plan {
             steps: STEPS,
             replay: 0.25,
             record_every: usize::MAX,
             seed,
             ..Plan::default()
         };
-        match self {
-            Self::Copr { likelihood } => {
-                let plan = Plan {
-                    likelihood,
-                    multiplier_start: factor,
-                    ..plan
-                };
-                (Method::Copr, plan)
-            }
-            Self::Anchor => (
-                Method::Anchor {
-                    strength: 0.1 * factor,
-                },
-                plan,
-            ),
-            Self::Elastic => (
-                Method::ElasticWeights {
-                    strength: 0.3 * factor,
-                },
-                plan,
-            ),
-        }
+        self.setting.set(self.middle * factor, &mut plan);
+        plan
     }
 
     /// AA after the last task on every sequence, of the strength with the highest mean.
@@ -75,8 +69,7 @@ impl Entry {
                 .into_par_iter()
                 .map(|seed| {
                     let sequence = Sequence::random(&SHAPE, seed)?;
-                    let (method, plan) = self.plan(factor, seed);
-                    let outcome = run(&sequence, method, &plan)?;
+                    let outcome = run(&sequence, self.method, &self.plan(factor, seed))?;
                     Ok(outcome.metrics.average_accuracy[SHAPE.tasks - 1])
                 })
                 .collect::<Result<_>>()?;
@@ -101,10 +94,10 @@ pub(super) fn outperforms() -> Result<Finding> {
         .map(|row| row.overall.average)
         .fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a });
     let printed = test(ours_row, next, true)?;
-    let (start, copr) = Entry::Copr { likelihood: 1.0 }.best()?;
-    let (_, bare) = Entry::Copr { likelihood: 0.0 }.best()?;
-    let (pull, anchor) = Entry::Anchor.best()?;
-    let (elastic_pull, elastic) = Entry::Elastic.best()?;
+    let (start, copr) = Entry::copr(Method::COPR).best()?;
+    let (_, bare) = Entry::copr(Method::COPR_NO_LIKELIHOOD).best()?;
+    let (pull, anchor) = Entry::pull(Method::FIT_L2, 0.1).best()?;
+    let (elastic_pull, elastic) = Entry::pull(Method::FIT_EWC, 0.3).best()?;
     let over = |other: &[f64], mine: &[f64]| {
         let gaps: Vec<f64> = other.iter().zip(mine).map(|(o, m)| o - m).collect();
         let t = one_sample(&Summary::of(&gaps), 0.0).map_or(f64::NAN, |test| test.t);

@@ -15,7 +15,7 @@ use super::ranked::{self, Form, MARKS, Ranked};
 use super::record;
 use super::settings::Settings;
 use super::tasks::{Task, Tasks, training};
-use crate::continual::recipe::{Data, JUDGED, Memory, Recipe};
+use crate::continual::{Base, Keeps, Method};
 use crate::error::{Error, Result};
 use crate::file::{self, write_whole};
 use crate::llm::model::decoder::Decoder;
@@ -81,13 +81,13 @@ struct Start {
 /// Settings, tasks or a model that cannot be used; a folder that holds another sequence; those of training.
 pub fn run(settings: &Settings, stop: &AtomicBool, observer: &dyn Observer) -> Result<Outcome> {
     settings.check()?;
-    let recipe = settings.recipe()?;
+    let method = settings.method()?;
     let tasks = settings.sequence()?;
     let dir = match &settings.out {
         Some(out) => out.clone(),
-        None => Path::new("out").join(format!("continual-{}", recipe.name)),
+        None => Path::new("out").join(format!("continual-{}", method.name)),
     };
-    let mut course = Course::open(settings, recipe, &tasks, dir, stop, observer)?;
+    let mut course = Course::open(settings, method, &tasks, dir, stop, observer)?;
     for t in 0..tasks.task.len() {
         if !course.task(t)? {
             return Ok(Outcome::Interrupted(course.dir));
@@ -100,7 +100,7 @@ pub fn run(settings: &Settings, stop: &AtomicBool, observer: &dyn Observer) -> R
 /// A sequence on its way.
 pub(super) struct Course<'a> {
     pub settings: &'a Settings,
-    pub recipe: &'static Recipe,
+    pub method: Method,
     pub tasks: &'a Tasks,
     /// Settings of every task's training.
     pub training: train::Settings,
@@ -119,7 +119,7 @@ impl<'a> Course<'a> {
     /// Opens a folder for a sequence, new or gone on with, and measures the model that it starts from.
     fn open(
         settings: &'a Settings,
-        recipe: &'static Recipe,
+        method: Method,
         tasks: &'a Tasks,
         dir: PathBuf,
         stop: &'a AtomicBool,
@@ -146,7 +146,7 @@ impl<'a> Course<'a> {
             seed: settings.seed,
         };
         writing.sampling.check()?;
-        let mark = (recipe.data == Data::Marked).then_some(MARKS[0]);
+        let mark = (method.base == Base::Feedback).then_some(MARKS[0]);
         let mut examinations = Vec::new();
         for task in &tasks.task {
             let name = &task.name;
@@ -173,7 +173,7 @@ impl<'a> Course<'a> {
         claim(&dir, settings, tasks, &inputs)?;
         let mut course = Self {
             settings,
-            recipe,
+            method,
             tasks,
             training,
             dir,
@@ -248,10 +248,10 @@ impl<'a> Course<'a> {
     /// Makes a task's rows, trains on them, and keeps what later tasks need.
     fn learn(&mut self, t: usize) -> Result<bool> {
         self.make_rows(t)?;
-        let ended = if self.recipe.data == Data::Judged {
+        let ended = if self.method.base == Base::Reward {
             self.judged(t)?
         } else {
-            let objective = self.recipe.objective;
+            let objective = self.method.objectives()[0];
             let settings = self.stage(t, objective, &self.before(t))?;
             let settings = train::Settings {
                 data: Some(self.folder(t).join(DATA)),
@@ -273,7 +273,10 @@ impl<'a> Course<'a> {
             .map(|i| self.ranked(i))
             .collect::<Result<Vec<_>>>()?;
         let all: Vec<&Ranked> = all.iter().flatten().collect();
-        let [best, judge, policy] = JUDGED;
+        let [best, judge, policy] = *self.method.objectives() else {
+            let remedy = "this is a bug of pistar";
+            return Err(Error::invalid("method", "it has no reward model", remedy));
+        };
         let dir = self.folder(t);
         let prompts = dir.join("prompts.jsonl");
         let lines = all
@@ -283,7 +286,7 @@ impl<'a> Course<'a> {
         for objective in [best, judge] {
             let data = dir.join(format!("{}.jsonl", objective.name()));
             write_once(&data, || {
-                ranked::rows(&all, form(objective, Data::All), &[])
+                ranked::rows(&all, form(objective, Base::Likelihood), &[])
             })?;
             let settings = train::Settings {
                 data: Some(data),
@@ -384,29 +387,27 @@ impl<'a> Course<'a> {
         let dir = self.folder(t);
         let own = self.ranked(t)?;
         let own: Vec<&Ranked> = own.iter().collect();
-        let recipe = self.recipe;
-        let drawn = if recipe.data == Data::Drawn {
+        let method = self.method;
+        let drawn = if method.base == Base::SelfPlay {
             self.drawn(t, &own)?
         } else {
             Vec::new()
         };
-        let objective = recipe.objective;
-        match recipe.data {
-            Data::Judged => {}
-            Data::All => {
+        let form_of = |objective| form(objective, method.base);
+        let objective = method.objectives()[0];
+        if method.base != Base::Reward {
+            let path = dir.join(DATA);
+            if method.keeps == Keeps::Everything {
                 let all = (0..=t)
                     .map(|i| self.ranked(i))
                     .collect::<Result<Vec<_>>>()?;
                 let all: Vec<&Ranked> = all.iter().flatten().collect();
-                let form = form(objective, recipe.data);
-                write_once(&dir.join(DATA), || ranked::rows(&all, form, &[]))?;
-            }
-            data => {
-                let form = form(objective, data);
-                write_once(&dir.join(DATA), || ranked::rows(&own, form, &drawn))?;
+                write_once(&path, || ranked::rows(&all, form_of(objective), &[]))?;
+            } else {
+                write_once(&path, || ranked::rows(&own, form_of(objective), &drawn))?;
             }
         }
-        if !recipe.replays() || self.settings.replay == 0.0 {
+        if !method.keeps_examples() || self.settings.replay == 0.0 {
             return Ok(());
         }
         let rows = ranked::kept(self.settings.replay, own.len(), self.settings.seed, t);
@@ -415,9 +416,9 @@ impl<'a> Course<'a> {
             true => Vec::new(),
             false => rows.iter().map(|&r| drawn[r].clone()).collect(),
         };
-        let form = form(recipe.kept, recipe.data);
+        let form = form_of(method.objective_on_kept());
         write_once(&dir.join(KEPT), || ranked::rows(&kept, form, &drawn))?;
-        if matches!(recipe.memory, Memory::Bounded | Memory::Remembered) {
+        if method.remembers() {
             self.remember(t)?;
         }
         Ok(())
@@ -539,11 +540,9 @@ impl<'a> Course<'a> {
 
     /// The run whose model a task ends with.
     fn last_run(&self, t: usize) -> PathBuf {
-        let objective = match self.recipe.data {
-            Data::Judged => JUDGED[2],
-            _ => self.recipe.objective,
-        };
-        self.folder(t).join(objective.name())
+        let last = self.method.objectives().last();
+        self.folder(t)
+            .join(last.map_or("", |objective| objective.name()))
     }
 
     /// Rows of a task's own, as it learned from them.
@@ -559,7 +558,7 @@ impl<'a> Course<'a> {
     /// The model that a task's training starts from.
     pub fn before(&self, t: usize) -> PathBuf {
         match t.checked_sub(1) {
-            Some(last) if self.recipe.data != Data::All => self.model(last),
+            Some(last) if self.method.keeps != Keeps::Everything => self.model(last),
             _ => self.first.clone(),
         }
     }
@@ -571,10 +570,10 @@ impl<'a> Course<'a> {
 }
 
 /// What rows an objective takes of ranked responses.
-fn form(objective: Objective, data: Data) -> Form {
-    match (data, objective.spec().inputs) {
-        (Data::Marked, _) => Form::Marked,
-        (Data::Drawn, _) => Form::Drawn,
+fn form(objective: Objective, base: Base) -> Form {
+    match (base, objective.spec().inputs) {
+        (Base::Feedback, _) => Form::Marked,
+        (Base::SelfPlay, _) => Form::Drawn,
         (_, InputKind::LabelledPairs) => Form::Pairs,
         _ => Form::Lists,
     }

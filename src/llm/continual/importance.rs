@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::continual::Weights;
 use crate::continual::hooks::Vectors;
-use crate::continual::recipe::Penalty;
 use crate::error::Result;
 use crate::llm::model::decoder::{Decoder, Distance};
 use crate::llm::model::network::Network;
@@ -21,7 +21,7 @@ use crate::observer::Observer;
 pub fn estimate(
     model: &Decoder,
     responses: &[&Sequence],
-    which: Penalty,
+    which: Weights,
     observer: &dyn Observer,
 ) -> Result<Leaves> {
     let parameters = model.parameters();
@@ -32,7 +32,7 @@ pub fn estimate(
         let gradient = of_one(model, response, which)?;
         let gradient = Leaves::gradients(parameters, &gradient)?;
         match which {
-            Penalty::Fisher => sum.add_product(each, &gradient, &gradient)?,
+            Weights::Fisher => sum.add_product(each, &gradient, &gradient)?,
             _ => sum.add_absolute(each, &gradient)?,
         }
         work.advance(1);
@@ -41,10 +41,10 @@ pub fn estimate(
 }
 
 /// The gradient of one response.
-fn of_one(model: &Decoder, response: &Sequence, which: Penalty) -> Result<LeafGradients> {
+fn of_one(model: &Decoder, response: &Sequence, which: Weights) -> Result<LeafGradients> {
     let tape = Tape::recording(model.leaves());
     let (node, scale) = match which {
-        Penalty::Fisher => (model.log_probs(&tape, &Predictions::new(&[response]))?, 1.0),
+        Weights::Fisher => (model.log_probs(&tape, &Predictions::new(&[response]))?, 1.0),
         _ => {
             let node = squares(model, &tape, response)?;
             (node, 1.0 / response.weight())

@@ -9,7 +9,7 @@ use super::importance::estimate;
 use super::penalty::{self, Penalty as Pulled};
 use super::plateaus::{Free, Plateaus};
 use crate::continual::hooks::{Accumulation, Importance, PlateauWindow, Pull};
-use crate::continual::recipe::{Memory, Penalty};
+use crate::continual::{Keeps, Weights};
 use crate::error::{Error, Result};
 use crate::file;
 use crate::llm::model::decoder::{Decoder, Distance};
@@ -46,14 +46,14 @@ impl Taught {
     /// # Errors
     /// Rows that cannot be used.
     pub fn read(course: &Course, t: usize, settings: &train::Settings) -> Result<Self> {
-        let recipe = course.recipe;
+        let method = course.method;
         let settings = settings.clone().resolve()?;
         let mut kept = Vec::new();
-        if recipe.replays() && course.settings.replay > 0.0 {
+        if method.keeps_examples() && course.settings.replay > 0.0 {
             for i in 0..t {
                 let path = course.folder(i).join(KEPT);
-                let mut examples = examples(course, &path, recipe.kept)?;
-                if matches!(recipe.memory, Memory::Bounded | Memory::Remembered) {
+                let mut examples = examples(course, &path, method.objective_on_kept())?;
+                if method.remembers() {
                     recall(&mut examples, &course.folder(i).join(REFERENCE))?;
                 }
                 kept.push(examples);
@@ -64,8 +64,9 @@ impl Taught {
             .zip(all)
             .map(|(row, e)| Example { row, ..e })
             .collect();
-        let own = match (&settings.data, recipe.distils && t > 0) {
-            (Some(data), true) => best_of(examples(course, data, recipe.kept)?)?,
+        let distils = method.keeps == Keeps::Distillation && t > 0;
+        let own = match (&settings.data, distils) {
+            (Some(data), true) => best_of(examples(course, data, method.objectives()[0])?)?,
             _ => Vec::new(),
         };
         Ok(Self {
@@ -82,87 +83,93 @@ impl Taught {
     /// # Errors
     /// What is kept is too little for the objective; a model that cannot be read.
     pub fn lesson(&self, course: &Course) -> Result<Lesson<'_>> {
-        let (recipe, settings) = (course.recipe, course.settings);
+        let (method, settings) = (course.method, course.settings);
         let mut lesson = Lesson {
             ascent: settings.ascent(),
             ..Lesson::default()
         };
+        self.plateaus(course, &mut lesson)?;
         if self.task == 0 {
-            self.plateaus(course, &mut lesson)?;
             return Ok(lesson);
         }
-        let weight = settings.replay_weight;
-        let share = |name: String, rows, role| self.share(course, name, rows, role);
-        if !self.all.is_empty() {
-            let names = || course.tasks.task.iter().map(|task| &task.name);
-            match recipe.memory {
-                Memory::None => {}
-                Memory::Replayed => {
-                    let role = Role::Added { weight };
-                    lesson.shares.push(share("replay".into(), &self.all, role)?);
+        match method.keeps {
+            Keeps::Replay if !method.remembers() => {
+                let weight = settings.replay_weight;
+                self.replay(course, Role::Added { weight }, &mut lesson)?;
+            }
+            Keeps::Replay | Keeps::Constraints | Keeps::Fits => {
+                if method.keeps == Keeps::Replay {
+                    // A multiplier that is held is a weight.
+                    lesson.ascent.start = settings.replay_weight;
+                    lesson.ascent.rate = 0.0;
                 }
-                Memory::Projected => {
-                    lesson
-                        .shares
-                        .push(share("memory".into(), &self.all, Role::Projected)?);
-                }
-                Memory::Remembered | Memory::Bounded => {
-                    let role = match recipe.memory {
-                        Memory::Bounded => Role::Bounded,
-                        _ => Role::Added { weight },
-                    };
-                    for (name, kept) in names().zip(&self.kept) {
-                        lesson.shares.push(share(name.clone(), kept, role)?);
-                    }
-                }
-                Memory::Predicted => {
-                    let role = Role::Added { weight };
-                    lesson.shares.push(share("replay".into(), &self.all, role)?);
-                    for (i, (name, kept)) in names().zip(&self.kept).enumerate() {
-                        let path = course.folder(i).join(PREDICTED);
-                        let stored = Predicted::read(&path, &course.device()?)?;
-                        lesson.distillations.push(Distillation {
-                            name: name.clone(),
-                            plan: self.likelihood(course, kept, settings.replay_batch)?,
-                            teaching: Teaching::Stored(stored),
-                            distance: Distance::Logits,
-                            weight: settings.strength,
-                        });
-                    }
+                lesson.ascent.from_zero = method.keeps == Keeps::Fits;
+                for (name, kept) in self.names(course).zip(&self.kept) {
+                    let share = self.share(course, name, kept, Role::Bounded)?;
+                    lesson.shares.push(share);
                 }
             }
+            Keeps::Projection => self.replay(course, Role::Projected, &mut lesson)?,
+            Keeps::Memory => {
+                let weight = settings.rehearsal;
+                self.replay(course, Role::Added { weight }, &mut lesson)?;
+                for (i, (name, kept)) in self.names(course).zip(&self.kept).enumerate() {
+                    let path = course.folder(i).join(PREDICTED);
+                    let stored = Predicted::read(&path, &course.device()?)?;
+                    lesson.distillations.push(Distillation {
+                        name,
+                        plan: self.likelihood(course, kept, settings.replay_batch)?,
+                        teaching: Teaching::Stored(stored),
+                        distance: Distance::Logits,
+                        weight: settings.matching,
+                    });
+                }
+            }
+            Keeps::Distillation => {
+                let before = course.decoder(&course.before(self.task))?;
+                lesson.distillations.push(Distillation {
+                    name: "teacher".into(),
+                    plan: self.likelihood(course, &self.own, self.settings.batch)?,
+                    teaching: Teaching::Live(Box::new(before)),
+                    distance: Distance::CrossEntropy {
+                        temperature: settings.teacher_temperature,
+                    },
+                    weight: settings.distillation,
+                });
+            }
+            Keeps::Pull(weights) => {
+                let before = course.decoder(&course.before(self.task))?;
+                let importance = match weights {
+                    Weights::Equal => None,
+                    _ => Some(read_importance(course, self.task - 1, &before)?),
+                };
+                let anchor = Leaves::of(before.parameters())?;
+                let pull = Pull::new(settings.pull, anchor, importance)?;
+                lesson.hooks.push(Box::new(Pulled(pull)));
+            }
+            _ => {}
         }
-        if recipe.distils {
-            lesson.distillations.push(Distillation {
-                name: "teacher".into(),
-                plan: self.likelihood(course, &self.own, self.settings.batch)?,
-                teaching: Teaching::Live(Box::new(course.decoder(&course.before(self.task))?)),
-                distance: Distance::CrossEntropy {
-                    temperature: settings.teacher_temperature,
-                },
-                weight: settings.strength,
-            });
-        }
-        if matches!(
-            recipe.penalty,
-            Penalty::Equal | Penalty::Fisher | Penalty::Sensitivity
-        ) {
-            let before = course.decoder(&course.before(self.task))?;
-            let importance = match recipe.penalty {
-                Penalty::Equal => None,
-                _ => Some(read_importance(course, self.task - 1, &before)?),
-            };
-            let anchor = Leaves::of(before.parameters())?;
-            let pull = Pull::new(settings.strength, anchor, importance)?;
-            lesson.hooks.push(Box::new(Pulled(pull)));
-        }
-        self.plateaus(course, &mut lesson)?;
         Ok(lesson)
+    }
+
+    /// Names of the tasks.
+    fn names(&self, course: &Course) -> impl Iterator<Item = String> {
+        let names = course.tasks.task.iter().map(|task| task.name.clone());
+        names.collect::<Vec<_>>().into_iter()
+    }
+
+    /// What is kept of all old tasks, as one share.
+    fn replay<'a>(&'a self, course: &Course, role: Role, lesson: &mut Lesson<'a>) -> Result<()> {
+        if !self.all.is_empty() {
+            let share = self.share(course, "replay".into(), &self.all, role)?;
+            lesson.shares.push(share);
+        }
+        Ok(())
     }
 
     /// TFCL's penalty, which does not know where tasks begin.
     fn plateaus<'a>(&'a self, course: &Course, lesson: &mut Lesson<'a>) -> Result<()> {
-        if course.recipe.penalty != Penalty::Plateaus {
+        if course.method.keeps != Keeps::Plateaus {
             return Ok(());
         }
         let settings = course.settings;
@@ -172,7 +179,7 @@ impl Taught {
                 mean: settings.plateau_mean,
                 variance: settings.plateau_variance,
             },
-            strength: settings.strength,
+            strength: settings.pull,
             capacity: settings.replay_batch,
             weight: settings.replay_weight,
             budget: self.settings.micro_batch_tokens,
@@ -234,7 +241,11 @@ impl Course<'_> {
         if path.exists() {
             return Ok(());
         }
-        let kept = examples(self, &self.folder(t).join(KEPT), self.recipe.kept)?;
+        let kept = examples(
+            self,
+            &self.folder(t).join(KEPT),
+            self.method.objective_on_kept(),
+        )?;
         let policy = self.decoder(&self.before(t))?;
         let budget = self.training.micro_batch_tokens;
         let numbers = kept.iter().map(|example| {
@@ -251,10 +262,14 @@ impl Course<'_> {
             return Ok(());
         }
         let dir = self.folder(t);
-        if self.recipe.memory == Memory::Predicted && self.settings.replay > 0.0 {
+        if self.method.keeps == Keeps::Memory && self.settings.replay > 0.0 {
             let path = dir.join(PREDICTED);
             if !path.exists() {
-                let kept = best_of(examples(self, &dir.join(KEPT), self.recipe.kept)?)?;
+                let kept = best_of(examples(
+                    self,
+                    &dir.join(KEPT),
+                    self.method.objective_on_kept(),
+                )?)?;
                 let model = self.decoder(&self.model(t))?;
                 let budget = self.training.micro_batch_tokens;
                 let predicted = Predicted::of(&model, &kept, budget)?;
@@ -266,15 +281,16 @@ impl Course<'_> {
                 write_aside(&path, |path| predicted.write(path))?;
             }
         }
-        let which = self.recipe.penalty;
-        if matches!(which, Penalty::Fisher | Penalty::Sensitivity) {
+        if let Keeps::Pull(which) = self.method.keeps
+            && which != Weights::Equal
+        {
             let path = dir.join(IMPORTANCE);
             if path.exists() {
                 return Ok(());
             }
             let model = self.decoder(&self.model(t))?;
             let data = self.own_rows(t);
-            let best = best_of(examples(self, &data, self.recipe.kept)?)?;
+            let best = best_of(examples(self, &data, self.method.objectives()[0])?)?;
             let best: Vec<&Sequence> = best.iter().map(|e| &e.responses[0].sequence).collect();
             let estimate = estimate(&model, &best, which, self.observer)?;
             let mut importance = match t.checked_sub(1) {
@@ -309,7 +325,7 @@ fn read_importance(course: &Course, t: usize, model: &Decoder) -> Result<Leaves>
 
 /// The objective on what is kept, with its numbers of those that were given.
 fn objective_on_kept(course: &Course) -> Result<TextObjective> {
-    let (kept, training) = (course.recipe.kept, &course.training);
+    let (kept, training) = (course.method.objective_on_kept(), &course.training);
     let given = numbers_of(kept, &training.numbers);
     let batch = kept.spec().per_token;
     let tokens = training.token_reduction;

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::course::write_json;
 use super::importance::estimate;
 use super::penalty::{self, pull};
+use crate::continual::Weights;
 use crate::continual::hooks::{
     Accumulation, Hardest, Importance, Plateau, PlateauWindow, Pull, Vectors,
 };
-use crate::continual::recipe::Penalty;
 use crate::error::Result;
 use crate::file;
 use crate::llm::model::inference::parts;
@@ -187,7 +187,7 @@ impl Hook for Plateaus {
             |s: &Sequence| -> Result<f64> { Ok(-model.sums(&[s])?[0] / s.weight().max(1.0)) };
         self.hardest.renew(newest, loss)?;
         let hardest: Vec<&Sequence> = self.hardest.kept.iter().map(|(_, s)| s).collect();
-        let estimate = estimate(model, &hardest, Penalty::Sensitivity, &Silent)?;
+        let estimate = estimate(model, &hardest, Weights::Outputs, &Silent)?;
         let mut importance = match self.importance.take() {
             Some(importance) => importance,
             None => Importance::new(Accumulation::Mean, &estimate)?,

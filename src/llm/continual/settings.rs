@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::tasks::Tasks;
-use crate::continual::recipe::Recipe;
+use crate::continual::Method;
 use crate::error::{Error, Result};
 use crate::llm::files::settings::{Flag, settings};
 use crate::llm::train::Ascent;
@@ -40,10 +40,16 @@ settings! {
             replay_batch: usize = 8, value_name: Some("COUNT");
             /// Weight of what is kept beside the task's own data, where a method replays it
             replay_weight: f64 = 1.0, value_name: Some("WEIGHT");
-            /// Strength of a penalty on parameters, or weight of a teacher [default: 1]
-            strength: f64 = 1.0, value_name: Some("STRENGTH");
-            /// Temperature T of the teacher's predictions in lwf
+            /// Strength of the pull at parameters: L2, EWC, MAS, TFCL
+            pull: f64 = 1.0, value_name: Some("STRENGTH");
+            /// Weight of LwF's distillation
+            distillation: f64 = 1.0, value_name: Some("WEIGHT");
+            /// Temperature T of the predictions that it keeps
             teacher_temperature: f64 = 2.0, value_name: Some("TEMPERATURE");
+            /// Weight of DER++'s distance from stored logits
+            matching: f64 = 0.01, value_name: Some("WEIGHT");
+            /// Weight of DER++'s likelihood of what is kept
+            rehearsal: f64 = 1.0, value_name: Some("WEIGHT");
             /// λ of each constraint of copr at the start of every task
             multiplier_start: f64 = 1.0, value_name: Some("LAMBDA");
             /// α, the rate at which the logarithms of these multipliers rise; 0 holds them
@@ -84,17 +90,13 @@ impl Settings {
     ///
     /// # Errors
     /// One that is missing or not known.
-    pub fn recipe(&self) -> Result<&'static Recipe> {
-        let names = || {
-            crate::continual::recipe::ALL
-                .iter()
-                .map(|recipe| recipe.name)
-        };
+    pub fn method(&self) -> Result<Method> {
+        let names = || Method::ALL.iter().map(|method| method.name);
         let Some(name) = &self.method else {
             let remedy = format!("name one: {}", names().collect::<Vec<_>>().join(", "));
             return Err(Error::invalid("method", "it is missing", remedy));
         };
-        Recipe::named(name).ok_or_else(|| {
+        Method::named(name).ok_or_else(|| {
             Error::invalid(
                 "method",
                 format!("`{name}` is not known"),
@@ -110,6 +112,7 @@ impl Settings {
             rate: self.multiplier_rate,
             cap: self.multiplier_cap,
             decay: self.multiplier_decay,
+            from_zero: false,
         }
     }
 
@@ -124,7 +127,10 @@ impl Settings {
         }
         for (place, value) in [
             ("replay_weight", self.replay_weight),
-            ("strength", self.strength),
+            ("pull", self.pull),
+            ("distillation", self.distillation),
+            ("matching", self.matching),
+            ("rehearsal", self.rehearsal),
             ("plateau_variance", self.plateau_variance),
         ] {
             if !(value >= 0.0 && value.is_finite()) {

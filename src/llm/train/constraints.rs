@@ -18,6 +18,8 @@ pub struct Ascent {
     pub cap: f64,
     /// Share of the past in the moving average of J_C: 0 takes each batch's own.
     pub decay: f64,
+    /// True if thresholds are 0, and not what the losses are at the first step.
+    pub from_zero: bool,
 }
 
 impl Default for Ascent {
@@ -27,6 +29,7 @@ impl Default for Ascent {
             rate: 1e-3,
             cap: 1e3,
             decay: 0.9,
+            from_zero: false,
         }
     }
 }
@@ -114,6 +117,7 @@ mod tests {
             rate: 0.3,
             cap: 4.0,
             decay: 0.0,
+            from_zero: false,
         };
         let mut found = Constraints::new(vec![1.0, 2.0], &ascent);
         let mut wanted = Multipliers::new(2, 0.5, 0.3, 4.0).unwrap();

@@ -77,7 +77,13 @@ impl Trainer<'_> {
         let mut constraints = match self.state.constraints.take() {
             Some(constraints) => constraints,
             None => {
-                let thresholds = bounded().map(|share| self.mean_loss(share));
+                let thresholds = bounded().map(|share| {
+                    if lesson.ascent.from_zero {
+                        Ok(0.0)
+                    } else {
+                        self.mean_loss(share)
+                    }
+                });
                 Constraints::new(thresholds.collect::<Result<_>>()?, &lesson.ascent)
             }
         };

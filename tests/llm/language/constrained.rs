@@ -112,6 +112,7 @@ fn a_transformer_under_copr_reaches_the_constrained_optimum() {
                 rate,
                 cap: 1e3,
                 decay: 0.0,
+                from_zero: false,
             },
             ..Lesson::default()
         };

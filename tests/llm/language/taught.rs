@@ -26,7 +26,7 @@ fn plan() -> Plan {
         steps: 400,
         rate: 4.0,
         replay: 1.0,
-        likelihood: 0.1,
+        likelihood: Some(0.1),
         score: Score::Reward,
         ..Plan::default()
     }
@@ -44,12 +44,12 @@ fn transformer(sequence: &Sequence, method: Method) -> Result<Outcome> {
 #[test]
 fn continual_learning_ends_where_tables_do() {
     let sequence = sequence();
-    for method in [Method::Copr, Method::DpoReplay] {
+    for method in [Method::COPR, Method::DPO] {
         let (table, network) = (
             run(&sequence, method, &plan()).unwrap(),
             transformer(&sequence, method).unwrap(),
         );
-        let name = method.name();
+        let name = method.name;
         let apart = |a: &[f64], b: &[f64]| {
             let gaps = a.iter().zip(b).map(|(a, b)| (a - b).abs());
             gaps.fold(0.0, f64::max)
@@ -62,7 +62,7 @@ fn continual_learning_ends_where_tables_do() {
         }
         // COPR learns the second task too; under DPO the first has gone too far to be turned.
         let second = apart(&table.accuracy[0], &table.accuracy[1]);
-        assert_eq!(second > 0.05, method == Method::Copr, "{name}: {second}");
+        assert_eq!(second > 0.05, method == Method::COPR, "{name}: {second}");
         let ends = [table, network].map(|of| of.history.last().unwrap().clone());
         let [table, network] = &ends;
         println!("{name}: {table:?} {network:?}");
@@ -80,8 +80,8 @@ fn continual_learning_ends_where_tables_do() {
 
 #[test]
 fn pulls_at_parameters_are_refused() {
-    let error = transformer(&sequence(), Method::Anchor { strength: 1.0 }).unwrap_err();
-    assert!(error.to_string().starts_with("method l2"), "{error}");
+    let error = transformer(&sequence(), Method::FIT_L2).unwrap_err();
+    assert!(error.to_string().starts_with("method fit+l2"), "{error}");
 }
 
 /// Rounds of PPO with rehearsal.
