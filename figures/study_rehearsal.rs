@@ -51,7 +51,13 @@ pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result
                 against(&rows, &methods),
             ],
             vec![
-                along(&rows, &methods, MAIN, "NLL of what is rehearsed, nats", |r| r.nll),
+                along(
+                    &rows,
+                    &methods,
+                    MAIN,
+                    "NLL of what is rehearsed, nats",
+                    |r| r.nll,
+                ),
                 clusters_along(&rows),
                 clusters_at_the_end(&rows),
             ],
@@ -68,7 +74,10 @@ fn net(row: &Row) -> f64 {
 }
 
 fn written(rows: &[Row]) -> Axis {
-    Axis::linear(0.0, rows.iter().map(|r| r.written as f64).fold(1.0, f64::max))
+    Axis::linear(
+        0.0,
+        rows.iter().map(|r| r.written as f64).fold(1.0, f64::max),
+    )
 }
 
 /// The axis that holds all points with their bands.
@@ -92,7 +101,11 @@ fn along(
         .map(|(setting, look)| (look, curve(rows, setting, set, of)))
         .collect();
     let all: Vec<Point> = curves.iter().flat_map(|(_, c)| c.clone()).collect();
-    let mut chart = Chart::new(title, (written(rows), "completions written"), (fitting(&all), ""));
+    let mut chart = Chart::new(
+        title,
+        (written(rows), "completions written"),
+        (fitting(&all), ""),
+    );
     for (look, points) in &curves {
         chart.series(look, points);
     }
@@ -105,7 +118,8 @@ fn against(rows: &[Row], methods: &[(Setting, Look)]) -> Chart {
         let main = curve(rows, setting, MAIN, net);
         let forget = curve(rows, setting, FORGET, net);
         let both = main.iter().zip(&forget);
-        both.map(|(main, forget)| (main.1, forget.1, None)).collect()
+        both.map(|(main, forget)| (main.1, forget.1, None))
+            .collect()
     };
     let all: Vec<(&Look, Vec<Point>)> = (methods.iter())
         .map(|(setting, look)| (look, path(setting)))

@@ -113,7 +113,13 @@ impl<'a> Judge<'a> {
             }
         };
         let tasks = self.tasks;
-        let main = judged(tasks, &self.initial, &mut self.main, policy, Some(&mut self.scorer))?;
+        let main = judged(
+            tasks,
+            &self.initial,
+            &mut self.main,
+            policy,
+            Some(&mut self.scorer),
+        )?;
         let forget = judged(tasks, &self.initial, &mut self.forget, policy, None)?;
         let mut rows = vec![row(MAIN.into(), &main), row(FORGET.into(), &forget)];
         for (class, judged) in tasks.classes.iter().zip(main.chunks(tasks.sizes.held)) {

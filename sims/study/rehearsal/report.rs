@@ -11,8 +11,8 @@ use super::super::report::{Claim, at, cells, half};
 use super::scorers::{Kind, MARGIN};
 use super::tasks::OFFSETS;
 use crate::rows::study_rehearsal::{
-    AM, DEFAULT_CLUSTERS, FORGET, MAIN, METHODS, RM, RM_MA, RM_OFFSETS, Row, SR, ScorerRow, Setting,
-    default_of, paths, read_rows, settings, swept,
+    AM, DEFAULT_CLUSTERS, FORGET, MAIN, METHODS, RM, RM_MA, RM_OFFSETS, Row, SR, ScorerRow,
+    Setting, default_of, paths, read_rows, settings, swept,
 };
 use crate::sims::report::{markdown, number};
 use crate::stats::deviation;
@@ -51,7 +51,9 @@ type BySeed = BTreeMap<u64, f64>;
 
 /// What one has above another, seed by seed.
 fn less(ours: &BySeed, theirs: &BySeed) -> Vec<f64> {
-    let both = ours.iter().filter_map(|(seed, x)| Some(x - theirs.get(seed)?));
+    let both = ours
+        .iter()
+        .filter_map(|(seed, x)| Some(x - theirs.get(seed)?));
     both.collect()
 }
 
@@ -110,12 +112,20 @@ impl Scorers<'_> {
     fn share_apart(&self, kind: Kind) -> BySeed {
         let sd = self.of(kind, ScorerRow::ALL, |r| r.sd);
         let apart = self.apart(kind).into_iter();
-        apart.filter_map(|(s, x)| Some((s, x / sd.get(&s)?))).collect()
+        apart
+            .filter_map(|(s, x)| Some((s, x / sd.get(&s)?)))
+            .collect()
     }
 
     fn table(&self) -> String {
-        let mut header: Vec<String> = ["", "accuracy", "ECE", "standard deviation"].map(String::from).to_vec();
-        header.extend(self.classes().iter().map(|class| format!("mean of {class}")));
+        let mut header: Vec<String> = ["", "accuracy", "ECE", "standard deviation"]
+            .map(String::from)
+            .to_vec();
+        header.extend(
+            self.classes()
+                .iter()
+                .map(|class| format!("mean of {class}")),
+        );
         header.push("sd of these means".into());
         header.push(format!("beyond ±{MARGIN}"));
         let line = |kind: Kind| {
@@ -205,10 +215,7 @@ impl Policies<'_> {
             let Some(setting) = self.setting(method) else {
                 return BTreeMap::new();
             };
-            let (far, on) = (
-                paths(self.0, &setting, MAIN),
-                paths(self.0, &setting, set),
-            );
+            let (far, on) = (paths(self.0, &setting, MAIN), paths(self.0, &setting, set));
             let both = on.into_iter().filter_map(|(seed, path)| {
                 let points = path.iter().zip(far.get(&seed)?);
                 let points = points.map(|(row, far)| (row.written, of(row), far.kl));
@@ -285,7 +292,9 @@ impl Policies<'_> {
         let mut lines = Vec::new();
         for method in METHODS {
             let mut line = vec![method.to_string()];
-            let each = sets.iter().map(|set| shown(self.last(method, set, |r| r.reward).values()));
+            let each = sets
+                .iter()
+                .map(|set| shown(self.last(method, set, |r| r.reward).values()));
             line.extend(each);
             lines.push(line);
         }
@@ -337,12 +346,21 @@ impl Policies<'_> {
         };
         let gains = |method: &str, set: &str| last(method, set, net).into_values().collect();
         let lost = |method: &str| -> Vec<f64> {
-            last(method, FORGET, net).into_values().map(|n| -n).collect()
+            last(method, FORGET, net)
+                .into_values()
+                .map(|n| -n)
+                .collect()
         };
         let offset = OFFSETS.iter().fold(0.0, |most: f64, o| most.max(o.abs()));
         let mut claims = vec![
-            claim(format!("{RM} wins more than it loses on the main set"), gains(RM, MAIN)),
-            claim(format!("{AM} wins more than it loses on the main set"), gains(AM, MAIN)),
+            claim(
+                format!("{RM} wins more than it loses on the main set"),
+                gains(RM, MAIN),
+            ),
+            claim(
+                format!("{AM} wins more than it loses on the main set"),
+                gains(AM, MAIN),
+            ),
             claim(
                 format!("{AM} wins more, less what it loses, on the main set than {RM}"),
                 nets(AM, RM, MAIN),
@@ -353,15 +371,23 @@ impl Policies<'_> {
             ),
             claim(
                 format!("{RM}'s wins less losses on the main set fall in the second half"),
-                (self.gain_since(RM, MAIN, 0.5, net).into_iter()).map(|x| -x).collect(),
+                (self.gain_since(RM, MAIN, 0.5, net).into_iter())
+                    .map(|x| -x)
+                    .collect(),
             ),
             claim(
                 "… while its scores rise",
                 self.gain_since(RM, MAIN, 0.5, |r| r.score.unwrap_or_default()),
             ),
-            claim(format!("{RM} loses more than it wins on the forget set"), lost(RM)),
+            claim(
+                format!("{RM} loses more than it wins on the forget set"),
+                lost(RM),
+            ),
             claim(format!("{RM_MA} does too"), lost(RM_MA)),
-            claim(format!("{RM_OFFSETS} of up to ±{offset}, does too"), lost(RM_OFFSETS)),
+            claim(
+                format!("{RM_OFFSETS} of up to ±{offset}, does too"),
+                lost(RM_OFFSETS),
+            ),
             claim(
                 format!("{RM} loses more, less what it wins, on the forget set than {AM}"),
                 nets(AM, RM, FORGET),
@@ -382,10 +408,7 @@ impl Policies<'_> {
                 format!("offsets make {RM} lose more on the forget set"),
                 nets(RM, RM_OFFSETS, FORGET),
             ),
-            claim(
-                "… and win less on the main set",
-                nets(RM, RM_OFFSETS, MAIN),
-            ),
+            claim("… and win less on the main set", nets(RM, RM_OFFSETS, MAIN)),
             claim(
                 format!("{SR} wins more, less what it loses, on the main set than {AM}"),
                 nets(SR, AM, MAIN),
@@ -401,7 +424,9 @@ impl Policies<'_> {
             ),
             claim(
                 "… no less probable than it was to the initial policy",
-                (self.gain_since(SR, MAIN, 0.0, |r| r.nll).into_iter()).map(|x| -x).collect(),
+                (self.gain_since(SR, MAIN, 0.0, |r| r.nll).into_iter())
+                    .map(|x| -x)
+                    .collect(),
             ),
         ];
         let Some(own) = self.setting(SR) else {

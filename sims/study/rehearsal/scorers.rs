@@ -87,6 +87,15 @@ impl Tasks {
         Ok(Weighted::new(parts))
     }
 
+    /// A copy of the network of a scorer.
+    ///
+    /// # Errors
+    /// Those of the training.
+    #[cfg(test)]
+    pub fn trained(&self, kind: Kind, seed: u64) -> Result<Decoder> {
+        self.with(kind, seed, |trained| Ok(trained.model.copy()?))
+    }
+
     /// Runs something with the scorer of that kind and seed, which is trained if it was not yet.
     fn with<X>(
         &self,
@@ -147,7 +156,10 @@ impl Tasks {
         for (index, rows) in rows.chunks(DRAWN).enumerate() {
             let at = index * DRAWN;
             let scale = SCALES[index / self.sizes.prompts];
-            let first = is_first(&mut labels, scale * (self.rewards[at] - self.rewards[at + 1]));
+            let first = is_first(
+                &mut labels,
+                scale * (self.rewards[at] - self.rewards[at + 1]),
+            );
             let mut responses = Vec::with_capacity(DRAWN);
             for (row, drawn) in rows.iter().zip(&self.drawn[at..]) {
                 let mut response = Response::new(read.sequence(row)?, 0.0);
