@@ -31,6 +31,7 @@ pub const STUDY: Study = Study {
     run,
     report: report::report,
     ablations: None,
+    full: false,
 };
 
 /// Prompts to train on.

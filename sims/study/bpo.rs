@@ -29,6 +29,7 @@ pub const STUDY: Study = Study {
     run,
     report,
     ablations: None,
+    full: true,
 };
 
 const STEPS: u64 = 60;

@@ -25,6 +25,7 @@ pub const STUDY: Study = Study {
     run,
     report,
     ablations: None,
+    full: false,
 };
 
 const BETAS: [f64; 6] = [0.01, 0.03, 0.06, 0.1, 0.3, 1.0];

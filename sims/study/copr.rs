@@ -33,6 +33,7 @@ pub const STUDY: Study = Study {
     run,
     report: report::report,
     ablations: None,
+    full: false,
 };
 
 const SEEDS: u64 = 3;

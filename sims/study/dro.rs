@@ -18,6 +18,7 @@ pub const STUDY: Study = Study {
     run,
     report,
     ablations: Some(&ablations::STUDY),
+    full: false,
 };
 
 const BETAS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 3.0];

@@ -56,6 +56,8 @@ pub struct Study {
     pub report: fn(&Path, &dyn Observer) -> anyhow::Result<String>,
     /// Its ablations, a study of their own, where it has some.
     pub ablations: Option<&'static Study>,
+    /// Whether it has more settings.
+    pub full: bool,
 }
 
 /// Every study.

@@ -8,6 +8,8 @@ mod judge;
 mod report;
 mod scorers;
 pub(super) mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
@@ -32,7 +34,7 @@ use crate::rows::study_rehearsal::{
 };
 use judge::Judge;
 use scorers::{CHOSEN_FROM, Examination, Kind, MARGIN};
-use tasks::{DRAWN, LIKELIHOOD_LR, OFFSETS, SCALES, Sizes, TRAINED, Tasks};
+use tasks::{DRAWN, OFFSETS, SCALES, SKILL_EPOCHS, SKILL_LR, Sizes, TRAINED, Tasks};
 
 pub const STUDY: Study = Study {
     name: "rehearsal",
@@ -40,21 +42,22 @@ pub const STUDY: Study = Study {
     run,
     report: report::report,
     ablations: None,
+    full: true,
 };
 
 const SIZES: Sizes = Sizes {
     survey: 2048,
     prompts: 640,
     held: 128,
-    forget: 384,
+    forget: 768,
     best_of: 8,
-    rounds: 20,
+    rounds: 16,
     written: 128,
     every: 4,
 };
 const SEEDS: u64 = 4;
-const LR: f64 = 1e-4;
-const BETA: f64 = 0.05;
+const LR: f64 = 2e-4;
+const BETA: f64 = 0.02;
 /// The paper's γ.
 const GAMMA: f64 = 0.01;
 /// Other ones, of the full study.
@@ -73,6 +76,8 @@ const BEST_OF: usize = 4;
 const BATCH: usize = 32;
 /// See [`BEST_OF`].
 const PASSES: u64 = 2;
+/// Its learning rate.
+const REJECTION_LR: f64 = 2e-4;
 /// Version of what `config` says.
 const FORMAT: u32 = 1;
 
@@ -124,10 +129,10 @@ fn study(request: &Request, dir: &Path, sizes: Sizes) -> Result<()> {
         .map(|p| json!([p.weight, p.rule]))
         .collect();
     let config = json!({
-        "format": FORMAT, "inputs": world.inputs, "reward": world.rule_parts(), "skill": skill, "key": request.key,
+        "format": FORMAT, "inputs": world.inputs, "reward": world.rule_parts(), "key": request.key,
         "sizes": sizes, "seeds": seeds, "lr": lr, "beta": BETA, "margin": MARGIN, "scales": SCALES,
-        "offsets": OFFSETS, "drawn": DRAWN, "scorer": [scorers::LR, scorers::BATCH], "likelihood": LIKELIHOOD_LR,
-        "rehearsed": [KEPT, REHEARSED, CHOSEN_FROM], "steps": STEPS, "rejection": [BEST_OF, BATCH, PASSES],
+        "offsets": OFFSETS, "drawn": DRAWN, "scorer": [scorers::LR, scorers::BATCH], "skill": [SKILL_LR, SKILL_EPOCHS], "lexicon": skill,
+        "rehearsed": [KEPT, REHEARSED, CHOSEN_FROM], "steps": STEPS, "rejection": [BEST_OF, BATCH, PASSES], "rejection_lr": REJECTION_LR,
         "settings": sweep, "tokens": [PROMPT, COMPLETION],
     });
     let run = Run::start(STUDY.name, request, dir, config)?;
@@ -183,7 +188,7 @@ impl Trial {
                 phase_epochs: PASSES,
                 batch,
                 steps: Some(rounds * pass * PASSES),
-                lr: Some(LIKELIHOOD_LR),
+                lr: Some(REJECTION_LR),
                 ..own
             }
             .resolve()?);

@@ -31,8 +31,8 @@ fn trials(rows: &[Row], part: &str, objective: &str, beta: f64) -> BTreeMap<u64,
     found
 }
 
-#[derive(Clone)]
 /// A statement, the difference that decides it by seed, and whether it should be above 0.
+#[derive(Clone)]
 pub(super) struct Claim {
     pub words: String,
     pub differences: Vec<f64>,

@@ -17,12 +17,16 @@ Examples:
   pistar study bpo --model models/stories260K --seeds 3
   pistar study dro --reward 'regex:(?i)dragon' --out runs/dragons
   pistar study dro --ablations --model models/stories260K
+  pistar study rehearsal --model models/stories260K
 
 copg and dro: the reference model writes two completions to each of its own
 prompts, a rule scores them, and every objective trains offline on those, over
 a sweep of β and seeds; then the best β of each again on new seeds. bpo: the
 policy writes them itself, in phases, and the reference moves or stays. dro with
 --ablations: DRO-V's learning rates, τ and value networks, by win rates.
+rehearsal: PPO on the scores of reward models and Advantage Models that it
+trains first, with selective rehearsal and without, on three classes of prompts,
+and what is forgotten on a fourth.
 Writes rows.csv, report.md, manifest.json and the figure as SVG and PNG.
 Finished trials are kept: the same command goes on where it was stopped. Same
 seed, same bytes, whatever --threads.
@@ -47,16 +51,17 @@ pub struct Args {
     /// Learning rate [default: 2e-4; of bpo: 5e-5]
     #[arg(long)]
     lr: Option<f64>,
-    /// Seeds of every setting in the sweep; the best β of each objective gets twice as many [default: 3]
+    /// Seeds of every setting in the sweep; the best β of each objective gets twice as many [default: 3;
+    /// of rehearsal: 4]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: Option<u64>,
-    /// Prompts to train on [default: 2048; of ablations: 1024]
+    /// Prompts to train on [default: 2048; of ablations: 1024; of rehearsal: 1920]
     #[arg(long, value_parser = clap::value_parser!(u32).range(128..=1_000_000))]
     prompts: Option<u32>,
     /// In place of the study its ablations (dro: learning rates, τ, shared or separate network, one value or several)
     #[arg(long)]
     ablations: bool,
-    /// More settings (bpo: three losses, six numbers of phases, three rates of moving averages)
+    /// More settings (bpo: three losses, six numbers of phases, three rates of moving averages; rehearsal: other γ)
     #[arg(long)]
     full: bool,
     /// Seed of all random streams
@@ -78,7 +83,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let Some(name) = args.name.as_deref().filter(|_| !args.list) else {
-        let line = |study: &Study| format!("{:<6}{}\n", study.name, study.about);
+        let line = |study: &Study| format!("{:<10}{}\n", study.name, study.about);
         return output::print(&study::ALL.iter().map(line).collect::<String>());
     };
     let Some(study) = study::ALL.iter().find(|s| s.name == name) else {
@@ -101,7 +106,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let lr = args.lr.unwrap_or(RATE);
     number("--lr", lr, [f64::MIN_POSITIVE, RATE])?;
-    if args.full && name != study::bpo::STUDY.name {
+    if args.full && !study.full {
         bail!("--full: `{name}` has no more settings; leave it out");
     }
     let title = format!("study-{}", study.name);

@@ -1,5 +1,7 @@
 //! Report on what each method gains and forgets, against what the paper says.
 
+mod scorers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -8,14 +10,14 @@ use anyhow::{Result, ensure};
 
 use super::super::judge::mean;
 use super::super::report::{Claim, at, cells, half};
-use super::scorers::{Kind, MARGIN};
 use super::tasks::OFFSETS;
 use crate::rows::study_rehearsal::{
-    AM, DEFAULT_CLUSTERS, FORGET, MAIN, METHODS, RM, RM_MA, RM_OFFSETS, Row, SR, ScorerRow,
-    Setting, default_of, paths, read_rows, settings, swept,
+    AM, DEFAULT_CLUSTERS, FORGET, MAIN, METHODS, RM, RM_MA, RM_OFFSETS, Row, SR, Setting,
+    default_of, paths, read_rows, settings, swept,
 };
 use crate::sims::report::{markdown, number};
 use crate::stats::deviation;
+use scorers::Scorers;
 
 pub fn report(dir: &Path, observer: &dyn Observer) -> Result<String> {
     let (rows, scorers) = read_rows(dir, observer)?;
@@ -62,111 +64,6 @@ fn claim(words: impl Into<String>, differences: Vec<f64>) -> Claim {
         words: words.into(),
         differences,
         above: true,
-    }
-}
-
-/// The scorers' rows.
-struct Scorers<'a>(&'a [ScorerRow]);
-
-impl Scorers<'_> {
-    /// A number of a scorer on pairs of one class, or of all.
-    fn of(&self, kind: Kind, class: &str, of: impl Fn(&ScorerRow) -> f64) -> BySeed {
-        let wanted = |r: &&ScorerRow| r.scorer == kind.name() && r.class == class;
-        (self.0.iter().filter(wanted))
-            .map(|r| (r.seed, of(r)))
-            .collect()
-    }
-
-    fn classes(&self) -> Vec<&str> {
-        let mut found: Vec<&str> = Vec::new();
-        for row in self.0.iter().filter(|r| r.class != ScorerRow::ALL) {
-            if !found.contains(&row.class.as_str()) {
-                found.push(&row.class);
-            }
-        }
-        found
-    }
-
-    /// A number of the classes' numbers.
-    fn between(
-        &self,
-        kind: Kind,
-        of: impl Fn(&ScorerRow) -> f64,
-        combined: impl Fn(&[f64]) -> f64,
-    ) -> BySeed {
-        let mut each: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-        for class in self.classes() {
-            for (seed, value) in self.of(kind, class, &of) {
-                each.entry(seed).or_default().push(value);
-            }
-        }
-        each.into_iter().map(|(s, of)| (s, combined(&of))).collect()
-    }
-
-    /// The standard deviation of the classes' mean scores.
-    fn apart(&self, kind: Kind) -> BySeed {
-        self.between(kind, |r| r.mean, deviation)
-    }
-
-    /// The same over the standard deviation of all scores, which no factor changes.
-    fn share_apart(&self, kind: Kind) -> BySeed {
-        let sd = self.of(kind, ScorerRow::ALL, |r| r.sd);
-        let apart = self.apart(kind).into_iter();
-        apart
-            .filter_map(|(s, x)| Some((s, x / sd.get(&s)?)))
-            .collect()
-    }
-
-    fn table(&self) -> String {
-        let mut header: Vec<String> = ["", "accuracy", "ECE", "standard deviation"]
-            .map(String::from)
-            .to_vec();
-        header.extend(
-            self.classes()
-                .iter()
-                .map(|class| format!("mean of {class}")),
-        );
-        header.push("sd of these means".into());
-        header.push(format!("beyond ±{MARGIN}"));
-        let line = |kind: Kind| {
-            let all = |f: fn(&ScorerRow) -> f64| shown(self.of(kind, ScorerRow::ALL, f).values());
-            let mut line = vec![
-                kind.name().into(),
-                all(|r| r.accuracy),
-                all(|r| r.ece),
-                all(|r| r.sd),
-            ];
-            let classes = self.classes().into_iter();
-            line.extend(classes.map(|class| shown(self.of(kind, class, |r| r.mean).values())));
-            line.push(shown(self.apart(kind).values()));
-            line.push(all(|r| r.beyond));
-            line
-        };
-        let header: Vec<&str> = header.iter().map(String::as_str).collect();
-        markdown(&header, &Kind::ALL.map(line))
-    }
-
-    fn claims(&self) -> Vec<Claim> {
-        let (r, a) = (Kind::Reward, Kind::Advantage);
-        let all = |kind, f: fn(&ScorerRow) -> f64| self.of(kind, ScorerRow::ALL, f);
-        vec![
-            claim(
-                "the Advantage Model ranks more pairs as labelled than the reward model",
-                less(&all(a, |r| r.accuracy), &all(r, |r| r.accuracy)),
-            ),
-            claim(
-                "… and has the smaller calibration error",
-                less(&all(r, |r| r.ece), &all(a, |r| r.ece)),
-            ),
-            claim(
-                "… and classes whose mean scores lie closer together",
-                less(&self.apart(r), &self.apart(a)),
-            ),
-            claim(
-                "… in shares of all scores' standard deviation too",
-                less(&self.share_apart(r), &self.share_apart(a)),
-            ),
-        ]
     }
 }
 

@@ -87,6 +87,15 @@ impl Tasks {
         Ok(Weighted::new(parts))
     }
 
+    /// A copy of the network of a scorer.
+    ///
+    /// # Errors
+    /// Those of the training.
+    #[cfg(test)]
+    pub fn trained(&self, kind: Kind, seed: u64) -> Result<Decoder> {
+        self.with(kind, seed, |trained| Ok(trained.model.copy()?))
+    }
+
     /// Runs something with the scorer of that kind and seed, which is trained if it was not yet.
     fn with<X>(
         &self,

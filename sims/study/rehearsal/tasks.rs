@@ -115,7 +115,7 @@ impl Tasks {
     /// The classes of a world, and the initial policy.
     ///
     /// # Errors
-    /// A model whose openings have too few first words.
+    /// A model whose openings have too few first words; a rule that tells no completions apart.
     pub fn new(world: World, sizes: Sizes, seeds: u64) -> Result<Self> {
         let base = world.decoder()?;
         let words = words(&world, &base, sizes.survey)?;
@@ -141,6 +141,11 @@ impl Tasks {
         tasks.drawn = tasks.generate(&tasks.initial, &prompts, DRAWN, Draw::Completions)?;
         let mut rule = tasks.world.rule()?;
         tasks.rewards = tasks.world.rewards(&mut rule, &prompts, &tasks.drawn)?;
+        ensure!(
+            tasks.rewards.iter().any(|r| *r != tasks.rewards[0]),
+            "reward: all {} completions have the same one; give one that tells them apart",
+            tasks.rewards.len()
+        );
         Ok(tasks)
     }
 
@@ -287,8 +292,10 @@ pub fn class(
     })
 }
 
-/// The rate of likelihood, of the skill and of rejection sampling.
-pub const LIKELIHOOD_LR: f64 = 5e-4;
+/// The learning rate of the skill, and passes over what it is learned from.
+pub const SKILL_LR: f64 = 5e-4;
+/// See [`SKILL_LR`].
+pub const SKILL_EPOCHS: f64 = 3.0;
 
 /// The model after it has learned the best of its own completions in the forget class.
 fn skilled(world: &World, model: Decoder, forget: &Class, sizes: Sizes) -> Result<Decoder> {
@@ -319,11 +326,11 @@ fn skilled(world: &World, model: Decoder, forget: &Class, sizes: Sizes) -> Resul
     );
     let settings = Settings {
         objective: Some("sft".into()),
-        lr: Some(LIKELIHOOD_LR),
+        lr: Some(SKILL_LR),
         schedule: Shape::Cosine,
         warmup: 0.1,
         batch: 32.min(examples.len()),
-        epochs: 3.0,
+        epochs: SKILL_EPOCHS,
         seed: world.key,
         ..Settings::default()
     }
