@@ -484,7 +484,8 @@ impl Free {
         // Room for all prompts: the hardest first.
         let shared = by.sequence.tasks()[0].prompts == by.sequence.tasks()[1].prompts;
         for x in 0..by.sequence.tasks()[task].prompts.len() {
-            if !self.hard.contains(&(task, x)) && !(shared && self.hard.iter().any(|h| h.1 == x)) {
+            let known = |h: &(usize, usize)| *h == (task, x) || shared && h.1 == x;
+            if !self.hard.iter().any(known) {
                 self.hard.push((task, x));
             }
         }

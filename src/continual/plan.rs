@@ -122,7 +122,7 @@ impl Plan {
         if !(0.0..=1.0).contains(&self.replay) {
             return fail("replay", self.replay, "give a share from 0 to 1");
         }
-        if !(self.coupling.abs() < 1.0) {
+        if self.coupling.abs() >= 1.0 || self.coupling.is_nan() {
             return fail("coupling", self.coupling, "give a number within −1 and 1");
         }
         for (place, count) in [

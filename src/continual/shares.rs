@@ -116,12 +116,12 @@ impl Shares<'_> {
         let mut slots = [Vec::new(), Vec::new()];
         let mut weights = Vec::new();
         for e in examples {
-            let first = self.first(e);
+            let arms = self.sequence.logits.rows()[e.prompt].clone();
             let Some(best) = e.arms.last() else { continue };
-            for loser in first..first + e.reward.len() {
-                slots[0].push((first + best) as u32);
+            for (loser, log) in arms.clone().zip(&before[arms.clone()]) {
+                slots[0].push((arms.start + best) as u32);
                 slots[1].push(loser as u32);
-                weights.push(e.weight * before[loser].exp());
+                weights.push(e.weight * log.exp());
             }
         }
         against(weight, examples, slots, weights, before)
