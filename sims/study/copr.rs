@@ -44,10 +44,12 @@ const HELD: usize = 128;
 const KEPT: f64 = 0.05;
 const SHARES: [f64; 3] = [0.01, 0.05, 0.25];
 /// Steps of a task, lists in a step, and steps between two measurements.
-const STEPS: u64 = 32;
-const BATCH: usize = 16;
-const EVERY: u64 = 8;
-const LR: f64 = 2e-4;
+const STEPS: u64 = 24;
+const BATCH: usize = 8;
+const EVERY: u64 = 12;
+/// Kept rows in a step.
+const REPLAYED: usize = 4;
+const LR: f64 = 5e-4;
 /// Version of what `config` says.
 const FORMAT: u32 = 1;
 /// Seeds of tuning begin here.
@@ -76,7 +78,8 @@ fn run(request: &Request, dir: &Path) -> Result<()> {
     let methods: Vec<&str> = grid::methods().collect();
     let config = json!({
         "format": FORMAT, "inputs": sequence.inputs, "tasks": sequence.told(), "key": request.key, "prompts": count,
-        "held": HELD, "seeds": seeds, "lr": lr, "steps": STEPS, "batch": BATCH, "every": EVERY, "replay": KEPT,
+        "held": HELD, "seeds": seeds, "lr": lr, "steps": STEPS, "batch": BATCH, "every": EVERY,
+        "replay": KEPT, "replayed": REPLAYED,
         "methods": methods, "tokens": COMPLETION,
         "settings": methods.iter().map(|m| grid::settings(m)).collect::<Vec<_>>(),
     });
@@ -95,13 +98,13 @@ fn run(request: &Request, dir: &Path) -> Result<()> {
     let mut tuning = Vec::new();
     for method in grid::methods() {
         let settings = grid::settings(method);
-        if settings.len() > 1 {
+        if settings.len() > 1 && grid::tuned_as(method) == method {
             let each = settings.iter();
             tuning.extend(each.map(|s| trial(TUNING, method, s, first, KEPT, TUNED)));
         }
     }
     let mut rows = run.trials("tuning", &sequence, &tuning)?;
-    let best = |method: &str| match best_setting(&rows, method) {
+    let best = |method: &str| match best_setting(&rows, grid::tuned_as(method)) {
         Some(setting) => setting.to_string(),
         None => grid::settings(method).swap_remove(0),
     };
@@ -157,6 +160,7 @@ impl Job for Trial {
             model: Some(world.model.clone()),
             out: Some(out.path().join("sequence")),
             replay: self.replay,
+            replay_batch: REPLAYED,
             seed: self.seed,
             every: EVERY,
             max_new_tokens: COMPLETION,
