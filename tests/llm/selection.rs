@@ -95,7 +95,7 @@ fn prompts_are_embedded_by_their_mean_hidden_state() {
     for budget in [1, 5, 100] {
         let found = embeddings(&model, &prompts, budget).unwrap();
         for (i, prompt) in prompts.iter().enumerate() {
-            let packed = Packed::new([*prompt].into_iter());
+            let packed = Packed::new([*prompt]);
             let hidden = model.hidden(&Tape::idle(), &packed).unwrap();
             let mean = hidden.value().mean(0).unwrap().to_vec1::<f64>().unwrap();
             let length = mean.iter().map(|x| x * x).sum::<f64>().sqrt();

@@ -412,10 +412,9 @@ impl<'a> Course<'a> {
         }
         let rows = ranked::kept(self.settings.replay, own.len(), self.settings.seed, t);
         let kept: Vec<&Ranked> = rows.iter().map(|&r| own[r]).collect();
-        let drawn: Vec<Value> = match drawn.is_empty() {
-            true => Vec::new(),
-            false => rows.iter().map(|&r| drawn[r].clone()).collect(),
-        };
+        let drawn: Vec<Value> = (rows.iter())
+            .filter_map(|&r| drawn.get(r).cloned())
+            .collect();
         let form = form_of(method.objective_on_kept());
         write_once(&dir.join(KEPT), || ranked::rows(&kept, form, &drawn))?;
         if method.remembers() {
