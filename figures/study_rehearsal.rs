@@ -178,7 +178,7 @@ fn clusters_at_the_end(rows: &[Row]) -> Chart {
         (fitting(&all), ""),
     );
     for (i, (set, points)) in drawn.iter().enumerate() {
-        let look = look(i + 4, *set);
+        let look = look(i + 6, *set);
         chart.series(&look, points);
         if let Some(&(_, end, _)) = points.last() {
             chart.label(look.color, *set, end);
