@@ -10,12 +10,13 @@ use super::map::Map;
 use super::palette::look;
 use super::sheet::Sheet;
 use crate::continual::metrics::forgetting;
+use crate::llm::continual::ACCURACY;
 use crate::observer::Observer;
 use crate::rows::continual::{Course, read_course};
 
 /// Draws the tables of a sequence's folder.
 pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result<()> {
-    let course = read_course(rows_dir, observer)?;
+    let course = read_course(&rows_dir.join(ACCURACY), observer)?;
     let looks: Vec<_> = (course.tasks.iter().enumerate())
         .map(|(i, task)| look(i, task.as_str()))
         .collect();

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use crate::continual::metrics::{
     average_accuracy, average_incremental_accuracy, backward_transfer, forgetting,
 };
-use crate::llm::continual::{Outcome, Settings, run as learn};
+use crate::llm::continual::{ACCURACY, Outcome, Settings, run as learn};
 use crate::observer::{Silent, Work};
 use crate::rows::continual::{Accuracy, read_accuracies};
 use crate::rows::study_copr::{METHODS, ORDERS, REPLAY, Row, TUNING, best_setting};
@@ -179,7 +179,7 @@ impl Job for Trial {
             anyhow::bail!("it was stopped");
         };
         work.advance(3 * STEPS);
-        self.rows(&read_accuracies(&dir, &Silent)?, world)
+        self.rows(&read_accuracies(&dir.join(ACCURACY), &Silent)?, world)
     }
 }
 

@@ -6,7 +6,6 @@ use crate::observer::Observer;
 use anyhow::Result;
 
 use super::table::{distinct, read, table};
-use crate::llm::continual::ACCURACY;
 
 table! {
     /// Accuracy on a task while one is learned, or at its end; at first, of the model that the sequence starts from.
@@ -33,20 +32,20 @@ pub struct Course {
     pub curves: Vec<Vec<(f64, f64)>>,
 }
 
-/// Reads the table of a folder.
+/// Reads the table of accuracies.
 ///
 /// # Errors
 /// One that is missing, broken or has no rows.
-pub fn read_accuracies(dir: &Path, observer: &dyn Observer) -> Result<Vec<Accuracy>> {
-    read(&dir.join(ACCURACY), observer)
+pub fn read_accuracies(table: &Path, observer: &dyn Observer) -> Result<Vec<Accuracy>> {
+    read(table, observer)
 }
 
-/// Reads a folder.
+/// Reads the table as a course.
 ///
 /// # Errors
 /// A table that is missing, broken or has no rows.
-pub fn read_course(dir: &Path, observer: &dyn Observer) -> Result<Course> {
-    let rows = read_accuracies(dir, observer)?;
+pub fn read_course(table: &Path, observer: &dyn Observer) -> Result<Course> {
+    let rows = read_accuracies(table, observer)?;
     let tasks: Vec<String> = (distinct(rows.iter().map(|row| row.task.as_str())).iter())
         .map(|name| name.to_string())
         .collect();

@@ -148,7 +148,7 @@ fn a_study_goes_on_to_the_same_bytes_and_its_rows_are_what_they_say() {
     }
     fs::write(first.join("rows.csv"), write::<Row>(&[])).unwrap();
     let error = report::report(&first, &Silent).unwrap_err().to_string();
-    assert!(error.contains("run the study to its end"), "{error}");
+    assert!(error.contains("no complete row"), "{error}");
 }
 
 #[test]
