@@ -140,8 +140,8 @@ impl Trainer<'_> {
     /// The mean loss over all rows of a share.
     fn mean_loss(&self, share: &Share) -> Result<f64> {
         let (mut sum, mut count) = (0.0, 0.0);
-        for done in 0..share.plan.per_epoch() {
-            let (loss, _, examples) = self.look(&share.plan, done)?;
+        for done in 0..share.all.steps() {
+            let (loss, _, examples) = self.look(&share.all, done)?;
             sum += loss * examples.len() as f64;
             count += examples.len() as f64;
         }

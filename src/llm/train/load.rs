@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
             held_out,
             mut lesson,
         } = plans;
-        let shares = lesson.shares.iter().map(|share| &share.plan);
+        let shares = lesson.shares.iter().map(|share| &share.all);
         let shares = shares.filter(|plan| plan.objective().reference());
         let plans: Vec<&Batches> = (std::iter::once(&plan).chain(&held_out))
             .chain(shares)

@@ -2,6 +2,7 @@
 
 use super::batches::Batches;
 use super::examples::Examples;
+use super::ordered::Ordered;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::llm::text::objective::{TextObjective, TokenReduction};
@@ -14,6 +15,8 @@ pub struct Share<'a> {
     /// Its objective, and batches of its rows, shuffled anew in each pass over them. Responses that have the
     /// reference's numbers stored keep them; others get the run's reference.
     pub plan: Batches<'a>,
+    /// All its rows once, in their order.
+    pub all: Batches<'a>,
     /// What becomes of its gradient.
     pub role: Role,
 }
@@ -58,8 +61,10 @@ impl<'a> Share<'a> {
             prompts: None,
             ..settings.clone()
         };
+        let all = Ordered::held_out(&objective, &own, rows)?;
         Ok(Self {
             name: name.into(),
+            all: Batches::fed(objective.clone(), &own, context, all)?,
             plan: Batches::of(objective, &own, context, rows)?,
             role,
         })
