@@ -236,6 +236,16 @@ fn what_was_stopped_goes_on_and_what_is_another_is_refused() {
     assert_eq!(place.read("other/notes.txt"), "mine");
 }
 
+/// What is kept may be more than a step looks at: the reference has numbers of all of it, and so has a threshold.
+#[test]
+fn what_is_kept_may_be_many_batches() {
+    let place = Place::new(4);
+    tasks(&place, "steps = 9");
+    for method in ["dpo+er", "spin+er", "copr"] {
+        learn(&place, method, method, &["--replay=1", "--replay-batch=1"]);
+    }
+}
+
 #[test]
 fn a_policy_writes_what_a_task_with_prompts_ranks() {
     let place = Place::new(4);
