@@ -1,7 +1,7 @@
 //! Continual alignment on text: one policy, a sequence of tasks, and what it forgets.
 //!
 //! Each task is an ordinary run of [`train`](super::train) in a folder of its own, from the model that the task before
-//! it ended with; a method ([`recipe`](crate::continual::recipe)) says what its rows are, which shares of old tasks,
+//! it ended with; a method ([`Method`](crate::continual::Method)) says what its rows are, which shares of old tasks,
 //! teachers, constraints and penalties its steps have beside its objective, and what is kept for later tasks.
 
 mod accuracy;

@@ -67,7 +67,7 @@ settings! {
         }
         heading("Training") {
             /// Setting of every task's training, as in `pistar train`, such as lr=1e-4; over those of the file's table
-            /// [train]; may be repeated
+            /// `train`; may be repeated
             set: Vec<String> = Vec::new(), value_name: Some("FIELD=VALUE");
             /// Seed of all random streams
             seed: u64 = 0;
