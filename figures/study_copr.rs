@@ -38,9 +38,7 @@ pub fn draw(rows_dir: &Path, out_stem: &Path, observer: &dyn Observer) -> Result
              better. Upper right: backward transfer. Below: accuracy on each task along the way ({}), lines at the end of tasks. \
              Accuracy is the share of held-out prompts where the policy’s text scores more than the initial model’s, ties \
              half.",
-            distinct(own.iter().map(|r| r.task.as_str()))
-                .len()
-                .max(seeds(&own)),
+            seeds(&own),
             tasks(&own).join(", "),
         ),
         rows: vec![
