@@ -166,18 +166,3 @@ impl Evaluation for Examinations {
             .collect()
     }
 }
-
-impl Evaluation for &mut Examinations {
-    fn names(&self) -> Vec<String> {
-        Examinations::names(self)
-    }
-
-    fn run(
-        &mut self,
-        policy: &Decoder,
-        step: u64,
-        observer: &dyn Observer,
-    ) -> Result<Vec<(String, f64)>> {
-        Examinations::run(self, policy, step, observer)
-    }
-}

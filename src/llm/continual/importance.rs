@@ -1,16 +1,17 @@
 //! Importance of parameters: an estimate on examples, one after the other.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use crate::continual::Weights;
 use crate::continual::hooks::Vectors;
 use crate::error::Result;
 use crate::llm::model::decoder::{Decoder, Distance};
-use crate::llm::model::network::Network;
-use crate::llm::model::sequence::{Predictions, Sequence};
+use crate::llm::model::network::{Network, Reduction};
+use crate::llm::model::sequence::Sequence;
 use crate::llm::tensor::ops::Teacher;
 use crate::llm::tensor::tape::{LeafGradients, Node, Tape};
 use crate::llm::train::Leaves;
+use crate::llm::train::step::{Runs, like};
 use crate::observer::Observer;
 
 /// Mean over responses of `(∂ ln π(y|x)/∂θ)²` (EWC: the empirical Fisher information, on the responses of the data), or of
@@ -42,24 +43,19 @@ pub fn estimate(
 
 /// The gradient of one response.
 fn of_one(model: &Decoder, response: &Sequence, which: Weights) -> Result<LeafGradients> {
-    let tape = Tape::recording(model.leaves());
-    let (node, scale) = match which {
-        Weights::Fisher => (model.log_probs(&tape, &Predictions::new(&[response]))?, 1.0),
-        _ => {
-            let node = squares(model, &tape, response)?;
-            (node, 1.0 / response.weight())
-        }
-    };
-    let weights: Vec<f64> = match response.weights() {
-        Some(weights) => weights.iter().map(|w| w * scale).collect(),
-        None => vec![scale; response.completion().len()],
-    };
-    let seeds = Tensor::new(weights, &Device::Cpu)?;
-    let seeds = seeds
-        .to_dtype(node.value().dtype())?
-        .to_device(node.value().device())?;
     let mut gradients = LeafGradients::new(model.leaves());
-    tape.consume(vec![(node, seeds)], &mut |leaf, g| gradients.add(leaf, g))?;
+    if which == Weights::Fisher {
+        let one = std::slice::from_ref(response);
+        let mut runs = Runs::new(model, Reduction::Sum, one, usize::MAX)?;
+        runs.push(&[1.0], &[], &mut gradients)?;
+        return Ok(gradients);
+    }
+    let tape = Tape::recording(model.leaves());
+    let node = squares(model, &tape, response)?;
+    let count = response.weight();
+    let each: Vec<f64> = (response.each_weight().iter()).map(|w| w / count).collect();
+    let seeds = vec![(node.clone(), like(&node, &each)?)];
+    tape.consume(seeds, &mut |leaf, g| gradients.add(leaf, g))?;
     Ok(gradients)
 }
 

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::course::write_json;
@@ -15,13 +14,13 @@ use crate::continual::hooks::{
 };
 use crate::error::Result;
 use crate::file;
-use crate::llm::model::inference::parts;
-use crate::llm::model::sequence::{Predictions, Sequence};
+use crate::llm::model::network::Reduction;
+use crate::llm::model::sequence::Sequence;
 use crate::llm::tensor::parameters::Parameters;
-use crate::llm::tensor::tape::Tape;
 use crate::llm::text::example::Example;
 use crate::llm::text::objective::TokenReduction;
 use crate::llm::train::share::likelihood;
+use crate::llm::train::step::Runs;
 use crate::llm::train::{Hook, Learner, Leaves, Stepped};
 use crate::observer::Silent;
 
@@ -62,8 +61,8 @@ pub(super) struct Plateaus {
     pull: Option<Pull<Leaves>>,
 }
 
-/// Tokens of a sequence, and of its prompt.
-type Tokens = (Vec<u32>, usize);
+/// Tokens of a sequence, how many of them are its prompt, and the weights of the others, unless all are 1.
+type Tokens = (Vec<u32>, usize, Option<Vec<f64>>);
 
 /// What a checkpoint has of it beside tensors.
 #[derive(Serialize, Deserialize)]
@@ -102,7 +101,13 @@ impl Plateaus {
         self.plateau.losses = saved.losses.into();
         self.plateau.last = saved.last;
         self.plateau.peak = saved.peak;
-        let sequence = |(tokens, prompt): Tokens| Sequence::new(tokens, prompt);
+        let sequence = |(tokens, prompt, weights): Tokens| {
+            let sequence = Sequence::new(tokens, prompt)?;
+            match weights {
+                Some(weights) => sequence.weighted(weights),
+                None => Ok(sequence),
+            }
+        };
         let newest = saved.newest.into_iter().map(sequence);
         self.newest = newest.collect::<Result<_>>()?;
         let hardest = saved.hardest.into_iter();
@@ -143,7 +148,10 @@ impl Plateaus {
 
     /// Writes its state to a folder.
     fn write(&self, dir: &Path, parameters: &Parameters) -> Result<()> {
-        let tokens = |s: &Sequence| (s.tokens().to_vec(), s.prompt().len());
+        let tokens = |s: &Sequence| {
+            let weights = s.weights().map(<[f64]>::to_vec);
+            (s.tokens().to_vec(), s.prompt().len(), weights)
+        };
         let hardest = self.hardest.kept.iter();
         let saved = Saved {
             losses: self.plateau.losses.iter().copied().collect(),
@@ -215,19 +223,9 @@ fn push_likelihood(
     budget: usize,
 ) -> Result<f64> {
     let count: f64 = responses.iter().map(Sequence::weight).sum();
-    let mut sum = 0.0;
-    for part in parts(responses, budget) {
-        let model = policy.model.decoder();
-        let tape = Tape::recording(policy.model.leaves());
-        let node = model.log_probs(&tape, &Predictions::new(&part))?;
-        let each: Vec<f64> = node.value().to_dtype(DType::F64)?.to_vec1()?;
-        sum -= each.iter().sum::<f64>();
-        let seeds = Tensor::full(-weight / count, each.len(), &Device::Cpu)?;
-        let seeds = seeds
-            .to_dtype(node.value().dtype())?
-            .to_device(node.value().device())?;
-        let gradients = &mut policy.gradients;
-        tape.consume(vec![(node, seeds)], &mut |leaf, g| gradients.add(leaf, g))?;
-    }
-    Ok(sum / count)
+    let mut runs = Runs::new(policy.model.decoder(), Reduction::Sum, responses, budget)?;
+    let sum: f64 = runs.numbers().sequences.iter().sum();
+    let each = vec![-weight / count; responses.len()];
+    runs.push(&each, &[], &mut policy.gradients)?;
+    Ok(-sum / count)
 }

@@ -108,6 +108,14 @@ impl Sequence {
         self.weights.as_deref()
     }
 
+    /// The weight of each predicted token.
+    pub fn each_weight(&self) -> Vec<f64> {
+        match self.weights() {
+            Some(weights) => weights.to_vec(),
+            None => vec![1.0; self.completion().len()],
+        }
+    }
+
     /// The sum of the weights: the number of predicted tokens, if all weigh 1.
     pub fn weight(&self) -> f64 {
         match self.weights() {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::batches::Batches;
 use super::learner::Learner;
-use super::step::Sink;
+use super::step::{Sink, like};
 use crate::error::{Error, Result};
 use crate::llm::files::checkpoint;
 use crate::llm::model::decoder::{Decoder, Distance};
@@ -180,24 +180,14 @@ impl Distillation<'_> {
             let each = model
                 .decoder()
                 .distances(&tape, &part, &teacher, self.distance)?;
-            let weights: Vec<f64> = part.iter().flat_map(|s| of_tokens(s)).collect();
-            let found: Vec<f64> = each.value().to_dtype(candle_core::DType::F64)?.to_vec1()?;
+            let weights: Vec<f64> = part.iter().flat_map(|s| s.each_weight()).collect();
+            let found: Vec<f64> = each.value().to_dtype(DType::F64)?.to_vec1()?;
             sum += weights.iter().zip(&found).map(|(w, d)| w * d).sum::<f64>();
             let scale = self.weight * factor / count;
             let seeds: Vec<f64> = weights.iter().map(|w| w * scale).collect();
-            let seeds = Tensor::new(seeds, &Device::Cpu)?
-                .to_dtype(each.value().dtype())?
-                .to_device(each.value().device())?;
-            Sink::Sum(&mut learner.gradients).take(tape, vec![(each, seeds)])?;
+            let seeds = vec![(each.clone(), like(&each, &seeds)?)];
+            Sink::Sum(&mut learner.gradients).take(tape, seeds)?;
         }
         Ok(sum / count)
-    }
-}
-
-/// Weights of the tokens of a completion.
-fn of_tokens(sequence: &Sequence) -> Vec<f64> {
-    match sequence.weights() {
-        Some(weights) => weights.to_vec(),
-        None => vec![1.0; sequence.completion().len()],
     }
 }

@@ -33,6 +33,21 @@ pub trait Evaluation {
     ) -> Result<Vec<(String, f64)>>;
 }
 
+impl<E: Evaluation + ?Sized> Evaluation for &mut E {
+    fn names(&self) -> Vec<String> {
+        (**self).names()
+    }
+
+    fn run(
+        &mut self,
+        policy: &Decoder,
+        step: u64,
+        observer: &dyn Observer,
+    ) -> Result<Vec<(String, f64)>> {
+        (**self).run(policy, step, observer)
+    }
+}
+
 impl Trainer<'_> {
     /// Loss and metrics on the evaluation split, and what else is evaluated, all under `eval_…`;
     /// nothing if nothing is. Weights, optimiser and random streams stay as they are.

@@ -391,7 +391,11 @@ fn record<'a>(network: &'a dyn Network, sequences: &[&Sequence]) -> Result<(Tape
     Ok((tape, output))
 }
 
-fn like(node: &Node, numbers: &[f64]) -> Result<Tensor> {
+/// Cotangents of a node, in its precision and on its device.
+///
+/// # Errors
+/// Another number of them than the node has; a failing device.
+pub(in crate::llm) fn like(node: &Node, numbers: &[f64]) -> Result<Tensor> {
     let value = node.value();
     if value.elem_count() != numbers.len() {
         return Err(Error::Shape {
