@@ -10,8 +10,8 @@ use pistar::llm::text::example::{Example, Stored};
 use pistar::llm::text::objective::TextObjective;
 use pistar::llm::train::reference::Reference;
 use pistar::llm::train::{
-    Ascent, Batches, Distillation, Hook, Learner, Leaves, Lesson, Predicted, Role, Settings, Share,
-    Teaching, TokenReduction, Trainer,
+    Ascent, Batches, Distillation, Hook, Learner, Leaves, Lesson, Part, Predicted, Role, Settings,
+    Share, Teaching, TokenReduction, Trainer,
 };
 use pistar::loss::{Given, InputKind};
 use pistar::observer::Silent;
@@ -96,7 +96,12 @@ fn share<'a>(
     batch: usize,
     role: Role,
 ) -> Share<'a> {
-    Share::new("old", objective(name), settings, 32, rows, batch, role).unwrap()
+    let part = Part {
+        settings,
+        context: 32,
+        batch,
+    };
+    Share::new("old", objective(name), rows, part, role).unwrap()
 }
 
 fn apart(a: &[f64], b: &[f64]) -> f64 {

@@ -42,6 +42,8 @@ const RANKED: &str = "ranked.jsonl";
 const DATA: &str = "data.jsonl";
 pub(super) const KEPT: &str = "kept.jsonl";
 pub(super) const REFERENCE: &str = "reference.json";
+/// Folder of what is kept of a task that was learned, and its files.
+pub(super) const MEMORY: &str = "memory";
 pub(super) const PREDICTED: &str = "predicted.safetensors";
 pub(super) const IMPORTANCE: &str = "importance.safetensors";
 const AFTER: &str = "after.json";

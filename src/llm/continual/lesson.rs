@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::course::{Course, IMPORTANCE, KEPT, PREDICTED, REFERENCE, numbers_of, write_json};
+use super::course::{
+    Course, IMPORTANCE, KEPT, MEMORY, PREDICTED, REFERENCE, numbers_of, write_json,
+};
 use super::importance::estimate;
 use super::penalty::{self, Penalty as Pulled};
 use super::plateaus::{Free, Plateaus};
@@ -21,7 +23,7 @@ use crate::llm::text::example::{Example, Stored};
 use crate::llm::text::objective::{TextObjective, TokenReduction};
 use crate::llm::train::share::likelihood;
 use crate::llm::train::{
-    self, Distillation, Examples, Leaves, Lesson, Predicted, Role, Share, Teaching,
+    self, Distillation, Examples, Leaves, Lesson, Part, Predicted, Role, Share, Teaching,
 };
 use crate::loss::Objective;
 
@@ -59,9 +61,10 @@ impl Taught {
                 kept.push(examples);
             }
         }
-        let all = kept.iter().flatten().cloned();
+        // Where each task is a share of its own, none is of all.
+        let together = kept.iter().filter(|_| !method.remembers()).flatten();
         let all = (0..)
-            .zip(all)
+            .zip(together.cloned())
             .map(|(row, e)| Example { row, ..e })
             .collect();
         let distils = method.keeps == Keeps::Distillation && t > 0;
@@ -104,7 +107,8 @@ impl Taught {
                     lesson.ascent.rate = 0.0;
                 }
                 lesson.ascent.from_zero = method.keeps == Keeps::Fits;
-                for (name, kept) in self.names(course).zip(&self.kept) {
+                for (task, kept) in course.tasks.task.iter().zip(&self.kept) {
+                    let name = task.name.clone();
                     let share = self.share(course, name, kept, Role::Bounded)?;
                     lesson.shares.push(share);
                 }
@@ -113,12 +117,15 @@ impl Taught {
             Keeps::Memory => {
                 let weight = settings.rehearsal;
                 self.replay(course, Role::Added { weight }, &mut lesson)?;
-                for (i, (name, kept)) in self.names(course).zip(&self.kept).enumerate() {
-                    let path = course.folder(i).join(PREDICTED);
+                for (i, (task, kept)) in course.tasks.task.iter().zip(&self.kept).enumerate() {
+                    let name = task.name.clone();
+                    let path = course.folder(i).join(MEMORY).join(PREDICTED);
                     let stored = Predicted::read(&path, &course.device()?)?;
                     lesson.distillations.push(Distillation {
                         name,
-                        plan: self.likelihood(course, kept, settings.replay_batch)?,
+                        plan: self
+                            .part(course, settings.replay_batch)
+                            .of(likelihood(TokenReduction::Sum)?, kept)?,
                         teaching: Teaching::Stored(stored),
                         distance: Distance::Logits,
                         weight: settings.matching,
@@ -129,7 +136,9 @@ impl Taught {
                 let before = course.decoder(&course.before(self.task))?;
                 lesson.distillations.push(Distillation {
                     name: "teacher".into(),
-                    plan: self.likelihood(course, &self.own, self.settings.batch)?,
+                    plan: self
+                        .part(course, self.settings.batch)
+                        .of(likelihood(TokenReduction::Sum)?, &self.own)?,
                     teaching: Teaching::Live(Box::new(before)),
                     distance: Distance::CrossEntropy {
                         temperature: settings.teacher_temperature,
@@ -150,12 +159,6 @@ impl Taught {
             _ => {}
         }
         Ok(lesson)
-    }
-
-    /// Names of the tasks.
-    fn names(&self, course: &Course) -> impl Iterator<Item = String> {
-        let names = course.tasks.task.iter().map(|task| task.name.clone());
-        names.collect::<Vec<_>>().into_iter()
     }
 
     /// What is kept of all old tasks, as one share.
@@ -199,38 +202,16 @@ impl Taught {
         rows: &'a dyn Examples,
         role: Role,
     ) -> Result<Share<'a>> {
-        let objective = objective_on_kept(course)?;
-        let batch = course.settings.replay_batch;
-        Share::new(
-            name,
-            objective,
-            &self.settings,
-            course.context,
-            rows,
-            batch,
-            role,
-        )
+        let part = self.part(course, course.settings.replay_batch);
+        Share::new(name, objective_on_kept(course)?, rows, part, role)
     }
 
-    /// Batches of best responses, whatever the objective.
-    fn likelihood<'a>(
-        &'a self,
-        course: &Course,
-        rows: &'a dyn Examples,
-        batch: usize,
-    ) -> Result<train::Batches<'a>> {
-        let objective = likelihood(TokenReduction::Sum)?;
-        let role = Role::Added { weight: 1.0 };
-        let share = Share::new(
-            "",
-            objective,
-            &self.settings,
-            course.context,
-            rows,
+    fn part(&self, course: &Course, batch: usize) -> Part<'_> {
+        Part {
+            settings: &self.settings,
+            context: course.context,
             batch,
-            role,
-        )?;
-        Ok(share.plan)
+        }
     }
 }
 
@@ -263,8 +244,8 @@ impl Course<'_> {
         }
         let dir = self.folder(t);
         if self.method.keeps == Keeps::Memory && self.settings.replay > 0.0 {
-            let path = dir.join(PREDICTED);
-            if !path.exists() {
+            let folder = dir.join(MEMORY);
+            if !folder.exists() {
                 let kept = best_of(examples(
                     self,
                     &dir.join(KEPT),
@@ -278,14 +259,14 @@ impl Course<'_> {
                     "predictions of {} responses: {stored} bytes, for {logits} of logits",
                     kept.len()
                 ));
-                write_aside(&path, |path| predicted.write(path))?;
+                file::write_folder(&folder, |dir| predicted.write(&dir.join(PREDICTED)))?;
             }
         }
         if let Keeps::Pull(which) = self.method.keeps
             && which != Weights::Equal
         {
-            let path = dir.join(IMPORTANCE);
-            if path.exists() {
+            let folder = dir.join(MEMORY);
+            if folder.exists() {
                 return Ok(());
             }
             let model = self.decoder(&self.model(t))?;
@@ -302,24 +283,16 @@ impl Course<'_> {
             };
             importance.take(&estimate)?;
             let parameters = model.parameters();
-            write_aside(&path, |path| {
-                penalty::write(path, &importance.weights, parameters)
+            file::write_folder(&folder, |dir| {
+                penalty::write(&dir.join(IMPORTANCE), &importance.weights, parameters)
             })?;
         }
         Ok(())
     }
 }
 
-/// Writes a file beside its place, and moves it there once it is whole.
-fn write_aside(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let part = file::PART;
-    let aside = path.with_extension(part.trim_start_matches('.'));
-    write(&aside)?;
-    std::fs::rename(&aside, path).map_err(Error::io(path, "write"))
-}
-
 fn read_importance(course: &Course, t: usize, model: &Decoder) -> Result<Leaves> {
-    let path = course.folder(t).join(IMPORTANCE);
+    let path = course.folder(t).join(MEMORY).join(IMPORTANCE);
     penalty::read(&path, model.parameters(), &course.device()?)
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tasks::Tasks;
 use crate::continual::Method;
+use crate::continual::hooks::PlateauWindow;
 use crate::error::{Error, Result};
 use crate::llm::files::settings::{Flag, settings};
 use crate::llm::train::Ascent;
@@ -51,19 +52,19 @@ settings! {
             /// Weight of DER++'s likelihood of what is kept
             rehearsal: f64 = 1.0, value_name: Some("WEIGHT");
             /// λ of each constraint of copr at the start of every task
-            multiplier_start: f64 = 1.0, value_name: Some("LAMBDA");
+            multiplier_start: f64 = Ascent::default().start, value_name: Some("LAMBDA");
             /// α, the rate at which the logarithms of these multipliers rise; 0 holds them
-            multiplier_rate: f64 = 1e-3, value_name: Some("ALPHA");
+            multiplier_rate: f64 = Ascent::default().rate, value_name: Some("ALPHA");
             /// Maximum of a multiplier
-            multiplier_cap: f64 = 1e3, value_name: Some("LAMBDA");
+            multiplier_cap: f64 = Ascent::default().cap, value_name: Some("LAMBDA");
             /// Share of the past in the average of a constraint's violation, which is measured on batches
-            multiplier_decay: f64 = 0.9, value_name: Some("SHARE");
+            multiplier_decay: f64 = Ascent::default().decay, value_name: Some("SHARE");
             /// Losses that tfcl looks at to find whether training has come to rest
-            plateau_window: usize = 5, value_name: Some("STEPS");
+            plateau_window: usize = PlateauWindow::default().length, value_name: Some("STEPS");
             /// Mean of these losses below which it may have
-            plateau_mean: f64 = 0.2, value_name: Some("LOSS");
+            plateau_mean: f64 = PlateauWindow::default().mean, value_name: Some("LOSS");
             /// Their variance below which it may have
-            plateau_variance: f64 = 0.1, value_name: Some("VARIANCE");
+            plateau_variance: f64 = PlateauWindow::default().variance, value_name: Some("VARIANCE");
         }
         heading("Training") {
             /// Setting of every task's training, as in `pistar train`, such as lr=1e-4; over those of the file's table

@@ -2,13 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::solve::copr::Multipliers;
 
 /// How multipliers move: `ln λ ← ln λ + α λ J_C` after every step (COPR, eq. 12), J_C being the batch's loss less the
 /// threshold, or its moving average.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ascent {
     /// λ at the first step. (The paper does not say.)
     pub start: f64,
@@ -35,10 +34,11 @@ impl Default for Ascent {
 }
 
 impl Ascent {
+    /// Looks whether it can be.
+    ///
     /// # Errors
     /// A number out of range.
     pub fn check(&self) -> Result<()> {
-        use crate::error::Error;
         let fail = |place: &str, value: f64, remedy: &str| {
             Err(Error::invalid(place, format!("it is {value}"), remedy))
         };
@@ -96,11 +96,11 @@ impl Constraints {
         for (average, (loss, threshold)) in each {
             *average = ascent.decay * *average + (1.0 - ascent.decay) * (loss - threshold);
         }
-        for (lambda, violation) in self.multipliers.iter_mut().zip(&self.violations) {
-            // Held at its start, to the bit.
-            if ascent.rate > 0.0 {
-                *lambda = (*lambda * (ascent.rate * *lambda * violation).exp()).min(ascent.cap);
-            }
+        // At rate 0 each is held at its start, to the bit.
+        if ascent.rate > 0.0 {
+            let mut multipliers = Multipliers::at(&self.multipliers, ascent.rate, ascent.cap);
+            multipliers.ascend(&self.violations);
+            self.multipliers = multipliers.values();
         }
     }
 }
@@ -121,11 +121,17 @@ mod tests {
         };
         let mut found = Constraints::new(vec![1.0, 2.0], &ascent);
         let mut wanted = Multipliers::new(2, 0.5, 0.3, 4.0).unwrap();
+        let mut by_hand = [0.5f64, 0.5];
         for step in 0..60 {
             let losses = [1.0 + 0.2 * f64::from(step).cos(), 2.5];
             found.ascend(&losses, &ascent);
             wanted.ascend(&[losses[0] - 1.0, 0.5]);
             let apart = |(a, b): (&f64, f64)| (a - b).abs();
+            for (lambda, violation) in by_hand.iter_mut().zip([losses[0] - 1.0, 0.5]) {
+                *lambda = (*lambda * (0.3 * *lambda * violation).exp()).min(4.0);
+            }
+            let each = found.multipliers.iter().zip(by_hand).map(apart);
+            assert!(each.fold(0.0, f64::max) < 1e-12);
             let worst = found.multipliers.iter().zip(wanted.values()).map(apart);
             assert!(worst.fold(0.0, f64::max) < 1e-12);
             assert!((found.normaliser() - wanted.normaliser()).abs() < 1e-12);

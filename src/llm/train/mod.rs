@@ -82,7 +82,7 @@ pub(in crate::llm) use rollouts::{Feed, demonstrations};
 pub use rollouts::{Gae, Phases, Rollouts};
 pub use run_loop::Ended;
 pub use settings::Settings;
-pub use share::{Role, Share};
+pub use share::{Part, Role, Share};
 pub use source::{Networks, Source};
 pub use split::Rows;
 pub use start::{train, train_lesson, train_until};

@@ -45,7 +45,9 @@ pub(super) fn precompute_until(
             break;
         }
         let (text, examples) = plan.batch(done)?;
-        for part in plan.parts(&text, &examples) {
+        // Numbers that came with the responses stay.
+        let parts = plan.parts(&text, &examples).into_iter();
+        for part in parts.filter(|part| !part.recalled) {
             cache.fill(network, &part.sequences, plan.micro_batch())?;
         }
         cache.fill(network, &plan.mismatched(&text)?, plan.micro_batch())?;

@@ -37,35 +37,58 @@ pub enum Role {
     Projected,
 }
 
-impl<'a> Share<'a> {
-    /// An objective on rows, `batch` of them in every step, as many steps as the run has.
-    ///
-    /// # Errors
-    /// No rows, or too few for the objective.
-    pub fn new(
-        name: impl Into<String>,
-        objective: TextObjective,
-        settings: &Settings,
-        context: usize,
-        rows: &'a dyn Examples,
-        batch: usize,
-        role: Role,
-    ) -> Result<Self> {
-        let own = Settings {
-            batch: batch.min(rows.count().max(1)),
+/// How many rows of a share are in a step, of a run with those settings and a model that takes `context` tokens.
+#[derive(Clone, Copy)]
+pub struct Part<'s> {
+    /// The run's settings.
+    pub settings: &'s Settings,
+    /// Most tokens of a response with its prompt.
+    pub context: usize,
+    /// Rows in a step.
+    pub batch: usize,
+}
+
+impl Part<'_> {
+    fn settings(&self, rows: &dyn Examples) -> Settings {
+        Settings {
+            batch: self.batch.min(rows.count().max(1)),
             accumulation: 1,
             steps: Some(1),
             drop_last: true,
             length_buckets: None,
             optimizer_in_backward: false,
             prompts: None,
-            ..settings.clone()
-        };
+            ..self.settings.clone()
+        }
+    }
+
+    /// Batches of rows, shuffled anew in each pass over them, as many as are asked for.
+    ///
+    /// # Errors
+    /// No rows, or too few for the objective.
+    pub fn of<'a>(&self, objective: TextObjective, rows: &'a dyn Examples) -> Result<Batches<'a>> {
+        Batches::of(objective, &self.settings(rows), self.context, rows)
+    }
+}
+
+impl<'a> Share<'a> {
+    /// An objective on rows, some of them in every step.
+    ///
+    /// # Errors
+    /// No rows, or too few for the objective.
+    pub fn new(
+        name: impl Into<String>,
+        objective: TextObjective,
+        rows: &'a dyn Examples,
+        part: Part,
+        role: Role,
+    ) -> Result<Self> {
+        let own = part.settings(rows);
         let all = Ordered::held_out(&objective, &own, rows)?;
         Ok(Self {
             name: name.into(),
-            all: Batches::fed(objective.clone(), &own, context, all)?,
-            plan: Batches::of(objective, &own, context, rows)?,
+            all: Batches::fed(objective.clone(), &own, part.context, all)?,
+            plan: part.of(objective, rows)?,
             role,
         })
     }
@@ -78,8 +101,18 @@ impl<'a> Share<'a> {
         let role = Role::Added {
             weight: settings.rehearse_weight,
         };
-        let (objective, batch) = (likelihood(TokenReduction::Sum)?, settings.rehearse_batch);
-        Self::new("rehearsal", objective, settings, context, rows, batch, role)
+        let part = Part {
+            settings,
+            context,
+            batch: settings.rehearse_batch,
+        };
+        Self::new(
+            "rehearsal",
+            likelihood(TokenReduction::Sum)?,
+            rows,
+            part,
+            role,
+        )
     }
 }
 

@@ -49,6 +49,15 @@ impl Multipliers {
         })
     }
 
+    /// Multipliers on their way, at values that are positive.
+    pub fn at(values: &[f64], rate: f64, cap: f64) -> Self {
+        Self {
+            log: values.iter().map(|value| value.ln()).collect(),
+            rate,
+            log_cap: cap.ln(),
+        }
+    }
+
     /// λ, one per constraint.
     pub fn values(&self) -> Vec<f64> {
         self.log.iter().map(|l| l.exp()).collect()

@@ -7,7 +7,7 @@ use pistar::llm::text::example::{Beside, Example, Response, Stored};
 use pistar::llm::text::objective::{TextObjective, TokenReduction};
 use pistar::llm::train::reference::Reference;
 use pistar::llm::train::schedule::Shape;
-use pistar::llm::train::{Ascent, Batches, Lesson, Role, Settings, Share, Trainer};
+use pistar::llm::train::{Ascent, Batches, Lesson, Part, Role, Settings, Share, Trainer};
 use pistar::loss::Given;
 use pistar::solve::copr::{Divergence, compromise, linear_advantages};
 
@@ -118,7 +118,12 @@ fn a_transformer_under_copr_reaches_the_constrained_optimum() {
         };
         if bounded {
             let role = Role::Bounded;
-            let share = Share::new("old", objective(), &settings, 32, &kept, 1, role);
+            let part = Part {
+                settings: &settings,
+                context: 32,
+                batch: 1,
+            };
+            let share = Share::new("old", objective(), &kept, part, role);
             lesson.shares.push(share.unwrap());
         }
         let plan = Batches::of(objective(), &settings, 32, &rows).unwrap();
