@@ -10,7 +10,8 @@ use super::palette::look;
 use super::sheet::Sheet;
 use crate::continual::Method;
 use crate::observer::Observer;
-use crate::rows::spread::{Point, Spread};
+use crate::rows::continual::time;
+use crate::rows::spread::{Spread, curve};
 use crate::rows::study_copr::{METHODS, Row, ends, methods, read_rows};
 use crate::rows::table::distinct;
 
@@ -143,10 +144,7 @@ fn curves(own: &[&Row], method: &str) -> Chart {
             .filter_map(|r| r.step);
         steps.fold(1.0, f64::max)
     };
-    let time = |r: &Row| match r.step {
-        Some(step) => r.learning as f64 - 1.0 + step / most(r.learning),
-        None => r.learning as f64,
-    };
+    let time = |r: &Row| time(r.learning, r.step, most(r.learning));
     let last = rows.iter().map(|r| r.learning).max().unwrap_or(1) as f64;
     let mut chart = Chart::new(
         method,
@@ -157,16 +155,10 @@ fn curves(own: &[&Row], method: &str) -> Chart {
         chart.add(Layer::Dashed(SOFT, vec![(k as f64, 0.0), (k as f64, 1.0)]));
     }
     for (i, task) in tasks(own).into_iter().enumerate() {
-        let mut times: Vec<f64> = rows.iter().map(|r| time(r)).collect();
-        times.sort_by(f64::total_cmp);
-        times.dedup();
-        let points: Vec<Point> = (times.into_iter())
-            .filter_map(|at| {
-                let here = rows.iter().filter(|r| r.task == task && time(r) == at);
-                let found = Spread::of(here.map(|r| r.accuracy))?;
-                Some((at, found.mean, found.half()))
-            })
-            .collect();
+        // The end of a task is its last step, which is there already.
+        let here = rows.iter().filter(|r| r.task == task);
+        let here = here.filter(|r| r.step.is_some() || r.learning == 0);
+        let points = curve(here.map(|r| (time(r), r.accuracy)));
         let look = look(i, task);
         if let Some((_, mean, _)) = points.last() {
             chart.label(look.color, task, *mean);

@@ -32,14 +32,7 @@ pub const SIM: Sim = Sim {
     report,
 };
 
-const SHAPE: SequenceShape = SequenceShape {
-    tasks: 3,
-    prompts: 12,
-    arms: 4,
-    beta: 0.5,
-    overlap: Some(0.5),
-    block: 6,
-};
+const SHAPE: SequenceShape = SequenceShape::THREE;
 const SEEDS: u64 = 24;
 const REPLAY: f64 = 0.25;
 const STEPS: usize = 300;

@@ -84,7 +84,7 @@ fn run(request: &Request, dir: &Path) -> Result<()> {
         "settings": methods.iter().map(|m| grid::settings(m)).collect::<Vec<_>>(),
     });
     let run = Run::start(STUDY.name, request, dir, config)?;
-    sequence.write(dir)?;
+    sequence.write()?;
     let first = [0, 1, 2];
     let trial = |part, method, setting: &str, order, replay, seed| Trial {
         part,
@@ -156,7 +156,7 @@ impl Job for Trial {
         let out = tempfile::tempdir_in(&world.dir)?;
         let mut settings = Settings {
             method: Some(self.method.into()),
-            tasks: Some(world.tasks(self.order)?),
+            tasks: Some(world.tasks(self.order)),
             model: Some(world.model.clone()),
             out: Some(out.path().join("sequence")),
             replay: self.replay,

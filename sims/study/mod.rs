@@ -2,6 +2,7 @@
 
 pub mod ablations;
 pub mod bpo;
+mod classes;
 pub mod copg;
 pub mod copr;
 pub mod dro;

@@ -7,7 +7,7 @@
 mod judge;
 mod report;
 mod scorers;
-pub(super) mod tasks;
+mod tasks;
 #[cfg(test)]
 mod tests;
 

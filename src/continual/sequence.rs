@@ -325,6 +325,18 @@ pub struct SequenceShape {
 }
 
 impl SequenceShape {
+    /// Three small tasks, which share half of their features' variance: what methods are compared on.
+    pub const THREE: Self = Self {
+        tasks: 3,
+        prompts: 12,
+        arms: 4,
+        beta: 0.5,
+        overlap: Some(0.5),
+        block: 6,
+    };
+}
+
+impl SequenceShape {
     fn check(&self) -> Result<()> {
         for (place, size) in [
             ("tasks", self.tasks),

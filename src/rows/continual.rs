@@ -40,6 +40,15 @@ pub fn read_accuracies(table: &Path, observer: &dyn Observer) -> Result<Vec<Accu
     read(table, observer)
 }
 
+/// When a measurement was made, in tasks learned: at a step of the task being learned, or at its end; `steps` are those of
+/// that task.
+pub fn time(learning: u64, step: Option<f64>, steps: f64) -> f64 {
+    match step {
+        Some(step) => learning as f64 - 1.0 + step / steps,
+        None => learning as f64,
+    }
+}
+
 /// Reads the table as a course.
 ///
 /// # Errors
@@ -57,11 +66,8 @@ pub fn read_course(table: &Path, observer: &dyn Observer) -> Result<Course> {
             .filter_map(|r| r.step);
         steps.fold(0.0, f64::max)
     };
-    let time = |row: &Accuracy| match row.step {
-        // Where a task is measured along the way, its last step is its end.
-        Some(step) => row.learning as f64 - 1.0 + step / steps_of(row.learning),
-        None => row.learning as f64,
-    };
+    // Where a task is measured along the way, its last step is its end.
+    let time = |row: &Accuracy| time(row.learning, row.step, steps_of(row.learning));
     let curve = |task: &String| {
         let own = rows.iter().filter(|row| row.task == *task);
         let mut points: Vec<(f64, f64)> = own.map(|row| (time(row), row.accuracy)).collect();

@@ -28,6 +28,18 @@ impl Spread {
     }
 }
 
+/// The curve of values at places: at each, in ascending order, their mean.
+pub fn curve(values: impl IntoIterator<Item = (f64, f64)>) -> Vec<Point> {
+    let mut all: Vec<(f64, f64)> = values.into_iter().collect();
+    // Of one place in the order in which they came.
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let point = |here: &[(f64, f64)]| {
+        let spread = Spread::of(here.iter().map(|(_, value)| *value))?;
+        Some((here[0].0, spread.mean, spread.half()))
+    };
+    all.chunk_by(|a, b| a.0 == b.0).filter_map(point).collect()
+}
+
 /// A point of a curve: where it is, its mean, and half the width of its band if it has one.
 pub type Point = (f64, f64, Option<f64>);
 

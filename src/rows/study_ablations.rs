@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::scores::Judged;
-use super::spread::{Point, Spread};
-use super::table::{read, table};
+use super::spread::{self, Point, Spread};
+use super::table::{read, table, unique};
 use crate::observer::Observer;
 
 table! {
@@ -103,14 +103,7 @@ impl Row {
 
 /// The settings, in the order of the rows.
 pub fn settings(rows: &[Row]) -> Vec<Setting> {
-    let mut found: Vec<Setting> = Vec::new();
-    for row in rows {
-        let setting = row.setting();
-        if !found.contains(&setting) {
-            found.push(setting);
-        }
-    }
-    found
+    unique(rows.iter().map(Row::setting))
 }
 
 /// The judgements of a setting by seed, in the order of steps.
@@ -157,15 +150,8 @@ pub fn point(rows: &[Row], setting: &Setting, x: f64, of: fn(&Row) -> f64) -> Op
 /// Win rates along training: means over seeds.
 #[cfg_attr(not(feature = "plot"), allow(dead_code))] // Figures alone draw them.
 pub fn curve(rows: &[Row], setting: &Setting) -> Vec<Point> {
-    let mut wins: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for row in paths(rows, setting).into_values().flatten() {
-        wins.entry(row.step).or_default().push(row.win);
-    }
-    let point = |(step, wins): (u64, Vec<f64>)| {
-        let spread = Spread::of(wins)?;
-        Some((step as f64, spread.mean, spread.half()))
-    };
-    wins.into_iter().filter_map(point).collect()
+    let all = paths(rows, setting).into_values().flatten();
+    spread::curve(all.map(|row| (row.step as f64, row.win)))
 }
 
 /// Win rates of DRO's section 4.1, which the ablations are held against.

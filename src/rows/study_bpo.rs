@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::scores::Judged;
-use super::spread::{Point, Spread};
-use super::table::{read, table};
+use super::spread::{self, Point};
+use super::table::{read, table, unique};
 use crate::observer::Observer;
 
 table! {
@@ -61,14 +61,8 @@ pub type Setting = (String, u64);
 
 /// The settings of an objective, in the order of the rows.
 pub fn settings(rows: &[Row], objective: &str) -> Vec<Setting> {
-    let mut found: Vec<Setting> = Vec::new();
-    for row in rows.iter().filter(|r| r.objective == objective) {
-        let setting = (row.reference.clone(), row.phases);
-        if !found.contains(&setting) {
-            found.push(setting);
-        }
-    }
-    found
+    let own = rows.iter().filter(|r| r.objective == objective);
+    unique(own.map(|row| (row.reference.clone(), row.phases)))
 }
 
 /// The objectives, in the order of the rows.
@@ -105,13 +99,6 @@ pub fn curve(
     setting: &Setting,
     of: impl Fn(&Row) -> f64,
 ) -> Vec<Point> {
-    let mut values: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for row in paths(rows, objective, setting).into_values().flatten() {
-        values.entry(row.step).or_default().push(of(row));
-    }
-    let point = |(step, values): (u64, Vec<f64>)| {
-        let spread = Spread::of(values)?;
-        Some((step as f64, spread.mean, spread.half()))
-    };
-    values.into_iter().filter_map(point).collect()
+    let all = paths(rows, objective, setting).into_values().flatten();
+    spread::curve(all.map(|row| (row.step as f64, of(row))))
 }

@@ -47,9 +47,11 @@ pub const ORDERS: &str = "orders";
 pub const REPLAY: &str = "replay";
 
 impl Row {
-    /// True of the last task's end.
+    /// True of one row of a trial: at the end of the last task, of that.
     pub fn is_last(&self) -> bool {
-        self.end && self.learning as usize == self.order.split(' ').count()
+        let mut order = self.order.split(' ');
+        let tasks = order.clone().count();
+        self.end && self.learning as usize == tasks && order.next_back() == Some(&self.task)
     }
 }
 
@@ -81,17 +83,8 @@ pub fn read_rows(dir: &Path, observer: &dyn Observer) -> Result<Vec<Row>> {
 
 /// Trials of a part at the end of their sequence: one row each.
 pub fn ends<'a>(rows: &'a [Row], part: &str) -> Vec<&'a Row> {
-    let mut found: Vec<&Row> = Vec::new();
-    for row in rows.iter().filter(|r| r.part == part && r.is_last()) {
-        let same = |other: &&&Row| {
-            let of = |r: &Row| (r.method.clone(), r.setting.clone(), r.order.clone(), r.seed);
-            of(other) == of(row) && other.replay == row.replay
-        };
-        if found.iter().find(same).is_none() {
-            found.push(row);
-        }
-    }
-    found
+    let own = rows.iter().filter(|r| r.part == part);
+    own.filter(|r| r.is_last()).collect()
 }
 
 /// Methods of a part, in the order of the rows.
@@ -118,9 +111,5 @@ pub fn best_setting<'a>(rows: &'a [Row], method: &str) -> Option<&'a str> {
             best = Some((setting, value));
         }
     }
-    let (name, _) = best?;
-    let row = rows
-        .iter()
-        .find(|r| r.method == method && r.setting == name)?;
-    Some(row.setting.as_str())
+    best.map(|(setting, _)| setting)
 }

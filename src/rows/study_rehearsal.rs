@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::scores::Judged;
-use super::spread::{Point, Spread};
-use super::table::{read, table};
+use super::spread::{self, Point};
+use super::table::{read, table, unique};
 use crate::observer::Observer;
 
 /// File of the scorers' rows.
@@ -151,14 +151,7 @@ impl Row {
 
 /// The settings, in the order of the rows.
 pub fn settings(rows: &[Row]) -> Vec<Setting> {
-    let mut found: Vec<Setting> = Vec::new();
-    for row in rows {
-        let setting = row.setting();
-        if !found.contains(&setting) {
-            found.push(setting);
-        }
-    }
-    found
+    unique(rows.iter().map(Row::setting))
 }
 
 /// The judgements of a setting on a set by seed, in the order in which they were made.
@@ -174,15 +167,8 @@ pub fn paths<'a>(rows: &'a [Row], setting: &Setting, set: &str) -> BTreeMap<u64,
 /// A number along training: means over seeds.
 #[cfg_attr(not(feature = "plot"), allow(dead_code))] // Figures alone draw them.
 pub fn curve(rows: &[Row], setting: &Setting, set: &str, of: impl Fn(&Row) -> f64) -> Vec<Point> {
-    let mut values: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for row in paths(rows, setting, set).into_values().flatten() {
-        values.entry(row.written).or_default().push(of(row));
-    }
-    let point = |(written, values): (u64, Vec<f64>)| {
-        let spread = Spread::of(values)?;
-        Some((written as f64, spread.mean, spread.half()))
-    };
-    values.into_iter().filter_map(point).collect()
+    let all = paths(rows, setting, set).into_values().flatten();
+    spread::curve(all.map(|row| (row.written as f64, of(row))))
 }
 
 /// The setting of a method that it is compared by: of several the first.

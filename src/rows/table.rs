@@ -237,6 +237,18 @@ pub fn parse<T: Record>(file: &str, content: &str) -> Result<Vec<(usize, T)>> {
         .collect()
 }
 
+/// Items without those that were there before.
+#[cfg_attr(not(feature = "llm"), allow(dead_code))] // Studies alone have settings.
+pub fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut found: Vec<T> = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
+}
+
 /// The names that come, each once, in the order in which they first do.
 pub fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = HashSet::new();

@@ -2,6 +2,7 @@
 
 use crate::continual::Method;
 use crate::llm::continual::Settings;
+use crate::llm::files::settings::{Fields, Given};
 use anyhow::{Context, Result};
 
 /// Methods that are run in other orders and with other shares of replay.
@@ -82,15 +83,10 @@ pub fn settings(name: &str) -> Vec<String> {
 pub fn apply(setting: &str, settings: &mut Settings) -> Result<()> {
     for part in setting.split(' ').filter(|part| *part != "-") {
         let (name, value) = part.split_once('=').context("setting")?;
-        let number: f64 = value.parse().context("setting")?;
-        match name {
-            "pull" => settings.pull = number,
-            "distillation" => settings.distillation = number,
-            "matching" => settings.matching = number,
-            "replay_weight" => settings.replay_weight = number,
-            "plateau_mean" => settings.plateau_mean = number,
-            "multiplier_start" => settings.multiplier_start = number,
-            _ => settings.set.push(format!("numbers={{ {name} = {value} }}")),
+        if Settings::FIELDS.iter().any(|field| field.name == name) {
+            settings.lay(name, vec![Given::Number(value.parse().context("setting")?)]);
+        } else {
+            settings.set.push(format!("numbers={{ {name} = {value} }}"));
         }
     }
     Ok(())

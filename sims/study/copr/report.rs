@@ -145,12 +145,7 @@ fn claims(all: &[&Row], orders: &[&Row], replay: &[&Row]) -> Vec<Claim> {
     ] {
         state(words, true, &|s| less(Method::COPR.name, ablation, aa, s));
     }
-    for of in [aa, aia] {
-        let name = if of(all[0]) == aa(all[0]) {
-            "AA"
-        } else {
-            "AIA"
-        };
+    for (name, of) in [("AA", aa), ("AIA", aia)] {
         let best = |s: u64| {
             let each = CONTINUAL.iter().filter_map(|m| value(m.name, s, of));
             each.fold(f64::NEG_INFINITY, f64::max)

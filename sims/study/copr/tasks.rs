@@ -11,10 +11,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::super::Request;
-use super::super::rehearsal::tasks::{Draw, class, seed, words};
+use super::super::classes::{class, seed, words};
 use super::super::rule::GLAD;
 use super::super::world::{COMPLETION, World, candidates};
 
+/// Words that a model's texts are to begin with: the tasks are of the commonest three of as many.
+const NAMED: usize = 4;
+/// Stream of these responses.
+const COMPLETIONS: u64 = 1;
 /// Responses that are ranked to each prompt.
 const RANKED: usize = 4;
 /// Openings that are looked at for the words that texts begin with.
@@ -57,11 +61,11 @@ impl Sequence {
     pub fn new(request: &Request, dir: &Path, count: usize, held: usize) -> Result<Self> {
         let world = World::open(request, dir)?;
         let base = world.decoder()?;
-        let words = words(&world, &base, SURVEY)?;
+        let words = words(&world, &base, SURVEY, NAMED)?;
         let (mut rows, mut names) = (Vec::new(), Vec::new());
         for (index, ((name, rule), word)) in rules().into_iter().zip(&words).enumerate() {
-            let of = class(&world, &base, index, word.clone(), count, held)?;
-            let seed = seed(&world, Draw::Completions);
+            let of = class(&world, &base, index, word.clone(), [count, held])?;
+            let seed = seed(&world, COMPLETIONS);
             let drawn = world.generate(&base, &of.prompts, [RANKED, COMPLETION], seed)?;
             let texts = world.texts(&of.prompts, &drawn)?;
             let mut rule = Specification::parse(&rule)?.build(&Resources::default())?;
@@ -120,7 +124,7 @@ impl Sequence {
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn write(&self, _: &Path) -> Result<()> {
+    pub fn write(&self) -> Result<()> {
         let dir = &self.dir;
         fs::create_dir_all(dir).with_context(|| format!("{}: cannot create", dir.display()))?;
         for (name, [lists, held]) in self.names.iter().zip(&self.rows) {
@@ -141,17 +145,14 @@ impl Sequence {
                 "task": order.map(task),
             });
             let text = toml::to_string(&all).context("tasks")?;
-            write_whole(&self.tasks(order)?, text.as_bytes())?;
+            write_whole(&self.tasks(order), text.as_bytes())?;
         }
         Ok(())
     }
 
     /// The file of the tasks in an order.
-    ///
-    /// # Errors
-    /// None.
-    pub fn tasks(&self, order: [usize; 3]) -> Result<PathBuf> {
+    pub fn tasks(&self, order: [usize; 3]) -> PathBuf {
         let order = order.map(|t| t.to_string()).concat();
-        Ok(self.dir.join(format!("tasks-{order}.toml")))
+        self.dir.join(format!("tasks-{order}.toml"))
     }
 }

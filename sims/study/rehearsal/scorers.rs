@@ -21,9 +21,10 @@ use crate::stats::Bootstrap;
 use anyhow::{Context, Result, anyhow};
 use serde_json::Map;
 
+use super::super::classes::{Class, first_word};
 use super::super::run::Job;
 use super::super::world::{candidates, sequence};
-use super::tasks::{Class, DRAWN, Draw, OFFSETS, SCALES, Tasks, first_word};
+use super::tasks::{DRAWN, Draw, OFFSETS, SCALES, Tasks};
 use crate::rows::study_rehearsal::ScorerRow;
 
 /// m, the paper's.

@@ -11,13 +11,12 @@ use crate::llm::train::reference::Reference;
 use crate::llm::train::schedule::Shape;
 use crate::llm::train::{Batches, Settings, Trainer};
 use crate::observer::Silent;
-use crate::random::{Purpose, Stream};
 use anyhow::{Result, ensure};
-use rand_chacha::rand_core::RngCore;
 use serde_json::Map;
 
+use super::super::classes::{Class, class, seed, words};
 use super::super::rule::animals;
-use super::super::world::{COMPLETION, PROMPT, World, candidates, sequence};
+use super::super::world::{COMPLETION, World, candidates, sequence};
 use super::scorers::{Kind, Scorer};
 
 /// Classes that are trained on.
@@ -54,16 +53,6 @@ pub struct Sizes {
     pub every: u64,
 }
 
-/// Prompts that begin with one word.
-pub struct Class {
-    /// The word.
-    pub word: String,
-    /// To learn from.
-    pub prompts: Vec<Vec<u32>>,
-    /// Held out.
-    pub held: Vec<Vec<u32>>,
-}
-
 /// What all trials share.
 pub struct Tasks {
     /// The model and the rule.
@@ -87,8 +76,6 @@ pub struct Tasks {
 /// Streams of samples.
 #[derive(Clone, Copy)]
 pub enum Draw {
-    /// Openings of a class; the last is the forget class.
-    Openings(usize),
     /// What the skill is learned from.
     Skill,
     /// Completions of prompts that are trained on.
@@ -106,7 +93,6 @@ impl Draw {
             Self::Completions => 1,
             Self::Pairs => 2,
             Self::Evaluation => 3,
-            Self::Openings(class) => 4 + class as u64,
         }
     }
 }
@@ -118,11 +104,11 @@ impl Tasks {
     /// A model whose openings have too few first words; a rule that tells no completions apart.
     pub fn new(world: World, sizes: Sizes, seeds: u64) -> Result<Self> {
         let base = world.decoder()?;
-        let words = words(&world, &base, sizes.survey)?;
+        let words = words(&world, &base, sizes.survey, 1 + TRAINED)?;
         let mut classes = Vec::new();
         for (index, word) in words.into_iter().enumerate() {
             let held = if index == 0 { sizes.forget } else { sizes.held };
-            classes.push(class(&world, &base, index, word, sizes.prompts, held)?);
+            classes.push(class(&world, &base, index, word, [sizes.prompts, held])?);
         }
         // The commonest opening is the one that the model is most at home with.
         let forget = classes.remove(0);
@@ -180,7 +166,7 @@ impl Tasks {
         samples: usize,
         draw: Draw,
     ) -> Result<Vec<Generated>> {
-        let seed = seed(&self.world, draw);
+        let seed = seed(&self.world, draw.index());
         (self.world).generate(policy, prompts, [samples, COMPLETION], seed)
     }
 
@@ -198,100 +184,6 @@ impl Tasks {
     }
 }
 
-/// The seed of a stream.
-pub fn seed(world: &World, draw: Draw) -> u64 {
-    Stream::new(world.key, Purpose::Responses, (1 << 32) + draw.index())
-        .rng()
-        .next_u64()
-}
-
-/// The first word of a text, without what is not a letter or a digit at its end.
-pub fn first_word(text: &str) -> &str {
-    let word = text.split_whitespace().next().unwrap_or_default();
-    word.trim_end_matches(|c: char| !c.is_alphanumeric())
-}
-
-/// The commonest first words of the model's openings, the commonest first; of equal ones the first in the alphabet.
-/// Words without a capital begin no text, unless there are no others.
-///
-/// # Errors
-/// A model whose openings have too few.
-pub fn words(world: &World, model: &Decoder, survey: usize) -> Result<Vec<String>> {
-    let mut found: Vec<String> = Vec::new();
-    for prompt in world.prompts(model, survey)? {
-        let text = world.text(&prompt)?;
-        let word = first_word(&text);
-        if !word.is_empty() {
-            found.push(word.into());
-        }
-    }
-    found.sort_unstable();
-    let mut counted: Vec<(usize, &str)> = (found.chunk_by(|a, b| a == b))
-        .map(|same| (same.len(), same[0].as_str()))
-        .collect();
-    let small = |word: &str| word.starts_with(char::is_lowercase);
-    counted.sort_by_key(|&(count, word)| (small(word), std::cmp::Reverse(count)));
-    let wanted = 1 + TRAINED;
-    ensure!(
-        counted.len() >= wanted,
-        "{}: its openings begin with {} different words, and the study makes classes of the commonest {wanted}",
-        world.model.folder.display(),
-        counted.len()
-    );
-    let words = counted.iter().take(wanted);
-    Ok(words.map(|(_, word)| word.to_string()).collect())
-}
-
-/// Openings that go on from a word, as the model writes them.
-///
-/// # Errors
-/// A model that does not go on with whole words.
-pub fn class(
-    world: &World,
-    model: &Decoder,
-    index: usize,
-    word: String,
-    count: usize,
-    held: usize,
-) -> Result<Class> {
-    let mut start = world.tokenizer.encode(&word)?;
-    start.retain(|token| *token != world.bos);
-    ensure!(
-        start.len() < PROMPT,
-        "{}: `{word}`, with which its openings begin, has {} tokens, and an opening {PROMPT}",
-        world.model.folder.display(),
-        start.len()
-    );
-    start.insert(0, world.bos);
-    let all = count + held;
-    // Some go on within the word, or end.
-    let starts = vec![start.clone(); 2 * all + 64];
-    let more = 1 + PROMPT - start.len();
-    let seed = seed(world, Draw::Openings(index));
-    let mut prompts = Vec::new();
-    for drawn in world.generate(model, &starts, [1, more], seed)? {
-        let prompt = [&start[..], &drawn.tokens].concat();
-        if !drawn.ended && first_word(&world.text(&prompt)?) == word {
-            prompts.push(prompt);
-        }
-    }
-    ensure!(
-        prompts.len() >= all,
-        "{}: of {} openings that it goes on with after `{word}`, {} are whole, and the study needs {all}; ask for \
-         fewer --prompts",
-        world.model.folder.display(),
-        starts.len(),
-        prompts.len()
-    );
-    prompts.truncate(all);
-    let held = prompts.split_off(count);
-    Ok(Class {
-        word,
-        prompts,
-        held,
-    })
-}
-
 /// The learning rate of the skill, and passes over what it is learned from.
 pub const SKILL_LR: f64 = 5e-4;
 /// See [`SKILL_LR`].
@@ -300,7 +192,7 @@ pub const SKILL_EPOCHS: f64 = 3.0;
 /// The model after it has learned the best of its own completions in the forget class.
 fn skilled(world: &World, model: Decoder, forget: &Class, sizes: Sizes) -> Result<Decoder> {
     let samples = sizes.best_of;
-    let seed = seed(world, Draw::Skill);
+    let seed = seed(world, Draw::Skill.index());
     let drawn = world.generate(&model, &forget.prompts, [samples, COMPLETION], seed)?;
     let texts = world.texts(&forget.prompts, &drawn)?;
     let scores = Tasks::skill()?.score(&candidates(&texts, &Map::new()), &Silent)?;
@@ -342,22 +234,4 @@ fn skilled(world: &World, model: Decoder, forget: &Class, sizes: Sizes) -> Resul
         trainer.step(None)?;
     }
     Ok(trainer.policy.model.decoder().copy()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn first_words_are_without_points() {
-        for (text, word) in [
-            ("Once upon a time", "Once"),
-            (" Lily, a girl", "Lily"),
-            ("\"Yes!\" she", "\"Yes"),
-            ("", ""),
-            (" . .", ""),
-        ] {
-            assert_eq!(first_word(text), word);
-        }
-    }
 }

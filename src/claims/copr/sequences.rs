@@ -8,15 +8,7 @@ use crate::continual::{Method, Plan, Sequence, SequenceShape, Setting, run};
 use crate::error::Result;
 use crate::stats::student::{Summary, one_sample};
 
-/// Three tasks whose log-linear policy shares half of its features' variance.
-const SHAPE: SequenceShape = SequenceShape {
-    tasks: 3,
-    prompts: 12,
-    arms: 4,
-    beta: 0.5,
-    overlap: Some(0.5),
-    block: 6,
-};
+const SHAPE: SequenceShape = SequenceShape::THREE;
 const SEEDS: u64 = 24;
 const STEPS: usize = 300;
 
