@@ -7,7 +7,14 @@ use pistar::solve::copr::Divergence;
 
 /// Two tasks in conflict: on the same prompts with a table, and on prompts of their own with shared features.
 fn sequences() -> [Sequence; 2] {
-    let shape = SequenceShape::THREE;
+    let shape = SequenceShape {
+        tasks: 2,
+        prompts: 2,
+        arms: 3,
+        beta: 0.5,
+        overlap: None,
+        block: 2,
+    };
     let linear = SequenceShape {
         overlap: Some(0.9),
         ..shape
