@@ -100,8 +100,16 @@ fn foreseen(place: &Place, args: &[&str]) {
 
 /// The same on other rows, in batches of so many, within that share.
 fn foreseen_on(place: &Place, args: &[&str], [data, batch]: [&str; 2], within: f64) {
-    let common = ["--model", "big", "--data", data, "--batch", batch];
-    let args = [args, &common, &["--steps", STEPS]].concat();
+    foreseen_of(
+        place,
+        &[args, &["--data", data, "--batch", batch]].concat(),
+        within,
+    );
+}
+
+/// The same with all settings of the data among the arguments; gives the plan's report.
+fn foreseen_of(place: &Place, args: &[&str], within: f64) -> Value {
+    let args = [args, &["--model", "big", "--steps", STEPS]].concat();
     let train = ["--out", "run", "--overwrite", "--checkpoint-every", "0"];
     let output = command(place, &[&["train"], &args[..], &train].concat());
     let said = String::from_utf8_lossy(&output.stderr);
@@ -115,7 +123,7 @@ fn foreseen_on(place: &Place, args: &[&str], [data, batch]: [&str; 2], within: f
     let far = foreseen / measured - 1.0;
     println!(
         "{:60} measured {:7.1} MiB, foreseen {:7.1} MiB: {:+.2} %",
-        args[..args.len() - 8].join(" "),
+        args[..args.len() - 4].join(" "),
         measured / 1048576.0,
         foreseen / 1048576.0,
         100.0 * far
@@ -128,6 +136,7 @@ fn foreseen_on(place: &Place, args: &[&str], [data, batch]: [&str; 2], within: f
         .map(|bytes| bytes.as_f64().unwrap())
         .sum();
     assert_eq!(parts, foreseen, "{args:?}: the table's lines are the whole");
+    report
 }
 
 #[test]
@@ -219,6 +228,86 @@ fn adapters_value_networks_and_heads_are_foreseen() {
         &["reward-model"],
     ] {
         foreseen(&place, args);
+    }
+}
+
+/// Prompts that the policy completes: the generator's weights, keys and values, beside what a step takes.
+#[test]
+fn completions_that_are_written_are_foreseen() {
+    let place = place("llama", false);
+    let prompts = (0..8).map(|row| format!("{}\n", json!({"prompt": " w1".repeat(40 + row % 3)})));
+    fs::write(place.at("prompts.jsonl"), prompts.collect::<String>()).unwrap();
+    let online = [
+        "--prompts",
+        "prompts.jsonl",
+        "--reward",
+        "length:characters",
+        "--max-new-tokens",
+        "60",
+        "--micro-batch-tokens",
+        "250",
+        "--batch",
+        "4",
+    ];
+    let generation = "generation";
+    for (args, phase) in [
+        (&["rloo", "--lora-rank", "8"][..], generation),
+        (
+            &["rloo", "--lora-rank", "8", "--generation-batch", "3"],
+            generation,
+        ),
+        (
+            &[
+                "sft",
+                "--lora-rank",
+                "8",
+                "--dtype",
+                "f64",
+                "--completions",
+                "2",
+            ],
+            generation,
+        ),
+        (&["dpo", "--dtype", "bf16"], "backward"),
+        (&["grpo", "--completions", "3"], "backward"),
+    ] {
+        let args = [args, &online[..]].concat();
+        let report = foreseen_of(&place, &args, 0.03);
+        assert_eq!(report["at"]["phase"], phase, "{args:?}");
+    }
+    // At an evaluation, with a reference of its own.
+    let evaluated = [
+        "dpo",
+        "--eval-prompts",
+        "prompts.jsonl",
+        "--eval-every",
+        "1",
+        "--eval-max-new-tokens",
+        "60",
+        "--lora-rank",
+        "8",
+        "--micro-batch-tokens",
+        "250",
+    ];
+    foreseen(&place, &evaluated);
+}
+
+/// What is rehearsed beside the objective's own data.
+#[test]
+fn rehearsal_is_foreseen() {
+    let place = place("llama", false);
+    let rows = (0..8).map(|row| {
+        let line = json!({"prompt": " w1 w1", "completion": " w1".repeat(300 + row)});
+        format!("{line}\n")
+    });
+    fs::write(place.at("rehearsed.jsonl"), rows.collect::<String>()).unwrap();
+    let rehearse = ["--rehearse", "rehearsed.jsonl", "--rehearse-batch", "6"];
+    for args in [
+        &["dpo"][..],
+        &["sft", "--recompute"],
+        &["dpo", "--dtype", "bf16"],
+    ] {
+        foreseen(&place, &[args, &rehearse[..]].concat());
     }
 }
 

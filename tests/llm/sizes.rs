@@ -11,6 +11,7 @@ use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::lora::{AdapterConfig, Target};
 use pistar::llm::model::network::ValueRows;
+use pistar::llm::sample::generate::Draw;
 use pistar::llm::train::Precision;
 use pistar::random::{Purpose, Stream};
 use serde_json::{Value, json};
@@ -68,6 +69,12 @@ fn take(config: &Config, stream: &mut Stream) -> u64 {
     };
     let rows = [ValueRows::Prompt, ValueRows::Completion][one_of(2) as usize];
     let rank = [1, 16, most::RANK][one_of(3) as usize];
+    let draw = Draw {
+        sequences: [1, 64, 1_000_000_000][one_of(3) as usize],
+        samples: [1, 4, 1_000_000][one_of(3) as usize],
+        prompt: 1,
+        longest: tokens,
+    };
     let run = Run {
         config: config.clone(),
         role: [Role::Policy, Role::PolicyWithValue(rows), Role::Score][one_of(3) as usize],
@@ -82,9 +89,11 @@ fn take(config: &Config, stream: &mut Stream) -> u64 {
         in_backward: one_of(2) == 0,
         micro_batch: [1, 4096, usize::MAX][one_of(3) as usize],
         one_step: one_of(2) == 0,
+        draws: (one_of(2) == 0).then_some(draw).into_iter().collect(),
+        evaluates_kl: one_of(2) == 0,
         machine: Machine::new(one_of(2) == 0),
     };
-    let outcome = run.take(&[piece]).unwrap();
+    let outcome = run.take(&[piece], &[]).unwrap();
     let entries = config
         .family
         .names

@@ -10,9 +10,6 @@ use crate::llm::text::tokenizer::Tokenizer;
 use crate::llm::train::{Evaluation, completions};
 use crate::observer::Observer;
 
-/// Completions that are written at once.
-const BATCH: usize = 64;
-
 /// How well a policy knows one task.
 pub struct Examination {
     name: String,
@@ -20,8 +17,7 @@ pub struct Examination {
     prompts: Vec<Prompt>,
     score: Weighted,
     accuracy: Accuracy,
-    sampling: Sampling,
-    seed: u64,
+    writing: Writing,
     /// Scores of the first policy's completions.
     first: Vec<f64>,
 }
@@ -33,6 +29,8 @@ pub struct Writing {
     pub sampling: Sampling,
     /// Seed of the draws: the same at every examination.
     pub seed: u64,
+    /// Sequences that are generated at once.
+    pub batch: usize,
 }
 
 impl Examination {
@@ -70,8 +68,7 @@ impl Examination {
             tokenizer,
             score: score.map_err(|e| e.in_file(&place))?,
             accuracy: task.accuracy,
-            sampling: writing.sampling.clone(),
-            seed: writing.seed,
+            writing: writing.clone(),
             first: Vec::new(),
         })
     }
@@ -83,8 +80,12 @@ impl Examination {
     pub fn scores(&mut self, policy: &Decoder, observer: &dyn Observer) -> Result<Vec<f64>> {
         let tokens: Vec<Vec<u32>> = self.prompts.iter().map(|p| p.tokens.clone()).collect();
         let ends = self.tokenizer.ends();
-        let (sampling, seed) = (&self.sampling, self.seed);
-        let found = generate(policy, ends, &tokens, sampling, seed, BATCH, observer)?;
+        let Writing {
+            sampling,
+            seed,
+            batch,
+        } = &self.writing;
+        let found = generate(policy, ends, &tokens, sampling, *seed, *batch, observer)?;
         let prompts = &self.prompts;
         let prompt = |i: usize| (i, &prompts[i]);
         let texts = completions::texts(&self.tokenizer, prompt, sampling.samples, &found)?;

@@ -29,9 +29,6 @@ use crate::llm::train::{self, Ended, Lesson, METRICS, MODEL, completions, train_
 use crate::loss::{Given, InputKind, Objective};
 use crate::observer::{Observer, Until};
 
-/// Completions that are written at once.
-const BATCH: usize = 64;
-
 /// Version of what a sequence's folder holds.
 const FORMAT: u32 = 1;
 
@@ -146,6 +143,7 @@ impl<'a> Course<'a> {
                 ..Sampling::default()
             },
             seed: settings.seed,
+            batch: training.generation_batch,
         };
         writing.sampling.check()?;
         let mark = (method.base == Base::Feedback).then_some(MARKS[0]);
@@ -510,7 +508,7 @@ impl<'a> Course<'a> {
             &tokens,
             &sampling,
             seed,
-            BATCH,
+            self.training.generation_batch,
             &self.until(),
         )?;
         completions::texts(&self.tokenizer, |i| (i, &prompts[i]), samples, &found)

@@ -19,9 +19,6 @@ use crate::llm::text::objective::TextObjective;
 use crate::llm::text::tokenizer::Tokenizer;
 use crate::observer::Observer;
 
-/// Sequences that are generated at once.
-const BATCH: usize = 16;
-
 const SCORES: &str = "objective/scores";
 const KL: &str = "objective/kl";
 const ENTROPY: &str = "objective/entropy";
@@ -40,6 +37,8 @@ pub(super) struct Generation {
     sampling: Sampling,
     seed: u64,
     micro_batch: usize,
+    /// Sequences that are generated at once.
+    batch: usize,
     beta: f64,
     names: Vec<String>,
     /// The run's folder.
@@ -72,6 +71,7 @@ impl Generation {
             sampling: sampling(settings),
             seed: settings.eval_seed,
             micro_batch: settings.micro_batch_tokens,
+            batch: settings.generation_batch,
             beta: objective.beta(),
             names: names(settings, objective),
             dir: dir.to_path_buf(),
@@ -154,7 +154,7 @@ impl Evaluation for Generation {
             &tokens,
             &self.sampling,
             self.seed,
-            BATCH,
+            self.batch,
             observer,
         )?;
         let (prompts, samples) = (&self.prompts, self.sampling.samples);
@@ -207,6 +207,13 @@ pub(super) fn names(settings: &Settings, objective: &TextObjective) -> Vec<Strin
     ];
     let told = all.into_iter().filter(|(_, told)| *told);
     told.map(|(name, _)| name.to_string()).collect()
+}
+
+impl Settings {
+    /// True if evaluations measure KL to a reference of their own.
+    pub(in crate::llm) fn evaluates_kl(&self, objective: &TextObjective) -> bool {
+        names(self, objective).iter().any(|name| name == KL)
+    }
 }
 
 /// How texts are drawn.

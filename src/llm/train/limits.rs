@@ -98,6 +98,7 @@ impl Settings {
             ),
             ("log_every", self.log_every, u64::MAX),
             ("rehearse_batch", self.rehearse_batch as u64, COUNT),
+            ("generation_batch", self.generation_batch as u64, COUNT),
             ("lora_rank", self.lora_rank.max(1) as u64, RANK),
             (
                 "members",

@@ -265,9 +265,8 @@ impl<'a> Run<'a> {
                 None
             }
         };
-        // With γ = 0 there is nothing to add, nor a loss to tell.
         let rehearsed = (sources.rehearsal.as_ref())
-            .filter(|_| settings.rehearse_weight > 0.0)
+            .filter(|_| settings.rehearses())
             .map(|of| Rows::all(of));
         let mut lesson = lesson;
         if let Some(rows) = &rehearsed {

@@ -87,5 +87,5 @@ pub use source::{Networks, Source};
 pub use split::Rows;
 pub use start::{train, train_lesson, train_until};
 pub use state::{Saved, State};
-pub use survey::survey;
+pub use survey::{Of, survey};
 pub use trainer::{Stepped, Trainer};

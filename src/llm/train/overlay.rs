@@ -10,8 +10,9 @@ const REMEDY: &str = "its fields are the flags of `pistar train`, with _ for -";
 pub(super) const NUMBERS: &str = "numbers";
 
 /// Fields that may change when a run goes on.
-const FREE: [&str; 4] = [
+const FREE: [&str; 5] = [
     "checkpoint_every",
+    "generation_batch",
     "keep",
     "optimizer_in_backward",
     "recompute",

@@ -220,6 +220,9 @@ settings! {
             /// Activation recomputation (gradient checkpointing): keep only the input of each block and run it
             /// again in the backward; less memory, more time, the same numbers
             recompute: bool = false;
+            /// Sequences that are generated at once, in online training and evaluations: fewer take less memory, and more
+            /// time; changes no number but for rounding on a GPU
+            generation_batch: usize = 64, value_name: Some("COUNT");
             /// Use each gradient as soon as it is final and keep none: less memory, the same numbers; needs
             /// clip = 0 and micro_batch_tokens for the largest step
             optimizer_in_backward: bool = false;
@@ -300,6 +303,16 @@ impl<'de> Deserialize<'de> for Settings {
 }
 
 impl Settings {
+    /// Rows of data, or prompts, in a step.
+    pub fn rows_of_a_step(&self) -> usize {
+        self.batch.saturating_mul(self.accumulation)
+    }
+
+    /// True if something is rehearsed: with γ = 0 there is nothing to add, nor a loss to tell.
+    pub fn rehearses(&self) -> bool {
+        self.rehearse.is_some() && self.rehearse_weight > 0.0
+    }
+
     /// What is done with rows that are not as they should be.
     pub fn rows(&self) -> data::RowRules {
         data::RowRules {

@@ -21,7 +21,7 @@ use crate::llm::tensor::ops::simd::{add, vectorised};
 use crate::llm::tensor::ops::slice::Slice;
 
 /// Most tokens that go through a layer at once.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 
 /// Attention over so many numbers is worth a second thread.
 const SHARED: usize = 1 << 16;

@@ -15,6 +15,7 @@ mod engine;
 mod graph;
 mod layers;
 mod machine;
+mod memory;
 mod prompts;
 mod sampling;
 mod session;
@@ -30,6 +31,7 @@ use batch::Job;
 use machine::Cached;
 use tensors::OnDevice;
 
+pub use memory::Draw;
 pub use prompts::Prompt;
 pub use sampling::{SAMPLES, Sampling};
 pub use session::Session;

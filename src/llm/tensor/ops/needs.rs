@@ -36,9 +36,12 @@ impl Form {
 
     /// Bytes that the composed matrix product of operands and result of so many numbers (those of the tensors that they
     /// lie in) takes besides: candle widens all of them on a CPU in bf16.
-    pub(super) fn product(&self, numbers: [u64; 3]) -> u64 {
+    pub(in crate::llm) fn product(&self, numbers: [u64; 3]) -> u64 {
         if self.machine.cpu && self.size < 4 {
-            4 * numbers.iter().sum::<u64>()
+            numbers
+                .into_iter()
+                .fold(0, u64::saturating_add)
+                .saturating_mul(4)
         } else {
             0
         }

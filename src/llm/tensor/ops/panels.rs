@@ -34,7 +34,7 @@ impl<T: Float> Panels<T> {
     pub fn new(inputs: usize, layers: &[(&[T], Option<&[T]>)]) -> Self {
         let inputs = inputs.max(1);
         let outputs = layers.iter().map(|(w, _)| w.len() / inputs).sum::<usize>();
-        let count = outputs.div_ceil(WIDTH);
+        let count = Self::padded(outputs) / WIDTH;
         let mut numbers = vec![[T::zero(); WIDTH]; count * inputs];
         let biased = layers.iter().any(|(_, bias)| bias.is_some());
         let mut bias = biased.then(|| vec![[T::zero(); WIDTH]; count]);
@@ -60,6 +60,11 @@ impl<T: Float> Panels<T> {
         }
     }
 
+    /// Outputs, rounded up to whole panels.
+    pub fn padded(outputs: usize) -> usize {
+        outputs.next_multiple_of(WIDTH)
+    }
+
     /// Outputs.
     pub fn outputs(&self) -> usize {
         self.outputs
@@ -67,7 +72,7 @@ impl<T: Float> Panels<T> {
 
     /// Distance between the rows of a product: the outputs, rounded up.
     pub fn stride(&self) -> usize {
-        self.outputs.next_multiple_of(WIDTH)
+        Self::padded(self.outputs)
     }
 
     /// Bytes of the weights.

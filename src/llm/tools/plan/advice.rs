@@ -6,6 +6,7 @@ use super::run::{Reference, Run};
 use super::setup::Budget;
 use crate::error::Result;
 use crate::llm::model::lora::{AdapterConfig, Target};
+use crate::llm::sample::generate::Draw;
 use crate::llm::train::Precision;
 
 /// Another value of one setting.
@@ -232,6 +233,37 @@ impl Budget {
         Ok((longest < example && fits(longest)?).then_some(longest))
     }
 
+    /// The most sequences, below so many, at whose generation a run fits; if there are none, those at which
+    /// generation is not what takes most, or one.
+    fn fewer_sequences(&self, run: &Run, room: u64, most: usize) -> Result<Option<usize>> {
+        let bytes = |sequences: usize| -> Result<u64> {
+            let draws = at_once(&run.draws, sequences);
+            let run = Run {
+                draws,
+                ..run.clone()
+            };
+            Ok(self.with(&run)?.bytes())
+        };
+        if most < 2 {
+            return Ok(None);
+        }
+        let least = bytes(1)?;
+        if least >= bytes(most)? {
+            return Ok(None);
+        }
+        let enough = room.max(least);
+        let (mut low, mut high) = (1, most);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if bytes(middle)? <= enough {
+                low = middle
+            } else {
+                high = middle
+            }
+        }
+        Ok(Some(low))
+    }
+
     fn candidates(&self, run: &Run, room: u64) -> Result<Vec<(String, String, Run)>> {
         let all = Kind::ALL
             .iter()
@@ -276,6 +308,15 @@ impl Budget {
                 next.recompute = true;
                 let cost = "the blocks' forward is run twice: a third more arithmetic";
                 ("--recompute".into(), cost)
+            }
+            Kind::Draws => {
+                let most = run.draws.iter().map(|draw| draw.sequences).max();
+                let Some(fewer) = self.fewer_sequences(run, room, most.unwrap_or(0))? else {
+                    return Ok(None);
+                };
+                next.draws = at_once(&run.draws, fewer);
+                let cost = "no number changes but for rounding on a GPU; generation takes longer";
+                (format!("--generation-batch {fewer}"), cost)
             }
             Kind::InBackward => {
                 if run.in_backward {
@@ -326,6 +367,15 @@ impl Budget {
     }
 }
 
+/// The same draws with at most so many sequences at once.
+fn at_once(draws: &[Draw], sequences: usize) -> Vec<Draw> {
+    let fewer = |draw: &Draw| Draw {
+        sequences: draw.sequences.min(sequences),
+        ..*draw
+    };
+    draws.iter().map(fewer).collect()
+}
+
 /// What pieces cost.
 const PIECES: &str = "no number changes but for rounding; smaller matrix products";
 
@@ -344,6 +394,7 @@ struct Combined {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Reference,
+    Draws,
     Pieces,
     Recompute,
     InBackward,
@@ -353,8 +404,9 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Reference,
+        Self::Draws,
         Self::Pieces,
         Self::Recompute,
         Self::InBackward,

@@ -106,16 +106,16 @@ impl StepShape {
 }
 
 /// The heaviest steps: those that no other is larger than in everything that memory depends on: prompts too if a
-/// network reads them alone. Each is reduced to the parts that matter: the first, and if there are several the
-/// second, taken to be as large.
+/// network reads them alone. Each is reduced to the parts that matter, taken to be as large: the first; the second,
+/// which finds a gradient; and the third, which in bf16 finds it in f32.
 pub fn heaviest(steps: &[StepShape], budget: usize, prompts_count: bool) -> Vec<Vec<Piece>> {
-    let mut parts: Vec<(bool, Piece)> = Vec::new();
+    let mut parts: Vec<(usize, Piece)> = Vec::new();
     for step in steps {
         let cut = step.parts(budget);
-        let several = cut.len() > 1;
-        parts.extend(cut.into_iter().map(|part| (several, part)));
+        let count = cut.len().min(3);
+        parts.extend(cut.into_iter().map(|part| (count, part)));
     }
-    let size = |(several, piece): &(bool, Piece)| {
+    let size = |(count, piece): &(usize, Piece)| {
         let of = |f: fn(&Response) -> usize| piece.responses.iter().map(f);
         let prompts: usize = of(|r| r.prompt).sum();
         let longest = of(|r| r.tokens).max().unwrap_or(0);
@@ -127,7 +127,7 @@ pub fn heaviest(steps: &[StepShape], budget: usize, prompts_count: bool) -> Vec<
             if prompts_count { prompts } else { 0 },
             longest,
             alone,
-            usize::from(*several),
+            *count,
         ]
     };
     let sizes: Vec<_> = parts.iter().map(size).collect();
@@ -142,8 +142,8 @@ pub fn heaviest(steps: &[StepShape], budget: usize, prompts_count: bool) -> Vec<
     }
     (chosen.into_iter())
         .map(|i| {
-            let (several, piece) = &parts[i];
-            vec![piece.clone(); 1 + usize::from(*several)]
+            let (count, piece) = &parts[i];
+            vec![piece.clone(); *count]
         })
         .collect()
 }
@@ -191,5 +191,7 @@ mod tests {
                 .iter()
                 .all(|parts| parts.len() == 2)
         );
+        let four = [StepShape::uniform(4, 1, response(20, 2))];
+        assert_eq!(heaviest(&four, 20, false)[0].len(), 3);
     }
 }

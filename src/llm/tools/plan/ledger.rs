@@ -22,6 +22,10 @@ pub enum Kind {
     Reference,
     /// Weights, masters, moments and gradients of a separate value network.
     ValueNetwork,
+    /// Weights that generation lays out anew.
+    Generator,
+    /// Keys and values of sequences that are generated.
+    Cache,
     /// Numbers that networks computed and a backward, or the next operation, needs.
     Activations,
     /// Memory that an operation needs while it runs, and gradients of activations on their way back.
@@ -33,7 +37,7 @@ pub enum Kind {
 /// Moment of a run: phase, operation and block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moment {
-    /// Loading, reference, forward, backward, optimiser step or checkpoint.
+    /// Loading, generation, reference, forward, backward, optimiser step or checkpoint.
     pub phase: Phase,
     /// The operation, such as `token_log_probs`.
     pub operation: &'static str,
@@ -47,6 +51,8 @@ pub struct Moment {
 pub enum Phase {
     /// Weights are read.
     Loading,
+    /// Completions are written.
+    Generation,
     /// A reference gives its numbers.
     Reference,
     /// Networks give theirs.
@@ -64,6 +70,7 @@ impl Phase {
     pub fn name(self) -> &'static str {
         match self {
             Self::Loading => "loading",
+            Self::Generation => "generation",
             Self::Reference => "reference",
             Self::Forward => "forward",
             Self::Backward => "backward",

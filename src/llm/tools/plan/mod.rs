@@ -12,12 +12,14 @@
 //! learner   gradients, masters and moments; update: the optimiser's pass
 //! batch     lengths: how a step is cut into what goes through at once
 //! run       a step from the reference's numbers to the checkpoint
+//! drawn     what the run writes itself
 //! setup     a run and its steps from the settings of `pistar train`
 //! advice    what would make it fit; report: what is told
 //! ```
 
 mod advice;
 mod batch;
+mod drawn;
 mod learner;
 mod ledger;
 pub mod machine;

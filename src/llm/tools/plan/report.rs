@@ -212,13 +212,15 @@ impl Report {
 }
 
 /// What tensors are, in the order of tables.
-const NAMES: [(Kind, &str); 9] = [
+const NAMES: [(Kind, &str); 11] = [
     (Kind::Weights, "weights"),
     (Kind::Masters, "master weights"),
     (Kind::Moments, "moments"),
     (Kind::Gradients, "gradients"),
     (Kind::Reference, "reference"),
     (Kind::ValueNetwork, "value network"),
+    (Kind::Generator, "generator's weights"),
+    (Kind::Cache, "keys and values"),
     (Kind::Activations, "activations"),
     (Kind::Transients, "transients"),
     (Kind::Workspaces, "workspaces"),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::batch::Piece;
+use super::batch::{Piece, Response};
 use super::learner::Learner;
 use super::ledger::{Held, Kind, Largest, Ledger, Peak, Phase};
 use super::machine::Machine;
@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::llm::model::config::Config;
 use crate::llm::model::lora::AdapterConfig;
 use crate::llm::model::network::ValueRows;
+use crate::llm::sample::generate::Draw;
 use crate::llm::tensor::ops::Form;
 use crate::llm::train::Precision;
 
@@ -27,6 +28,8 @@ pub enum Reference {
     NumbersOf(Box<Config>, Option<AdapterConfig>),
     /// The model as given, in memory.
     Live,
+    /// The same, which computes the numbers of every phase's completions.
+    OfPhases,
 }
 
 /// All that a run's memory depends on, but for its data.
@@ -56,6 +59,10 @@ pub struct Run {
     pub micro_batch: usize,
     /// True for a run of one step, whose moments appear at its end.
     pub one_step: bool,
+    /// Completions that are written before a step, or at an evaluation.
+    pub draws: Vec<Draw>,
+    /// True if evaluations have a copy of the reference of their own.
+    pub evaluates_kl: bool,
     /// Machine that it runs on.
     pub machine: Machine,
 }
@@ -101,11 +108,12 @@ impl Outcome {
 type Recorded<'n> = Option<(Tape<'n>, Forward)>;
 
 impl Run {
-    /// Memory that it takes, if a step has these parts.
+    /// Memory that it takes, if a step has these parts, and `beside` of other data, which the policy's likelihood is
+    /// raised of.
     ///
     /// # Errors
     /// A target of the adapter that names no linear layer.
-    pub fn take(&self, parts: &[Piece]) -> Result<Outcome> {
+    pub fn take(&self, parts: &[Piece], beside: &[Piece]) -> Result<Outcome> {
         let ledger = Ledger::new();
         let form = self.form();
         // candle's products on a CPU have the same buffers as our kernels'.
@@ -128,18 +136,29 @@ impl Run {
         ledger.enter(Phase::Forward);
         // Of several members the base is there once; the policy that they make has their numbers too.
         let own = policy.count(true) * form.size;
-        let beside = if self.members > 1 {
+        let copies = if self.members > 1 {
             (2 * self.members as u64 - 1) * own
         } else {
             0
         };
-        let beside = ledger.take(Kind::Weights, beside);
+        let copies = ledger.take(Kind::Weights, copies);
         let member = |_| Learner::new(&ledger, self, &policy, Kind::Gradients);
         let mut of_policy: Vec<Learner> = (0..self.members).map(member).collect();
         let mut of_value =
             (value.as_ref()).map(|value| Learner::new(&ledger, self, value, Kind::ValueNetwork));
-        let several = parts.len() > 1;
+        let copied = match (self.evaluates_kl, &self.adapter) {
+            (true, None) => policy.count(false) * form.size,
+            (true, Some(_)) if self.goes_on => policy.count(true) * form.size,
+            _ => 0,
+        };
+        let copied = ledger.take(Kind::Reference, copied);
+        for draw in &self.draws {
+            ledger.enter(Phase::Generation);
+            self.draw(draw, &policy)?;
+        }
+        let several = parts.len() > 1 || !beside.is_empty();
         let mut kept = [0; 2];
+        let most = |a: [u64; 2], b: [u64; 2]| [a[0].max(b[0]), a[1].max(b[1])];
         for part in parts {
             if let Some(network) = &live {
                 ledger.enter(Phase::Reference);
@@ -151,7 +170,6 @@ impl Run {
                 Some(value) => self.record(value, part)?,
                 None => None,
             };
-            let most = |a: [u64; 2], b: [u64; 2]| [a[0].max(b[0]), a[1].max(b[1])];
             if let (Some(network), Some(learner)) = (&value, &mut of_value) {
                 kept = most(kept, self.push(learner, network, values, part, several)?);
             }
@@ -162,6 +180,13 @@ impl Run {
                 }
                 let found = self.push(learner, &policy, recorded.take(), part, several)?;
                 kept = most(kept, found);
+            }
+        }
+        for part in beside {
+            for learner in &mut of_policy {
+                ledger.enter(Phase::Forward);
+                let recorded = self.record(&policy, part)?;
+                kept = most(kept, self.push(learner, &policy, recorded, part, several)?);
             }
         }
         ledger.enter(Phase::Optimiser);
@@ -175,9 +200,10 @@ impl Run {
         if self.machine.cpu && self.adapter.is_none() {
             drop(ledger.take(Kind::Transients, 2 * largest));
         }
-        drop((live, as_given, workspaces, beside));
+        drop((live, as_given, workspaces, copies, copied));
         let tokens = |piece: &Piece| piece.cut(self.micro_batch).iter().map(Piece::tokens).max();
-        let responses = parts.iter().flat_map(|part| &part.responses);
+        let parts = || parts.iter().chain(beside);
+        let responses = parts().flat_map(|part| &part.responses);
         Ok(Outcome {
             phases: ledger.peaks(),
             largest: ledger.largest(),
@@ -185,11 +211,36 @@ impl Run {
             kept_per_block: kept[1],
             parameters: policy.count(false),
             trained: policy.count(true),
-            tokens: parts.iter().filter_map(tokens).max().unwrap_or(0),
-            sequences: parts.iter().map(|p| p.responses.len()).max().unwrap_or(0),
+            tokens: parts().filter_map(tokens).max().unwrap_or(0),
+            sequences: parts().map(|p| p.responses.len()).max().unwrap_or(0),
             longest: responses.map(|r| r.tokens).max().unwrap_or(0),
             several,
         })
+    }
+
+    /// What generation holds beside the policy.
+    fn draw(&self, draw: &Draw, policy: &Network) -> Result<()> {
+        let ledger = policy.ledger();
+        ledger.enter_block(None);
+        ledger.operation("next tokens");
+        let needs = draw.needs(&self.config.graph, &self.form());
+        let held = [
+            ledger.take(Kind::Generator, needs.weights),
+            ledger.take(Kind::Cache, needs.cache),
+        ];
+        drop(ledger.take(Kind::Transients, needs.rows));
+        // What is not our kernels' goes through the network's own forward, the prompts of a chunk at once.
+        if !self.form().fused {
+            let prompt = Response {
+                tokens: draw.prompt + 1,
+                prompt: draw.prompt,
+            };
+            let fits = (draw.at_once() / draw.prompt.max(1)).clamp(1, draw.sequences);
+            let responses = vec![prompt; fits.min(draw.prompts())];
+            policy.forward(&Tape::idle(), &Piece { responses })?;
+        }
+        drop(held);
+        Ok(())
     }
 
     /// True if a network reads prompts alone.
@@ -233,11 +284,11 @@ impl Run {
         ledger.enter(Phase::Reference);
         match &self.reference {
             Reference::None => {}
-            Reference::Live if self.adapter.is_none() => {
+            Reference::Live | Reference::OfPhases if self.adapter.is_none() => {
                 return Ok((Some(made(&self.config, None)?), None));
             }
             // An adapter's reference is the base that it is on, with a copy of the one that was given.
-            Reference::Numbers | Reference::Live => {
+            Reference::Numbers | Reference::Live | Reference::OfPhases => {
                 let moves = if self.goes_on {
                     policy.count(true) * self.form().size
                 } else {
@@ -245,7 +296,7 @@ impl Run {
                 };
                 let copy = ledger.take(Kind::Reference, moves);
                 numbers(policy)?;
-                return Ok((None, (self.reference == Reference::Live).then_some(copy)));
+                return Ok((None, (self.reference != Reference::Numbers).then_some(copy)));
             }
             Reference::NumbersOf(config, adapter) => numbers(&made(config, adapter.as_ref())?)?,
         }

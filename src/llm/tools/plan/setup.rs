@@ -1,20 +1,17 @@
 //! Setup of a memory estimate: from the settings of a run to what its memory depends on.
 
-use std::path::Path;
-
 use super::batch::{Piece, Response, StepShape, heaviest};
+use super::drawn::{evaluated, learned, of_lengths};
 use super::machine::Machine;
 use super::network::Role;
 use super::run::{Outcome, Reference, Run};
 use crate::error::{Error, Result};
 use crate::llm::model::model_folder::ModelFolder;
-use crate::llm::sample::generate::Prompt;
 use crate::llm::text::example::Example;
 use crate::llm::text::objective::TextObjective;
 use crate::llm::train::step::beyond_one_run;
 use crate::llm::train::{
-    Feed, ReferenceSource, Settings, ValueNetwork, ValuePer, adapter, demonstrations, new_adapter,
-    survey,
+    Feed, Of, ReferenceSource, Settings, ValueNetwork, ValuePer, adapter, new_adapter, survey,
 };
 use crate::loss::{Column, InputKind};
 use crate::observer::Observer;
@@ -38,6 +35,8 @@ pub struct Budget {
     pub run: Run,
     /// Its steps, or one that is like all of them.
     pub steps: Vec<StepShape>,
+    /// What is rehearsed in them.
+    pub beside: Vec<StepShape>,
     /// True if their lengths are those of data.
     pub of_data: bool,
     /// True if they were given by `sequence`.
@@ -60,11 +59,6 @@ impl Budget {
         observer: &dyn Observer,
     ) -> Result<Self> {
         let objective = settings.objective()?;
-        if settings.rehearse.is_some() {
-            let remedy = "leave it out: its part of a step is run after the others, and takes no more than one of them \
-                          with as many tokens";
-            return Err(Error::invalid("rehearse", "it is not planned", remedy));
-        }
         let found = ModelFolder::find(settings.model_folder()?)?;
         let config = found.config()?;
         let context = config.sizes().context;
@@ -77,7 +71,9 @@ impl Budget {
         let reference = match (&settings.reference, objective.reference()) {
             (_, false) => Reference::None,
             // The model whose numbers are stored stays.
-            (ReferenceSource::Precomputed, true) if settings.prompts.is_some() => Reference::Live,
+            (ReferenceSource::Precomputed, true) if settings.prompts.is_some() => {
+                Reference::OfPhases
+            }
             (ReferenceSource::Precomputed | ReferenceSource::Behaviour, true) => Reference::Numbers,
             (ReferenceSource::Live | ReferenceSource::Ema(_), true) => Reference::Live,
             (ReferenceSource::Model(dir), true) => {
@@ -101,29 +97,50 @@ impl Budget {
             in_backward: settings.optimizer_in_backward,
             micro_batch: settings.micro_batch_tokens,
             one_step: settings.steps == Some(1),
+            draws: Vec::new(),
+            evaluates_kl: settings.evaluates_kl(&objective),
             machine,
             config,
         };
-        let lengths = match (&settings.prompts, lengths.sequence) {
-            (Some(prompts), None) => written(settings, prompts, &found, context, observer)?,
+        let given = lengths.sequence.is_some();
+        let lengths = match (&settings.prompts, given) {
+            (Some(prompts), false) => {
+                let (longest, draw) = learned(settings, prompts, &found, context, observer)?;
+                run.draws.push(draw);
+                longest
+            }
             _ => lengths,
         };
+        if !given && let Some(prompts) = &settings.eval_prompts {
+            (run.draws).push(evaluated(settings, prompts, &found, context, observer)?);
+        }
         let coupled = settings.value_per == ValuePer::Batch;
-        let of_data = settings.data.is_some() && lengths.sequence.is_none();
-        let steps = if of_data {
-            let mut steps = Vec::new();
-            let visit = |examples: &[Example]| {
-                steps.push(StepShape::of(examples).coupled(coupled));
+        let of_data = settings.data.is_some() && !given;
+        let (mut steps, mut beside) = (Vec::new(), Vec::new());
+        if of_data || settings.rehearses() && !given {
+            let visit = |of: Of, examples: &[Example]| match of {
+                Of::Data => steps.push(StepShape::of(examples).coupled(coupled)),
+                Of::Rehearsal => beside.push(StepShape::of(examples)),
             };
             let count = survey(settings, run.config.sizes(), observer, visit)?;
-            run.one_step = count == 1;
-            steps
-        } else {
-            vec![uniform(settings, &objective, &run, context, lengths)?.coupled(coupled)]
-        };
+            run.one_step = count.map_or(run.one_step, |count| count == 1);
+        }
+        if !of_data {
+            let step = uniform(settings, &objective, &run, context, lengths)?;
+            if settings.rehearses() && given {
+                let like = step.examples.first().and_then(|e| e.first());
+                let rows = settings.rehearse_batch;
+                beside.extend(like.map(|like| StepShape::uniform(rows, 1, *like)));
+            }
+            steps.push(step.coupled(coupled));
+        }
+        if let (true, Some(samples)) = (given, settings.completions) {
+            run.draws.extend(of_lengths(settings, samples, &steps));
+        }
         let budget = Self {
             run,
             steps,
+            beside,
             of_data,
             sequence: lengths.sequence.is_some(),
             tf32: settings.tf32,
@@ -154,13 +171,19 @@ impl Budget {
     /// As [`outcome`](Self::outcome).
     pub fn with(&self, run: &Run) -> Result<Outcome> {
         let mut most: Option<Outcome> = None;
+        let mut beside = heaviest(&self.beside, run.micro_batch, false);
+        if beside.is_empty() {
+            beside.push(Vec::new());
+        }
         for parts in heaviest(&self.steps, run.micro_batch, run.reads_prompts()) {
-            let outcome = run.take(&parts)?;
-            if most
-                .as_ref()
-                .is_none_or(|most| outcome.bytes() > most.bytes())
-            {
-                most = Some(outcome);
+            for beside in &beside {
+                let outcome = run.take(&parts, beside)?;
+                if most
+                    .as_ref()
+                    .is_none_or(|most| outcome.bytes() > most.bytes())
+                {
+                    most = Some(outcome);
+                }
             }
         }
         most.ok_or_else(|| Error::invalid("data", "they have no step", "give one example or more"))
@@ -197,34 +220,6 @@ impl Budget {
         let largest = parts.into_iter().max_by_key(Piece::tokens);
         (count, largest.unwrap_or_default())
     }
-}
-
-/// The longest that completions of prompts can be.
-fn written(
-    settings: &Settings,
-    prompts: &Path,
-    model: &ModelFolder,
-    context: usize,
-    observer: &dyn Observer,
-) -> Result<Lengths> {
-    let tokenizer = model.tokenizer()?;
-    let (prompts, _) = Prompt::read(prompts, &settings.reading(), &tokenizer, context, observer)?;
-    let longest = prompts.iter().map(|p| p.tokens.len()).max().unwrap_or(1);
-    let own = longest.saturating_add(settings.max_new_tokens);
-    let theirs = if settings.demonstrations {
-        let theirs = demonstrations(settings, &prompts, &tokenizer, context, observer)?;
-        let whole = prompts.iter().zip(&theirs);
-        let whole = whole.map(|(p, d)| p.tokens.len() + d.tokens.len());
-        whole.max().unwrap_or(0)
-    } else {
-        0
-    };
-    let sequence = own.max(theirs);
-    Ok(Lengths {
-        sequence: Some(sequence.min(context)),
-        prompt: Some(longest),
-        responses: None,
-    })
 }
 
 /// A step of examples that are all alike.

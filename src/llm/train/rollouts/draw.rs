@@ -145,7 +145,7 @@ impl Rollouts {
             &tokens,
             &self.sampling,
             seed,
-            BATCH,
+            self.generation_batch,
             observer,
         )?;
         let samples = self.sampling.samples;
@@ -333,6 +333,3 @@ impl Rollouts {
         all.into_iter().map(named).collect()
     }
 }
-
-/// Sequences that are generated at once.
-const BATCH: usize = 64;

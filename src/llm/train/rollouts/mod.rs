@@ -76,6 +76,8 @@ pub struct Rollouts {
     redraws: u64,
     replay: u64,
     micro_batch: usize,
+    /// Sequences that are generated at once.
+    generation_batch: usize,
     beta: f64,
     /// Rewards of completions to what the objective takes.
     rewarding: Rewarding,
@@ -114,13 +116,6 @@ impl Rollouts {
                 "give a file with one or more",
             ));
         }
-        let batch = settings.batch.saturating_mul(settings.accumulation);
-        let epochs = settings.phase_epochs;
-        let per_epoch = (prompts.len().div_ceil(batch) as u64).saturating_mul(epochs);
-        let steps = match settings.steps {
-            Some(steps) => steps,
-            None => (settings.epochs * per_epoch as f64).ceil() as u64,
-        };
         let behaviour = settings.reference == ReferenceSource::Behaviour;
         let reads_old = objective.reads(Column::LogOld);
         let tokens = objective.kind() == InputKind::Tokens;
@@ -128,7 +123,9 @@ impl Rollouts {
         // The sampler's numbers are those of temperature 1.
         let apart = objective.tempered() && settings.temperature != 1.0;
         Ok(Self {
-            phases: Phases::new(steps, settings.phases, epochs)?,
+            phases: Phases::of_run(settings, prompts.len())?,
+            per_epoch: Phases::per_epoch(settings, prompts.len()),
+            batch: settings.rows_of_a_step(),
             feed: Feed::new(settings, objective),
             preference: match (objective.kind(), settings.above) {
                 (InputKind::LabelledPairs, _) => Preference::Labelled(settings.annotator),
@@ -146,13 +143,12 @@ impl Rollouts {
             ends: tokenizer.ends().to_vec(),
             tokenizer,
             reward,
-            batch,
-            per_epoch,
             shuffle: settings.shuffle,
             seed: settings.seed,
             redraws: settings.redraws,
             replay: settings.replay as u64,
             micro_batch: settings.micro_batch_tokens,
+            generation_batch: settings.generation_batch,
             beta: objective.beta(),
             recompute: recompute && (reads_old || behaviour || apart || tokens),
             tokens,

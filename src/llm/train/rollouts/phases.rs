@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::settings::Settings;
 use crate::error::{Error, Result};
 
 /// T steps in phases of K: at the beginning of each, the completions of all its steps are written. A last phase is
@@ -39,6 +40,24 @@ impl Phases {
             each,
             epochs,
         })
+    }
+
+    /// Those of [resolved](Settings::resolve) settings, on so many prompts.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_run(settings: &Settings, prompts: usize) -> Result<Self> {
+        let steps = match settings.steps {
+            Some(steps) => steps,
+            None => (settings.epochs * Self::per_epoch(settings, prompts) as f64).ceil() as u64,
+        };
+        Self::new(steps, settings.phases, settings.phase_epochs)
+    }
+
+    /// Steps of one pass over so many prompts.
+    pub(super) fn per_epoch(settings: &Settings, prompts: usize) -> u64 {
+        let passes = prompts.div_ceil(settings.rows_of_a_step()) as u64;
+        passes.saturating_mul(settings.phase_epochs)
     }
 
     /// T

@@ -25,7 +25,7 @@ use step::Step;
 pub(super) use slots::State;
 
 /// Most tokens that go through a layer at once, but for one token a sequence.
-const CHUNK: usize = 4096;
+pub(super) const CHUNK: usize = 4096;
 
 /// Most queries whose scores are there at once.
 const QUERIES: usize = 256;

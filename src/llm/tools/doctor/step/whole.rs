@@ -132,9 +132,11 @@ pub fn predicted(size: &Size, place: &Place) -> Result<u64> {
         in_backward: false,
         micro_batch: usize::MAX,
         one_step: false,
+        draws: Vec::new(),
+        evaluates_kl: false,
         machine: Machine::new(place.device.is_cpu()),
     };
-    let outcome = run.take(&[size.piece()])?;
+    let outcome = run.take(&[size.piece()], &[])?;
     let phases = [Phase::Forward, Phase::Backward, Phase::Optimiser];
     let most = (phases.iter()).filter_map(|phase| Some(outcome.phases.get(phase)?.bytes));
     Ok(most.max().unwrap_or(0))

@@ -30,12 +30,15 @@ fn budget(precision: Precision, cpu: bool, in_backward: bool) -> Budget {
             in_backward,
             micro_batch: if in_backward { 1536 } else { 1000 },
             one_step: false,
+            draws: Vec::new(),
+            evaluates_kl: false,
             machine: Machine {
                 threads: 2,
                 ..Machine::new(cpu)
             },
         },
         steps: vec![step],
+        beside: Vec::new(),
         of_data: false,
         sequence: false,
         tf32: false,
