@@ -40,18 +40,18 @@ pub(super) fn attend<T: Float>(
             *scores = dots(query, cache.keys(tile, at.layer, head / group));
         }
         let flat = weights.as_flattened_mut();
-        flat[..seen.start].fill(T::zero());
-        flat[seen.end..].fill(T::zero());
-        let scores = &mut flat[seen.clone()];
+        // Whole tiles are looked through: what is not seen has weight 0.
+        flat[..seen.start].fill(T::of(f64::NEG_INFINITY));
+        flat[seen.end..].fill(T::of(f64::NEG_INFINITY));
         if let Some(slopes) = &a.slopes {
             // Of the scores before they are scaled.
             let slope = T::of(slopes[head] / a.scale);
-            for (back, score) in scores.iter_mut().rev().enumerate() {
+            for (back, score) in flat[seen.clone()].iter_mut().rev().enumerate() {
                 *score -= slope * T::of(back as f64);
             }
         }
-        let top = scale * max(scores, scores[0]);
-        let sum = exponentials(scores, scale, top);
+        let top = scale * max(flat, flat[seen.start]);
+        let sum = exponentials(flat, scale, top);
         let values = tiles
             .clone()
             .map(|tile| cache.values(tile, at.layer, head / group));
@@ -70,11 +70,11 @@ fn dots<T: Float>(query: &[T], keys: &[[T; TILE]]) -> [T; TILE] {
     let n = query.len();
     let keys = &keys[..n];
     let mut sums = [[T::zero(); TILE]; SUMS];
-    let whole = n / SUMS * SUMS;
     let mut i = 0;
-    while i < whole {
+    while i + SUMS <= n {
         for s in 0..SUMS {
-            let (x, keys) = (query[i + s], &keys[i + s]);
+            // SAFETY: i + s < n, of which there are as many of both.
+            let (x, keys) = unsafe { (*query.get_unchecked(i + s), keys.get_unchecked(i + s)) };
             for lane in 0..TILE {
                 sums[s][lane] = x.mul_add(keys[lane], sums[s][lane]);
             }
@@ -87,7 +87,10 @@ fn dots<T: Float>(query: &[T], keys: &[[T; TILE]]) -> [T; TILE] {
         }
         i += 1;
     }
-    total(sums)
+    for lane in 0..TILE {
+        sums[0][lane] = sums[0][lane] + sums[1][lane];
+    }
+    sums[0]
 }
 
 /// `Σ_t w_t V_t`, as many columns at once as registers like.
@@ -121,28 +124,26 @@ fn mix<'v, T: Float, const W: usize>(
     out: &mut [T],
 ) -> usize {
     let dim = out.len();
+    assert!(from + W <= dim, "columns of a head");
     let mut sums = [[T::zero(); W]; SUMS];
     for (weights, values) in weights.iter().zip(values) {
+        let values = &values[..TILE * dim];
         let mut t = 0;
         while t < TILE {
             for s in 0..SUMS {
                 let w = weights[t + s];
-                let values = &values[(t + s) * dim + from..][..W];
                 for lane in 0..W {
-                    sums[s][lane] = w.mul_add(values[lane], sums[s][lane]);
+                    // SAFETY: t + s < TILE and from + lane < dim, and there are TILE · dim values.
+                    let value = unsafe { *values.get_unchecked((t + s) * dim + from + lane) };
+                    sums[s][lane] = w.mul_add(value, sums[s][lane]);
                 }
             }
             t += SUMS;
         }
     }
-    out[from..from + W].copy_from_slice(&total(sums));
+    let out = &mut out[from..from + W];
+    for lane in 0..W {
+        out[lane] = sums[0][lane] + sums[1][lane];
+    }
     W
-}
-
-#[inline(always)]
-fn total<T: Float, const W: usize>(sums: [[T; W]; SUMS]) -> [T; W] {
-    std::array::from_fn(
-        #[inline(always)]
-        |lane| sums[0][lane] + sums[1][lane],
-    )
 }

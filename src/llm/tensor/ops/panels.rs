@@ -116,48 +116,48 @@ impl<T: Float> Panels<T> {
         let mut row = 0;
         while row < rows {
             let x = &x[row * self.inputs..];
-            let n = match rows - row {
-                1 => store(block::<T, 1>(x, weights, &bias), &mut out),
-                2 => store(block::<T, 2>(x, weights, &bias), &mut out),
-                3 => store(block::<T, 3>(x, weights, &bias), &mut out),
-                _ => store(block::<T, ROWS>(x, weights, &bias), &mut out),
+            row += match rows - row {
+                1 => block::<T, 1>(x, weights, &bias, &mut out),
+                2 => block::<T, 2>(x, weights, &bias, &mut out),
+                3 => block::<T, 3>(x, weights, &bias, &mut out),
+                _ => block::<T, ROWS>(x, weights, &bias, &mut out),
             };
-            row += n;
         }
     }
 }
 
+/// `R` rows times a panel, into the next `R` of `out`. The sums stay in registers: no check within the loop, and no
+/// reference to them, that would have them written to memory in every turn.
 #[inline(always)]
-fn store<'o, T: Float, const R: usize>(
-    sums: [[T; WIDTH]; R],
-    out: &mut impl Iterator<Item = &'o mut [T]>,
-) -> usize {
-    for (sums, out) in sums.iter().zip(out) {
-        out.copy_from_slice(sums);
-    }
-    R
-}
-
-/// `R` rows times a panel; the sums stay in registers.
-#[inline(always)]
-fn block<T: Float, const R: usize>(
+fn block<'o, T: Float, const R: usize>(
     x: &[T],
     weights: &[[T; WIDTH]],
     bias: &[T; WIDTH],
-) -> [[T; WIDTH]; R] {
+    out: &mut impl Iterator<Item = &'o mut [T]>,
+) -> usize {
     let n = weights.len();
-    let rows: [&[T]; R] = std::array::from_fn(|r| &x[r * n..][..n]);
+    let x = &x[..R * n];
     let mut sums = [*bias; R];
     for i in 0..n {
         let w = &weights[i];
         for r in 0..R {
-            let x = rows[r][i];
+            // SAFETY: r < R and i < n, and `x` has R n numbers.
+            let x = unsafe { *x.get_unchecked(r * n + i) };
             for lane in 0..WIDTH {
                 sums[r][lane] = x.mul_add(w[lane], sums[r][lane]);
             }
         }
     }
-    sums
+    for r in 0..R {
+        let Some(out) = out.next() else {
+            return R;
+        };
+        let out = &mut out[..WIDTH];
+        for lane in 0..WIDTH {
+            out[lane] = sums[r][lane];
+        }
+    }
+    R
 }
 
 /// Runs a range in that many pieces, on as many threads as there are.

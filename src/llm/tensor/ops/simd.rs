@@ -22,7 +22,19 @@ pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 pub const LANES: usize = 32;
 
 // Loops below run over indices: the library's iterators are not always inlined, and then cost more
-// than the numbers.
+// than the numbers. What is left behind the last whole vectors is copied to some of its own, since one by one it would
+// cost more than all before it.
+
+/// Half of the lanes, which shorter vectors fill too.
+const HALF: usize = LANES / 2;
+
+/// Up to so many numbers, and `filler` behind them.
+#[inline(always)]
+fn padded<T: Float>(rest: &[T], filler: T) -> [T; LANES] {
+    let mut lanes = [filler; LANES];
+    lanes[..rest.len()].copy_from_slice(rest);
+    lanes
+}
 
 /// `Σᵢ f(aᵢ, bᵢ)`
 #[inline(always)]
@@ -39,9 +51,18 @@ pub fn sum<T: Float, S: Float>(a: &[T], b: &[T], f: impl Fn(T, T) -> S) -> S {
         }
         i += LANES;
     }
-    while i < n {
-        sums[i - whole] += f(a[i], b[i]);
-        i += 1;
+    if n - i == HALF {
+        let (a, b) = (&a[i..i + HALF], &b[i..i + HALF]);
+        for lane in 0..HALF {
+            sums[lane] += f(a[lane], b[lane]);
+        }
+    } else if i < n {
+        let rest = n - i;
+        let (a, b) = (padded(&a[i..], T::zero()), padded(&b[i..], T::zero()));
+        for lane in 0..LANES {
+            let term = f(a[lane], b[lane]);
+            sums[lane] += if lane < rest { term } else { S::zero() };
+        }
     }
     fold(
         sums,
@@ -64,9 +85,16 @@ pub fn max<T: Float>(x: &[T], least: T) -> T {
         }
         i += LANES;
     }
-    while i < n {
-        tops[i - whole] = larger(x[i], tops[i - whole]);
-        i += 1;
+    if n - i == HALF {
+        let x = &x[i..i + HALF];
+        for lane in 0..HALF {
+            tops[lane] = larger(x[lane], tops[lane]);
+        }
+    } else if i < n {
+        let x = padded(&x[i..], least);
+        for lane in 0..LANES {
+            tops[lane] = larger(x[lane], tops[lane]);
+        }
     }
     fold(tops, larger)
 }
@@ -101,10 +129,20 @@ pub fn exponentials_of<T: Float>(x: &mut [T], f: impl Fn(T) -> T) -> T {
         }
         i += LANES;
     }
-    while i < n {
-        x[i] = f(x[i]).exp();
-        sums[i - whole] += x[i];
-        i += 1;
+    if n - i == HALF {
+        let x = &mut x[i..i + HALF];
+        for lane in 0..HALF {
+            x[lane] = f(x[lane]).exp();
+            sums[lane] += x[lane];
+        }
+    } else if i < n {
+        let rest = n - i;
+        let mut lanes = padded(&x[i..], T::zero());
+        for lane in 0..LANES {
+            lanes[lane] = f(lanes[lane]).exp();
+            sums[lane] += if lane < rest { lanes[lane] } else { T::zero() };
+        }
+        x[i..].copy_from_slice(&lanes[..rest]);
     }
     fold(
         sums,

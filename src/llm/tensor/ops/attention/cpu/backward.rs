@@ -130,18 +130,23 @@ fn differentiate<T: Float>(
     (scale, slope): (T, Option<T>),
     [lse, pull]: [T; 2],
 ) {
+    // Whole vectors are looked through: behind what is seen are `exp(−∞)`.
+    let end = seen.end.next_multiple_of(ALIGN);
     for x in [&mut *p, &mut *dp] {
         x[..seen.start].fill(T::zero());
-        x[seen.end..].fill(T::zero());
+        x[end..].fill(T::zero());
     }
-    let (p, dp) = (&mut p[seen.clone()], &mut dp[seen]);
-    match slope {
+    p[seen.end..end].fill(T::of(f64::NEG_INFINITY));
+    dp[seen.end..end].fill(T::zero());
+    let scale_of_scores = match slope {
         Some(slope) => {
-            sloped(p, scale, slope);
-            exponentials(p, T::one(), lse)
+            sloped(&mut p[seen.clone()], scale, slope);
+            T::one()
         }
-        None => exponentials(p, scale, lse),
+        None => scale,
     };
+    let (p, dp) = (&mut p[seen.start..end], &mut dp[seen.start..end]);
+    exponentials(p, scale_of_scores, lse);
     let n = dp.len();
     let p = &p[..n];
     for i in 0..n {

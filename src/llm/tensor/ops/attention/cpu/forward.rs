@@ -76,6 +76,8 @@ unsafe fn one<T: Float>(
     }
 }
 
+/// Whole vectors are looked through: behind what is seen are `exp(−∞)`.
+///
 /// `scores ← exp(scale · scores − slope · distance − top)` where they are seen, else 0; each row's
 /// sum, and `ln Σ exp` without top.
 #[inline(always)]
@@ -97,10 +99,13 @@ fn softmax<T: Float>(
             }
             None => scale,
         };
-        let top = scale * max(&scores[seen.clone()], scores[seen.start]);
-        let sum = exponentials(&mut scores[seen.clone()], scale, top);
+        let end = seen.end.next_multiple_of(ALIGN);
         scores[..seen.start].fill(T::zero());
-        scores[seen.end..].fill(T::zero());
+        scores[seen.end..end].fill(T::of(f64::NEG_INFINITY));
+        scores[end..].fill(T::zero());
+        let whole = &mut scores[seen.start..end];
+        let top = scale * max(whole, whole[0]);
+        let sum = exponentials(whole, scale, top);
         sums[row] = sum;
         lse[row] = sum.ln() + top;
     }
