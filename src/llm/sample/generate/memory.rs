@@ -37,9 +37,9 @@ impl Draw {
         self.sequences.div_ceil(self.samples.max(1))
     }
 
-    /// Most tokens of prompts that tensors hold at once.
-    pub fn at_once(&self) -> usize {
-        tensors::CHUNK
+    /// Prompts whose tokens tensors hold at once.
+    pub fn prompts_in_a_chunk(&self) -> usize {
+        (tensors::CHUNK / self.prompt.max(1)).clamp(1, self.prompts().max(1))
     }
 
     /// What it needs of a model in that form.

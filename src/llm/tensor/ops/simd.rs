@@ -182,3 +182,54 @@ fn fold<T: Float>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sum of lanes, each of every 32nd number.
+    fn interleaved(numbers: impl Iterator<Item = f32>) -> f32 {
+        let mut lanes = [0.0; LANES];
+        for (i, x) in numbers.enumerate() {
+            lanes[i % LANES] += x;
+        }
+        fold(lanes, |x, y| x + y)
+    }
+
+    #[test]
+    fn whatever_is_left_behind_whole_vectors() {
+        for n in 1..100 {
+            let numbers = |seed: f32| (0..n).map(move |i| (seed * i as f32).sin() * 3.0);
+            let (a, b): (Vec<f32>, Vec<f32>) = (numbers(1.7).collect(), numbers(0.9).collect());
+            let found = vectorised(
+                #[inline(always)]
+                || {
+                    sum(
+                        &a,
+                        &b,
+                        #[inline(always)]
+                        |x, y| x - y * y,
+                    )
+                },
+            );
+            assert_eq!(
+                found,
+                interleaved(a.iter().zip(&b).map(|(x, y)| x - y * y)),
+                "{n}"
+            );
+            let top = vectorised(
+                #[inline(always)]
+                || max(&a, -9.0),
+            );
+            assert_eq!(top, a.iter().copied().fold(f32::MIN, f32::max), "{n}");
+            let mut each = a.clone();
+            let total = vectorised(
+                #[inline(always)]
+                || exponentials(&mut each, 0.5, 1.0),
+            );
+            let one = |x: &f32| Float::exp(0.5 * x - 1.0);
+            assert_eq!(each, a.iter().map(one).collect::<Vec<_>>(), "{n}");
+            assert_eq!(total, interleaved(a.iter().map(one)), "{n}");
+        }
+    }
+}

@@ -229,14 +229,13 @@ impl Run {
             ledger.take(Kind::Cache, needs.cache),
         ];
         drop(ledger.take(Kind::Transients, needs.rows));
-        // What is not our kernels' goes through the network's own forward, the prompts of a chunk at once.
+        // Tensors go through the network's own forward, the prompts of a chunk at once.
         if !self.form().fused {
             let prompt = Response {
                 tokens: draw.prompt + 1,
                 prompt: draw.prompt,
             };
-            let fits = (draw.at_once() / draw.prompt.max(1)).clamp(1, draw.sequences);
-            let responses = vec![prompt; fits.min(draw.prompts())];
+            let responses = vec![prompt; draw.prompts_in_a_chunk()];
             policy.forward(&Tape::idle(), &Piece { responses })?;
         }
         drop(held);

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::llm::model::config::Config;
-use crate::llm::tools::plan::{Machine, Response, Role, StepShape};
+use crate::llm::tools::plan::{Machine, Phase, Response, Role, StepShape};
 
 /// Eight pairs of 96 tokens on a small Llama.
 fn budget(precision: Precision, cpu: bool, in_backward: bool) -> Budget {
@@ -164,4 +164,33 @@ fn what_is_advised_is_the_cheapest_of_all_that_fit() {
         assert!(shorter.unwrap().setting.contains("--max-length"));
         assert_eq!(budget.together(1000).unwrap(), None);
     }
+}
+
+#[test]
+fn fewer_sequences_at_once_are_advised_where_generation_takes_most() {
+    let mut budget = budget(Precision::F32, true, false);
+    budget.run.reference = Reference::None;
+    budget.run.draws = vec![Draw {
+        sequences: 1024,
+        samples: 1,
+        prompt: 20,
+        longest: 128,
+    }];
+    let now = budget.outcome().unwrap();
+    assert_eq!(now.peak().unwrap().at.phase, Phase::Generation);
+    let room = now.bytes() * 3 / 4;
+    let changes = budget.changes(room).unwrap();
+    let change = (changes.iter())
+        .find(|change| change.setting.starts_with("--generation-batch"))
+        .unwrap();
+    assert!(change.fits);
+    let most: usize = change.setting.rsplit(' ').next().unwrap().parse().unwrap();
+    let bytes = |sequences: usize| {
+        let run = Run {
+            draws: at_once(&budget.run.draws, sequences),
+            ..budget.run.clone()
+        };
+        budget.with(&run).unwrap().bytes()
+    };
+    assert!(bytes(most) <= room && bytes(most + 1) > room);
 }
