@@ -65,6 +65,10 @@ pub(super) fn attend<T: Float>(
 const SUMS: usize = 2;
 
 /// `Σ_d q_d K_d` of every token of a tile.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "the library's iterators are not always inlined"
+)]
 #[inline(always)]
 fn dots<T: Float>(query: &[T], keys: &[[T; TILE]]) -> [T; TILE] {
     let n = query.len();
@@ -88,7 +92,7 @@ fn dots<T: Float>(query: &[T], keys: &[[T; TILE]]) -> [T; TILE] {
         i += 1;
     }
     for lane in 0..TILE {
-        sums[0][lane] = sums[0][lane] + sums[1][lane];
+        sums[0][lane] += sums[1][lane];
     }
     sums[0]
 }
@@ -116,6 +120,10 @@ fn mix_all<'v, T: Float>(
 }
 
 /// W columns of it; gives W.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "the library's iterators are not always inlined"
+)]
 #[inline(always)]
 fn mix<'v, T: Float, const W: usize>(
     weights: &[[T; TILE]],

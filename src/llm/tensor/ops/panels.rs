@@ -128,6 +128,11 @@ impl<T: Float> Panels<T> {
 
 /// `R` rows times a panel, into the next `R` of `out`. The sums stay in registers: no check within the loop, and no
 /// reference to them, that would have them written to memory in every turn.
+#[expect(
+    clippy::needless_range_loop,
+    clippy::manual_memcpy,
+    reason = "the library's iterators are not always inlined"
+)]
 #[inline(always)]
 fn block<'o, T: Float, const R: usize>(
     x: &[T],
