@@ -349,6 +349,12 @@ fn without_data_lengths_are_given() {
     assert_eq!(tokens(&["--max-length", "300"]), [2400, 1, 2400, 300]);
     let cut = ["--sequence", "100", "--micro-batch-tokens", "450"];
     assert_eq!(tokens(&cut), [800, 2, 400, 100]);
+    // Responses that are rehearsed are as long as the others; their file is not read.
+    let of = |more: &[&str]| tokens(&[&["--sequence", "100"], more].concat())[2];
+    let rehearsed = ["--rehearse", "none.jsonl", "--rehearse-batch", "40"];
+    assert_eq!([of(&[]), of(&rehearsed)], [800, 4000]);
+    let rehearsed = [&rehearsed[..], &["--rehearse-weight", "0"]].concat();
+    assert_eq!(of(&rehearsed), 800);
 }
 
 /// The flags of a change, as arguments.

@@ -117,7 +117,8 @@ impl Budget {
         let coupled = settings.value_per == ValuePer::Batch;
         let of_data = settings.data.is_some() && !given;
         let (mut steps, mut beside) = (Vec::new(), Vec::new());
-        if of_data || settings.rehearses() && !given {
+        let of_run = of_data || settings.prompts.is_some() && !given;
+        if of_data || settings.rehearses() && of_run {
             let visit = |of: Of, examples: &[Example]| match of {
                 Of::Data => steps.push(StepShape::of(examples).coupled(coupled)),
                 Of::Rehearsal => beside.push(StepShape::of(examples)),
@@ -127,7 +128,7 @@ impl Budget {
         }
         if !of_data {
             let step = uniform(settings, &objective, &run, context, lengths)?;
-            if settings.rehearses() && given {
+            if settings.rehearses() && !of_run {
                 let like = step.examples.first().and_then(|e| e.first());
                 let rows = settings.rehearse_batch;
                 beside.extend(like.map(|like| StepShape::uniform(rows, 1, *like)));
