@@ -236,7 +236,8 @@ fn what_was_stopped_goes_on_and_what_is_another_is_refused() {
     assert_eq!(place.read("other/notes.txt"), "mine");
 }
 
-/// What is kept may be more than a step looks at: the reference has numbers of all of it, and so has a threshold.
+/// What is kept may be more than a step looks at: the reference has numbers of all of it, and so has a threshold. What SPIN's
+/// opponent writes may be empty.
 #[test]
 fn what_is_kept_may_be_many_batches() {
     let place = Place::new(4);

@@ -372,7 +372,11 @@ impl<'a> Course<'a> {
                 }
             }
         };
+        // What a policy wrote may be empty: its only token is then EOS.
+        let written = self.method.base == Base::SelfPlay
+            || (self.tasks.task.iter().take(t + 1)).any(|task| task.prompts.is_some());
         Ok(train::Settings {
+            allow_empty: training.allow_empty || written,
             objective: Some(name.into()),
             numbers: numbers_of(objective, &training.numbers),
             model: Some(model.to_path_buf()),
