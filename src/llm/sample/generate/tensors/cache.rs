@@ -143,7 +143,7 @@ impl Cache {
             format!(
                 "keys and values of {slots} sequences of {tokens} tokens take {bytes:.1} GB: {error}"
             ),
-            "run fewer sequences at once (--batch), or give a smaller --max-new-tokens",
+            "run fewer sequences at once (--batch, in training --generation-batch), or give a smaller --max-new-tokens",
         )
     }
 }
