@@ -772,14 +772,7 @@ fn parameters_that_run_away_are_an_error() {
 /// that it trains for, mean over sequences, of rewards for SFT and of orders for the fit.
 #[test]
 fn all_tasks_at_once_are_the_upper_bound() {
-    let shape = SequenceShape {
-        tasks: 3,
-        prompts: 12,
-        arms: 4,
-        beta: 0.5,
-        overlap: Some(0.5),
-        block: 6,
-    };
+    let shape = SequenceShape::THREE;
     let average = |method, score| {
         let seeds = 6;
         let of = |seed| {

@@ -334,9 +334,7 @@ impl SequenceShape {
         overlap: Some(0.5),
         block: 6,
     };
-}
 
-impl SequenceShape {
     fn check(&self) -> Result<()> {
         for (place, size) in [
             ("tasks", self.tasks),

@@ -35,7 +35,7 @@ impl<'a> Ordered<'a> {
         settings: &Settings,
         examples: &'a dyn Examples,
     ) -> Result<Self> {
-        let batch = settings.batch.saturating_mul(settings.accumulation);
+        let batch = settings.rows_of_a_step();
         let ordering = Ordering {
             batch,
             seed: settings.seed,
@@ -100,7 +100,7 @@ impl<'a> Ordered<'a> {
         examples: &'a dyn Examples,
     ) -> Result<Self> {
         let count = examples.count();
-        let size = settings.batch.saturating_mul(settings.accumulation);
+        let size = settings.rows_of_a_step();
         let rows: Vec<u32> = (0..count as u32).collect();
         let mut batches: Vec<Vec<u32>> = rows.chunks(size).map(<[u32]>::to_vec).collect();
         if objective.anchored() && batches.last().is_some_and(|last| last.len() == 1) {

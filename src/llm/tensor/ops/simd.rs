@@ -208,13 +208,13 @@ mod tests {
                         &a,
                         &b,
                         #[inline(always)]
-                        |x, y| x - y * y,
+                        |x, y| x - y * y + 0.5,
                     )
                 },
             );
             assert_eq!(
                 found,
-                interleaved(a.iter().zip(&b).map(|(x, y)| x - y * y)),
+                interleaved(a.iter().zip(&b).map(|(x, y)| x - y * y + 0.5)),
                 "{n}"
             );
             let top = vectorised(

@@ -278,7 +278,7 @@ fn uniform(
         }
         (_, count) => count.unwrap_or(2),
     };
-    let prompts = settings.batch.saturating_mul(settings.accumulation);
+    let prompts = settings.rows_of_a_step();
     // Completions of a prompt make one example, or several.
     let (examples, responses) = match settings.completions {
         Some(count) => {
