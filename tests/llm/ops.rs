@@ -237,7 +237,8 @@ fn attend(seed: u64, big: bool, sloped: bool) -> Case {
     let starts = starts(&mut dice, big);
     let group = [1, 2, 4][seed as usize % 3];
     let kv_heads = 1 + dice.below(3);
-    let head_dim = 1 + dice.below(19);
+    // Narrow heads have kernels of their own.
+    let head_dim = [1 + dice.below(19), 8, 16][dice.below(3)];
     let heads = group * kv_heads;
     let slopes = (1..=heads).map(|head| (-8.0 * head as f64 / heads as f64).exp2());
     let form = Attention {

@@ -107,22 +107,19 @@ fn exp(x: f32) -> f32 {
     const HIGHEST: f32 = 88.72283;
     // Adding it leaves the nearest whole number in the low bits.
     const SHIFT: f32 = 12_582_912.0;
-    let shifted = x * std::f32::consts::LOG2_E + SHIFT;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, SHIFT);
     let n = shifted - SHIFT;
-    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = (p * r * r + r) + 1.0;
-    // n is in the low bits of `shifted`; in two halves, since 2¹²⁸ is not a number.
-    let n = shifted.to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
-    let y = p * power(half) * power(n.wrapping_sub(half));
-    let y = if x > HIGHEST { f32::INFINITY } else { y };
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let p = 1.987_569_1e-4_f32;
+    let p = p.mul_add(r, 1.398_199_9e-3);
+    let p = p.mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2);
+    let p = p.mul_add(r, 1.666_666_5e-1);
+    let p = p.mul_add(r, 0.5);
+    let p = p.mul_add(r * r, r) + 1.0;
+    // n is in the low bits of `shifted`, and behind them zeros.
+    let y = f32::from_bits((p.to_bits()).wrapping_add(shifted.to_bits() << 23));
+    let y = if x <= HIGHEST { y } else { x + f32::INFINITY };
     if x < LOWEST { 0.0 } else { y }
 }
 

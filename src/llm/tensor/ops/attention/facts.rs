@@ -5,7 +5,7 @@ use std::rc::Rc;
 use candle_core::Tensor;
 
 use super::composed::fall::Fall;
-use super::cpu::Block;
+use super::cpu::{Block, narrow};
 use super::groups::{SCORES, alike, block, queries};
 use super::{Attention, attention, plain};
 use crate::error::Result;
@@ -53,6 +53,11 @@ fn cases(shapes: &Shapes) -> Vec<Case> {
     vec![
         ("attention", case(form(4, 4, 32, None))),
         ("attention, grouped heads", case(form(8, 2, 64, None))),
+        ("attention, narrow heads", case(form(8, 2, 8, None))),
+        (
+            "attention, narrow heads, slopes, window",
+            case(sloped(form(6, 3, 8, Some(21)))),
+        ),
         ("attention, window", case(form(6, 3, 16, Some(37)))),
         ("attention, slopes", case(sloped(form(6, 6, 32, None)))),
         (
@@ -72,18 +77,37 @@ impl Call {
     }
 
     /// Of the kernels. A task has a key head of a sequence: its keys and values, as rows and as columns, and a block of
-    /// scores; in the backward their gradients and two blocks.
+    /// scores; in the backward their gradients and two blocks. Of a narrow head it has the scores of a tile; in the
+    /// backward also two numbers of each of its queries.
     fn fused(&self, form: &Form) -> Needs {
         let Attention {
-            kv_heads, head_dim, ..
+            heads,
+            kv_heads,
+            head_dim,
+            ..
         } = self.form;
         let (longest, sequences) = (self.starts.longest(), self.starts.lengths().count());
         let tasks = form.machine.threads.min(kv_heads * sequences) as u64;
         let head = form.of(longest, head_dim);
         let scores = form.of(Block::size(longest), longest);
+        let tile = form.of(longest, narrow::LANES);
+        let queries = form.of(
+            longest.next_multiple_of(narrow::LANES),
+            heads / kv_heads.max(1),
+        );
+        let forward = if narrow::forward::suits(head_dim) {
+            tile
+        } else {
+            4 * head + scores
+        };
+        let backward = if narrow::backward::suits(head_dim) {
+            tile + 2 * queries
+        } else {
+            6 * head + 2 * scores
+        };
         Needs {
-            forward: tasks * (4 * head + scores),
-            backward: tasks * (6 * head + 2 * scores),
+            forward: tasks * forward,
+            backward: tasks * backward,
             ..Needs::default()
         }
     }

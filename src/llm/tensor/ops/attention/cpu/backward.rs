@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::narrow;
 use super::{ALIGN, Attention, Block, Head, Task, slope, sloped, tasks};
 use crate::llm::tensor::ops::Starts;
 use crate::llm::tensor::ops::float::Float;
@@ -29,7 +30,13 @@ pub fn backward<T: Float>(
 ) {
     (tasks(form, starts).into_par_iter().with_max_len(1)).for_each(|task| {
         // SAFETY: a task writes its sequence's rows in its heads' columns, which no other does.
-        unsafe { one(inputs, &gradients, form, task) }
+        unsafe {
+            if narrow::backward::suits(form.head_dim) {
+                narrow::backward::one(inputs, &gradients, form, task);
+            } else {
+                one(inputs, &gradients, form, task);
+            }
+        }
     });
 }
 

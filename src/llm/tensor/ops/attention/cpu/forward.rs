@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::narrow;
 use super::{ALIGN, Attention, Block, Head, MOST, Task, slope, sloped, tasks};
 use crate::llm::tensor::ops::Starts;
 use crate::llm::tensor::ops::float::Float;
@@ -16,6 +17,10 @@ pub fn forward<T: Float>(
     starts: &Starts,
 ) {
     (tasks(form, starts).into_par_iter().with_max_len(1)).for_each(|task| {
+        if narrow::forward::suits(form.head_dim) {
+            // SAFETY: a task writes its sequence's rows in its heads' columns, which no other does.
+            return unsafe { narrow::forward::one([q, k, v], [&out, &lse], form, task) };
+        }
         let (k, v) = (Head::new(k, task, form), Head::new(v, task, form));
         // SAFETY: a task writes its sequence's rows in its heads' columns, which no other does.
         unsafe { one(q, &k, &v, [&out, &lse], form, task) }

@@ -3,6 +3,7 @@
 
 mod backward;
 mod forward;
+pub mod narrow;
 
 use super::Attention;
 use crate::error::{Error, Result};
@@ -112,7 +113,7 @@ fn slope<T: Float>(form: &Attention, head: usize) -> Option<T> {
 
 /// A sequence and a key head.
 #[derive(Clone, Copy)]
-struct Task {
+pub struct Task {
     start: usize,
     length: usize,
     head: usize,

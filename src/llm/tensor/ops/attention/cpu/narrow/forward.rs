@@ -1,0 +1,118 @@
+//! Attention's value.
+
+use super::{LANES, Lanes, Scores, Side, Strip, added};
+use crate::llm::tensor::ops::attention::Attention;
+use crate::llm::tensor::ops::attention::cpu::Task;
+use crate::llm::tensor::ops::float::Float;
+use crate::llm::tensor::ops::matmul::Shared;
+use crate::llm::tensor::ops::simd::vectorised;
+
+/// True if heads of that width are faster here than as products of matrices.
+pub fn suits(head_dim: usize) -> bool {
+    matches!(head_dim, 8 | 16)
+}
+
+/// Writes the output and `ln Σ exp` of a task, whose heads [suit](suits).
+///
+/// # Safety
+/// Nobody else writes the task's rows and columns.
+pub unsafe fn one<T: Float>(
+    qkv: [&[T]; 3],
+    results: [&Shared<T>; 2],
+    form: &Attention,
+    task: Task,
+) {
+    vectorised(
+        #[inline(always)]
+        || match form.head_dim {
+            // SAFETY: as promised.
+            8 => unsafe { of_head::<T, 8>(qkv, results, form, task) },
+            // SAFETY: as promised.
+            _ => unsafe { of_head::<T, 16>(qkv, results, form, task) },
+        },
+    );
+}
+
+/// # Safety
+/// As [`one`].
+#[inline(always)]
+unsafe fn of_head<T: Float, const D: usize>(
+    [q, k, v]: [&[T]; 3],
+    [out, lse]: [&Shared<T>; 2],
+    form: &Attention,
+    task: Task,
+) {
+    let (width, kv_width) = (form.heads * D, form.kv_heads * D);
+    let group = form.heads / form.kv_heads;
+    let rows = [task.start, task.length];
+    let keys = Strip::<T, D>::new(k, rows, kv_width, task.head);
+    let values = Strip::<T, D>::new(v, rows, kv_width, task.head);
+    let mut weights = vec![[T::zero(); LANES]; task.length];
+    for head in task.head * group..(task.head + 1) * group {
+        let queries = Strip::<T, D>::new(q, rows, width, head);
+        let scores = Scores::new(form, head);
+        // SAFETY: tokens of this task's sequence, of one of its heads.
+        let mut lse = unsafe {
+            let at = head * q.len() / width + task.start;
+            lse.part(at, [1, task.length], task.length)
+        };
+        // SAFETY: rows of this task's sequence, in the columns of one of its heads.
+        let mut out = unsafe { out.part(task.start * width + head * D, [task.length, D], width) };
+        let lse = lse.rows().next().unwrap_or_default();
+        let mut out = out.rows();
+        for (at, lse) in (0..).step_by(LANES).zip(lse.chunks_mut(LANES)) {
+            let (sums, of_lse) = of_tile(&queries, [&keys, &values], at, scores, &mut weights);
+            for (lane, lse) in lse.iter_mut().enumerate() {
+                *lse = of_lse[lane];
+                if let Some(out) = out.next() {
+                    for d in 0..D {
+                        out[d] = sums[d][lane];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The output of the queries from `at` on, and their `ln Σ exp`.
+#[inline(always)]
+fn of_tile<T: Float, const D: usize>(
+    queries: &Strip<T, D>,
+    [keys, values]: [&Strip<T, D>; 2],
+    at: usize,
+    scores: Scores<T>,
+    weights: &mut [Lanes<T>],
+) -> ([Lanes<T>; D], Lanes<T>) {
+    let tile = queries.tile(at);
+    let seen = scores.keys(at, keys.length);
+    let weights = &mut weights[..seen.len()];
+    scores.write(weights, keys, seen.clone(), &tile, at, Side::Queries);
+    let mut tops = [T::of(f64::NEG_INFINITY); LANES];
+    for weights in weights.iter() {
+        for lane in 0..LANES {
+            tops[lane] = if weights[lane] > tops[lane] {
+                weights[lane]
+            } else {
+                tops[lane]
+            };
+        }
+    }
+    let (mut sums, mut total) = ([[T::zero(); LANES]; D], [T::zero(); LANES]);
+    for (key, weights) in seen.zip(weights.iter()) {
+        let mut p = *weights;
+        for lane in 0..LANES {
+            p[lane] = (p[lane] - tops[lane]).exp();
+            total[lane] += p[lane];
+        }
+        sums = added(sums, values.row(key), &p);
+    }
+    let mut out = [[T::zero(); LANES]; D];
+    for lane in 0..LANES {
+        let factor = T::one() / total[lane];
+        for d in 0..D {
+            out[d][lane] = sums[d][lane] * factor;
+        }
+        tops[lane] += total[lane].ln();
+    }
+    (out, tops)
+}
