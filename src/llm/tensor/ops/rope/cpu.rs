@@ -97,7 +97,9 @@ fn rotate<T: Float>(
                         let (a, b) = pairs.split_at(half);
                         turn_halves([first, second], [a, b], [cos, sin], turn);
                     }
-                    rest.copy_from_slice(same);
+                    if !rest.is_empty() {
+                        rest.copy_from_slice(same);
+                    }
                     head += head_dim;
                 }
             }
@@ -107,14 +109,25 @@ fn rotate<T: Float>(
 }
 
 #[inline(always)]
-fn turn_halves<T: Float>(
+fn turn_halves<T: Float>(out: [&mut [T]; 2], pairs: [&[T]; 2], angles: [&[T]; 2], turn: T) {
+    // Of narrow heads, which a loop of any length would not turn as vectors.
+    match out[0].len() {
+        4 => turn_halves_of(4, out, pairs, angles, turn),
+        8 => turn_halves_of(8, out, pairs, angles, turn),
+        n => turn_halves_of(n, out, pairs, angles, turn),
+    }
+}
+
+#[inline(always)]
+fn turn_halves_of<T: Float>(
+    n: usize,
     [first, second]: [&mut [T]; 2],
     [a, b]: [&[T]; 2],
     [cos, sin]: [&[T]; 2],
     turn: T,
 ) {
-    let n = first.len();
-    let (second, a, b, cos, sin) = (&mut second[..n], &a[..n], &b[..n], &cos[..n], &sin[..n]);
+    let (first, second) = (&mut first[..n], &mut second[..n]);
+    let (a, b, cos, sin) = (&a[..n], &b[..n], &cos[..n], &sin[..n]);
     for i in 0..n {
         let sin = turn * sin[i];
         first[i] = a[i] * cos[i] - b[i] * sin;
