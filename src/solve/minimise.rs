@@ -19,9 +19,10 @@ pub struct Minimum {
     pub steps: u64,
 }
 
-struct Function<F>(F);
+/// By address, so that the minimisers are compiled once.
+struct Function<'f>(&'f dyn Fn(&[f64]) -> (f64, Vec<f64>));
 
-impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> Function<F> {
+impl Function<'_> {
     /// The function, or a wall where it or the point is not a number: line searches ask for such
     /// points when rounding has used up their interval, and would never come back from a NaN.
     fn at(&self, point: &[f64]) -> (f64, Vec<f64>) {
@@ -36,7 +37,7 @@ impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> Function<F> {
     }
 }
 
-impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> CostFunction for Function<F> {
+impl CostFunction for Function<'_> {
     type Param = Vec<f64>;
     type Output = f64;
     fn cost(&self, point: &Vec<f64>) -> std::result::Result<f64, ArgminError> {
@@ -44,7 +45,7 @@ impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> CostFunction for Function<F> {
     }
 }
 
-impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> Gradient for Function<F> {
+impl Gradient for Function<'_> {
     type Param = Vec<f64>;
     type Gradient = Vec<f64>;
     fn gradient(&self, point: &Vec<f64>) -> std::result::Result<Vec<f64>, ArgminError> {
@@ -57,6 +58,10 @@ impl<F: Fn(&[f64]) -> (f64, Vec<f64>)> Gradient for Function<F> {
 /// # Errors
 /// If the line search fails before anything was found.
 pub fn smooth(f: impl Fn(&[f64]) -> (f64, Vec<f64>), start: &[f64]) -> Result<Minimum> {
+    smooth_by_address(&f, start)
+}
+
+fn smooth_by_address(f: &dyn Fn(&[f64]) -> (f64, Vec<f64>), start: &[f64]) -> Result<Minimum> {
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), 20)
         .with_tolerance_grad(1e-13)
         .and_then(|solver| solver.with_tolerance_cost(0.0))
@@ -66,7 +71,7 @@ pub fn smooth(f: impl Fn(&[f64]) -> (f64, Vec<f64>), start: &[f64]) -> Result<Mi
     // gains the last digits.
     let mut from = start.to_vec();
     for _ in 0..4 {
-        let run = Executor::new(Function(&f), solver.clone())
+        let run = Executor::new(Function(f), solver.clone())
             .configure(|state| state.param(from.clone()).max_iters(20_000))
             .run();
         let Ok(run) = run else { break };

@@ -29,12 +29,31 @@ pub fn rows_per_task(width: usize) -> usize {
 /// `f(i, part)` for the parts of `out`, `size` numbers each (the last may be shorter), compiled for
 /// this processor's vectors if `f` is marked `#[inline(always)]`.
 pub fn parts<T: Float>(out: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    let f = |i: usize, part: &mut [T]| {
+    share(out, size, &|i, part| {
         vectorised(
             #[inline(always)]
             || f(i, part),
         );
-    };
+    });
+}
+
+/// The same for two outputs whose parts go together.
+pub fn parts2<T: Float>(
+    both: [&mut [T]; 2],
+    sizes: [usize; 2],
+    f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) {
+    share2(both, sizes, &|i, a, b| {
+        vectorised(
+            #[inline(always)]
+            || f(i, a, b),
+        );
+    });
+}
+
+// Sharing is compiled once for all kernels: a call by address is nothing beside a part.
+
+fn share<T: Float>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
     match out.len() <= size {
         true if out.is_empty() => {}
         true => f(0, out),
@@ -42,18 +61,11 @@ pub fn parts<T: Float>(out: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) +
     }
 }
 
-/// The same for two outputs whose parts go together.
-pub fn parts2<T: Float>(
+fn share2<T: Float>(
     [a, b]: [&mut [T]; 2],
     [size_a, size_b]: [usize; 2],
-    f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+    f: &(dyn Fn(usize, &mut [T], &mut [T]) + Sync),
 ) {
-    let f = |i: usize, a: &mut [T], b: &mut [T]| {
-        vectorised(
-            #[inline(always)]
-            || f(i, a, b),
-        );
-    };
     match a.len() <= size_a {
         true if a.is_empty() => {}
         true => f(0, a, b),
