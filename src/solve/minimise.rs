@@ -19,8 +19,10 @@ pub struct Minimum {
     pub steps: u64,
 }
 
-/// By address, so that the minimisers are compiled once.
-struct Function<'f>(&'f dyn Fn(&[f64]) -> (f64, Vec<f64>));
+type Smooth<'f> = dyn Fn(&[f64]) -> (f64, Vec<f64>) + 'f;
+
+/// A function and its gradient, for argmin; by address, so that its minimisers are compiled once.
+struct Function<'f>(&'f Smooth<'f>);
 
 impl Function<'_> {
     /// The function, or a wall where it or the point is not a number: line searches ask for such
@@ -61,7 +63,7 @@ pub fn smooth(f: impl Fn(&[f64]) -> (f64, Vec<f64>), start: &[f64]) -> Result<Mi
     smooth_by_address(&f, start)
 }
 
-fn smooth_by_address(f: &dyn Fn(&[f64]) -> (f64, Vec<f64>), start: &[f64]) -> Result<Minimum> {
+fn smooth_by_address(f: &Smooth, start: &[f64]) -> Result<Minimum> {
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), 20)
         .with_tolerance_grad(1e-13)
         .and_then(|solver| solver.with_tolerance_cost(0.0))

@@ -6,7 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::ops::composed::{
     attention_within, cross_entropy_within, logit_difference_within, rows, token_log_probs_within,
 };
-use pistar::llm::internals::tensor::ops::{Attention, Starts, Teacher, add_in_place, plain};
+use pistar::llm::internals::tensor::ops::{
+    Attention, Starts, Teacher, add_in_place, attention, plain,
+};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Node, Tape};
 
 use super::twins::{Dice, compare, off, run};
@@ -63,6 +65,52 @@ fn attention_in_blocks_and_slices() {
             let whole = at(1 << 26);
             for most in [1, 150, 700, 5000, 20_000] {
                 compare(&at(most), &whole, 1e-13);
+            }
+        }
+    }
+}
+
+#[test]
+fn narrow_heads_see_what_others_see() {
+    let mut dice = Dice::new(13);
+    // About as long as there are queries side by side.
+    let lengths = [15, 1, 16, 17, 33, 32, 2];
+    let starts: Starts = std::iter::once(0)
+        .chain(lengths.iter().scan(0, |at, length| {
+            *at += length;
+            Some(*at)
+        }))
+        .collect();
+    let n: usize = lengths.iter().sum();
+    for head_dim in [8, 16] {
+        for window in [1, 2, 15, 16, 17, 40, usize::MAX] {
+            for [kv_heads, share] in [[1, 1], [2, 3]] {
+                for sloped in [false, true] {
+                    let slopes = (1..=kv_heads * share).map(|head| (-(head as f64)).exp2());
+                    let form = Attention {
+                        heads: kv_heads * share,
+                        kv_heads,
+                        head_dim,
+                        scale: 0.4,
+                        window: Some(window),
+                        slopes: sloped.then(|| slopes.collect()),
+                    };
+                    let inputs = [form.heads, kv_heads, kv_heads]
+                        .map(|heads| dice.tensor(&[n, heads * head_dim]));
+                    // The twin counts from a window's beginning.
+                    let twin = Attention {
+                        window: Some(window.min(n)),
+                        ..form.clone()
+                    };
+                    let (one, other) = (starts.clone(), starts.clone());
+                    let found = result(&inputs, move |tape, x| {
+                        attention(tape, [&x[0], &x[1], &x[2]], &form, &one)
+                    });
+                    let plain = result(&inputs, move |tape, x| {
+                        plain::attention(tape, [&x[0], &x[1], &x[2]], &twin, &other)
+                    });
+                    compare(&found, &plain, 1e-12);
+                }
             }
         }
     }

@@ -97,7 +97,7 @@ macro_rules! float {
 float!(f32, exp, erf_f32);
 float!(f64, f64::exp, erf_f64);
 
-/// eˣ without a branch or a call, so that loops over it vectorise.
+/// eˣ without a branch, nor a call where the processor fuses multiplication and addition, so that loops over it vectorise.
 ///
 /// With `n = round(x / ln 2)`, `eˣ = 2ⁿ eʳ` where `|r| ≤ ½ ln 2`: a polynomial there (Cephes'
 /// `expf`), and the exponent added to its bits. Within 2 units in the last place.
@@ -117,7 +117,7 @@ fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let p = p.mul_add(r * r, r) + 1.0;
-    // n is in the low bits of `shifted`, and behind them zeros.
+    // The low nine bits of SHIFT are 0: what its shift by 23 leaves is n.
     let y = f32::from_bits((p.to_bits()).wrapping_add(shifted.to_bits() << 23));
     let y = if x <= HIGHEST { y } else { x + f32::INFINITY };
     if x < LOWEST { 0.0 } else { y }
@@ -143,6 +143,19 @@ mod tests {
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert_eq!(exp(200.0), f32::INFINITY);
         assert!((exp(88.72) / 88.72f32.exp() - 1.0).abs() < 1e-6);
-        assert!(exp(f32::NAN).is_nan());
+        for nan in [
+            f32::NAN,
+            -f32::NAN,
+            f32::from_bits(0x7f80_0001),
+            f32::from_bits(0xffff_ffff),
+        ] {
+            assert!(exp(nan).is_nan());
+        }
+        let (lowest, highest) = (-87.33654_f32, 88.72283_f32);
+        assert!(exp(lowest).is_normal() && exp(highest).is_finite());
+        assert_eq!(
+            [exp(lowest.next_down()), exp(highest.next_up())],
+            [0.0, f32::INFINITY]
+        );
     }
 }

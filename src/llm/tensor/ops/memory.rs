@@ -51,7 +51,9 @@ pub fn parts2<T: Float>(
     });
 }
 
-// Sharing is compiled once for all kernels: a call by address is nothing beside a part.
+// Sharing is compiled once for all kernels, for each type of number: a call by address is nothing beside a part.
+
+type Pair<'f, T> = &'f (dyn Fn(usize, &mut [T], &mut [T]) + Sync);
 
 fn share<T: Float>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
     match out.len() <= size {
@@ -61,11 +63,7 @@ fn share<T: Float>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sy
     }
 }
 
-fn share2<T: Float>(
-    [a, b]: [&mut [T]; 2],
-    [size_a, size_b]: [usize; 2],
-    f: &(dyn Fn(usize, &mut [T], &mut [T]) + Sync),
-) {
+fn share2<T: Float>([a, b]: [&mut [T]; 2], [size_a, size_b]: [usize; 2], f: Pair<T>) {
     match a.len() <= size_a {
         true if a.is_empty() => {}
         true => f(0, a, b),

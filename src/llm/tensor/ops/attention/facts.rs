@@ -91,7 +91,7 @@ impl Call {
         let head = form.of(longest, head_dim);
         let scores = form.of(Block::size(longest), longest);
         let tile = form.of(longest, narrow::LANES);
-        let queries = form.of(
+        let numbers = form.of(
             longest.next_multiple_of(narrow::LANES),
             heads / kv_heads.max(1),
         );
@@ -101,7 +101,7 @@ impl Call {
             4 * head + scores
         };
         let backward = if narrow::backward::suits(head_dim) {
-            tile + 2 * queries
+            tile + 2 * numbers
         } else {
             6 * head + 2 * scores
         };

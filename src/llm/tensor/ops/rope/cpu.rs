@@ -97,6 +97,7 @@ fn rotate<T: Float>(
                         let (a, b) = pairs.split_at(half);
                         turn_halves([first, second], [a, b], [cos, sin], turn);
                     }
+                    // Spares a call for each head.
                     if !rest.is_empty() {
                         rest.copy_from_slice(same);
                     }

@@ -1,5 +1,5 @@
 //! [`attention`](super::attention) on the CPU: a block of queries at a time, one task for each sequence and key
-//! head. The probabilities are not kept: the backward makes them again from each row's `ln Σ exp`.
+//! head; [narrow heads](narrow) apart. The probabilities are not kept: the backward makes them again from each row's `ln Σ exp`.
 
 mod backward;
 mod forward;

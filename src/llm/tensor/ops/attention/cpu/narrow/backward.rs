@@ -1,6 +1,6 @@
-//! Attention's gradients.
+//! The gradients of attention of narrow heads.
 
-use super::{LANES, Lanes, Scores, Side, Strip, added, dots};
+use super::{LANES, Lanes, Scoring, Side, Strip, added, dots, write};
 use crate::llm::tensor::ops::attention::Attention;
 use crate::llm::tensor::ops::attention::cpu::Task;
 use crate::llm::tensor::ops::attention::cpu::backward::Inputs;
@@ -23,6 +23,7 @@ pub unsafe fn one<T: Float>(
     form: &Attention,
     task: Task,
 ) {
+    assert!(suits(form.head_dim), "heads that suit");
     vectorised(
         #[inline(always)]
         || {
@@ -33,14 +34,14 @@ pub unsafe fn one<T: Float>(
 }
 
 /// A query head of a sequence.
-struct Head<'a, T, const D: usize> {
+struct QueryHead<'a, T, const D: usize> {
     queries: Strip<'a, T, D>,
     /// dO
     gradient: Strip<'a, T, D>,
     lse: &'a [T],
     /// `Σ dO ∘ O` of each query.
     pulls: &'a [T],
-    scores: Scores<T>,
+    scoring: Scoring<T>,
 }
 
 /// # Safety
@@ -81,12 +82,12 @@ unsafe fn of_head<T: Float, const D: usize>(
     }
     let of_group = |i: usize| {
         let head = task.head * group + i;
-        Head::<T, D> {
+        QueryHead::<T, D> {
             queries: Strip::new(inputs.q, rows, width, head),
             gradient: Strip::new(inputs.gradient, rows, width, head),
             lse: &lses[i * padded..][..padded],
             pulls: &pulls[i * padded..][..padded],
-            scores: Scores::new(form, head),
+            scoring: Scoring::new(form, head),
         }
     };
     for i in 0..group {
@@ -120,40 +121,40 @@ unsafe fn of_head<T: Float, const D: usize>(
 /// The gradients of the queries from `at` on.
 #[inline(always)]
 fn of_queries<T: Float, const D: usize>(
-    head: &Head<T, D>,
+    head: &QueryHead<T, D>,
     [keys, values]: [&Strip<T, D>; 2],
     at: usize,
     scores: &mut [Lanes<T>],
 ) -> [Lanes<T>; D] {
     let (queries, gradient) = (head.queries.tile(at), head.gradient.tile(at));
     let (lse, pull) = (&head.lse[at..at + LANES], &head.pulls[at..at + LANES]);
-    let seen = head.scores.keys(at, keys.length);
+    let seen = head.scoring.keys(at, keys.length);
     let scores = &mut scores[..seen.len()];
-    (head.scores).write(scores, keys, seen.clone(), &queries, at, Side::Queries);
+    (head.scoring).write(scores, keys, seen.clone(), &queries, at, Side::Queries);
     let mut found = [[T::zero(); LANES]; D];
     for (key, scores) in seen.zip(scores.iter()) {
         let mut ds = dots(values.row(key), &gradient);
         for lane in 0..LANES {
             let p = (scores[lane] - lse[lane]).exp();
-            ds[lane] = head.scores.scale * p * (ds[lane] - pull[lane]);
+            ds[lane] = head.scoring.scale * p * (ds[lane] - pull[lane]);
         }
         found = added(found, keys.row(key), &ds);
     }
     found
 }
 
-/// The sums `found` with the gradients of the keys and values from `at` on, which come side by side.
+/// The sums `dk` and `dv`, with what this head adds to them for the keys from `at` on, which lie side by side.
 #[inline(always)]
 fn of_keys<T: Float, const D: usize>(
-    head: &Head<T, D>,
+    head: &QueryHead<T, D>,
     [keys, values]: [&[Lanes<T>; D]; 2],
     at: usize,
     [mut dk, mut dv]: [[Lanes<T>; D]; 2],
     scores: &mut [Lanes<T>],
 ) -> [[Lanes<T>; D]; 2] {
-    let seeing = head.scores.queries(at, head.queries.length);
+    let seeing = head.scoring.queries(at, head.queries.length);
     let scores = &mut scores[..seeing.len()];
-    (head.scores).write(scores, &head.queries, seeing.clone(), keys, at, Side::Keys);
+    (head.scoring).write(scores, &head.queries, seeing.clone(), keys, at, Side::Keys);
     let numbers = head.lse[seeing.clone()]
         .iter()
         .zip(&head.pulls[seeing.clone()]);
@@ -162,24 +163,10 @@ fn of_keys<T: Float, const D: usize>(
         let (mut p, mut ds) = (*scores, dots(gradient, values));
         for lane in 0..LANES {
             p[lane] = (p[lane] - lse).exp();
-            ds[lane] = head.scores.scale * p[lane] * (ds[lane] - pull);
+            ds[lane] = head.scoring.scale * p[lane] * (ds[lane] - pull);
         }
         dk = added(dk, head.queries.row(query), &ds);
         dv = added(dv, gradient, &p);
     }
     [dk, dv]
-}
-
-/// Writes lanes to the next rows, at most `most`.
-#[inline(always)]
-fn write<'o, T: Float, const D: usize>(
-    rows: &mut impl Iterator<Item = &'o mut [T]>,
-    found: &[Lanes<T>; D],
-    most: usize,
-) {
-    for (lane, row) in (0..LANES.min(most)).zip(rows) {
-        for d in 0..D {
-            row[d] = found[d][lane];
-        }
-    }
 }

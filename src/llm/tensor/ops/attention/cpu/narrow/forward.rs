@@ -1,6 +1,6 @@
-//! Attention's value.
+//! The value of attention of narrow heads.
 
-use super::{LANES, Lanes, Scores, Side, Strip, added};
+use super::{LANES, Lanes, Scoring, Side, Strip, added, write};
 use crate::llm::tensor::ops::attention::Attention;
 use crate::llm::tensor::ops::attention::cpu::Task;
 use crate::llm::tensor::ops::float::Float;
@@ -24,11 +24,15 @@ pub unsafe fn one<T: Float>(
 ) {
     vectorised(
         #[inline(always)]
-        || match form.head_dim {
+        || {
             // SAFETY: as promised.
-            8 => unsafe { of_head::<T, 8>(qkv, results, form, task) },
-            // SAFETY: as promised.
-            _ => unsafe { of_head::<T, 16>(qkv, results, form, task) },
+            unsafe {
+                match form.head_dim {
+                    8 => of_head::<T, 8>(qkv, results, form, task),
+                    16 => of_head::<T, 16>(qkv, results, form, task),
+                    _ => unreachable!("heads that suit"),
+                }
+            }
         },
     );
 }
@@ -50,7 +54,7 @@ unsafe fn of_head<T: Float, const D: usize>(
     let mut weights = vec![[T::zero(); LANES]; task.length];
     for head in task.head * group..(task.head + 1) * group {
         let queries = Strip::<T, D>::new(q, rows, width, head);
-        let scores = Scores::new(form, head);
+        let scoring = Scoring::new(form, head);
         // SAFETY: tokens of this task's sequence, of one of its heads.
         let mut lse = unsafe {
             let at = head * q.len() / width + task.start;
@@ -61,15 +65,10 @@ unsafe fn of_head<T: Float, const D: usize>(
         let lse = lse.rows().next().unwrap_or_default();
         let mut out = out.rows();
         for (at, lse) in (0..).step_by(LANES).zip(lse.chunks_mut(LANES)) {
-            let (sums, of_lse) = of_tile(&queries, [&keys, &values], at, scores, &mut weights);
-            for (lane, lse) in lse.iter_mut().enumerate() {
-                *lse = of_lse[lane];
-                if let Some(out) = out.next() {
-                    for d in 0..D {
-                        out[d] = sums[d][lane];
-                    }
-                }
-            }
+            let (sums, of_lse) = of_tile(&queries, [&keys, &values], at, scoring, &mut weights);
+            write(&mut out, &sums, lse.len());
+            let count = lse.len();
+            lse.copy_from_slice(&of_lse[..count]);
         }
     }
 }
@@ -80,13 +79,13 @@ fn of_tile<T: Float, const D: usize>(
     queries: &Strip<T, D>,
     [keys, values]: [&Strip<T, D>; 2],
     at: usize,
-    scores: Scores<T>,
+    scoring: Scoring<T>,
     weights: &mut [Lanes<T>],
 ) -> ([Lanes<T>; D], Lanes<T>) {
     let tile = queries.tile(at);
-    let seen = scores.keys(at, keys.length);
+    let seen = scoring.keys(at, keys.length);
     let weights = &mut weights[..seen.len()];
-    scores.write(weights, keys, seen.clone(), &tile, at, Side::Queries);
+    scoring.write(weights, keys, seen.clone(), &tile, at, Side::Queries);
     let mut tops = [T::of(f64::NEG_INFINITY); LANES];
     for weights in weights.iter() {
         for lane in 0..LANES {

@@ -96,9 +96,23 @@ fn added<T: Float, const D: usize>(
     sums
 }
 
+/// Writes lanes to the next rows, at most `most`.
+#[inline(always)]
+fn write<'o, T: Float, const D: usize>(
+    rows: &mut impl Iterator<Item = &'o mut [T]>,
+    found: &[Lanes<T>; D],
+    most: usize,
+) {
+    for (lane, row) in (0..LANES.min(most)).zip(rows) {
+        for d in 0..D {
+            row[d] = found[d][lane];
+        }
+    }
+}
+
 /// How scores of products come about in a head.
 #[derive(Clone, Copy)]
-struct Scores<T> {
+struct Scoring<T> {
     scale: T,
     slope: Option<T>,
     window: usize,
@@ -111,7 +125,7 @@ enum Side {
     Keys,
 }
 
-impl<T: Float> Scores<T> {
+impl<T: Float> Scoring<T> {
     fn new(form: &Attention, head: usize) -> Self {
         const ALL: usize = isize::MAX as usize / 2;
         Self {
@@ -121,12 +135,12 @@ impl<T: Float> Scores<T> {
         }
     }
 
-    /// The keys that some query from `query` on sees, of as many as there are.
+    /// The keys that some query of the tile from `query` on sees, of as many as there are.
     fn keys(&self, query: usize, length: usize) -> Range<usize> {
         (query + 1).saturating_sub(self.window)..length.min(query + LANES)
     }
 
-    /// The queries that see some key from `key` on, of as many as there are.
+    /// The queries that see some key of the tile from `key` on, of as many as there are.
     fn queries(&self, key: usize, length: usize) -> Range<usize> {
         key..length.min(key + LANES - 1 + self.window)
     }
