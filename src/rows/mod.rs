@@ -20,7 +20,9 @@ pub mod spread;
 pub mod study;
 #[cfg(feature = "llm")]
 pub mod study_ablations;
+#[cfg(feature = "llm")]
 pub mod study_bpo;
+#[cfg(feature = "llm")]
 pub mod study_copr;
 #[cfg(feature = "llm")]
 pub mod study_rehearsal;

@@ -33,6 +33,7 @@ pub struct Score {
     pub of: Option<String>,
 }
 
+#[cfg(feature = "llm")]
 impl Score {
     /// The line, with its end.
     ///
@@ -43,6 +44,7 @@ impl Score {
     }
 }
 
+#[cfg(feature = "llm")]
 /// A judgement of a run on its way.
 pub trait Judged {
     /// Algorithm and seed of the run; none of one that is not compared.
@@ -55,6 +57,7 @@ pub trait Judged {
     fn score(&self) -> (f64, &'static str);
 }
 
+#[cfg(feature = "llm")]
 /// The scores of the runs that rows are of, in the order of the rows. There is one task.
 pub fn scores<R: Judged>(rows: &[R]) -> Vec<Score> {
     let mut found: Vec<((String, u64), &R)> = Vec::new();
@@ -79,7 +82,7 @@ pub fn scores<R: Judged>(rows: &[R]) -> Vec<Score> {
     found.into_iter().map(score).collect()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "llm"))]
 mod tests {
     use super::*;
 
