@@ -44,8 +44,8 @@ impl Score {
     }
 }
 
-#[cfg(feature = "llm")]
 /// A judgement of a run on its way.
+#[cfg(feature = "llm")]
 pub trait Judged {
     /// Algorithm and seed of the run; none of one that is not compared.
     fn run(&self) -> Option<(String, u64)>;
@@ -57,8 +57,8 @@ pub trait Judged {
     fn score(&self) -> (f64, &'static str);
 }
 
-#[cfg(feature = "llm")]
 /// The scores of the runs that rows are of, in the order of the rows. There is one task.
+#[cfg(feature = "llm")]
 pub fn scores<R: Judged>(rows: &[R]) -> Vec<Score> {
     let mut found: Vec<((String, u64), &R)> = Vec::new();
     for row in rows {

@@ -28,8 +28,8 @@ impl Spread {
     }
 }
 
-#[cfg(feature = "llm")]
 /// The curve of values at places: at each, in ascending order, their mean.
+#[cfg(feature = "llm")]
 pub fn curve(values: impl IntoIterator<Item = (f64, f64)>) -> Vec<Point> {
     let mut all: Vec<(f64, f64)> = values.into_iter().collect();
     // Of one place in the order in which they came.

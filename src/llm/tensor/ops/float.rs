@@ -118,7 +118,7 @@ fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 0.5);
     let p = p.mul_add(r * r, r) + 1.0;
     // The low nine bits of SHIFT are 0: what its shift by 23 leaves is n.
-    let y = f32::from_bits((p.to_bits()).wrapping_add(shifted.to_bits() << 23));
+    let y = f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23));
     let y = if x <= HIGHEST { y } else { x + f32::INFINITY };
     if x < LOWEST { 0.0 } else { y }
 }

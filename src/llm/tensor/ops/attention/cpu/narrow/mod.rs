@@ -176,7 +176,7 @@ impl<T: Float> Scoring<T> {
                 }
             }
         }
-        // All see each other but in rows before some and from some on.
+        // From row `before` to row `from` nothing is hidden from any lane.
         let [before, from] = match side {
             Side::Queries => [(at + LANES).saturating_sub(self.window), at + 1],
             Side::Keys => [at + LANES - 1, at + self.window],
