@@ -103,7 +103,7 @@ fn no_operation_is_forgotten() {
         let of_attention = facts::<attention::Call>(&**call).map(|c| &c.starts);
         let of_rope = facts::<rope::Call>(&**call).map(|c| &c.starts);
         for starts in of_attention.into_iter().chain(of_rope) {
-            let lengths: BTreeSet<usize> = starts.lengths().collect();
+            let lengths: BTreeSet<usize> = starts.spans().map(|span| span.length()).collect();
             assert!(lengths.len() > 2 && lengths.contains(&1));
         }
         assert_eq!(call.bounds().len(), 1 + trained(&**call).len());

@@ -28,15 +28,20 @@ macro_rules! by {
 
 pub(crate) use by;
 
-/// Ragged sequences, one of length 1 among them.
+/// Ragged sequences, one of length 1 among them; or in every other case some that go on from others.
 fn starts(dice: &mut Dice, big: bool) -> Starts {
-    let longest = if big { 150 } else { 9 };
-    let lengths = [1 + dice.below(longest), 1, longest, 1 + dice.below(longest)];
-    let mut starts = vec![0];
-    for length in lengths {
-        starts.push(starts[starts.len() - 1] + length);
-    }
-    starts.into()
+    let longest = if big { 75 } else { 5 };
+    let each = [
+        1 + dice.below(2 * longest),
+        1,
+        longest,
+        1 + dice.below(longest),
+        0,
+        1,
+    ];
+    let shares = dice.below(2) == 1;
+    let goes_on = each.map(|_| shares && dice.below(3) > 0);
+    Starts::branching(each.into_iter().zip(goes_on))
 }
 
 fn size(dice: &mut Dice, big: bool) -> usize {

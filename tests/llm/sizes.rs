@@ -63,9 +63,13 @@ fn take(config: &Config, stream: &mut Stream) -> u64 {
     let tokens = [2, 300.min(context), context][one_of(3) as usize].max(2);
     // The most that a step is planned with.
     let count = ((1 << 34) / tokens).min([1, 3, 16][one_of(3) as usize]);
-    let response = Response { tokens, prompt: 1 };
+    let response = |i| Response {
+        tokens,
+        prompt: 1,
+        shares: i % 2 == 1,
+    };
     let piece = Piece {
-        responses: vec![response; count.max(1)],
+        responses: (0..count.max(1)).map(response).collect(),
     };
     let rows = [ValueRows::Prompt, ValueRows::Completion][one_of(2) as usize];
     let rank = [1, 16, most::RANK][one_of(3) as usize];

@@ -253,10 +253,9 @@ impl Network for Scorer {
     }
 
     fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
-        let packed = Packed::new(sequences.iter().map(|s| self.read(s)));
-        let last = packed.starts[1..]
-            .iter()
-            .map(|&end| end as u32 - 1)
+        let packed = Packed::sharing(sequences.iter().map(|s| (self.read(s), s.prompt().len())));
+        let last = (packed.sequences.iter())
+            .map(|span| span.row(span.length() - 1) as u32)
             .collect();
         let hidden = self.decoder.hidden(tape, &packed)?;
         let parameters = self.decoder.parameters();
@@ -284,13 +283,16 @@ impl Network for AdvantageScorer {
 
     fn forward<'a>(&'a self, tape: &Tape<'a>, sequences: &[&Sequence]) -> Result<Output> {
         let Self(decoder) = self;
-        let packed = Packed::new(sequences.iter().map(|s| decoder.unpadded(s.tokens())));
-        let starts = packed.starts.windows(2).zip(sequences);
-        let (last, prompt): (Vec<u32>, Vec<u32>) = starts
-            .map(|(w, sequence)| {
+        let read = sequences
+            .iter()
+            .map(|s| (decoder.unpadded(s.tokens()), s.prompt().len()));
+        let packed = Packed::sharing(read);
+        let (last, prompt): (Vec<u32>, Vec<u32>) = (packed.sequences.iter().zip(sequences))
+            .map(|(span, sequence)| {
+                let row = |tokens: usize| span.row(tokens - 1) as u32;
                 // Padding may begin within a prompt.
-                let end = w[0] + sequence.prompt().len().min(w[1] - w[0]);
-                (w[1] as u32 - 1, end as u32 - 1)
+                let prompt = sequence.prompt().len().min(span.length());
+                (row(span.length()), row(prompt))
             })
             .unzip();
         let hidden = decoder.hidden(tape, &packed)?;

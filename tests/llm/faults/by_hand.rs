@@ -9,7 +9,9 @@ use pistar::llm::internals::tensor::tape::{Node, Tape};
 use pistar::llm::model::architecture::Positions;
 use pistar::llm::model::decoder::Decoder;
 use pistar::llm::model::network::Output;
-use pistar::llm::model::sequence::{Predictions, Sequence};
+use pistar::llm::model::sequence::Sequence;
+
+use super::pipeline::{Seen, laid};
 
 /// Where sequences begin for positions, and where for attention.
 pub struct Borders {
@@ -27,7 +29,7 @@ pub fn merged(starts: &Starts) -> Starts {
 }
 
 /// What [`Decoder`]'s own forward pass gives for a Llama without biases, if the borders are as they
-/// are.
+/// are; a prompt is fed with each of its completions.
 pub fn forward(
     model: &Decoder,
     tape: &Tape,
@@ -39,7 +41,8 @@ pub fn forward(
         let id = model.parameters().find(name).unwrap();
         model.parameters().node(tape, id)
     };
-    let predictions = Predictions::new(sequences);
+    let seen: Vec<Seen> = sequences.iter().map(|s| Seen::right(s)).collect();
+    let predictions = laid(&seen);
     let starts = &predictions.packed.starts;
     let positions = (borders.positions)(starts);
     let attended = (borders.attention)(starts);

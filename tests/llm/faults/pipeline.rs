@@ -146,7 +146,8 @@ impl Seen {
     }
 }
 
-pub fn run<'m>(model: &'m Decoder, tape: &Tape<'m>, seen: Vec<Seen>) -> Result<Output> {
+/// Sequences end to end, each whole.
+pub fn laid(seen: &[Seen]) -> Predictions {
     let packed = Packed::new(seen.iter().map(|s| s.fed.as_slice()));
     let (mut rows, mut targets, mut starts) = (Vec::new(), Vec::new(), vec![0]);
     for (s, start) in seen.iter().zip(packed.starts.iter()) {
@@ -154,12 +155,16 @@ pub fn run<'m>(model: &'m Decoder, tape: &Tape<'m>, seen: Vec<Seen>) -> Result<O
         targets.extend(s.counted.iter().map(|(_, target)| *target));
         starts.push(rows.len());
     }
-    let predictions = Predictions {
+    Predictions {
         packed,
         rows: rows.into(),
         targets: targets.into(),
         starts: starts.into(),
-    };
+    }
+}
+
+pub fn run<'m>(model: &'m Decoder, tape: &Tape<'m>, seen: Vec<Seen>) -> Result<Output> {
+    let predictions = laid(&seen);
     let pieces = model.log_probs(tape, &predictions)?;
     Ok(Output {
         pieces,

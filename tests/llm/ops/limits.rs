@@ -22,6 +22,14 @@ fn result(
     run(inputs, 3, &op, Way::Composed, false)
 }
 
+/// Sequences of those lengths, and the same where all but the first and the fifth go on from those.
+fn alone_and_shared<const N: usize>(lengths: [usize; N]) -> [Starts; 2] {
+    let goes_on = |i: usize| i != 0 && i != 4;
+    let pieces = lengths.into_iter().enumerate();
+    let shared = pieces.map(|(i, length)| (length, goes_on(i)));
+    [Starts::of(lengths), Starts::branching(shared)]
+}
+
 #[test]
 fn attention_in_blocks_and_slices() {
     let mut dice = Dice::new(5);
@@ -43,28 +51,20 @@ fn attention_in_blocks_and_slices() {
                 slopes: sloped.then(|| slopes.collect()),
             };
             // Two groups, one of them ragged, and sequences of length 1.
-            let lengths = [70, 1, 60, 30, 9, 1];
-            let starts: Starts = std::iter::once(0)
-                .chain(lengths.iter().scan(0, |at, length| {
-                    *at += length;
-                    Some(*at)
-                }))
-                .collect();
-            let n = lengths.iter().sum();
-            let inputs = [
-                dice.tensor(&[n, form.heads * 6]),
-                dice.tensor(&[n, kv_heads * 6]),
-                dice.tensor(&[n, kv_heads * 6]),
-            ];
-            let at = |most: usize| {
-                let (form, starts) = (form.clone(), starts.clone());
-                result(&inputs, move |tape, x| {
-                    attention_within(tape, [&x[0], &x[1], &x[2]], &form, &starts, most)
-                })
-            };
-            let whole = at(1 << 26);
-            for most in [1, 150, 700, 5000, 20_000] {
-                compare(&at(most), &whole, 1e-13);
+            for starts in alone_and_shared([70, 1, 60, 30, 9, 1]) {
+                let n = starts.tokens();
+                let inputs =
+                    [form.heads, kv_heads, kv_heads].map(|heads| dice.tensor(&[n, heads * 6]));
+                let at = |most: usize| {
+                    let (form, starts) = (form.clone(), starts.clone());
+                    result(&inputs, move |tape, x| {
+                        attention_within(tape, [&x[0], &x[1], &x[2]], &form, &starts, most)
+                    })
+                };
+                let whole = at(1 << 26);
+                for most in [1, 150, 700, 5000, 20_000] {
+                    compare(&at(most), &whole, 1e-13);
+                }
             }
         }
     }
@@ -75,12 +75,6 @@ fn narrow_heads_see_what_others_see() {
     let mut dice = Dice::new(13);
     // About as long as there are queries side by side.
     let lengths = [15, 1, 16, 17, 33, 32, 2];
-    let starts: Starts = std::iter::once(0)
-        .chain(lengths.iter().scan(0, |at, length| {
-            *at += length;
-            Some(*at)
-        }))
-        .collect();
     let n: usize = lengths.iter().sum();
     for head_dim in [8, 16] {
         for window in [1, 2, 15, 16, 17, 40, usize::MAX] {
@@ -102,15 +96,63 @@ fn narrow_heads_see_what_others_see() {
                         window: Some(window.min(n)),
                         ..form.clone()
                     };
-                    let (one, other) = (starts.clone(), starts.clone());
-                    let found = result(&inputs, move |tape, x| {
-                        attention(tape, [&x[0], &x[1], &x[2]], &form, &one)
-                    });
-                    let plain = result(&inputs, move |tape, x| {
-                        plain::attention(tape, [&x[0], &x[1], &x[2]], &twin, &other)
-                    });
-                    compare(&found, &plain, 1e-12);
+                    for starts in alone_and_shared(lengths) {
+                        let (form, twin, other) = (form.clone(), twin.clone(), starts.clone());
+                        let found = result(&inputs, move |tape, x| {
+                            attention(tape, [&x[0], &x[1], &x[2]], &form, &starts)
+                        });
+                        let plain = result(&inputs, move |tape, x| {
+                            plain::attention(tape, [&x[0], &x[1], &x[2]], &twin, &other)
+                        });
+                        compare(&found, &plain, 1e-12);
+                    }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shared_prompt_changes_no_bit_of_what_follows() {
+    let mut dice = Dice::new(15);
+    let completions = [1, 2, 3, 17, 40, 90];
+    for (prompt, head_dim) in [(1, 8), (5, 4), (17, 8), (33, 16), (70, 6), (20, 32)] {
+        for window in [None, Some(9), Some(50)] {
+            let form = Attention {
+                heads: 4,
+                kv_heads: 2,
+                head_dim,
+                scale: 0.4,
+                window,
+                slopes: None,
+            };
+            let shared = std::iter::once((prompt, false));
+            let shared = Starts::branching(shared.chain(completions.map(|length| (length, true))));
+            let alone = Starts::of(completions.map(|length| prompt + length));
+            let inputs = [4, 2, 2].map(|heads| {
+                let all = dice.tensor(&[shared.tokens(), heads * head_dim]);
+                all.to_dtype(DType::F32).unwrap()
+            });
+            // The prompt is there once, or before each completion.
+            let rows: Vec<u32> = (shared.spans().skip(1))
+                .flat_map(|span| span.rows().map(|row| row as u32).collect::<Vec<_>>())
+                .collect();
+            let rows = Tensor::new(rows, &Device::Cpu).unwrap();
+            let repeated = inputs.each_ref().map(|x| x.index_select(&rows, 0).unwrap());
+            let run = |inputs: &[Tensor; 3], starts: &Starts| {
+                let [q, k, v] = inputs.each_ref().map(|x| Node::constant(x.clone()));
+                let out = attention(&Tape::idle(), [&q, &k, &v], &form, starts).unwrap();
+                out.value().clone()
+            };
+            let once = run(&inputs, &shared).index_select(&rows, 0).unwrap();
+            let each = run(&repeated, &alone);
+            let bits = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for (i, (a, b)) in bits(&once).iter().zip(&bits(&each)).enumerate() {
+                let row = i / (4 * head_dim);
+                assert!(
+                    a.to_bits() == b.to_bits(),
+                    "{prompt} {head_dim} {window:?} {row}: {a} {b}"
+                );
             }
         }
     }

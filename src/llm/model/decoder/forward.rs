@@ -18,12 +18,11 @@ impl Decoder {
     /// A token beyond the vocabulary, a sequence beyond the context, or a failing device.
     pub fn hidden<'a>(&'a self, tape: &Tape<'a>, packed: &Packed) -> Result<Node> {
         self.check(packed)?;
-        let positions = (packed.starts.windows(2)).flat_map(|w| 0..(w[1] - w[0]) as u32);
         let fed = Fed {
             tokens: packed.tokens.clone(),
-            positions: positions.collect(),
+            positions: packed.starts.positions().collect(),
             starts: packed.starts.clone(),
-            tables: self.tables(packed.longest())?,
+            tables: self.tables(packed.starts.longest())?,
         };
         self.graph.walk(&OnTape {
             tape,
@@ -121,10 +120,11 @@ impl Decoder {
                 "use the model's own tokenizer",
             ));
         }
-        if packed.longest() > a.context {
+        let longest = packed.starts.longest();
+        if longest > a.context {
             return Err(Error::invalid(
                 "tokens",
-                format!("a sequence has {} tokens", packed.longest()),
+                format!("a sequence has {longest} tokens"),
                 format!("the model takes at most {}", a.context),
             ));
         }

@@ -11,6 +11,8 @@ pub const EPSILON: f64 = 1e-5;
 pub struct Shapes {
     /// Sequences: one of length 1, one of a single block's length, one of several blocks'.
     pub starts: Starts,
+    /// Sequences of which several go on from one prompt, and one of length 1.
+    pub shared: Starts,
     /// N
     pub rows: usize,
     /// D
@@ -29,11 +31,24 @@ impl Shapes {
     /// Shapes by whole numbers below those given.
     pub fn draw(mut below: impl FnMut(u32) -> usize) -> Self {
         let lengths = [1 + below(60), 1, 150 + below(150), 64, 2 + below(30)];
+        let starts = Starts::of(lengths);
+        let mut piece = |from, most, goes_on| (from + below(most), goes_on);
+        let shared = Starts::branching([
+            piece(1, 40, false),
+            piece(1, 40, true),
+            piece(130, 20, true),
+            (1, false),
+            piece(60, 40, false),
+            (0, true),
+            (1, true),
+            piece(1, 20, true),
+        ]);
         let mut ids = |count: usize, rows: u32| -> Rc<[u32]> {
             (0..count).map(|_| below(rows) as u32).collect()
         };
         Self {
-            starts: Starts::of(lengths),
+            starts,
+            shared,
             repeated: ids(300, 40),
             picks: ids(120, 170),
             few: ids(37, 997),

@@ -55,7 +55,7 @@ pub use rms_norm::rms_norm;
 pub use rope::{Rope, rope};
 pub use rows::{embedding, rows};
 pub use scale::scale;
-pub use starts::Starts;
+pub use starts::{Span, Starts};
 
 /// Every operation.
 pub const REGISTRY: [Entry; 11] = [

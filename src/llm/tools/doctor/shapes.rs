@@ -128,7 +128,7 @@ fn call(
             table: weight,
             offset,
         } => {
-            let positions = (packed.starts.lengths()).flat_map(|length| 0..length as u32);
+            let positions = packed.starts.positions();
             let positions = positions.map(|p| p + *offset as u32).collect();
             (Stage::Embedding, table(weight, positions))
         }

@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use crate::llm::model::inference::cut;
+use crate::llm::model::sequence::{self, Fed, Sequence};
+use crate::llm::tensor::ops::Starts;
 use crate::llm::text::example::Example;
 
 /// A response's tokens.
@@ -12,6 +14,8 @@ pub struct Response {
     pub tokens: usize,
     /// Tokens of the prompt.
     pub prompt: usize,
+    /// True if its prompt is that of the response before it: where both are run at once, it is run once.
+    pub shares: bool,
 }
 
 /// Sequences that lie end to end.
@@ -25,6 +29,16 @@ impl Piece {
     /// Tokens of all of them.
     pub fn tokens(&self) -> usize {
         self.responses.iter().map(|r| r.tokens).sum()
+    }
+
+    /// How they lie, if so many tokens are fed of each.
+    pub fn laid(&self, tokens: impl Fn(&Response) -> usize) -> Starts {
+        let fed = self.responses.iter().map(|response| Fed {
+            tokens: tokens(response),
+            prompt: response.prompt,
+            shares: response.shares,
+        });
+        sequence::lay(&fed.collect::<Vec<_>>()).0
     }
 
     /// Sequences of at most so many tokens together, at least one in each, as
@@ -48,10 +62,15 @@ pub struct StepShape {
 }
 
 impl StepShape {
-    /// A batch of so many examples of so many responses, all alike.
-    pub fn uniform(examples: usize, responses: usize, response: Response) -> Self {
+    /// A batch of so many examples of so many responses to one prompt, all of those tokens.
+    pub fn uniform(examples: usize, responses: usize, [tokens, prompt]: [usize; 2]) -> Self {
+        let response = |i| Response {
+            tokens,
+            prompt,
+            shares: i > 0,
+        };
         Self {
-            examples: vec![vec![response; responses]; examples],
+            examples: vec![(0..responses).map(response).collect(); examples],
             coupled: false,
         }
     }
@@ -61,7 +80,11 @@ impl StepShape {
         let cut = |response: &Response| {
             let tokens = response.tokens.min(most);
             let prompt = response.prompt.min(tokens.saturating_sub(1));
-            Response { tokens, prompt }
+            Response {
+                tokens,
+                prompt,
+                ..*response
+            }
         };
         let each = |example: &Vec<Response>| example.iter().map(cut).collect();
         Self {
@@ -71,17 +94,23 @@ impl StepShape {
     }
 
     /// The lengths of examples.
-    pub fn of(examples: &[Example]) -> Self {
-        let lengths = |example: &Example| {
+    pub fn of<'e>(examples: &'e [Example]) -> Self {
+        let mut before: Option<&Sequence> = None;
+        let mut lengths = |example: &'e Example| {
             (example.responses.iter())
-                .map(|r| Response {
-                    tokens: r.sequence.tokens().len(),
-                    prompt: r.sequence.prompt().len(),
+                .map(|response| {
+                    let sequence = &response.sequence;
+                    let before = before.replace(sequence);
+                    Response {
+                        tokens: sequence.tokens().len(),
+                        prompt: sequence.prompt().len(),
+                        shares: before.is_some_and(|before| before.prompt() == sequence.prompt()),
+                    }
                 })
                 .collect()
         };
         Self {
-            examples: examples.iter().map(lengths).collect(),
+            examples: examples.iter().map(&mut lengths).collect(),
             coupled: false,
         }
     }
@@ -118,11 +147,12 @@ pub fn heaviest(steps: &[StepShape], budget: usize, prompts_count: bool) -> Vec<
     let size = |(count, piece): &(usize, Piece)| {
         let of = |f: fn(&Response) -> usize| piece.responses.iter().map(f);
         let prompts: usize = of(|r| r.prompt).sum();
+        let run = piece.laid(|r| r.tokens).tokens();
         let longest = of(|r| r.tokens).max().unwrap_or(0);
         let pieces = piece.cut(budget).len();
         let alone = usize::from(pieces == 1);
         [
-            piece.tokens(),
+            run,
             piece.tokens() - prompts,
             if prompts_count { prompts } else { 0 },
             longest,
@@ -152,13 +182,9 @@ pub fn heaviest(steps: &[StepShape], budget: usize, prompts_count: bool) -> Vec<
 mod tests {
     use super::*;
 
-    fn response(tokens: usize, prompt: usize) -> Response {
-        Response { tokens, prompt }
-    }
-
     #[test]
     fn steps_are_cut_as_they_are_run() {
-        let step = StepShape::uniform(5, 2, response(10, 3));
+        let step = StepShape::uniform(5, 2, [10, 3]);
         let sizes = |budget| -> Vec<usize> {
             let parts = step.parts(budget);
             parts.iter().map(|p| p.responses.len()).collect()
@@ -174,7 +200,7 @@ mod tests {
 
     #[test]
     fn of_many_steps_the_heaviest_count() {
-        let step = |tokens, prompt| StepShape::uniform(2, 1, response(tokens, prompt));
+        let step = |tokens, prompt| StepShape::uniform(2, 1, [tokens, prompt]);
         let steps = [
             step(10, 2),
             step(20, 15),
@@ -183,15 +209,19 @@ mod tests {
             step(20, 2),
         ];
         let heavy = heaviest(&steps, 1000, true);
-        let found: Vec<Response> = heavy.iter().map(|parts| parts[0].responses[0]).collect();
-        assert_eq!(found, [response(20, 15), response(20, 2)]);
+        let of = |r: Response| [r.tokens, r.prompt];
+        let found: Vec<_> = heavy
+            .iter()
+            .map(|parts| of(parts[0].responses[0]))
+            .collect();
+        assert_eq!(found, [[20, 15], [20, 2]]);
         assert!(heavy.iter().all(|parts| parts.len() == 1));
         assert!(
             heaviest(&steps, 20, false)
                 .iter()
                 .all(|parts| parts.len() == 2)
         );
-        let four = [StepShape::uniform(4, 1, response(20, 2))];
+        let four = [StepShape::uniform(4, 1, [20, 2])];
         assert_eq!(heaviest(&four, 20, false)[0].len(), 3);
     }
 }

@@ -175,31 +175,35 @@ impl Network {
     /// # Errors
     /// Those of its operations.
     pub fn forward<'a>(&'a self, tape: &Tape<'a>, piece: &Piece) -> Result<Forward> {
-        let all =
-            |fed: fn(&super::batch::Response) -> usize| Starts::of(piece.responses.iter().map(fed));
         let predicted = piece.responses.iter().map(|r| r.tokens - r.prompt).sum();
         let one = piece.responses.len();
         let (seeds, kept_per_block) = match self.role {
             Role::Score | Role::Advantage | Role::Value(_) => {
                 let (starts, read) = match self.role {
-                    Role::Value(ValueRows::Prompt) => (all(|r| r.prompt), one),
-                    Role::Value(ValueRows::Completion) => (all(|r| r.tokens - 1), predicted),
-                    _ => (all(|r| r.tokens), one),
+                    Role::Value(ValueRows::Prompt) => {
+                        (Starts::of(piece.responses.iter().map(|r| r.prompt)), one)
+                    }
+                    Role::Value(ValueRows::Completion) => (piece.laid(|r| r.tokens - 1), predicted),
+                    _ => (piece.laid(|r| r.tokens), one),
                 };
+                let shared = starts.branches();
                 let (hidden, kept) = self.hidden(tape, starts)?;
                 // Each head reads one row of a sequence.
-                let read = |head: &ScalarHead| self.values(tape, *head, &hidden, read);
+                let read = |head: &ScalarHead| self.values(tape, *head, &hidden, read, shared);
                 (self.role.heads().iter().map(read).collect(), kept)
             }
             Role::Policy | Role::PolicyWithValue(_) => {
-                let (hidden, kept) = self.hidden(tape, all(|r| r.tokens - 1))?;
+                let starts = piece.laid(|r| r.tokens - 1);
+                let shared = starts.branches();
+                let (hidden, kept) = self.hidden(tape, starts)?;
                 let read = match self.role {
                     Role::PolicyWithValue(ValueRows::Prompt) => Some(one),
                     Role::PolicyWithValue(ValueRows::Completion) => Some(predicted),
                     _ => None,
                 };
-                let values = read.map(|read| self.values(tape, ScalarHead::Value, &hidden, read));
-                let mut seeds = vec![self.log_probs(tape, &hidden, predicted)];
+                let values =
+                    read.map(|read| self.values(tape, ScalarHead::Value, &hidden, read, shared));
+                let mut seeds = vec![self.log_probs(tape, &hidden, predicted, shared)];
                 seeds.extend(values);
                 (seeds, kept)
             }
@@ -210,9 +214,10 @@ impl Network {
         })
     }
 
-    fn log_probs(&self, tape: &Tape, hidden: &Node, m: usize) -> Node {
+    /// Of `shared` prompts a row may be read more than once.
+    fn log_probs(&self, tape: &Tape, hidden: &Node, m: usize, shared: bool) -> Node {
         let (form, sizes) = (&self.form, self.graph.sizes);
-        let hidden = ops::rows(tape, form, hidden, [m, sizes.width], false);
+        let hidden = ops::rows(tape, form, hidden, [m, sizes.width], shared);
         let layer = self.graph.linear(self.graph.head);
         let mut head = self.weight(tape, layer.weight);
         if let Some([a, b]) = self.adapted.get(&layer.name) {
@@ -224,10 +229,10 @@ impl Network {
         ops::token_log_probs(tape, form, &hidden, &head, bias.as_ref(), m, layer.shape)
     }
 
-    fn values(&self, tape: &Tape, head: ScalarHead, hidden: &Node, m: usize) -> Node {
+    fn values(&self, tape: &Tape, head: ScalarHead, hidden: &Node, m: usize, shared: bool) -> Node {
         let nodes: Vec<Node> = (head.names().iter()).map(|n| self.named(tape, n)).collect();
         let (form, width) = (&self.form, self.graph.sizes.width);
-        let hidden = ops::rows(tape, form, hidden, [m, width], false);
+        let hidden = ops::rows(tape, form, hidden, [m, width], shared);
         let column = ops::linear(tape, form, &hidden, &nodes[0], nodes.get(1), m, [width, 1]);
         ops::flat(tape, &column)
     }

@@ -73,9 +73,9 @@ pub fn linear(
     run(tape, form, &call, &all, None)
 }
 
-/// Rows of a table, which may be repeated, or of an activation.
-pub fn rows(tape: &Tape, form: &Form, x: &Node, [m, width]: [usize; 2], table: bool) -> Node {
-    let memory = ops::rows::memory(form, table, [m, width]);
+/// Rows of a table or of an activation, which may be repeated.
+pub fn rows(tape: &Tape, form: &Form, x: &Node, [m, width]: [usize; 2], repeated: bool) -> Node {
+    let memory = ops::rows::memory(form, repeated, [m, width]);
     record(tape, "rows", memory, &[x], None)
 }
 

@@ -234,6 +234,7 @@ impl Run {
             let prompt = Response {
                 tokens: draw.prompt + 1,
                 prompt: draw.prompt,
+                shares: false,
             };
             let responses = vec![prompt; draw.prompts_in_a_chunk()];
             policy.forward(&Tape::idle(), &Piece { responses })?;

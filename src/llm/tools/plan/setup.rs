@@ -131,7 +131,9 @@ impl Budget {
             if settings.rehearses() && !of_run {
                 let like = step.examples.first().and_then(|e| e.first());
                 let rows = settings.rehearse_batch;
-                beside.extend(like.map(|like| StepShape::uniform(rows, 1, *like)));
+                beside.extend(
+                    like.map(|like| StepShape::uniform(rows, 1, [like.tokens, like.prompt])),
+                );
             }
             steps.push(step.coupled(coupled));
         }
@@ -296,11 +298,7 @@ fn uniform(
         let remedy = format!("a step of at most {MOST_TOKENS} tokens can be planned");
         return fail("batch", format!("a step has {all} tokens"), remedy);
     }
-    Ok(StepShape::uniform(
-        examples,
-        responses,
-        Response { tokens, prompt },
-    ))
+    Ok(StepShape::uniform(examples, responses, [tokens, prompt]))
 }
 
 /// Most responses of a step without data.

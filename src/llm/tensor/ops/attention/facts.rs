@@ -46,10 +46,11 @@ fn cases(shapes: &Shapes) -> Vec<Case> {
         let slopes = Some(slopes.collect());
         Attention { slopes, ..form }
     };
-    let case = |form| {
-        let starts = shapes.starts.clone();
+    let of = |starts: &Starts, form| {
+        let starts = starts.clone();
         Rc::new(Call { form, starts })
     };
+    let case = |form| of(&shapes.starts, form);
     vec![
         ("attention", case(form(4, 4, 32, None))),
         ("attention, grouped heads", case(form(8, 2, 64, None))),
@@ -64,6 +65,14 @@ fn cases(shapes: &Shapes) -> Vec<Case> {
             "attention, slopes, grouped heads, window",
             case(sloped(form(6, 2, 24, Some(51)))),
         ),
+        (
+            "attention, shared prompts, grouped heads",
+            of(&shapes.shared, form(8, 2, 64, None)),
+        ),
+        (
+            "attention, shared prompts, narrow heads, slopes, window",
+            of(&shapes.shared, sloped(form(6, 3, 8, Some(45)))),
+        ),
     ]
 }
 
@@ -71,14 +80,16 @@ impl Call {
     /// Pairs of a query and a key that it sees.
     fn pairs(&self) -> usize {
         let seen = |i: usize| self.form.window.map_or(i + 1, |w| w.min(i + 1));
-        (self.starts.lengths())
-            .map(|length| (0..length).map(seen).sum::<usize>())
+        (self.starts.spans())
+            .flat_map(|span| span.prefix.len()..span.length())
+            .map(seen)
             .sum()
     }
 
     /// Of the kernels. A task has a key head of a sequence: its keys and values, as rows and as columns, and a block of
-    /// scores; in the backward their gradients and two blocks. Of a narrow head it has the scores of a tile; in the
-    /// backward also two numbers of each of its queries.
+    /// scores; in the backward their gradients and two blocks. Of a narrow head it has keys and values as rows, and the
+    /// scores of a tile; in the backward also two numbers of each of its queries. Gradients of prefixes are there for
+    /// each piece that goes on.
     fn fused(&self, form: &Form) -> Needs {
         let Attention {
             heads,
@@ -86,8 +97,9 @@ impl Call {
             head_dim,
             ..
         } = self.form;
-        let (longest, sequences) = (self.starts.longest(), self.starts.lengths().count());
-        let tasks = form.machine.threads.min(kv_heads * sequences) as u64;
+        let (longest, pieces) = (self.starts.longest(), self.starts.spans().count());
+        let prefixes = self.starts.spans().map(|span| span.prefix.len()).sum();
+        let tasks = form.machine.threads.min(kv_heads * pieces) as u64;
         let head = form.of(longest, head_dim);
         let scores = form.of(Block::size(longest), longest);
         let tile = form.of(longest, narrow::LANES);
@@ -96,18 +108,18 @@ impl Call {
             heads / kv_heads.max(1),
         );
         let forward = if narrow::forward::suits(head_dim) {
-            tile
+            2 * head + tile
         } else {
             4 * head + scores
         };
         let backward = if narrow::backward::suits(head_dim) {
-            tile + 2 * numbers
+            4 * head + tile + 2 * numbers
         } else {
             6 * head + 2 * scores
         };
         Needs {
             forward: tasks * forward,
-            backward: tasks * backward,
+            backward: tasks * backward + 2 * form.of(prefixes, kv_heads * head_dim),
             ..Needs::default()
         }
     }
@@ -163,7 +175,13 @@ impl Call {
         // p, dP and dS; or two of them and a product.
         let of_scores =
             (3 * form.size * scores).max(2 * form.size * scores + form.product([whole, 0, scores]));
-        let backward = inner + found + of_scores + wide * 2 * of_keys;
+        // Where keys are of several sequences, their gradients are added up, keys' and then values'.
+        let sums = if self.starts.branches() {
+            (form.size + 3 * wide) * count(padded, kv_heads * head_dim)
+        } else {
+            0
+        };
+        let backward = inner + found + of_scores.max(sums) + wide * 2 * of_keys;
         let pulls = (2 * widened + wide) * count(self.starts.tokens(), heads * head_dim);
         Needs {
             forward: forward.max(parts + scaling * of_queries),
@@ -219,7 +237,13 @@ impl Operation for Call {
         let (form, new) = (&self.form, Bound::new);
         let longest = self.starts.longest();
         let seen = form.window.map_or(longest, |w| w.min(longest));
-        let shared = seen * form.heads / form.kv_heads.max(1);
+        // The queries that see a key: of a prefix, those of all that go on from it.
+        let seeing = if self.starts.branches() {
+            self.starts.tokens()
+        } else {
+            seen
+        };
+        let shared = seeing * form.heads / form.kv_heads.max(1);
         let d = form.head_dim;
         // Of scores that fall with distance, the sum may pass through the fall from the middle, and be
         // rounded before and after.
@@ -241,10 +265,9 @@ impl Operation for Call {
         let (rows, needs) = if form.fused {
             (n, self.fused(form))
         } else {
-            let groups = alike(&self.starts).into_iter().map(|group| {
-                let [start, end] = group[0];
-                [group.len(), end - start]
-            });
+            let groups = alike(&self.starts)
+                .into_iter()
+                .map(|group| [group.len(), group[0].span.length()]);
             let groups: Vec<[usize; 2]> = groups.collect();
             let padded = groups.iter().map(|[sequences, length]| sequences * length);
             let padded = padded.sum();

@@ -1,6 +1,6 @@
 //! Sequences of like length, whose attention is computed together, and the queries that are at once.
 
-use crate::llm::tensor::ops::Starts;
+use crate::llm::tensor::ops::{Span, Starts};
 
 /// Most scores at once: 128 MiB in bf16, and a few times that with what is made of them.
 pub const SCORES: usize = 1 << 26;
@@ -21,16 +21,39 @@ pub fn queries(length: usize, share: usize, most: usize) -> usize {
     block(length).min(most / (share * length)).max(1)
 }
 
-/// Sequences, begin and end, in groups whose shortest is at least ¾ of the longest, or
-/// [`SHORT`]; the longest first.
-pub fn alike(starts: &Starts) -> Vec<Vec<[usize; 2]>> {
-    let mut all: Vec<[usize; 2]> = (starts.windows(2))
-        .filter(|w| w[1] > w[0])
-        .map(|w| [w[0], w[1]])
-        .collect();
-    let length = |s: &[usize; 2]| s[1] - s[0];
+/// A sequence from its first token on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// Its rows.
+    pub span: Span,
+    /// The first position whose query is asked here: of several that have a prefix, the first asks its queries too.
+    pub from: usize,
+}
+
+fn wholes(starts: &Starts) -> Vec<Whole> {
+    let mut all: Vec<Whole> = Vec::new();
+    for span in starts.spans().filter(|span| !span.own.is_empty()) {
+        match all.last_mut() {
+            Some(Whole { span: last, .. })
+                if !span.prefix.is_empty() && last.own == span.prefix =>
+            {
+                *last = span;
+            }
+            _ => all.push(Whole {
+                from: span.prefix.len(),
+                span,
+            }),
+        }
+    }
+    all
+}
+
+/// Sequences in groups whose shortest is at least ¾ of the longest, or [`SHORT`]; the longest first.
+pub fn alike(starts: &Starts) -> Vec<Vec<Whole>> {
+    let mut all = wholes(starts);
+    let length = |whole: &Whole| whole.span.length();
     all.sort_by_key(|s| std::cmp::Reverse(length(s)));
-    let mut groups: Vec<Vec<[usize; 2]>> = Vec::new();
+    let mut groups: Vec<Vec<Whole>> = Vec::new();
     for sequence in all {
         match groups.last_mut() {
             Some(group)
@@ -42,4 +65,25 @@ pub fn alike(starts: &Starts) -> Vec<Vec<[usize; 2]>> {
         }
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_asks_its_queries_once() {
+        let pieces = [
+            (3, false),
+            (0, true),
+            (2, true),
+            (4, true),
+            (5, false),
+            (0, true),
+        ];
+        let found: Vec<_> = (wholes(&Starts::branching(pieces)).into_iter())
+            .map(|Whole { span, from }| (span.length(), from))
+            .collect();
+        assert_eq!(found, [(5, 0), (7, 3), (5, 0)]);
+    }
 }

@@ -1,11 +1,13 @@
 //! [`attention`](super::attention) by candle's graph.
 
+use std::ops::Range;
+
 use candle_core::{D, Result as Candle, Tensor};
 
 use super::Attention;
 use crate::error::Result;
-use crate::llm::tensor::ops::Starts;
 use crate::llm::tensor::ops::plain::by_graph;
+use crate::llm::tensor::ops::{Span, Starts};
 use crate::llm::tensor::tape::{Node, Tape};
 
 /// `attention`
@@ -16,10 +18,13 @@ pub fn attention(
     starts: &Starts,
 ) -> Result<Node> {
     by_graph(tape, &[q, k, v], |t| {
-        let outputs = (starts.windows(2))
-            .map(|w| {
-                let part = |t: &Tensor| t.narrow(0, w[0], w[1] - w[0]);
-                attend(&part(&t[0])?, &part(&t[1])?, &part(&t[2])?, form)
+        let outputs = (starts.spans())
+            .filter(|span| !span.own.is_empty())
+            .map(|Span { prefix, own }| {
+                let rows = |t: &Tensor, rows: &Range<usize>| t.narrow(0, rows.start, rows.len());
+                let whole = |t: &Tensor| Tensor::cat(&[rows(t, &prefix)?, rows(t, &own)?], 0);
+                let all = attend(&whole(&t[0])?, &whole(&t[1])?, &whole(&t[2])?, form)?;
+                all.narrow(0, prefix.len(), own.len())
             })
             .collect::<Candle<Vec<_>>>()?;
         Tensor::cat(&outputs, 0)

@@ -69,7 +69,7 @@ fn rotate<T: Float>(
     let (cos, sin) = (table.cos.contiguous()?, table.sin.contiguous()?);
     let (cos, sin) = (Slice::<T>::new(&cos)?, Slice::<T>::new(&sin)?);
     let each = rows_per_task(width);
-    let positions: Vec<usize> = starts.windows(2).flat_map(|w| 0..w[1] - w[0]).collect();
+    let positions: Vec<u32> = starts.positions().collect();
     // SAFETY: the loop below writes every number.
     let mut out = unsafe { unwritten::<T>(x.len()) };
     parts(
@@ -79,7 +79,7 @@ fn rotate<T: Float>(
         |i, out| {
             for row in 0..out.len() / width {
                 let token = i * each + row;
-                let at = positions[token] * half;
+                let at = positions[token] as usize * half;
                 let (cos, sin) = (&cos[at..][..half], &sin[at..][..half]);
                 let (out, x) = (
                     &mut out[row * width..][..width],

@@ -66,20 +66,22 @@ pub struct Call {
 }
 
 fn cases(shapes: &Shapes) -> Vec<Case> {
-    let case = |turned, interleaved| {
+    let of = |starts: &Starts, turned, interleaved| {
         Rc::new(Call {
             heads: 3,
             head_dim: 16,
             turned,
             interleaved,
-            starts: shapes.starts.clone(),
+            starts: starts.clone(),
         })
     };
+    let case = |turned, interleaved| of(&shapes.starts, turned, interleaved);
     vec![
         ("rope", case(16, false)),
         ("rope, part of a head", case(10, false)),
         ("rope, interleaved", case(16, true)),
         ("rope, part of a head interleaved", case(12, true)),
+        ("rope, shared prompts", of(&shapes.shared, 16, false)),
     ]
 }
 
@@ -154,7 +156,7 @@ impl Operation for Call {
         let (n, width) = (self.starts.tokens(), self.heads * self.head_dim);
         let all = if form.fused {
             // Positions.
-            8 * n as u64
+            4 * n as u64
         } else {
             // Both halves' products and what they are made of, less the result.
             (3 * form.wide() - form.size) * count(n, width)

@@ -10,9 +10,7 @@ use crate::llm::tensor::tape::{Node, Tape};
 
 /// `rope`
 pub fn rope(tape: &Tape, x: &Node, heads: usize, table: &Rope, starts: &Starts) -> Result<Node> {
-    let positions: Vec<u32> = (starts.windows(2))
-        .flat_map(|w| 0..(w[1] - w[0]) as u32)
-        .collect();
+    let positions: Vec<u32> = starts.positions().collect();
     let positions = Tensor::from_vec(positions, x.value().dim(0)?, x.value().device())?;
     let pick = |t: &Tensor| {
         t.to_dtype(x.value().dtype())?

@@ -21,9 +21,7 @@ impl Turns {
     pub fn new(starts: &Starts, table: &Rope, head_dim: usize, x: &Tensor) -> Candle<Self> {
         let (n, device) = (x.dim(0)?, x.device());
         let half = table.cos.dim(1)? as u32;
-        let positions: Vec<u32> = (starts.windows(2))
-            .flat_map(|w| 0..(w[1] - w[0]) as u32)
-            .collect();
+        let positions: Vec<u32> = starts.positions().collect();
         let positions = Tensor::from_vec(positions, n, device)?;
         let rows = |table: &Tensor| {
             (table.contiguous()?.index_select(&positions, 0)?).to_dtype(wider(x.dtype()))

@@ -21,9 +21,8 @@ pub fn rows(tape: &Tape, x: &Node, indices: &Rc<[u32]>) -> Result<Node> {
     let value = x.value().contiguous()?;
     let out = value.index_select(&index(indices, value.device())?, 0)?;
     Ok(tape.record(out, &[x], || {
-        let (x, pairs) = (x.target(), Pairs::new(indices, height));
         // Uploaded now: in the backward it might wait for the device.
-        let spread = Spread::new(&pairs, value.device());
+        let (x, spread) = (x.target(), Spread::new(indices, height, value.device()));
         Box::new(move |gradient, sums| sums.add(&x, spread?.apply(&gradient)?))
     }))
 }
@@ -32,14 +31,16 @@ fn index(indices: &[u32], device: &Device) -> Candle<Tensor> {
     Tensor::from_slice(indices, indices.len(), device)
 }
 
-/// [`Pairs`] on a device.
-struct Spread {
+/// Sums of rows of equal index ([`Pairs`]) on a device.
+pub(in crate::llm::tensor::ops) struct Spread {
     levels: Vec<[Tensor; 2]>,
     places: Tensor,
 }
 
 impl Spread {
-    fn new(pairs: &Pairs, device: &Device) -> Candle<Self> {
+    /// Of rows with those indices, which are below `height`.
+    pub fn new(indices: &[u32], height: usize, device: &Device) -> Candle<Self> {
+        let pairs = Pairs::new(indices, height);
         let levels = pairs.levels.iter().map(|[left, right]| {
             let [left, right] = [left, right].map(|side| index(side, device));
             Ok([left?, right?])
@@ -51,7 +52,7 @@ impl Spread {
     }
 
     /// For each index the sum of its rows of `gradient`, or zeros.
-    fn apply(&self, gradient: &Tensor) -> Candle<Tensor> {
+    pub fn apply(&self, gradient: &Tensor) -> Candle<Tensor> {
         let gradient = gradient.contiguous()?;
         let mut sum = if self.levels.is_empty() {
             gradient.clone()

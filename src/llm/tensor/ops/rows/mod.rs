@@ -39,7 +39,7 @@ pub(super) const ENTRY: Entry = Entry {
 /// Its shapes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// Whether it is [`embedding`]: indices may be repeated.
+    /// Whether it is [`embedding`].
     pub table: bool,
     /// V or N
     pub height: usize,
@@ -62,6 +62,16 @@ fn cases(shapes: &Shapes) -> Vec<Case> {
         ("embedding, ids repeated", case(true, 40, &shapes.repeated)),
         ("rows", case(false, 170, &shapes.picks)),
     ]
+}
+
+impl Call {
+    /// How often the most frequent row is there.
+    fn most(&self) -> usize {
+        let mut sorted = self.picks.to_vec();
+        sorted.sort_unstable();
+        let runs = sorted.chunk_by(|a, b| a == b).map(<[u32]>::len);
+        runs.max().unwrap_or(0)
+    }
 }
 
 impl Operation for Call {
@@ -100,27 +110,24 @@ impl Operation for Call {
 
     /// Copies are exact; the gradient of a row is the sum over its copies.
     fn bounds(&self) -> Vec<Bound> {
-        let mut sorted = self.picks.to_vec();
-        sorted.sort_unstable();
-        let most = sorted.chunk_by(|a, b| a == b).map(<[u32]>::len).max();
         vec![
             Bound::new(0, 0, &[], 0),
-            Bound::new(1, 0, &[most.unwrap_or(0)], 0),
+            Bound::new(1, 0, &[self.most()], 0),
         ]
     }
 
     fn memory(&self, form: &Form, _: &[bool]) -> Memory {
-        memory(form, self.table, [self.picks.len(), self.width])
+        memory(form, self.most() > 1, [self.picks.len(), self.width])
     }
 }
 
-/// Memory of so many rows of that width, of a table or not.
-pub fn memory(form: &Form, table: bool, [m, width]: [usize; 2]) -> Memory {
+/// Memory of so many rows of that width, repeated or not.
+pub fn memory(form: &Form, repeated: bool, [m, width]: [usize; 2]) -> Memory {
     let (how, needs) = if form.fused {
         (How::InPlace, Needs::default())
     } else {
         // Rows of one index are added in pairs, in f32.
-        let each = if table {
+        let each = if repeated {
             form.widened() + 3 * form.wide()
         } else {
             0

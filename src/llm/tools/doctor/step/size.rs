@@ -103,6 +103,7 @@ impl Size {
         let response = Response {
             tokens: self.tokens,
             prompt: self.prompt(),
+            shares: false,
         };
         Piece {
             responses: vec![response; self.sequences],

@@ -11,11 +11,7 @@ fn budget(precision: Precision, cpu: bool, in_backward: bool) -> Budget {
         "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 128,
         "tie_word_embeddings": false,
     });
-    let response = Response {
-        tokens: 96,
-        prompt: 1,
-    };
-    let step = StepShape::uniform(8, 2, response);
+    let step = StepShape::uniform(8, 2, [96, 1]);
     Budget {
         run: Run {
             config: Config::new(config.as_object().unwrap().clone()).unwrap(),

@@ -67,8 +67,8 @@ pub fn attention_within(
                 let parts = Parts::new(group, &values, &form)?;
                 let outer = backward::Outer {
                     lse,
-                    gradient: group.queries(&gradient, form.head_dim)?,
-                    pull: group.queries(&pulls, 1)?,
+                    gradient: group.asked(&gradient, form.head_dim)?,
+                    pull: group.asked(&pulls, 1)?,
                 };
                 let gradients = backward::backward(&plan, group, parts, outer)?;
                 for (all, gradient) in all.iter_mut().zip(gradients) {
@@ -78,7 +78,7 @@ pub fn attention_within(
             let kv_width = form.kv_heads * form.head_dim;
             let [dq, dk, dv] = all;
             let dq = scaled(&plan.back(dq, width)?, form.scale)?;
-            let gradients = [dq, plan.back(dk, kv_width)?, plan.back(dv, kv_width)?];
+            let gradients = [dq, plan.summed(dk, kv_width)?, plan.summed(dv, kv_width)?];
             (targets.iter().zip(gradients)).try_for_each(|(to, gradient)| sums.add(to, gradient))
         })
     }))

@@ -3,10 +3,12 @@
 use candle_core::{DType, Device, Result as Candle, Tensor};
 
 use super::fall::Fall;
+use super::forward::joined;
 use crate::llm::tensor::ops::Starts;
 use crate::llm::tensor::ops::attention::Attention;
-use crate::llm::tensor::ops::attention::groups::{alike, queries};
+use crate::llm::tensor::ops::attention::groups::{Whole, alike, queries};
 use crate::llm::tensor::ops::composed::NONE;
+use crate::llm::tensor::ops::rows::composed::Spread;
 
 /// Masks that are kept together, in numbers; larger ones are made again each time.
 const MASKS: usize = 1 << 25;
@@ -16,6 +18,9 @@ pub(in crate::llm::tensor::ops) struct Plan {
     pub groups: Vec<Group>,
     /// Where each token's and key head's row is among all groups' rows.
     places: Tensor,
+    /// The places of all rows that are a token's and key head's, and their sums: where sequences share a prefix, its
+    /// keys are in each.
+    sums: Option<(Tensor, Spread)>,
     window: Option<usize>,
     dtype: DType,
     device: Device,
@@ -34,6 +39,8 @@ pub(in crate::llm::tensor::ops) struct Group {
     pub blocks: Vec<Block>,
     /// The row of each of the batch's tokens, `[batch · length]`.
     rows: Tensor,
+    /// The same of those whose queries are asked here.
+    asked: Tensor,
     /// How scores fall with distance, if they do.
     pub fall: Option<Fall>,
 }
@@ -62,26 +69,39 @@ impl Plan {
         let mut plan = Self {
             groups: Vec::new(),
             places: Tensor::zeros(0, DType::U32, &device)?,
+            sums: None,
             window,
             dtype,
             device,
         };
         let (mut before, mut masks) = (0, 0);
+        // Of tokens whose queries are asked elsewhere.
+        let (mut more_places, mut more_rows) = (Vec::new(), Vec::new());
         for sequences in alike(starts) {
-            let length = sequences[0][1] - sequences[0][0];
+            let length = sequences[0].span.length();
             let batch = sequences.len() * kv_heads;
             let mut rows = vec![NONE; batch * length];
-            for (i, [start, end]) in sequences.into_iter().enumerate() {
+            let mut asked = rows.clone();
+            for (i, Whole { span, from }) in sequences.into_iter().enumerate() {
                 for head in 0..kv_heads {
-                    for token in start..end {
+                    for (position, token) in span.rows().enumerate() {
                         let row = token * kv_heads + head;
-                        let place = (i * kv_heads + head) * length + token - start;
+                        let place = (i * kv_heads + head) * length + position;
                         rows[place] = row as u32;
-                        places[row] = (before + place) as u32;
+                        let in_all = (before + place) as u32;
+                        if position >= from {
+                            asked[place] = row as u32;
+                            places[row] = in_all;
+                        } else {
+                            more_places.push(in_all);
+                            more_rows.push(row as u32);
+                        }
                     }
                 }
             }
             before += rows.len();
+            let [rows, asked] =
+                [rows, asked].map(|of| Tensor::from_vec(of, batch * length, &plan.device));
             let queries = queries(length, share, most);
             let mut group = Group {
                 batch,
@@ -89,7 +109,8 @@ impl Plan {
                 share,
                 slice: (most / (queries * share * length)).clamp(1, batch),
                 blocks: Block::all(length, queries, window),
-                rows: Tensor::from_vec(rows, batch * length, &plan.device)?,
+                rows: rows?,
+                asked: asked?,
                 fall: (form.slopes.as_deref())
                     .map(|slopes| Fall::new(slopes, share, length, dtype, &plan.device))
                     .transpose()?,
@@ -102,18 +123,34 @@ impl Plan {
             }
             plan.groups.push(group);
         }
-        plan.places = Tensor::from_vec(places.clone(), places.len(), &plan.device)?;
+        let upload = |of: &[u32]| Tensor::from_slice(of, of.len(), &plan.device);
+        let uploaded = upload(&places)?;
+        if !more_rows.is_empty() {
+            let height = places.len();
+            let rows: Vec<u32> = (0..height as u32).chain(more_rows).collect();
+            places.extend(more_places);
+            let spread = Spread::new(&rows, height, &plan.device)?;
+            plan.sums = Some((upload(&places)?, spread));
+        }
+        plan.places = uploaded;
         Ok(plan)
     }
 
-    /// `[N, width]` of all groups' rows.
+    /// `[N, width]` of all groups' rows, of queries.
     pub fn back(&self, rows: Vec<Tensor>, width: usize) -> Candle<Tensor> {
-        let all = match rows.as_slice() {
-            [only] => only.clone(),
-            _ => Tensor::cat(&rows, 0)?,
-        };
-        let found = all.index_select(&self.places, 0)?;
+        let found = joined(rows, 0)?.index_select(&self.places, 0)?;
         found.reshape(((), width))
+    }
+
+    /// The same of keys: the sum over the sequences that a row is in.
+    pub fn summed(&self, rows: Vec<Tensor>, width: usize) -> Candle<Tensor> {
+        match &self.sums {
+            None => self.back(rows, width),
+            Some((places, spread)) => {
+                let all = joined(rows, 0)?.index_select(places, 0)?;
+                spread.apply(&all)?.reshape(((), width))
+            }
+        }
     }
 
     /// Scores `[Z, queries · share, keys]` with −∞ where a key is not seen.
@@ -161,19 +198,25 @@ impl Plan {
 }
 
 impl Group {
-    /// Queries of the batch, `[batch, length · share, d]`, from `[N, heads · d]`.
+    /// Queries of the batch, `[batch, length · share, d]`, from `[N, heads · d]`; those that are asked elsewhere too.
     pub fn queries(&self, x: &Tensor, d: usize) -> Candle<Tensor> {
-        self.select(x, self.share * d)?
-            .reshape((self.batch, self.length * self.share, d))
+        self.of_queries(x, &self.rows, d)
+    }
+
+    /// The same with zeros for those that are asked elsewhere.
+    pub fn asked(&self, x: &Tensor, d: usize) -> Candle<Tensor> {
+        self.of_queries(x, &self.asked, d)
+    }
+
+    fn of_queries(&self, x: &Tensor, rows: &Tensor, d: usize) -> Candle<Tensor> {
+        let found = x.reshape(((), self.share * d))?.index_select(rows, 0)?;
+        found.reshape((self.batch, self.length * self.share, d))
     }
 
     /// Keys of the batch, `[batch, length, d]`, from `[N, kv_heads · d]`.
     pub fn keys(&self, x: &Tensor, d: usize) -> Candle<Tensor> {
-        self.select(x, d)?.reshape((self.batch, self.length, d))
-    }
-
-    fn select(&self, x: &Tensor, width: usize) -> Candle<Tensor> {
-        x.reshape(((), width))?.index_select(&self.rows, 0)
+        let found = x.reshape(((), d))?.index_select(&self.rows, 0)?;
+        found.reshape((self.batch, self.length, d))
     }
 
     /// `[batch · length, …]`, as [`Plan::back`] takes them.

@@ -18,12 +18,12 @@ pub fn forward<T: Float>(
 ) {
     (tasks(form, starts).into_par_iter().with_max_len(1)).for_each(|task| {
         if narrow::forward::suits(form.head_dim) {
-            // SAFETY: a task writes its sequence's rows in its heads' columns, which no other does.
-            return unsafe { narrow::forward::one([q, k, v], [&out, &lse], form, task) };
+            // SAFETY: a task writes its piece's rows in its heads' columns, which no other does.
+            return unsafe { narrow::forward::one([q, k, v], [&out, &lse], form, &task) };
         }
-        let (k, v) = (Head::new(k, task, form), Head::new(v, task, form));
-        // SAFETY: a task writes its sequence's rows in its heads' columns, which no other does.
-        unsafe { one(q, &k, &v, [&out, &lse], form, task) }
+        let (k, v) = (Head::new(k, &task, form), Head::new(v, &task, form));
+        // SAFETY: a task writes its piece's rows in its heads' columns, which no other does.
+        unsafe { one(q, &k, &v, [&out, &lse], form, &task) }
     });
 }
 
@@ -35,19 +35,19 @@ unsafe fn one<T: Float>(
     v: &Head<T>,
     [out, lse]: [&Shared<T>; 2],
     form: &Attention,
-    task: Task,
+    task: &Task,
 ) {
     let (d, width) = (form.head_dim, form.heads * form.head_dim);
     let group = form.heads / form.kv_heads;
-    let padded = task.length.next_multiple_of(ALIGN);
+    let padded = task.span.length().next_multiple_of(ALIGN);
     let scale = T::of(form.scale);
     let mut scores = Vec::new();
-    for block in Block::all(task.length, form.window) {
+    for block in Block::all(task.queries(), form.window) {
         let (rows, keys) = (block.rows(), block.keys());
         scores.resize(rows * keys, T::zero());
         for head in task.head * group..(task.head + 1) * group {
             let factors = (scale, slope(form, head));
-            let token = task.start + block.from;
+            let token = task.span.row(block.from);
             let queries = Matrix::strided(&q[token * width + head * d..], rows, d, width);
             let k = Matrix::strided(&k.columns[block.first..], d, keys, padded);
             matmul(
@@ -58,7 +58,7 @@ unsafe fn one<T: Float>(
                 Threads::One,
             );
             let at = head * q.len() / width + token;
-            // SAFETY: tokens of this task's sequence, of one of its heads.
+            // SAFETY: tokens of this task's piece, of one of its heads.
             let mut lse = unsafe { lse.part(at, [1, rows], rows) };
             let mut sums = [T::zero(); MOST];
             for lse in lse.rows() {
@@ -67,7 +67,7 @@ unsafe fn one<T: Float>(
                     || softmax(&mut scores, &block, factors, lse, &mut sums),
                 );
             }
-            // SAFETY: rows of this task's sequence, in the columns of one of its heads.
+            // SAFETY: rows of this task's piece, in the columns of one of its heads.
             let mut out = unsafe { out.part(token * width + head * d, [rows, d], width) };
             let seen = block.to - block.first;
             let p = Matrix::strided(&scores, rows, seen, keys);

@@ -1,18 +1,22 @@
-//! [`attention`](super::attention) on the CPU: a block of queries at a time, one task for each sequence and key
-//! head; [narrow heads](narrow) apart. The probabilities are not kept: the backward makes them again from each row's `ln Σ exp`.
+//! [`attention`](super::attention) on the CPU: a block of queries at a time, one task for each piece and key head;
+//! [narrow heads](narrow) apart. The probabilities are not kept: the backward makes them again from each row's
+//! `ln Σ exp`. A piece that goes on from another has a copy of its keys and values, and finds gradients for them,
+//! which are added to the other's at last.
 
 mod backward;
 mod forward;
 pub mod narrow;
 
+use std::ops::Range;
+
 use super::Attention;
 use crate::error::{Error, Result};
-use crate::llm::tensor::ops::Starts;
 use crate::llm::tensor::ops::float::Float;
 use crate::llm::tensor::ops::kernel::{same, tensor};
 use crate::llm::tensor::ops::matmul::Shared;
 use crate::llm::tensor::ops::memory::unwritten;
 use crate::llm::tensor::ops::slice::Slice;
+use crate::llm::tensor::ops::{Span, Starts};
 use crate::llm::tensor::tape::{Node, Tape};
 
 /// Backward, with `P` the probabilities: `dV = Pᵀ dO`, `dP = dO Vᵀ`,
@@ -64,7 +68,7 @@ pub fn attention<T: Float>(
                     lse: &lse,
                     gradient: &Slice::new(&gradient)?,
                 },
-                [&mut dq, &mut dk, &mut dv].map(|d| Shared::new(d)),
+                [&mut dq, &mut dk, &mut dv],
                 &form,
                 &starts,
             );
@@ -111,26 +115,44 @@ fn slope<T: Float>(form: &Attention, head: usize) -> Option<T> {
     form.slopes.as_ref().map(|slopes| T::of(slopes[head]))
 }
 
-/// A sequence and a key head.
-#[derive(Clone, Copy)]
+/// A piece, whose queries see it and what it goes on from, and a key head.
+#[derive(Clone)]
 pub struct Task {
-    start: usize,
-    length: usize,
+    span: Span,
     head: usize,
+    /// Rows of prefixes of the pieces before it.
+    before: usize,
 }
 
 fn tasks(form: &Attention, starts: &Starts) -> Vec<Task> {
-    let heads = form.kv_heads;
-    (starts.windows(2))
-        .filter(|w| w[1] > w[0])
-        .flat_map(move |w| {
-            (0..heads).map(move |head| Task {
-                start: w[0],
-                length: w[1] - w[0],
-                head,
-            })
-        })
-        .collect()
+    let mut tasks = Vec::new();
+    let mut before = 0;
+    for span in starts.spans().filter(|span| !span.own.is_empty()) {
+        tasks.extend((0..form.kv_heads).map(|head| Task {
+            span: span.clone(),
+            head,
+            before,
+        }));
+        before += span.prefix.len();
+    }
+    tasks
+}
+
+impl Task {
+    /// Positions of its queries.
+    fn queries(&self) -> Range<usize> {
+        self.span.prefix.len()..self.span.length()
+    }
+
+    /// The rows of its keys or values, one after another.
+    fn gathered<T: Float>(&self, numbers: &[T], form: &Attention) -> Vec<T> {
+        let (d, width) = (form.head_dim, form.kv_heads * form.head_dim);
+        let mut rows = Vec::with_capacity(self.span.length() * d);
+        for row in self.span.rows() {
+            rows.extend_from_slice(&numbers[row * width + self.head * d..][..d]);
+        }
+        rows
+    }
 }
 
 /// Queries `from..to` of a sequence, which see keys `first..to`.
@@ -149,11 +171,12 @@ const MOST: usize = 64;
 const ALIGN: usize = 16;
 
 impl Block {
-    /// Those of a sequence.
-    fn all(length: usize, window: Option<usize>) -> impl Iterator<Item = Self> {
+    /// Those of a sequence whose queries are at those positions, the last at its end.
+    fn all(queries: Range<usize>, window: Option<usize>) -> impl Iterator<Item = Self> {
+        let length = queries.end;
         let size = Self::size(length);
         let window = window.unwrap_or(length);
-        (0..length).step_by(size).map(move |from| Self {
+        queries.step_by(size).map(move |from| Self {
             from,
             to: length.min(from + size),
             first: (from + 1).saturating_sub(window) / ALIGN * ALIGN,
@@ -191,14 +214,12 @@ struct Head<T> {
 }
 
 impl<T: Float> Head<T> {
-    fn new(numbers: &[T], task: Task, form: &Attention) -> Self {
-        let (d, width) = (form.head_dim, form.kv_heads * form.head_dim);
-        let padded = task.length.next_multiple_of(ALIGN);
-        let mut rows = Vec::with_capacity(task.length * d);
+    fn new(numbers: &[T], task: &Task, form: &Attention) -> Self {
+        let d = form.head_dim;
+        let padded = task.span.length().next_multiple_of(ALIGN);
+        let rows = task.gathered(numbers, form);
         let mut columns = vec![T::zero(); d * padded];
-        for i in 0..task.length {
-            let row = &numbers[(task.start + i) * width + task.head * d..][..d];
-            rows.extend_from_slice(row);
+        for (i, row) in rows.chunks_exact(d).enumerate() {
             (columns.iter_mut().skip(i).step_by(padded).zip(row)).for_each(|(to, &x)| *to = x);
         }
         Self { rows, columns }

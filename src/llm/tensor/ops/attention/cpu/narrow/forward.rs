@@ -20,7 +20,7 @@ pub unsafe fn one<T: Float>(
     qkv: [&[T]; 3],
     results: [&Shared<T>; 2],
     form: &Attention,
-    task: Task,
+    task: &Task,
 ) {
     vectorised(
         #[inline(always)]
@@ -44,27 +44,25 @@ unsafe fn of_head<T: Float, const D: usize>(
     [q, k, v]: [&[T]; 3],
     [out, lse]: [&Shared<T>; 2],
     form: &Attention,
-    task: Task,
+    task: &Task,
 ) {
-    let (width, kv_width) = (form.heads * D, form.kv_heads * D);
+    let width = form.heads * D;
     let group = form.heads / form.kv_heads;
-    let rows = [task.start, task.length];
-    let keys = Strip::<T, D>::new(k, rows, kv_width, task.head);
-    let values = Strip::<T, D>::new(v, rows, kv_width, task.head);
-    let mut weights = vec![[T::zero(); LANES]; task.length];
+    let [keys, values] = [k, v].map(|of| task.gathered(of, form));
+    let [keys, values] = [&keys, &values].map(|of| Strip::<T, D>::gathered(of));
+    let (own, count) = (task.span.own.start, task.span.own.len());
+    let mut weights = vec![[T::zero(); LANES]; task.span.length()];
     for head in task.head * group..(task.head + 1) * group {
-        let queries = Strip::<T, D>::new(q, rows, width, head);
+        let queries = Strip::<T, D>::own(q, task, width, head);
         let scoring = Scoring::new(form, head);
-        // SAFETY: tokens of this task's sequence, of one of its heads.
-        let mut lse = unsafe {
-            let at = head * q.len() / width + task.start;
-            lse.part(at, [1, task.length], task.length)
-        };
-        // SAFETY: rows of this task's sequence, in the columns of one of its heads.
-        let mut out = unsafe { out.part(task.start * width + head * D, [task.length, D], width) };
+        // SAFETY: tokens of this task's piece, of one of its heads.
+        let mut lse = unsafe { lse.part(head * q.len() / width + own, [1, count], count) };
+        // SAFETY: rows of this task's piece, in the columns of one of its heads.
+        let mut out = unsafe { out.part(own * width + head * D, [count, D], width) };
         let lse = lse.rows().next().unwrap_or_default();
         let mut out = out.rows();
-        for (at, lse) in (0..).step_by(LANES).zip(lse.chunks_mut(LANES)) {
+        let tiles = task.queries().step_by(LANES);
+        for (at, lse) in tiles.zip(lse.chunks_mut(LANES)) {
             let (sums, of_lse) = of_tile(&queries, [&keys, &values], at, scoring, &mut weights);
             write(&mut out, &sums, lse.len());
             let count = lse.len();
@@ -83,7 +81,7 @@ fn of_tile<T: Float, const D: usize>(
     weights: &mut [Lanes<T>],
 ) -> ([Lanes<T>; D], Lanes<T>) {
     let tile = queries.tile(at);
-    let seen = scoring.keys(at, keys.length);
+    let seen = scoring.keys(at, keys.end);
     let weights = &mut weights[..seen.len()];
     scoring.write(weights, keys, seen.clone(), &tile, at, Side::Queries);
     let mut tops = [T::of(f64::NEG_INFINITY); LANES];

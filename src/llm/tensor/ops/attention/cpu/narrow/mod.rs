@@ -15,7 +15,7 @@ pub mod forward;
 use std::ops::Range;
 
 use crate::llm::tensor::ops::attention::Attention;
-use crate::llm::tensor::ops::attention::cpu::slope;
+use crate::llm::tensor::ops::attention::cpu::{Task, slope};
 use crate::llm::tensor::ops::float::Float;
 
 /// Queries, or keys, that are side by side.
@@ -24,40 +24,59 @@ pub const LANES: usize = 16;
 /// A number of each lane.
 type Lanes<T> = [T; LANES];
 
-/// The rows of a sequence in a head's columns.
+/// Rows of a sequence in a head's columns, by their positions.
 #[derive(Clone, Copy)]
 struct Strip<'a, T, const D: usize> {
     numbers: &'a [T],
     width: usize,
-    length: usize,
+    /// Position of the first row.
+    first: usize,
+    /// Position behind the last.
+    end: usize,
 }
 
 impl<'a, T: Float, const D: usize> Strip<'a, T, D> {
-    /// `length` rows from the one at `start`, each of `width` numbers, in the columns of a head.
+    /// A task's own rows, each of `width` numbers, in the columns of a query head.
     #[inline(always)]
-    fn new(numbers: &'a [T], [start, length]: [usize; 2], width: usize, head: usize) -> Self {
-        let numbers = &numbers[start * width..(start + length) * width];
+    fn own(numbers: &'a [T], task: &Task, width: usize, head: usize) -> Self {
+        let Range { start, end } = task.span.own;
+        let numbers = &numbers[start * width..end * width];
         assert!((head + 1) * D <= width, "a head beyond its row");
+        let Range { start: first, end } = task.queries();
         Self {
             numbers: &numbers[head * D..],
             width,
-            length,
+            first,
+            end,
         }
     }
 
-    /// Row `i`.
+    /// Rows of a whole sequence, of this head alone.
     #[inline(always)]
-    fn row(&self, i: usize) -> &'a [T; D] {
-        assert!(i < self.length, "a row beyond a sequence");
-        // SAFETY: the row is there, and its columns are within it.
-        unsafe { &*self.numbers.as_ptr().add(i * self.width).cast() }
+    fn gathered(numbers: &'a [T]) -> Self {
+        Self {
+            numbers,
+            width: D,
+            first: 0,
+            end: numbers.len() / D,
+        }
     }
 
-    /// As many rows as there are lanes from that one, side by side; zeros behind the last.
+    /// The row at that position.
+    #[inline(always)]
+    fn row(&self, position: usize) -> &'a [T; D] {
+        let within = (self.first..self.end).contains(&position);
+        assert!(within, "a row beyond a sequence");
+        let row = position - self.first;
+        // SAFETY: the row is there, and its columns are within it.
+        unsafe { &*self.numbers.as_ptr().add(row * self.width).cast() }
+    }
+
+    /// As many rows as there are lanes from that position on, side by side; zeros behind the last.
     #[inline(always)]
     fn tile(&self, from: usize) -> [Lanes<T>; D] {
         let mut tile = [[T::zero(); LANES]; D];
-        for lane in 0..LANES.min(self.length - from) {
+        for lane in 0..LANES.min(self.end - from) {
             let row = self.row(from + lane);
             for d in 0..D {
                 tile[d][lane] = row[d];
@@ -140,9 +159,10 @@ impl<T: Float> Scoring<T> {
         (query + 1).saturating_sub(self.window)..length.min(query + LANES)
     }
 
-    /// The queries that see some key of the tile from `key` on, of as many as there are.
-    fn queries(&self, key: usize, length: usize) -> Range<usize> {
-        key..length.min(key + LANES - 1 + self.window)
+    /// The queries that see some key of the tile from `key` on, of those that there are.
+    fn queries(&self, key: usize, all: Range<usize>) -> Range<usize> {
+        let from = key.max(all.start);
+        from..all.end.min(key + LANES - 1 + self.window).max(from)
     }
 
     /// Scores of rows with every lane of a tile that begins at `at`; −∞ where a query does not see its key.
