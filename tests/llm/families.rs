@@ -4,7 +4,9 @@ use candle_core::{DType, Device, Tensor};
 use pistar::llm::internals::tensor::tape::{LeafGradients, Tape};
 use pistar::llm::model::config::Config;
 use pistar::llm::model::decoder::Decoder;
-use pistar::llm::model::heads::{PolicyWithValue, ScalarHead, Scorer};
+use pistar::llm::model::heads::{
+    AdvantageScorer, PolicyWithValue, ScalarHead, Scorer, TokenValues,
+};
 use pistar::llm::model::network::{Network, ValueRows};
 use pistar::llm::model::sequence::{Predictions, Sequence};
 use pistar::random::{Purpose, Stream};
@@ -127,6 +129,93 @@ fn so_have_scalar_heads_and_what_is_below_them() {
         let mut shared = PolicyWithValue(decoder, ValueRows::Prompt);
         check(&format!("{name} shared"), &mut shared, |s| &mut s.0);
     }
+}
+
+/// The numbers that a network gives sequences, those of a head, and gradients of a sum that weighs each differently:
+/// sequences are run as many together as a part has.
+fn in_parts(network: &dyn Network, parts: &[&[&Sequence]]) -> [Vec<f64>; 3] {
+    let mut leaves = LeafGradients::new(network.leaves());
+    let [mut pieces, mut values] = [Vec::new(), Vec::new()];
+    for part in parts {
+        let tape = Tape::recording(network.leaves());
+        let output = network.forward(&tape, part).unwrap();
+        let nodes = [Some(output.pieces), output.values.map(|v| v.node)];
+        let seeds = nodes.into_iter().zip([&mut pieces, &mut values]);
+        let seeds = seeds.filter_map(|(node, all)| {
+            let node = node?;
+            let new = numbers(node.value());
+            let weights = (all.len()..all.len() + new.len()).map(|i| (i as f64 * 0.7).sin() + 0.3);
+            let weights = Tensor::new(weights.collect::<Vec<f64>>(), &Device::Cpu).unwrap();
+            all.extend(new);
+            Some((node, weights))
+        });
+        tape.backward(seeds.collect::<Vec<_>>(), &mut leaves)
+            .unwrap();
+    }
+    let each = (0..network.leaves()).filter_map(|leaf| leaves.get(leaf).map(numbers));
+    [pieces, values, each.flatten().collect()]
+}
+
+#[test]
+fn a_prompt_that_is_shared_is_as_one_for_each() {
+    // Gemma's padding is 0: it begins behind the prompt, or within.
+    let all = [
+        (&[1, 5, 6, 7, 8, 9][..], 4),
+        (&[1, 5, 6, 7, 4], 4),
+        (&[1, 5, 6, 7, 0], 4),
+        (&[1, 5, 6, 7, 3, 2, 8, 8, 4, 6, 7], 4),
+        (&[1, 5, 0, 7, 3], 3),
+        (&[1, 5, 0, 0], 3),
+        (&[1, 5, 0, 4], 3),
+        (&[1, 9, 9, 9], 1),
+        (&[1, 8], 1),
+    ];
+    let all = all.map(|(tokens, prompt)| Sequence::new(tokens.to_vec(), prompt).unwrap());
+    let all: Vec<&Sequence> = all.iter().collect();
+    let alone: Vec<&[&Sequence]> = all.chunks(1).collect();
+    for name in models() {
+        let load = || Decoder::load(folder(name), DType::F64, &Device::Cpu).unwrap();
+        let with = |heads: &[ScalarHead], mut decoder: Decoder| {
+            for (seed, head) in heads.iter().enumerate() {
+                head.add(&mut decoder, seed as u64).unwrap();
+            }
+            decoder
+        };
+        let body = |heads: &[ScalarHead]| {
+            let decoder = Decoder::load_body(folder(name), DType::F64, &Device::Cpu).unwrap();
+            with(heads, decoder)
+        };
+        let scorer = |head| Scorer {
+            decoder: body(&[head]),
+            head,
+        };
+        let shared = |rows| PolicyWithValue(with(&[ScalarHead::Value], load()), rows);
+        let networks: [Box<dyn Network>; 7] = [
+            Box::new(load()),
+            Box::new(shared(ValueRows::Prompt)),
+            Box::new(shared(ValueRows::Completion)),
+            Box::new(scorer(ScalarHead::Reward)),
+            Box::new(scorer(ScalarHead::Value)),
+            Box::new(TokenValues(body(&[ScalarHead::Value]))),
+            Box::new(AdvantageScorer(body(&[
+                ScalarHead::Reward,
+                ScalarHead::Expected,
+            ]))),
+        ];
+        for (i, network) in networks.iter().enumerate() {
+            let [together, apart] =
+                [&[&all[..]][..], &alone].map(|parts| in_parts(&**network, parts));
+            for (a, b) in together.iter().zip(&apart) {
+                let size = b.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+                let off = fixtures::largest(a, b);
+                assert!(off < 1e-12 * size, "{name} {i}: {off:e} of {size}");
+            }
+            assert!(together[2].iter().any(|g| g.abs() > 1e-3), "{name} {i}");
+        }
+    }
+    // All but the last token is fed: prompts of 4, 3 and 1, and what follows them.
+    let packed = Predictions::new(&all).packed;
+    assert_eq!(packed.tokens.len(), 4 + (1 + 6) + 3 + 1 + 1 + 2);
 }
 
 /// At every place that a token is predicted from, a head says what it says of the sequence up to there.

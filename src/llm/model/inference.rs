@@ -55,13 +55,13 @@ pub(in crate::llm) fn mean_hidden(
         let packed = Packed::new(texts[some].iter().copied());
         let hidden = model.hidden(&Tape::idle(), &packed)?;
         let hidden = hidden.value().to_dtype(DType::F64)?.to_vec2::<f64>()?;
-        for rows in packed.starts.windows(2) {
-            let rows = &hidden[rows[0]..rows[1]];
-            let mut mean = vec![0.0; rows.first().map_or(0, Vec::len)];
-            for row in rows {
+        for span in packed.sequences.iter() {
+            let mut mean = vec![0.0; hidden.first().map_or(0, Vec::len)];
+            for row in span.rows() {
+                let row = &hidden[row];
                 mean.iter_mut().zip(row).for_each(|(m, x)| *m += x);
             }
-            mean.iter_mut().for_each(|m| *m /= rows.len() as f64);
+            mean.iter_mut().for_each(|m| *m /= span.length() as f64);
             means.push(mean);
         }
     }

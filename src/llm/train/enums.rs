@@ -112,7 +112,7 @@ named! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
     #[non_exhaustive]
     pub enum OldNumbers {
-        /// The training forward, once when a phase begins: ratios are exactly 1 at its first step
+        /// The training forward, once when a phase begins: ratios are 1 at its first step
         Recomputed = "recomputed",
         /// The sampler: no forward pass, and ratios of 1 up to the rounding between the two
         Sampled = "sampled",

@@ -109,7 +109,8 @@ impl Decoder {
     pub(in crate::llm) fn last_logits(&self, packed: &Packed) -> Result<Tensor> {
         let tape = Tape::idle();
         let hidden = self.hidden(&tape, packed)?;
-        let last = packed.starts[1..].iter().map(|&end| end as u32 - 1);
+        let last = packed.sequences.iter();
+        let last = last.map(|span| span.row(span.length() - 1) as u32);
         self.logits_of(&ops::rows(&tape, &hidden, &last.collect())?)
     }
 

@@ -152,6 +152,7 @@ pub fn heaviest(steps: &[StepShape], budget: usize, prompts_count: bool) -> Vec<
         let pieces = piece.cut(budget).len();
         let alone = usize::from(pieces == 1);
         [
+            piece.tokens(),
             run,
             piece.tokens() - prompts,
             if prompts_count { prompts } else { 0 },
@@ -162,7 +163,7 @@ pub fn heaviest(steps: &[StepShape], budget: usize, prompts_count: bool) -> Vec<
     };
     let sizes: Vec<_> = parts.iter().map(size).collect();
     let mut chosen: Vec<usize> = Vec::new();
-    let below = |a: &[usize; 6], b: &[usize; 6]| a.iter().zip(b).all(|(a, b)| a <= b);
+    let below = |a: &[usize; 7], b: &[usize; 7]| a.iter().zip(b).all(|(a, b)| a <= b);
     for (i, size) in sizes.iter().enumerate() {
         if chosen.iter().any(|&c| below(size, &sizes[c])) {
             continue;
@@ -223,5 +224,22 @@ mod tests {
         );
         let four = [StepShape::uniform(4, 1, [20, 2])];
         assert_eq!(heaviest(&four, 20, false)[0].len(), 3);
+        // The same tokens are run, but those of one have four times as many keys.
+        let [few, many] =
+            [[1, 4, 500, 100], [1, 16, 500, 400]].map(|[examples, responses, tokens, prompt]| {
+                StepShape::uniform(examples, responses, [tokens, prompt])
+            });
+        let few = StepShape {
+            examples: few
+                .examples
+                .concat()
+                .into_iter()
+                .map(|r| vec![Response { shares: false, ..r }])
+                .collect(),
+            ..few
+        };
+        let run = |step: &StepShape| step.parts(usize::MAX)[0].laid(|r| r.tokens).tokens();
+        assert_eq!([run(&few), run(&many)], [2000; 2]);
+        assert_eq!(heaviest(&[few, many], 10_000, false)[0][0].tokens(), 8000);
     }
 }

@@ -65,7 +65,7 @@ pub struct Report {
     pub step_tokens: usize,
     /// Parts that it is run in.
     pub parts: usize,
-    /// Most tokens that are run at once.
+    /// Most tokens that are run at once, a prompt counted for each of its responses.
     pub tokens_at_once: usize,
     /// Sequences in a part.
     pub sequences: usize,

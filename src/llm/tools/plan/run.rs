@@ -82,7 +82,7 @@ pub struct Outcome {
     pub parameters: u64,
     /// Numbers of the trained parameters.
     pub trained: u64,
-    /// Most tokens that were run at once.
+    /// Most tokens that were run at once, a prompt counted for each of its responses.
     pub tokens: usize,
     /// Sequences in the part with the most.
     pub sequences: usize,

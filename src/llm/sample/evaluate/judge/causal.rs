@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
-
 use super::{Judge, Pair, Template, Verdict};
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
-use crate::llm::model::sequence::{Packed, Predictions, Sequence};
+use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::evaluate::load::Loaded;
-use crate::llm::tensor::tape::Tape;
 use crate::llm::text::data::columns::{Completion, TextRow};
 use crate::llm::text::data::tokenise::{RowRules, Tokeniser};
 use crate::llm::text::data::values::Fault;
@@ -105,7 +102,9 @@ impl Causal {
             while !rest.is_empty() {
                 let mut sum = 0;
                 let fit = rest.iter().take_while(|asked| {
-                    sum += fed(asked).map(<[u32]>::len).sum::<usize>();
+                    // Their text is run once.
+                    let [one, other] = asked;
+                    sum += one.tokens().len() + other.completion().len();
                     sum <= self.batch_tokens
                 });
                 let (now, later) = rest.split_at(fit.count().max(1));
@@ -184,48 +183,10 @@ impl Causal {
 
     /// [`log_probs`](Self::log_probs) of texts that are run at once.
     fn run(&self, asked: &[[Sequence; 2]]) -> Result<Vec<[f64; 2]>> {
-        let packed = Packed::new(asked.iter().flat_map(fed));
-        let (mut rows, mut targets, mut starts) = (Vec::new(), Vec::new(), vec![0]);
-        let mut places = packed.starts.iter();
-        for pair in asked {
-            let mut start = 0;
-            for (i, sequence) in pair.iter().enumerate() {
-                if i == 0 || !is_shared(pair) {
-                    start = places.next().copied().unwrap_or_default();
-                }
-                let first = start + sequence.prompt().len() - 1;
-                let count = sequence.completion().len();
-                rows.extend((first..first + count).map(|row| row as u32));
-                targets.extend_from_slice(sequence.completion());
-                starts.push(rows.len());
-            }
-        }
-        let predictions = Predictions {
-            packed,
-            rows: rows.into(),
-            targets: targets.into(),
-            starts: starts.into(),
-        };
-        let each = self.model.log_probs(&Tape::idle(), &predictions)?;
-        let each: Vec<f64> = each.value().to_dtype(DType::F64)?.to_vec1()?;
-        let sums: Vec<f64> = (predictions.starts.windows(2))
-            .map(|w| each[w[0]..w[1]].iter().sum())
-            .collect();
+        let all: Vec<&Sequence> = asked.iter().flatten().collect();
+        let sums = self.model.sums(&all)?;
         Ok(sums.chunks_exact(2).map(|two| [two[0], two[1]]).collect())
     }
-}
-
-/// Whether both labels are predicted at one place: each is one token.
-fn is_shared(pair: &[Sequence; 2]) -> bool {
-    pair.iter().all(|sequence| sequence.completion().len() == 1)
-}
-
-/// What is fed for a pair: the text with all but the last token of either label, once where that is
-/// the same.
-fn fed(pair: &[Sequence; 2]) -> impl Iterator<Item = &[u32]> {
-    let count = if is_shared(pair) { 1 } else { 2 };
-    let but_last = |sequence: &'_ Sequence| -> usize { sequence.tokens().len() - 1 };
-    (pair.iter().take(count)).map(move |sequence| &sequence.tokens()[..but_last(sequence)])
 }
 
 impl Judge for Causal {

@@ -97,8 +97,9 @@ impl Call {
             head_dim,
             ..
         } = self.form;
-        let (longest, pieces) = (self.starts.longest(), self.starts.spans().count());
-        let prefixes = self.starts.spans().map(|span| span.prefix.len()).sum();
+        let longest = self.starts.longest();
+        let spans = || self.starts.spans().filter(|span| !span.own.is_empty());
+        let (pieces, prefixes) = (spans().count(), spans().map(|span| span.prefix.len()).sum());
         let tasks = form.machine.threads.min(kv_heads * pieces) as u64;
         let head = form.of(longest, head_dim);
         let scores = form.of(Block::size(longest), longest);
@@ -177,7 +178,7 @@ impl Call {
             (3 * form.size * scores).max(2 * form.size * scores + form.product([whole, 0, scores]));
         // Where keys are of several sequences, their gradients are added up, keys' and then values'.
         let sums = if self.starts.branches() {
-            (form.size + 3 * wide) * count(padded, kv_heads * head_dim)
+            (form.size + widened + 3 * wide) * count(padded, kv_heads * head_dim)
         } else {
             0
         };

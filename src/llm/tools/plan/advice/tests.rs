@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::llm::model::config::Config;
-use crate::llm::tools::plan::{Machine, Phase, Response, Role, StepShape};
+use crate::llm::tools::plan::{Machine, Phase, Role, StepShape};
 
 /// Eight pairs of 96 tokens on a small Llama.
 fn budget(precision: Precision, cpu: bool, in_backward: bool) -> Budget {

@@ -4,7 +4,8 @@
 //! which no token sees and whose rows are dropped: packs of many short sequences would be
 //! a launch of everything for each one otherwise. One selection of rows brings them into the
 //! products' order, `[sequence · key head, token · query head of the group, width]`, and one brings
-//! results back; keys and values are not repeated for the query heads that share them.
+//! results back; keys and values are not repeated for the query heads that share them. A prompt that several go on from is
+//! there with each, so that their gradients of its keys are added up; its own queries count with the first.
 
 mod backward;
 pub(super) mod fall;
@@ -57,8 +58,9 @@ pub fn attention_within(
     let saved = out.clone();
     Ok(tape.record(out, &[q, k, v], || {
         let targets = [q, k, v].map(Node::target);
-        let form = form.clone();
+        let (form, prepared) = (form.clone(), plan.prepare());
         Box::new(move |gradient, sums| {
+            prepared?;
             let gradient = gradient.contiguous()?;
             let pulls = pulls(&gradient, &saved, form.head_dim)?;
             drop(saved);

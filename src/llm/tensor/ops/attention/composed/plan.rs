@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
 
+use std::cell::OnceCell;
+
 use super::fall::Fall;
 use super::forward::joined;
 use crate::llm::tensor::ops::Starts;
@@ -18,12 +20,18 @@ pub(in crate::llm::tensor::ops) struct Plan {
     pub groups: Vec<Group>,
     /// Where each token's and key head's row is among all groups' rows.
     places: Tensor,
-    /// The places of all rows that are a token's and key head's, and their sums: where sequences share a prefix, its
-    /// keys are in each.
-    sums: Option<(Tensor, Spread)>,
+    /// Where sequences share a prefix, its keys are in each: all places, and the token's and key head's row of each.
+    repeated: Option<[Vec<u32>; 2]>,
+    sums: OnceCell<Sums>,
     window: Option<usize>,
     dtype: DType,
     device: Device,
+}
+
+/// Sums over the places of each row.
+struct Sums {
+    places: Tensor,
+    spread: Spread,
 }
 
 /// Sequences of like length.
@@ -69,7 +77,8 @@ impl Plan {
         let mut plan = Self {
             groups: Vec::new(),
             places: Tensor::zeros(0, DType::U32, &device)?,
-            sums: None,
+            repeated: None,
+            sums: OnceCell::new(),
             window,
             dtype,
             device,
@@ -123,16 +132,12 @@ impl Plan {
             }
             plan.groups.push(group);
         }
-        let upload = |of: &[u32]| Tensor::from_slice(of, of.len(), &plan.device);
-        let uploaded = upload(&places)?;
+        plan.places = Tensor::from_slice(&places, places.len(), &plan.device)?;
         if !more_rows.is_empty() {
-            let height = places.len();
-            let rows: Vec<u32> = (0..height as u32).chain(more_rows).collect();
+            let rows = (0..places.len() as u32).chain(more_rows).collect();
             places.extend(more_places);
-            let spread = Spread::new(&rows, height, &plan.device)?;
-            plan.sums = Some((upload(&places)?, spread));
+            plan.repeated = Some([places, rows]);
         }
-        plan.places = uploaded;
         Ok(plan)
     }
 
@@ -142,11 +147,24 @@ impl Plan {
         found.reshape(((), width))
     }
 
-    /// The same of keys: the sum over the sequences that a row is in.
+    /// Makes what the backward needs, if it is not there yet: there it might wait for the device.
+    pub fn prepare(&self) -> Candle<()> {
+        let (Some([places, rows]), None) = (&self.repeated, self.sums.get()) else {
+            return Ok(());
+        };
+        let sums = Sums {
+            places: Tensor::from_slice(places, places.len(), &self.device)?,
+            spread: Spread::new(rows, self.places.elem_count(), &self.device)?,
+        };
+        self.sums.get_or_init(|| sums);
+        Ok(())
+    }
+
+    /// [`back`](Self::back) of keys, once [prepared](Self::prepare): the sum over the sequences that a row is in.
     pub fn summed(&self, rows: Vec<Tensor>, width: usize) -> Candle<Tensor> {
-        match &self.sums {
+        match self.sums.get() {
             None => self.back(rows, width),
-            Some((places, spread)) => {
+            Some(Sums { places, spread }) => {
                 let all = joined(rows, 0)?.index_select(places, 0)?;
                 spread.apply(&all)?.reshape(((), width))
             }

@@ -93,6 +93,8 @@ pub fn backward<T: Float>(
 
 /// Adds to each prefix what the pieces that go on from it found, in their order.
 fn add_prefixes<T: Float>(to: &mut [T], found: &[T], width: usize, tasks: &[Task]) {
+    // Rows that are added up at once.
+    const ROWS: usize = 16;
     let mut groups: Vec<(Range<usize>, Range<usize>)> = Vec::new();
     for task in tasks.iter().filter(|task| task.head == 0) {
         let (prefix, rows) = (
@@ -106,14 +108,26 @@ fn add_prefixes<T: Float>(to: &mut [T], found: &[T], width: usize, tasks: &[Task
         }
     }
     let to = Shared::new(to);
-    groups.into_par_iter().for_each(|(prefix, rows)| {
-        // SAFETY: prefixes of different groups are different rows.
-        let mut to = unsafe { to.part(prefix.start * width, [prefix.len(), width], width) };
+    let some = groups.into_iter().flat_map(|(prefix, rows)| {
+        let all = (0..prefix.len()).step_by(ROWS);
+        all.map(move |at| {
+            (
+                prefix.clone(),
+                at..prefix.len().min(at + ROWS),
+                rows.clone(),
+            )
+        })
+    });
+    (some.collect::<Vec<_>>().into_par_iter()).for_each(|(prefix, some, rows)| {
+        let first = (prefix.start + some.start) * width;
+        // SAFETY: different rows of a prefix, or of different prefixes.
+        let mut to = unsafe { to.part(first, [some.len(), width], width) };
         let found = &found[rows.start * width..rows.end * width];
         vectorised(
             #[inline(always)]
             || {
                 for piece in found.chunks_exact(prefix.len() * width) {
+                    let piece = &piece[some.start * width..some.end * width];
                     for (to, found) in to.rows().zip(piece.chunks_exact(width)) {
                         add(to, found);
                     }

@@ -1,5 +1,7 @@
 //! Attention's value.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::narrow;
@@ -69,16 +71,28 @@ unsafe fn one<T: Float>(
             }
             // SAFETY: rows of this task's piece, in the columns of one of its heads.
             let mut out = unsafe { out.part(token * width + head * d, [rows, d], width) };
-            let seen = block.to - block.first;
-            let p = Matrix::strided(&scores, rows, seen, keys);
-            let v = Matrix::new(&v.rows[block.first * d..], seen, d);
-            matmul(out.again(), p, v, Mode::Write, Threads::One);
+            let mut mode = Mode::Write;
+            for from in depths(block.first..block.to) {
+                let seen = from.len();
+                let p = Matrix::strided(&scores[from.start - block.first..], rows, seen, keys);
+                let v = Matrix::new(&v.rows[from.start * d..], seen, d);
+                matmul(out.again(), p, v, mode, Threads::One);
+                mode = Mode::Add;
+            }
             for (row, &sum) in out.rows().zip(&sums) {
                 let factor = T::one() / sum;
                 row.iter_mut().for_each(|x| *x *= factor);
             }
         }
     }
+}
+
+/// Keys in parts that end at multiples of the depth of gemm's products: it would split them by how many there are, and
+/// a query's sum would depend on the block that it is in.
+fn depths(keys: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    const DEPTH: usize = 512;
+    (keys.start / DEPTH..keys.end.div_ceil(DEPTH))
+        .map(move |i| keys.start.max(i * DEPTH)..keys.end.min((i + 1) * DEPTH))
 }
 
 /// Whole vectors are looked through: behind what is seen are `exp(−∞)`.

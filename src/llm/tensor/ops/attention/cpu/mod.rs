@@ -171,17 +171,20 @@ const MOST: usize = 64;
 const ALIGN: usize = 16;
 
 impl Block {
-    /// Those of a sequence whose queries are at those positions, the last at its end.
+    /// Those of a sequence whose queries are at those positions, the last at its end. They have the borders, and see the
+    /// keys, that blocks of all its positions would have and see.
     fn all(queries: Range<usize>, window: Option<usize>) -> impl Iterator<Item = Self> {
-        let length = queries.end;
-        let size = Self::size(length);
-        let window = window.unwrap_or(length);
-        queries.step_by(size).map(move |from| Self {
-            from,
-            to: length.min(from + size),
-            first: (from + 1).saturating_sub(window) / ALIGN * ALIGN,
-            window,
-        })
+        let Range { start, end } = queries;
+        let size = Self::size(end);
+        let window = window.unwrap_or(end);
+        (start / size * size..end)
+            .step_by(size)
+            .map(move |at| Self {
+                from: at.max(start),
+                to: end.min(at + size),
+                first: (at + 1).saturating_sub(window) / ALIGN * ALIGN,
+                window,
+            })
     }
 
     /// So many that a block's scores stay in the cache.
