@@ -5,7 +5,9 @@ use std::path::Path;
 use crate::observer::Observer;
 use anyhow::Result;
 
-use super::table::{distinct, read, table};
+#[cfg(feature = "plot")]
+use super::table::distinct;
+use super::table::{read, table};
 
 table! {
     /// Accuracy on a task while one is learned, or at its end; at first, of the model that the sequence starts from.
@@ -23,6 +25,7 @@ table! {
 }
 
 /// A sequence's accuracies.
+#[cfg(feature = "plot")]
 pub struct Course {
     /// The tasks, in order.
     pub tasks: Vec<String>,
@@ -42,6 +45,7 @@ pub fn read_accuracies(table: &Path, observer: &dyn Observer) -> Result<Vec<Accu
 
 /// When a measurement was made, in tasks learned: at a step of the task being learned, or at its end; `steps` are those of
 /// that task.
+#[cfg(feature = "plot")]
 pub fn time(learning: u64, step: Option<f64>, steps: f64) -> f64 {
     match step {
         Some(step) => learning as f64 - 1.0 + step / steps,
@@ -53,6 +57,7 @@ pub fn time(learning: u64, step: Option<f64>, steps: f64) -> f64 {
 ///
 /// # Errors
 /// A table that is missing, broken or has no rows.
+#[cfg(feature = "plot")]
 pub fn read_course(table: &Path, observer: &dyn Observer) -> Result<Course> {
     let rows = read_accuracies(table, observer)?;
     let tasks: Vec<String> = (distinct(rows.iter().map(|row| row.task.as_str())).iter())

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::data::{file, says};
 
+#[cfg(feature = "parquet")]
 fn rows(table: &JsonLines) -> Vec<Value> {
     (0..table.len())
         .map(|row| Value::Object(table.row(row).unwrap()))
