@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
+use crate::llm::model::inference::parts;
 use crate::llm::model::sequence::{Predictions, Sequence};
 use crate::llm::tensor::tape::Tape;
 use crate::observer::Observer;
@@ -57,17 +58,9 @@ pub fn compare(
     }
     let work = observer.begin("reference", sequences.len() as u64);
     let mut compared = Vec::with_capacity(sequences.len());
-    let mut rest: Vec<&Sequence> = sequences.iter().collect();
-    while !rest.is_empty() {
-        let mut sum = 0;
-        let fit = rest.iter().take_while(|s| {
-            sum += s.tokens().len();
-            sum <= batch_tokens
-        });
-        let later = rest.split_off(fit.count().max(1));
-        compared.extend(batch(policy, reference, &rest)?);
-        work.advance(rest.len() as u64);
-        rest = later;
+    for part in parts(sequences, batch_tokens) {
+        compared.extend(batch(policy, reference, &part)?);
+        work.advance(part.len() as u64);
     }
     Ok(compared)
 }

@@ -104,6 +104,11 @@ impl Starts {
         })
     }
 
+    /// The [spans](Self::spans) of the pieces that have tokens: those that attention is asked for.
+    pub fn filled(&self) -> impl Iterator<Item = Span> {
+        self.spans().filter(|span| !span.own.is_empty())
+    }
+
     /// The position of each token in its sequence.
     pub fn positions(&self) -> impl Iterator<Item = u32> {
         self.spans()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Judge, Pair, Template, Verdict};
 use crate::error::{Error, Result};
 use crate::llm::model::decoder::Decoder;
+use crate::llm::model::inference::cut;
 use crate::llm::model::sequence::Sequence;
 use crate::llm::sample::evaluate::load::Loaded;
 use crate::llm::text::data::columns::{Completion, TextRow};
@@ -98,19 +99,14 @@ impl Causal {
                 asked.map_err(|Fault { problem, remedy }| pair.fault(problem, remedy))
             });
             let asked = asked.collect::<Result<Vec<_>>>()?;
-            let mut rest = &asked[..];
-            while !rest.is_empty() {
-                let mut sum = 0;
-                let fit = rest.iter().take_while(|asked| {
-                    // Their text is run once.
-                    let [one, other] = asked;
-                    sum += one.tokens().len() + other.completion().len();
-                    sum <= self.batch_tokens
-                });
-                let (now, later) = rest.split_at(fit.count().max(1));
+            // Their text is run once.
+            let tokens = asked
+                .iter()
+                .map(|[one, other]| one.tokens().len() + other.completion().len());
+            for some in cut(tokens, self.batch_tokens) {
+                let now = &asked[some];
                 found.extend(self.run(now)?);
                 work.advance(now.len() as u64);
-                rest = later;
             }
         }
         drop(work);

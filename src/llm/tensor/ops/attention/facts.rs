@@ -98,8 +98,10 @@ impl Call {
             ..
         } = self.form;
         let longest = self.starts.longest();
-        let spans = || self.starts.spans().filter(|span| !span.own.is_empty());
-        let (pieces, prefixes) = (spans().count(), spans().map(|span| span.prefix.len()).sum());
+        let (pieces, prefixes) = (
+            self.starts.filled().count(),
+            self.starts.filled().map(|span| span.prefix.len()).sum(),
+        );
         let tasks = form.machine.threads.min(kv_heads * pieces) as u64;
         let head = form.of(longest, head_dim);
         let scores = form.of(Block::size(longest), longest);

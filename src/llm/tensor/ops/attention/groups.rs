@@ -32,7 +32,7 @@ pub struct Whole {
 
 fn wholes(starts: &Starts) -> Vec<Whole> {
     let mut all: Vec<Whole> = Vec::new();
-    for span in starts.spans().filter(|span| !span.own.is_empty()) {
+    for span in starts.filled() {
         match all.last_mut() {
             Some(Whole { span: last, .. })
                 if !span.prefix.is_empty() && last.own == span.prefix =>

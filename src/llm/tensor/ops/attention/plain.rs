@@ -18,8 +18,7 @@ pub fn attention(
     starts: &Starts,
 ) -> Result<Node> {
     by_graph(tape, &[q, k, v], |t| {
-        let outputs = (starts.spans())
-            .filter(|span| !span.own.is_empty())
+        let outputs = (starts.filled())
             .map(|Span { prefix, own }| {
                 let rows = |t: &Tensor, rows: &Range<usize>| t.narrow(0, rows.start, rows.len());
                 let whole = |t: &Tensor| Tensor::cat(&[rows(t, &prefix)?, rows(t, &own)?], 0);

@@ -4,8 +4,9 @@
 //! which no token sees and whose rows are dropped: packs of many short sequences would be
 //! a launch of everything for each one otherwise. One selection of rows brings them into the
 //! products' order, `[sequence · key head, token · query head of the group, width]`, and one brings
-//! results back; keys and values are not repeated for the query heads that share them. A prompt that several go on from is
-//! there with each, so that their gradients of its keys are added up; its own queries count with the first.
+//! results back; keys and values are not repeated for the query heads that share them. A prompt that
+//! several go on from is there with each, so that their gradients of its keys are added up; its own
+//! queries count with the first.
 
 mod backward;
 pub(super) mod fall;

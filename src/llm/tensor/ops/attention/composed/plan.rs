@@ -1,8 +1,8 @@
 //! Plan of attention over a pack: the groups of sequences that are computed together.
 
-use candle_core::{DType, Device, Result as Candle, Tensor};
-
 use std::cell::OnceCell;
+
+use candle_core::{DType, Device, Result as Candle, Tensor};
 
 use super::fall::Fall;
 use super::forward::joined;

@@ -127,7 +127,7 @@ pub struct Task {
 fn tasks(form: &Attention, starts: &Starts) -> Vec<Task> {
     let mut tasks = Vec::new();
     let mut before = 0;
-    for span in starts.spans().filter(|span| !span.own.is_empty()) {
+    for span in starts.filled() {
         tasks.extend((0..form.kv_heads).map(|head| Task {
             span: span.clone(),
             head,
